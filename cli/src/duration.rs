@@ -12,7 +12,7 @@ pub fn parse(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// A duration in whole milliseconds.
-pub fn whole_ms(duration: Duration) -> u64 {
+/// A duration in milliseconds, rounded down.
+pub fn total_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

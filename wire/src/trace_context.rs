@@ -71,8 +71,8 @@ mod tests {
             span_id: SPAN,
             flags: "01",
         };
-        let good = format!("00-{TRACE}-{SPAN}-01");
-        assert_eq!(TraceParent::read(&good), Some(read));
+        let valid = format!("00-{TRACE}-{SPAN}-01");
+        assert_eq!(TraceParent::read(&valid), Some(read));
         let zeros = "0".repeat(32);
         for bad in [
             String::new(),

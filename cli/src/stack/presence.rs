@@ -28,7 +28,7 @@ pub struct Presence {
     state: Cell<State>,
     starts: Cell<u64>,
     ends: Cell<u64>,
-    is_start_held: Cell<bool>,
+    is_start_delayed: Cell<bool>,
 }
 
 /// While this exists, the process is not started again. Its files may be of a version that is not
@@ -38,7 +38,7 @@ pub struct StartHold<'p>(&'p Presence);
 
 impl Drop for StartHold<'_> {
     fn drop(&mut self) {
-        self.0.is_start_held.set(false);
+        self.0.is_start_delayed.set(false);
     }
 }
 
@@ -76,13 +76,13 @@ impl Presence {
 
     /// Holds the next start back, until the result is dropped.
     pub fn hold_start(&self) -> StartHold<'_> {
-        self.is_start_held.set(true);
+        self.is_start_delayed.set(true);
         StartHold(self)
     }
 
     /// Waits until the process may be started.
     pub async fn may_start(&self) {
-        while self.is_start_held.get() {
+        while self.is_start_delayed.get() {
             sleep(POLL_INTERVAL).await;
         }
     }

@@ -461,9 +461,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_held_policy_waits_for_its_own_models_alone() {
+    fn a_policy_waits_for_its_own_models_alone() {
         let cause = |model: &str, why: &str| format!("model {model:?} version \"1\": {why}");
-        let held = [cause("a", "it has no input"), probe::CUT.to_owned()];
+        let causes = [cause("a", "it has no input"), probe::CUT.to_owned()];
         for (unready, expected) in [
             (vec![], false),
             (vec![cause("a", "no server: is it up?")], true),
@@ -471,7 +471,7 @@ mod tests {
             (vec!["the scanner has ended".to_owned()], false),
             (vec![cause("b", "no server"), probe::CUT.to_owned()], true),
         ] {
-            assert_eq!(are_about_same(&unready, &held), expected, "{unready:?}");
+            assert_eq!(are_about_same(&unready, &causes), expected, "{unready:?}");
         }
     }
 }

@@ -82,7 +82,7 @@ struct Candidates {
     arrived: Entries,
     arrived_id: Option<String>,
     /// The requests whose ID begins with the text, with their IDs: at most one more than are named.
-    begun: Vec<(String, Entries)>,
+    prefixed: Vec<(String, Entries)>,
     /// The number of rejections without lines of their own.
     summarised: u64,
 }
@@ -186,23 +186,23 @@ impl Candidates {
                     self.arrived = Entries::of(line);
                 } else if is_prefix_of(wanted, id)
                     && id.len() <= MAX_ID_BYTES
-                    && self.begun.len() <= MAX_NAMED
-                    && !self.has_begun(id)
+                    && self.prefixed.len() <= MAX_NAMED
+                    && !self.is_prefixed(id)
                     // The IDs of a stream's messages begin with the stream's: that one is meant.
-                    && !decided.stream.as_deref().is_some_and(|it| self.has_begun(it))
+                    && !decided.stream.as_deref().is_some_and(|it| self.is_prefixed(it))
                 {
                     let id = id.to_owned();
-                    self.begun.push((id, Entries::of(line)));
+                    self.prefixed.push((id, Entries::of(line)));
                 }
             }
             Event::Amend(amend) => {
                 let id = &amend.request_id;
-                let begun = self.begun.iter_mut().find(|(known, _)| known == id);
+                let prefixed = self.prefixed.iter_mut().find(|(known, _)| known == id);
                 if id == wanted {
                     self.own.amend(line);
                 } else if self.arrived_id.as_ref() == Some(id) {
                     self.arrived.amend(line);
-                } else if let Some((_, entries)) = begun {
+                } else if let Some((_, entries)) = prefixed {
                     entries.amend(line);
                 }
             }
@@ -213,8 +213,8 @@ impl Candidates {
         }
     }
 
-    fn has_begun(&self, id: &str) -> bool {
-        self.begun.iter().any(|(known, _)| known == id)
+    fn is_prefixed(&self, id: &str) -> bool {
+        self.prefixed.iter().any(|(known, _)| known == id)
     }
 
     /// What was found so far.
@@ -222,7 +222,7 @@ impl Candidates {
         // A client chooses the ID that arrives. It must not hide a request of another one, whose ID
         // of the gate begins with it.
         let exact = match self.own.take() {
-            None if self.begun.is_empty() => self.arrived.take(),
+            None if self.prefixed.is_empty() => self.arrived.take(),
             own => own,
         };
         if let Some(story) = exact {
@@ -231,16 +231,16 @@ impl Candidates {
         if self.arrived.decision.is_some() {
             let id = self.arrived_id.take().unwrap_or_default();
             let arrived = std::mem::take(&mut self.arrived);
-            self.begun.insert(0, (id, arrived));
+            self.prefixed.insert(0, (id, arrived));
         }
-        if let [(_, entries)] = self.begun.as_mut_slice() {
+        if let [(_, entries)] = self.prefixed.as_mut_slice() {
             return entries.take().map(|story| Found::Story(Box::new(story)));
         }
         let name = |(id, entries): &(String, Entries)| {
             let time = entries.decision.as_ref().map(|line| line.time.as_str());
             format!("{id} at {}", time.unwrap_or_default())
         };
-        let requests: Vec<_> = self.begun.iter().map(name).collect();
+        let requests: Vec<_> = self.prefixed.iter().map(name).collect();
         (!requests.is_empty()).then_some(Found::Several(requests))
     }
 }
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_of_a_streams_id_stands_for_the_stream() {
+    fn the_start_of_a_streams_id_means_the_stream() {
         let message = |number: u64| {
             let decision = Decision {
                 request_id: Some(format!("0b8e4a5c-{number}")),
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_start_of_an_id_stands_for_the_only_request_that_has_it() {
+    fn the_start_of_an_id_means_the_only_request_that_has_it() {
         let scratch = Scratch::new();
         let ids = ["0b8e4a5c-1", "0b8e4a5c-2", "0b8e4a", "7777777-1"];
         let lines: String = (1..).zip(ids).map(|(seq, id)| entry(seq, id)).collect();
@@ -355,7 +355,7 @@ mod tests {
             Found::Story(_) | Found::Nothing { .. } => String::new(),
         };
         assert!(requests.contains("99999999-2") && requests.contains("0b8e4a5c-1"));
-        let whole = find(&log, "0b8e4a5c-1", || false).unwrap();
-        assert!(matches!(whole, Found::Story(story) if story.decision.seq == 1));
+        let exact = find(&log, "0b8e4a5c-1", || false).unwrap();
+        assert!(matches!(exact, Found::Story(story) if story.decision.seq == 1));
     }
 }

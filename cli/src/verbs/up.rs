@@ -22,7 +22,7 @@ use tensorgate_settings::sources::SourceState;
 use tensorgate_watch::gate_status::GateStatus;
 
 use crate::chain::Chain;
-use crate::duration::whole_ms;
+use crate::duration::total_ms;
 use crate::files;
 use crate::public_address;
 use crate::render::envoy::control_plane::ControlPlane;
@@ -356,7 +356,7 @@ impl Front for Operator<'_> {
                 tightened: true,
                 generation: Some(&generation),
                 was: Some(&was),
-                took_ms: Some(whole_ms(took)),
+                took_ms: Some(total_ms(took)),
                 why: None,
             }),
             Ok(Reloaded {
@@ -365,7 +365,7 @@ impl Front for Operator<'_> {
                 took,
             }) => ui.line(&format!(
                 "tightened: policy {generation} instead of {was} ({} ms)",
-                whole_ms(took)
+                total_ms(took)
             )),
             Err(why) if ui.json => ui.json_line(&TightenedLine {
                 tightened: false,
@@ -454,7 +454,7 @@ impl Front for Operator<'_> {
             was,
             took,
         } = reloaded;
-        let took_ms = whole_ms(took);
+        let took_ms = total_ms(took);
         if self.ui.json {
             return self.ui.json_line(&ReloadedLine {
                 reloaded: true,

@@ -125,7 +125,7 @@ fn alerts_are_listed_with_their_evidence_and_the_requests_of_their_subject() {
 }
 
 #[test]
-fn an_alert_says_how_severe_it_is_whether_it_is_over_and_what_to_run() {
+fn an_alert_shows_its_severity_its_end_and_what_to_run() {
     let scratch = Scratch::new();
     let (audit, log) = start(scratch.path());
     let of_gate = |number: u64, model: &str| AlertRecord {

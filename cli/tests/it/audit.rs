@@ -118,7 +118,7 @@ fn log(folder: &Path) -> PathBuf {
     path
 }
 
-fn asked(words: &[&str], log: &Path) -> Ran {
+fn run_on(words: &[&str], log: &Path) -> Ran {
     let log = log.to_str().unwrap();
     let words: Vec<&str> = words
         .iter()
@@ -131,7 +131,7 @@ fn asked(words: &[&str], log: &Path) -> Ran {
 fn an_intact_log_passes_and_a_changed_one_is_reported_with_line_and_kind() {
     let scratch = Scratch::new();
     let log = log(scratch.path());
-    let ok = asked(&["audit", "verify", "LOG"], &log);
+    let ok = run_on(&["audit", "verify", "LOG"], &log);
     assert_eq!(ok.code, 0, "{}{}", ok.stdout, ok.stderr);
     assert!(
         ok.stdout.contains("10 requests") && ok.stdout.contains("give a trusted key with --key"),
@@ -140,7 +140,7 @@ fn an_intact_log_passes_and_a_changed_one_is_reported_with_line_and_kind() {
     );
     let public = scratch.path().join("audit/decisions.jsonl.pub");
     let public = public.to_str().unwrap();
-    let given = asked(&["audit", "verify", "LOG", "--key", public, "--json"], &log);
+    let given = run_on(&["audit", "verify", "LOG", "--key", public, "--json"], &log);
     let report: Value = serde_json::from_str(&given.stdout).unwrap();
     assert_eq!(
         (
@@ -154,7 +154,7 @@ fn an_intact_log_passes_and_a_changed_one_is_reported_with_line_and_kind() {
     // A copy by another program beside it is reported, not ignored.
     let copy = log.with_file_name("decisions.jsonl.1");
     std::fs::copy(&log, &copy).unwrap();
-    let noted = asked(&["audit", "verify", "LOG"], &log);
+    let noted = run_on(&["audit", "verify", "LOG"], &log);
     assert!(
         noted.code == 0
             && noted
@@ -167,14 +167,14 @@ fn an_intact_log_passes_and_a_changed_one_is_reported_with_line_and_kind() {
 
     let text = std::fs::read_to_string(&log).unwrap();
     std::fs::write(&log, text.replace("\"status\":429", "\"status\":200")).unwrap();
-    let bad = asked(&["audit", "verify", "LOG"], &log);
+    let bad = run_on(&["audit", "verify", "LOG"], &log);
     assert_eq!(bad.code, 1);
     assert!(
         bad.stdout.contains(":11: seq 11: edited:"),
         "{}",
         bad.stdout
     );
-    let bad = asked(&["audit", "verify", "LOG", "--json"], &log);
+    let bad = run_on(&["audit", "verify", "LOG", "--json"], &log);
     let report: Value = serde_json::from_str(&bad.stdout).unwrap();
     assert_eq!(
         (&report["faults"][0]["kind"], &report["faults"][0]["seq"]),
@@ -182,11 +182,11 @@ fn an_intact_log_passes_and_a_changed_one_is_reported_with_line_and_kind() {
     );
 
     assert_eq!(
-        asked(&["audit", "verify", "/nowhere/log.jsonl"], &log).code,
+        run_on(&["audit", "verify", "/nowhere/log.jsonl"], &log).code,
         2
     );
     assert_eq!(
-        asked(&["audit", "verify", "LOG", "--key", "LOG"], &log).code,
+        run_on(&["audit", "verify", "LOG", "--key", "LOG"], &log).code,
         2
     );
 }
@@ -197,7 +197,7 @@ fn a_query_prints_only_matching_records() {
     let log = log(scratch.path());
     let check = |conditions: &[&str], expected: &[u64]| {
         let words = [&["audit", "query", "LOG", "--json"], conditions].concat();
-        let ran = asked(&words, &log);
+        let ran = run_on(&words, &log);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         let ids: Vec<String> = ran
             .stdout
@@ -235,7 +235,7 @@ fn a_query_prints_only_matching_records() {
         &[3, 4],
     );
     check(&["--request-id", "id-4"], &[4]);
-    let people = asked(&["audit", "query", "LOG", "--verdict", "deny"], &log);
+    let people = run_on(&["audit", "query", "LOG", "--verdict", "deny"], &log);
     assert!(
         people.stdout.contains("deny rate-limited 429 odd digits"),
         "{}",
@@ -246,7 +246,7 @@ fn a_query_prints_only_matching_records() {
         "a log cannot drive a terminal"
     );
     assert_eq!(
-        asked(&["audit", "query", "LOG", "--since", "yesterday"], &log).code,
+        run_on(&["audit", "query", "LOG", "--since", "yesterday"], &log).code,
         2
     );
 }
@@ -302,7 +302,7 @@ fn explain_prints_all_records_of_a_request() {
         ),
         (vec!["explain"], 2, vec![]),
     ] {
-        let ran = asked(&words, &log);
+        let ran = run_on(&words, &log);
         assert_eq!(ran.code, code, "{words:?}: {}{}", ran.stdout, ran.stderr);
         for piece in pieces {
             assert!(
@@ -313,7 +313,7 @@ fn explain_prints_all_records_of_a_request() {
         }
         assert!(!ran.stdout.contains(['\u{1b}', '\u{7}']));
     }
-    let json = asked(&["explain", "id-0", "--audit", "LOG", "--json"], &log);
+    let json = run_on(&["explain", "id-0", "--audit", "LOG", "--json"], &log);
     let story: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!(story["decision"]["client"], "even");
     assert_eq!(story["amended"][0]["flags"][0], "DC");
@@ -522,7 +522,7 @@ fn the_log_of_a_state_folder_is_the_one_of_its_gate() {
 fn an_unknown_reason_comes_with_the_nearest() {
     let scratch = Scratch::new();
     let log = log(scratch.path());
-    let ran = asked(&["audit", "query", "LOG", "--reason", "rate-limit"], &log);
+    let ran = run_on(&["audit", "query", "LOG", "--reason", "rate-limit"], &log);
     assert_eq!(ran.code, 2);
     assert!(
         ran.stderr.contains("the nearest are rate-limited, "),
@@ -531,7 +531,7 @@ fn an_unknown_reason_comes_with_the_nearest() {
     );
     for reason in ["ok", "incomplete", "unknown"] {
         assert_eq!(
-            asked(&["audit", "query", "LOG", "--reason", reason], &log).code,
+            run_on(&["audit", "query", "LOG", "--reason", reason], &log).code,
             0
         );
     }
@@ -562,7 +562,7 @@ fn a_shadowed_request_is_told_from_an_allowed_one() {
     audit.write(now, Event::Decision(Box::new(denied)));
     audit.stop();
     let rows = |conditions: &[&str]| {
-        let ran = asked(&[&["audit", "query", "LOG"], conditions].concat(), &path);
+        let ran = run_on(&[&["audit", "query", "LOG"], conditions].concat(), &path);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         let row = |line: &str| {
             let words: Vec<&str> = line.split(' ').collect();
@@ -583,7 +583,7 @@ fn a_shadowed_request_is_told_from_an_allowed_one() {
     assert_eq!(rows(&["--until", "1h"]), [allowed]);
     assert_eq!(rows(&["--since", "1d"]).len(), 3);
     for since in ["10", "m", "-1m", "10w", "99999999999999999999s"] {
-        let ran = asked(
+        let ran = run_on(
             &["audit", "query", "LOG", &format!("--since={since}")],
             &path,
         );
@@ -608,7 +608,7 @@ fn a_query_follows_the_log_over_rotations() {
     };
     write(0);
     let has_first = || {
-        let ran = asked(&["audit", "query", "LOG", "--request-id", "id-0"], &path);
+        let ran = run_on(&["audit", "query", "LOG", "--request-id", "id-0"], &path);
         !ran.stdout.is_empty()
     };
     let began = std::time::Instant::now();

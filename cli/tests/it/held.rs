@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::program::{Ran, Scratch, free_port, run, small_filters, tree};
-use crate::reload::{ENVOY, HOST, generation, in_force, rename_over, until_said};
+use crate::reload::{ENVOY, HOST, generation, in_force, rename_over, wait_for_text};
 use crate::up::{ANY, Stack};
 
 /// A key's digest.
@@ -63,7 +63,7 @@ fn until(what: &str, stack: &Stack, condition: impl Fn() -> bool) {
         assert!(
             start.elapsed().as_secs() < 60,
             "never: {what}: {}",
-            stack.said()
+            stack.terminal_text()
         );
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -72,7 +72,14 @@ fn until(what: &str, stack: &Stack, condition: impl Fn() -> bool) {
 /// Checks that the host's and Envoy's configurations revoke the key, and that the command has said
 /// so.
 fn check_revoked(stack: &Stack, ran: &Ran) {
-    assert_eq!(ran.code, 0, "{}{}{}", ran.stdout, ran.stderr, stack.said());
+    assert_eq!(
+        ran.code,
+        0,
+        "{}{}{}",
+        ran.stdout,
+        ran.stderr,
+        stack.terminal_text()
+    );
     assert!(
         ran.stdout.contains("rejected by the gate at"),
         "{}",
@@ -94,15 +101,15 @@ fn a_revocation_is_confirmed_by_the_gate_and_keeps_the_policy_version() {
     let first = generation(&stack.line());
     let ran = listed.revoke(&stack.admin(), KEY, &["--json"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
-    let said: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
     let tightened = stack.line();
     let (was, version) = (format!(" instead of {first} "), generation(&tightened));
     assert!(
         tightened.starts_with("tightened: ") && tightened.contains(&was),
         "{tightened}"
     );
-    assert_eq!(said["confirmed"], true);
-    assert_eq!(said["version"], version.as_str());
+    assert_eq!(shown["confirmed"], true);
+    assert_eq!(shown["version"], version.as_str());
     let line = stack.line();
     assert!(
         line.starts_with("reloaded: ") && line.contains(&was),
@@ -135,7 +142,7 @@ fn all_keys_of_a_client_are_revoked_and_confirmed_together() {
     let ran = run(&[
         "keys", "revoke", policy, "--client", client, "--admin", &admin,
     ]);
-    assert_eq!(ran.code, 0, "{}{}", ran.stderr, stack.said());
+    assert_eq!(ran.code, 0, "{}{}", ran.stderr, stack.terminal_text());
     assert!(
         ran.stdout.contains("rejected by the gate at"),
         "{}",
@@ -159,7 +166,7 @@ fn a_change_that_envoy_rejects_does_not_delay_a_revocation() {
     let mut stack = Stack::start_under(Some(&envoy), HOST, ANY, &listed.policy, folder);
     stack.line();
     rename_over(&listed.policy, &listed.other());
-    until_said(&stack, "Envoy rejects the listener");
+    wait_for_text(&stack, "Envoy rejects the listener");
     until("it is held", &stack, || {
         sources(&stack)["held"][0]["file"] == listed.policy.to_str().unwrap()
     });
@@ -183,7 +190,14 @@ fn a_host_that_is_loading_another_policy_does_not_delay_a_revocation() {
         in_force(&stack)["policy"]["listen"]["limits"]["stream_ms"] == 70_000
     });
     let ran = listed.revoke(&stack.admin(), KEY, &[]);
-    assert_eq!(ran.code, 0, "{}{}{}", ran.stdout, ran.stderr, stack.said());
+    assert_eq!(
+        ran.code,
+        0,
+        "{}{}{}",
+        ran.stdout,
+        ran.stderr,
+        stack.terminal_text()
+    );
     let line = stack.line();
     assert!(line.contains(&format!(" instead of {first} ")), "{line}");
     assert!(
@@ -224,9 +238,11 @@ fn a_revocation_that_no_process_applies_is_not_confirmed_and_is_retried() {
         ran.stderr
     );
     assert!(
-        stack.said().contains("revocations are NOT in force"),
+        stack
+            .terminal_text()
+            .contains("revocations are NOT in force"),
         "{}",
-        stack.said()
+        stack.terminal_text()
     );
     assert!(
         sources(&stack)["revocations_held"]
@@ -236,7 +252,11 @@ fn a_revocation_that_no_process_applies_is_not_confirmed_and_is_retried() {
     );
     std::fs::remove_file(refuses).unwrap();
     let line = stack.line();
-    assert!(line.starts_with("tightened: "), "{line}{}", stack.said());
+    assert!(
+        line.starts_with("tightened: "),
+        "{line}{}",
+        stack.terminal_text()
+    );
     let ran = listed.revoke(&stack.admin(), KEY, &[]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     assert_eq!(sources(&stack)["revocations_held"], Value::Null);
@@ -248,7 +268,7 @@ fn a_policy_that_is_not_yaml_does_not_delay_a_revocation() {
     let mut stack = Stack::start_with(HOST, ANY, &listed.policy, small_filters());
     let first = generation(&stack.line());
     std::fs::write(&listed.policy, "version: [1\n").unwrap();
-    until_said(&stack, "held: ");
+    wait_for_text(&stack, "held: ");
     let ran = listed.revoke(&stack.admin(), KEY, &[]);
     check_revoked(&stack, &ran);
     assert_eq!(in_force(&stack)["tightens"], first.as_str());
@@ -269,7 +289,7 @@ fn a_revocation_list_that_only_the_faulty_policy_names_is_applied() {
         .replace(LIST, "others.txt")
         .replace("quota: ", "qota: ");
     rename_over(&listed.policy, &faulty);
-    until_said(&stack, "held: ");
+    wait_for_text(&stack, "held: ");
     let ran = listed.revoke(&stack.admin(), KEY, &[]);
     check_revoked(&stack, &ran);
     assert!(std::fs::read_to_string(other).unwrap().contains(KEY));
@@ -289,10 +309,14 @@ fn a_key_removed_from_a_clients_file_is_rejected_although_the_policy_has_faults(
     let mut stack = Stack::start_with(HOST, ANY, &listed.policy, small_filters());
     stack.line();
     rename_over(&listed.policy, &text.replace("quota: ", "qota: "));
-    until_said(&stack, "held: ");
+    wait_for_text(&stack, "held: ");
     std::fs::write(&keys, format!("{other}\n")).unwrap();
     let line = stack.line();
-    assert!(line.starts_with("tightened: "), "{line}{}", stack.said());
+    assert!(
+        line.starts_with("tightened: "),
+        "{line}{}",
+        stack.terminal_text()
+    );
     let left = in_force(&stack)["policy"]["clients"]["filed"]["api_keys"].clone();
     assert_eq!(left, json!([{"sha256": other}]));
 }
@@ -311,9 +335,9 @@ fn without_a_gate_the_list_is_written_and_the_exit_code_says_that_nothing_confir
     );
     assert!(listed.listed().contains(KEY));
     let ran = listed.revoke(&nowhere, KEY, &["--json"]);
-    let said: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let shown: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(
-        (ran.code, &said["confirmed"], &said["added"]),
+        (ran.code, &shown["confirmed"], &shown["added"]),
         (1, &json!(false), &json!(false))
     );
     let ran = listed.revoke(&nowhere, KEY, &["--no-wait"]);

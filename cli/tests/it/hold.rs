@@ -45,8 +45,8 @@ const ACCEPT: &str = "tensorgate reload --accept ";
 /// Waits until that fulfills a condition.
 fn until(stack: &Stack, condition: impl Fn(&str) -> bool) {
     let start = Instant::now();
-    while !condition(&stack.said()) {
-        assert!(start.elapsed().as_secs() < 60, "{}", stack.said());
+    while !condition(&stack.terminal_text()) {
+        assert!(start.elapsed().as_secs() < 60, "{}", stack.terminal_text());
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -75,10 +75,10 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
     assert!(
         tightened.starts_with("tightened: ") && tightened.contains(&was),
         "{tightened}{}",
-        stack.said()
+        stack.terminal_text()
     );
     until(&stack, |text| text.contains("not reloaded"));
-    let text = stack.said();
+    let text = stack.terminal_text();
     assert!(text.contains(r#"it has no input "mask""#), "{text}");
     let shown = text.lines().find(|line| line.starts_with("held: "));
     let shown = shown.and_then(|line| line.split_once(ACCEPT)).unwrap().1;
@@ -99,7 +99,14 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
             .arg(&policy)
             .env("XDG_STATE_HOME", stack.scratch.path().join("user")),
     );
-    assert_eq!(ran.code, 0, "{}{}{}", ran.stdout, ran.stderr, stack.said());
+    assert_eq!(
+        ran.code,
+        0,
+        "{}{}{}",
+        ran.stdout,
+        ran.stderr,
+        stack.terminal_text()
+    );
     let outcome: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(
         (&outcome["reloaded"], &outcome["generation"]),
@@ -122,7 +129,7 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
     assert!(
         line.starts_with("reloaded: ") && line.contains(&was),
         "{line}{}",
-        stack.said()
+        stack.terminal_text()
     );
 
     std::fs::remove_file(state.join("policy/ready")).unwrap();
@@ -131,7 +138,11 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
         &format!("{}\nreload: {{hold: off}}\n", limited("62")),
     );
     let line = stack.line();
-    assert!(line.starts_with("reloaded: "), "{line}{}", stack.said());
+    assert!(
+        line.starts_with("reloaded: "),
+        "{line}{}",
+        stack.terminal_text()
+    );
     assert_eq!(in_force(&stack).get("hold"), None);
     stack.signal("TERM");
     stack.wait();

@@ -46,7 +46,7 @@ fn until<T>(what: &str, stack: &Stack, mut found: impl FnMut() -> Option<T>) -> 
         assert!(
             began.elapsed() < PATIENCE,
             "never: {what}\n{}",
-            stack.said()
+            stack.terminal_text()
         );
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -55,7 +55,7 @@ fn until<T>(what: &str, stack: &Stack, mut found: impl FnMut() -> Option<T>) -> 
 /// Waits until standard error has these texts.
 fn until_printed(stack: &Stack, texts: &[&str]) {
     until(&texts.join(", "), stack, || {
-        let printed = stack.said();
+        let printed = stack.terminal_text();
         let complete = texts.iter().all(|text| printed.contains(*text));
         complete.then_some(())
     });
@@ -108,12 +108,12 @@ fn a_gate_starts_without_its_embedded_backend_and_starts_it_again_whenever_it_en
     });
     assert!(
         stack
-            .said()
+            .terminal_text()
             .contains("backend gpu ended unexpectedly (signal: 9")
     );
     std::net::TcpStream::connect(&gate).unwrap();
     stack.signal("TERM");
-    assert_eq!(stack.wait(), Some(0), "{}", stack.said());
+    assert_eq!(stack.wait(), Some(0), "{}", stack.terminal_text());
     stack.check_nothing_is_left(&gate);
 }
 
@@ -128,10 +128,10 @@ fn a_port_that_is_taken_during_the_start_is_reported_with_envoys_message() {
     assert_eq!(stack.line(), "");
     assert_eq!(stack.wait(), Some(1));
     assert!(
-        stack.said().contains("Envoy does not listen")
-            && stack.said().contains("ddress already in use"),
+        stack.terminal_text().contains("Envoy does not listen")
+            && stack.terminal_text().contains("ddress already in use"),
         "{}",
-        stack.said()
+        stack.terminal_text()
     );
     stack.check_nothing_is_left("127.0.0.1:1");
 }
@@ -144,7 +144,7 @@ fn a_filter_that_envoy_rejects_is_named_and_nothing_is_ready() {
     let mut stack = Stack::start_with(HOST, ANY, &policy, filters.path());
     assert_eq!(stack.line(), "", "it says that it is ready");
     assert_eq!(stack.wait(), Some(1));
-    let said = stack.said();
+    let said = stack.terminal_text();
     assert!(
         said.contains("Envoy rejected the filter tensorgate.gate")
             && said.contains("Failed to load Wasm code"),

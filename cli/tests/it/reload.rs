@@ -105,13 +105,13 @@ fn a_change_that_envoy_rejects_is_rolled_back_everywhere() {
     mine.file("gate.wasm", "no module");
     mine.file("gate.yaml", &changed);
     stack.signal("HUP");
-    until_said(&stack, "not reloaded");
+    wait_for_text(&stack, "not reloaded");
     assert!(
         stack
-            .said()
+            .terminal_text()
             .contains("Envoy rejects the filter tensorgate.gate"),
         "{}",
-        stack.said()
+        stack.terminal_text()
     );
     assert!(files.iter().all(|file| says(file, &first)), "put back");
 
@@ -121,7 +121,7 @@ fn a_change_that_envoy_rejects_is_rolled_back_everywhere() {
     assert!(
         line.starts_with("reloaded: policy "),
         "{line:?}{}",
-        stack.said()
+        stack.terminal_text()
     );
     let second = generation(&line);
     assert_ne!(first, second);
@@ -144,8 +144,8 @@ fn a_failed_rollback_in_envoy_is_reported() {
     assert_ne!(text, changed);
     mine.file("gate.yaml", &changed);
     stack.signal("HUP");
-    until_said(&stack, "not reloaded");
-    let said = stack.said();
+    wait_for_text(&stack, "not reloaded");
+    let said = stack.terminal_text();
     assert!(
         said.contains("Envoy rejects the filter tensorgate.gate")
             && said.contains("the previous policy cannot be restored: Envoy rejects the listener"),
@@ -169,10 +169,14 @@ pub fn in_force(stack: &Stack) -> serde_json::Value {
 }
 
 /// Waits until `up` has printed a text on its standard error.
-pub fn until_said(stack: &Stack, text: &str) {
+pub fn wait_for_text(stack: &Stack, text: &str) {
     let start = std::time::Instant::now();
-    while !stack.said().contains(text) {
-        assert!(start.elapsed().as_secs() < 60, "{text}: {}", stack.said());
+    while !stack.terminal_text().contains(text) {
+        assert!(
+            start.elapsed().as_secs() < 60,
+            "{text}: {}",
+            stack.terminal_text()
+        );
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
@@ -226,7 +230,7 @@ fn a_complete_policy_is_loaded_however_it_was_saved_and_a_partial_one_never() {
         });
         // A failed assertion ends the writer, too.
         let _writing = EndOnDrop(&ended);
-        until_said(&stack, "gate.yaml: the file keeps changing");
+        wait_for_text(&stack, "gate.yaml: the file keeps changing");
         assert_eq!(in_force(&stack)["generation"], first.as_str());
     });
     let line = stack.line();
@@ -246,8 +250,8 @@ fn a_complete_policy_is_loaded_however_it_was_saved_and_a_partial_one_never() {
     std::fs::write(&policy, &text).unwrap();
     let line = stack.line();
     assert_eq!(generation(&line), first, "saved in place: {line}");
-    let changed = stack.said().matches("keeps changing").count();
-    assert_eq!(changed, 1, "{}", stack.said());
+    let changed = stack.terminal_text().matches("keeps changing").count();
+    assert_eq!(changed, 1, "{}", stack.terminal_text());
 }
 
 /// Starts a program in a terminal of its own, signals it, closes the terminal, and prints how it

@@ -21,8 +21,12 @@ fn kill(stack: &Stack, mark: &str) {
 /// Waits until `up` has printed a text so often.
 fn until_printed(stack: &Stack, text: &str, times: usize) {
     let start = std::time::Instant::now();
-    while stack.said().matches(text).count() < times {
-        assert!(start.elapsed().as_secs() < 60, "{text} {}", stack.said());
+    while stack.terminal_text().matches(text).count() < times {
+        assert!(
+            start.elapsed().as_secs() < 60,
+            "{text} {}",
+            stack.terminal_text()
+        );
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }
@@ -61,7 +65,7 @@ fn killed_processes_run_again_until_five_have_ended_within_a_minute() {
     }
     kill(&stack, "tensorgate-host");
     assert_eq!(stack.wait(), Some(1));
-    let text = stack.said();
+    let text = stack.terminal_text();
     let lines = |part: &str| text.lines().filter(|line| line.contains(part)).count();
     assert_eq!(lines("; it starts again "), 4, "{text}");
     assert_eq!(lines("; it starts again at once; "), 2, "{text}");
@@ -96,15 +100,19 @@ fn a_policy_that_changes_while_the_host_is_down_is_in_force_after_its_restart() 
     assert!(
         line.starts_with("reloaded: policy "),
         "{line}{}",
-        stack.said()
+        stack.terminal_text()
     );
     let second = generation(&line);
     assert_ne!(first, second);
     let bundle = std::fs::read_to_string(state(&stack).join("policy/bundle.json")).unwrap();
     assert!(bundle.contains(&second));
-    assert!(!stack.said().contains("not reloaded"), "{}", stack.said());
+    assert!(
+        !stack.terminal_text().contains("not reloaded"),
+        "{}",
+        stack.terminal_text()
+    );
     stack.signal("TERM");
-    assert_eq!(stack.wait(), Some(0), "{}", stack.said());
+    assert_eq!(stack.wait(), Some(0), "{}", stack.terminal_text());
 }
 
 /// A host that ends whenever it is given a changed policy.
@@ -125,7 +133,7 @@ fn a_policy_that_ends_the_host_is_rejected_and_the_previous_one_stays() {
     stack.signal("HUP");
     until_printed(&stack, "not reloaded, policy ", 1);
     until_printed(&stack, "host runs again (", 2);
-    let text = stack.said();
+    let text = stack.terminal_text();
     assert!(
         text.contains("the host ended while it loaded the policy, 2 times"),
         "{text}"
@@ -133,7 +141,7 @@ fn a_policy_that_ends_the_host_is_rejected_and_the_previous_one_stays() {
     let bundle = std::fs::read_to_string(state(&stack).join("policy/bundle.json")).unwrap();
     assert!(bundle.contains(&first), "{text}");
     stack.signal("TERM");
-    assert_eq!(stack.wait(), Some(0), "{}", stack.said());
+    assert_eq!(stack.wait(), Some(0), "{}", stack.terminal_text());
 }
 
 /// An Envoy that ends whenever it reads a changed resource.
@@ -151,7 +159,7 @@ fn a_policy_that_ends_envoy_is_rejected_and_the_previous_one_stays() {
     mine.file("gate.yaml", &text.replace("quota: ", "quota: 1"));
     stack.signal("HUP");
     until_printed(&stack, "not reloaded, policy ", 1);
-    let text = stack.said();
+    let text = stack.terminal_text();
     assert!(
         text.contains("Envoy ended while it loaded the policy, 2 times"),
         "{text}"
@@ -159,5 +167,5 @@ fn a_policy_that_ends_envoy_is_rejected_and_the_previous_one_stays() {
     let bundle = std::fs::read_to_string(state(&stack).join("policy/bundle.json")).unwrap();
     assert!(bundle.contains(&first), "{text}");
     stack.signal("TERM");
-    assert_eq!(stack.wait(), Some(0), "{}", stack.said());
+    assert_eq!(stack.wait(), Some(0), "{}", stack.terminal_text());
 }

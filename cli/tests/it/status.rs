@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::program::{Ran, Scratch, binary, free_port, run, small_filters, tree};
-use crate::reload::{HOST, generation, rename_over, until_said};
+use crate::reload::{HOST, generation, rename_over, wait_for_text};
 use crate::up::{ANY, Stack};
 
 /// The model that is not ready.
@@ -101,17 +101,26 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
     let model = change(1, true, "model-unready", MODEL);
     let backend = change(2, true, "backend-away", "backend b");
     rename_over(&status_file, &document(&[model, backend]));
-    until_said(&stack, "alert volume: client c sent more");
+    wait_for_text(&stack, "alert volume: client c sent more");
     let away = "2026-11-27T02:10:04Z backend away: backend b: no \u{fffd}[2J server";
-    assert_eq!(stack.said().matches(away).count(), 1, "{}", stack.said());
+    assert_eq!(
+        stack.terminal_text().matches(away).count(),
+        1,
+        "{}",
+        stack.terminal_text()
+    );
     let ready = change(3, false, "model-unready", MODEL);
     rename_over(&status_file, &document(&[ready]));
-    until_said(
+    wait_for_text(
         &stack,
         &format!("2026-11-27T02:10:04Z ready again: {MODEL}\n"),
     );
     let again = format!("Z not ready: {MODEL}");
-    assert!(!stack.said().contains(&again), "{}", stack.said());
+    assert!(
+        !stack.terminal_text().contains(&again),
+        "{}",
+        stack.terminal_text()
+    );
 
     // Beside the policy, the gate of the last `up` is found without its state folder.
     let beside = std::process::Command::new(binary())
@@ -147,7 +156,7 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
 
     mine.file("gate.yaml", text.replace("listen:", "lisen:"));
     stack.signal("HUP");
-    until_said(&stack, "not reloaded");
+    wait_for_text(&stack, "not reloaded");
     let reported = report(&state, 0);
     assert_eq!(reported["version"], version.as_str());
     assert_eq!(reported["held"][0]["file"], policy.to_str().unwrap());
@@ -173,8 +182,8 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
     assert!(line.starts_with("reloaded: policy "), "{line}");
     let warning = r#"warning: not ready: model "scores" version "1": no server"#;
     let began = std::time::Instant::now();
-    while stack.said().matches(warning).count() < 2 {
-        assert!(began.elapsed().as_secs() < 60, "{}", stack.said());
+    while stack.terminal_text().matches(warning).count() < 2 {
+        assert!(began.elapsed().as_secs() < 60, "{}", stack.terminal_text());
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 

@@ -111,7 +111,7 @@ impl Stack {
         assert!(
             line.starts_with("tensorgate ready: http://127.0.0.1:"),
             "{line:?}\n{}",
-            self.said()
+            self.terminal_text()
         );
         line.split("http://")
             .nth(1)
@@ -127,7 +127,7 @@ impl Stack {
         format!("127.0.0.1:{}", self.admin)
     }
 
-    pub fn said(&self) -> String {
+    pub fn terminal_text(&self) -> String {
         std::fs::read_to_string(self.scratch.path().join("up.err")).unwrap()
     }
 
@@ -150,7 +150,7 @@ impl Stack {
             assert!(
                 start.elapsed() < Duration::from_secs(60),
                 "up does not end: {}",
-                self.said()
+                self.terminal_text()
             );
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -253,7 +253,7 @@ fn up_reports_ready_once_and_a_signal_stops_it_completely() {
         std::net::TcpStream::connect(&gate).unwrap();
         assert!(!stack.sockets().is_empty());
         stack.signal(signal);
-        assert_eq!(stack.wait(), Some(0), "{}", stack.said());
+        assert_eq!(stack.wait(), Some(0), "{}", stack.terminal_text());
         stack.check_nothing_is_left(&gate);
         assert_eq!(stack.sockets(), Vec::<PathBuf>::new());
     }
@@ -443,7 +443,7 @@ fn an_exited_host_is_reported_with_the_end_of_its_log() {
     let mut stack = Stack::start("#!/bin/sh\necho this is why >&2\nexit 3\n", ANY);
     assert_eq!(stack.line(), "");
     assert_eq!(stack.wait(), Some(1));
-    let said = stack.said();
+    let said = stack.terminal_text();
     assert!(
         said.contains("host ended unexpectedly (exit status: 3)") && said.contains("this is why"),
         "{said}"
@@ -458,7 +458,7 @@ fn an_exited_host_with_a_log_in_json_is_reported_in_one_sentence() {
     let host = format!("#!/bin/sh\necho '{info}'\necho '{error}'\nexit 2\n");
     let mut stack = Stack::start(&host, ANY);
     assert_eq!(stack.wait(), Some(1));
-    let stderr = stack.said();
+    let stderr = stack.terminal_text();
     let sentence = "host ended unexpectedly (exit status: 2); cannot start: handler h: no world (";
     assert!(
         stderr.contains(sentence) && !stderr.contains("\"level\""),

@@ -203,12 +203,12 @@ mod tests {
             assert_eq!(over_midnight.contains(time), expected, "{time}");
         }
         assert!(!are_always(&[early, over_midnight]));
-        let whole = |days| QuietWindow {
+        let full_day = |days| QuietWindow {
             days,
             from: 0,
             to: DAY_MINUTES,
         };
-        assert!(are_always(&[whole(0b1_1111), whole(0b110_0000)]));
-        assert!(!are_always(&[whole(0b11_1111)]));
+        assert!(are_always(&[full_day(0b1_1111), full_day(0b110_0000)]));
+        assert!(!are_always(&[full_day(0b11_1111)]));
     }
 }

@@ -216,7 +216,7 @@ rules! {
     /// The audit log cannot be written.
     AuditFailing = "audit-failing";
     /// A changed policy, or another file of it, is not in force.
-    PolicyHeld = "policy-held";
+    PolicyNotInForce = "policy-held";
     /// Files of a model could not be scanned.
     ScannerFailed = "scanner-failed";
     /// The files of a model were rejected.
@@ -256,7 +256,7 @@ impl WatchRule {
                 | Self::CircuitOpen
                 | Self::ClientBlocked
                 | Self::AuditFailing
-                | Self::PolicyHeld
+                | Self::PolicyNotInForce
                 | Self::ScannerFailed
                 | Self::ModelRejected
                 | Self::LimitServiceAway

@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_path_belongs_to_a_kind_of_server_by_whole_segments() {
+    fn each_path_belongs_to_a_kind_of_server_by_its_segments() {
         for (method, path, expected) in [
             ("POST", "/v2/repository/models/m/load", Some("Triton")),
             (

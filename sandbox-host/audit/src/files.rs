@@ -345,7 +345,7 @@ impl Store for Folder {
     }
 
     fn head(&mut self, text: &str) -> io::Result<()> {
-        write_whole(&self.paths.head(), text.as_bytes())
+        replace_file(&self.paths.head(), text.as_bytes())
     }
 
     fn rotate(&mut self, first_seq: u64, next_seq: u64) -> io::Result<u64> {
@@ -483,7 +483,7 @@ impl Drop for Folder {
 }
 
 /// Replaces a file atomically, so that a reader sees the old or the new content.
-pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut name = path.to_owned().into_os_string();
     name.push(".new");
     let new = PathBuf::from(name);

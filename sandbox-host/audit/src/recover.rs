@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::files::{Folder, Paths, first_record, move_aside, open_regular, write_whole};
+use crate::files::{Folder, Paths, first_record, move_aside, open_regular, replace_file};
 use crate::key::{KeyError, SigningKey, VerifyingKey, hex};
 use crate::line::{self, Hash, Line, Seal};
 use crate::record::{Decision, Event, Found, Open};
@@ -138,7 +138,7 @@ pub fn recover(settings: &Settings) -> Result<Recovered, AuditError> {
     {
         // Before the first record, so that a log without a head file has always lost it.
         let text = head(&log, state.seq, state.last, &seal).map_err(failed)?;
-        write_whole(&paths.head(), text.as_bytes()).map_err(failed)?;
+        replace_file(&paths.head(), text.as_bytes()).map_err(failed)?;
     }
     let first_seq = if state.damaged || empty {
         None

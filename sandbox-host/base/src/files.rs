@@ -27,7 +27,7 @@ pub fn regular_at_most(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>
     at_most(file, max_bytes)
 }
 
-/// The same, and rejects a file of another user: whoever can write in a folder may have put it
+/// The same, and rejects a file of another user: one who can write in the folder may have put it
 /// there.
 ///
 /// # Errors

@@ -39,10 +39,10 @@ pub(super) enum GuestLine {
 impl GuestLog {
     /// The log of a call whose earlier run has written this many lines. This run repeats them
     /// first.
-    pub(super) fn resume_after(told: u32, quota: Arc<LogQuota>) -> Self {
+    pub(super) fn resume_after(logged_lines: u32, quota: Arc<LogQuota>) -> Self {
         Self {
             quota,
-            already_logged: told,
+            already_logged: logged_lines,
             ..Self::default()
         }
     }
@@ -52,8 +52,13 @@ impl GuestLog {
         self.lines
     }
 
-    /// Decides about a line. `message` is the [`longest`] part of a message of `whole_bytes`.
-    pub(super) fn accept(&mut self, message: &str, whole_bytes: usize, now: Instant) -> GuestLine {
+    /// Decides about a line. `message` is the [`longest`] part of a message of `message_bytes`.
+    pub(super) fn accept(
+        &mut self,
+        message: &str,
+        message_bytes: usize,
+        now: Instant,
+    ) -> GuestLine {
         let line = longest(message);
         let bytes = self.bytes.saturating_add(line.len());
         if self.lines >= MAX_LOG_LINES || bytes > MAX_LOG_BYTES {
@@ -68,9 +73,9 @@ impl GuestLog {
             return self.drop_line(now);
         }
         let mut logged = escaped(line);
-        if line.len() < whole_bytes {
+        if line.len() < message_bytes {
             // Writing to a string cannot fail.
-            let _ = write!(logged, " … (cut from {whole_bytes} bytes)");
+            let _ = write!(logged, " … (cut from {message_bytes} bytes)");
         }
         GuestLine::Logged(logged)
     }

@@ -17,7 +17,7 @@ pub(super) const QUOTA_WINDOW: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct LogQuota {
     window: Mutex<Window>,
-    /// The lines beyond the limits that nobody has taken yet.
+    /// The lines beyond the limits that were not yet taken.
     dropped: AtomicU64,
 }
 

@@ -192,8 +192,8 @@ async fn forward(
         }
         let deadline = Instant::now().checked_add(gap);
         let deadline = deadline.map_or(until, |deadline| deadline.min(until));
-        let came = answers.next(deadline).await;
-        next = came.map_err(|error| no_answer(&error, at, deadline, until));
+        let received = answers.next(deadline).await;
+        next = received.map_err(|error| no_answer(&error, at, deadline, until));
     }
 }
 
@@ -244,9 +244,9 @@ mod tests {
 
     #[test]
     fn answers_are_counted_by_number_and_bytes() {
-        let answer = |says: bool, bytes| StreamedResponse {
-            tensors: says.then(Vec::new),
-            last: !says,
+        let answer = |has_tensors: bool, bytes| StreamedResponse {
+            tensors: has_tensors.then(Vec::new),
+            last: !has_tensors,
             bytes,
         };
         for (coming, good) in [
@@ -259,9 +259,9 @@ mod tests {
                 answers: 2,
                 bytes: 21,
             };
-            let taken = coming
-                .iter()
-                .take_while(|(says, bytes)| left.take(answer(*says, *bytes), "e").is_ok());
+            let taken = coming.iter().take_while(|(has_tensors, bytes)| {
+                left.take(answer(*has_tensors, *bytes), "e").is_ok()
+            });
             assert_eq!(taken.count(), good, "{coming:?}");
         }
     }

@@ -418,7 +418,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     #[test]
-    fn what_is_not_ready_says_when_to_ask_again() {
+    fn what_is_not_ready_has_retry_after() {
         for (status, expected) in [
             (StatusCode::OK, None),
             (StatusCode::SERVICE_UNAVAILABLE, Some("1")),

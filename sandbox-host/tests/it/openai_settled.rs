@@ -175,8 +175,8 @@ async fn a_truncated_answer_reports_no_usage_and_its_end_is_logged() {
         let amends = lines.into_iter().filter(|line| line["type"] == "amend");
         amends.collect::<Vec<_>>()
     };
-    let mut whole = Vec::new();
-    for (text, told) in [
+    let mut used_tokens = Vec::new();
+    for (text, expected) in [
         (format!("{good}{usage}{done}"), used(2)),
         (format!("{good}{done}"), None),
         // Without an end event, but with the end of its choice.
@@ -188,12 +188,12 @@ async fn a_truncated_answer_reports_no_usage_and_its_end_is_logged() {
     ] {
         backend.set(Act::Events(text));
         let (_, _, settled) = settled(&running, CHAT, reserved(Wait::None), &hello(true)).await;
-        assert_eq!(settled, told);
-        whole.extend(told);
+        assert_eq!(settled, expected);
+        used_tokens.extend(expected);
     }
     // The tokens of a whole answer are known after its line was written.
     until("its tokens are in the log", || {
-        amends().len() >= whole.len()
+        amends().len() >= used_tokens.len()
     })
     .await;
     for amend in amends() {
@@ -202,7 +202,7 @@ async fn a_truncated_answer_reports_no_usage_and_its_end_is_logged() {
         assert!(amend["completion_tokens"].is_u64(), "{amend}");
         assert_eq!(amend["client"], "scorer", "{amend}");
     }
-    assert_eq!(amends().len(), whole.len());
+    assert_eq!(amends().len(), used_tokens.len());
     for text in [
         // Counted, although it is broken off.
         format!("{good}{usage}"),

@@ -31,7 +31,8 @@ pub enum ConditionKind {
     /// The audit log cannot be written. The subject is its file.
     AuditFailing,
     /// A changed policy, or another file of it, is not in force. The subject is the file.
-    PolicyHeld,
+    #[serde(rename = "policy-held")]
+    PolicyNotInForce,
     /// Model files cannot be checked, for another cause than the files. The subject is the model's
     /// version, or `the scanner`.
     ScannerFailed,
@@ -50,7 +51,7 @@ impl ConditionKind {
             Self::CircuitOpen => "circuit open",
             Self::ClientBlocked => "client blocked",
             Self::AuditFailing => "audit log not written",
-            Self::PolicyHeld => "held",
+            Self::PolicyNotInForce => "held",
             Self::ScannerFailed => "model files not checked",
             Self::ModelRejected => "model files rejected",
             Self::LimitServiceAway => "shared limits away",
@@ -65,7 +66,7 @@ impl ConditionKind {
             Self::CircuitOpen => "circuit closed",
             Self::ClientBlocked => "client no longer blocked",
             Self::AuditFailing => "audit log written again",
-            Self::PolicyHeld => "no longer held",
+            Self::PolicyNotInForce => "no longer held",
             Self::ScannerFailed => "model files checked again",
             Self::ModelRejected => "model files no longer rejected",
             Self::LimitServiceAway => "shared limits back",

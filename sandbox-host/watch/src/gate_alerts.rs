@@ -89,9 +89,9 @@ impl ConditionListener for GateAlerts {
         let condition = &change.condition;
         if change.begins {
             let answered = self.answered(condition);
-            let held = rfc3339::parse(&change.time).and_then(|began| began.elapsed().ok());
+            let age = rfc3339::parse(&change.time).and_then(|began| began.elapsed().ok());
             self.report(|state, settings, now| {
-                state.begin(condition, answered, now, held.unwrap_or_default());
+                state.begin(condition, answered, now, age.unwrap_or_default());
                 state.due(settings, now, SystemTime::now())
             });
         } else {
@@ -114,7 +114,7 @@ struct Holding {
     condition: Condition,
     began: Time,
     /// How long it had held before it was news.
-    held_before: Duration,
+    unreported_for: Duration,
     /// The cause of its alert, once it was reported.
     cause: Option<String>,
     /// Whether it was counted as one that the rule had too many alerts for.
@@ -138,12 +138,12 @@ impl GateState {
         condition: &Condition,
         cause: Option<String>,
         now: Time,
-        held_before: Duration,
+        unreported_for: Duration,
     ) {
         let holding = Holding {
             condition: condition.clone(),
             began: now,
-            held_before,
+            unreported_for,
             cause,
             is_withheld: false,
         };
@@ -171,8 +171,8 @@ impl GateState {
         for holding in self.holding.values_mut().filter(|it| it.cause.is_none()) {
             let condition = &holding.condition;
             let rule = rule(condition.kind);
-            let held = now.since(holding.began);
-            let began = clock.checked_sub(held.saturating_add(holding.held_before));
+            let lasted = now.since(holding.began);
+            let began = clock.checked_sub(lasted.saturating_add(holding.unreported_for));
             let began = began.unwrap_or(clock);
             let mut alert = alert(condition, AlertStage::Raised, now, began);
             let is_of_client = condition.client.is_some();
@@ -187,7 +187,7 @@ impl GateState {
                 continue;
             }
             let budget = self.budgets.entry((rule, is_of_client)).or_default();
-            let is_steady = rule.severity() == AlertSeverity::Critical && held >= STEADY;
+            let is_steady = rule.severity() == AlertSeverity::Critical && lasted >= STEADY;
             if budget.has_room(now) {
                 (alert.is_logged, alert.withheld) = budget.count(now);
             } else if !is_steady {
@@ -213,7 +213,7 @@ const fn rule(kind: ConditionKind) -> WatchRule {
         ConditionKind::CircuitOpen => WatchRule::CircuitOpen,
         ConditionKind::ClientBlocked => WatchRule::ClientBlocked,
         ConditionKind::AuditFailing => WatchRule::AuditFailing,
-        ConditionKind::PolicyHeld => WatchRule::PolicyHeld,
+        ConditionKind::PolicyNotInForce => WatchRule::PolicyNotInForce,
         ConditionKind::ScannerFailed => WatchRule::ScannerFailed,
         ConditionKind::ModelRejected => WatchRule::ModelRejected,
         ConditionKind::LimitServiceAway => WatchRule::LimitServiceAway,

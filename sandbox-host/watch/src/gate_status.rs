@@ -137,7 +137,7 @@ mod tests {
             ConditionKind::CircuitOpen,
             ConditionKind::ClientBlocked,
             ConditionKind::AuditFailing,
-            ConditionKind::PolicyHeld,
+            ConditionKind::PolicyNotInForce,
             ConditionKind::ScannerFailed,
             ConditionKind::ModelRejected,
             ConditionKind::LimitServiceAway,

@@ -200,7 +200,7 @@ impl Joiner {
     }
 
     /// Takes what is over out of the message that would name it later. Returns whether it was in
-    /// one, so that nobody has been told of it.
+    /// one, so that no message has named it.
     pub(super) fn take_back(&mut self, over: &Alert) -> bool {
         let name = name(over);
         let raised = |cause: &&mut Cause| cause.first.context.stage == AlertStage::Raised;

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_audit::files::write_whole;
+use tensorgate_audit::files::replace_file;
 use tensorgate_base::files;
 
 use crate::saved::Saved;
@@ -70,7 +70,7 @@ impl LearnedFile {
         content.extend_from_slice(learned);
         let digest = Sha256::digest(&content);
         content.extend_from_slice(&digest);
-        write_whole(&self.0, &content)
+        replace_file(&self.0, &content)
     }
 
     /// Its path, for texts.

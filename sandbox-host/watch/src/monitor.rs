@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_about_a_model_says_nothing_of_the_client_whose_request_came_last() {
+    fn an_alert_about_a_model_does_not_name_the_client_of_the_last_request() {
         let seen = Observation {
             request_id: Some("id-1".to_owned()),
             client: Some("web".to_owned()),

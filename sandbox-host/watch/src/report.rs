@@ -215,7 +215,7 @@ mod tests {
             },
         };
         reporter.report(alert(false), "gate-1");
-        assert_eq!(reporter.take_answered("a"), None, "nobody was told");
+        assert_eq!(reporter.take_answered("a"), None, "no alert was sent");
         for is_logged in [true, true] {
             reporter.report(alert(is_logged), "gate-1");
         }

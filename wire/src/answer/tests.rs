@@ -322,7 +322,7 @@ fn a_rate_rejection_has_retry_after_if_waiting_helps() {
 }
 
 #[test]
-fn every_unavailable_answer_says_when_to_come_again() {
+fn every_unavailable_answer_has_retry_after() {
     for reason in Reason::ALL {
         let denial = Denial::new(reason, "cause");
         let is_unavailable = reason.http_status() == 503;

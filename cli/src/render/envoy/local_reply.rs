@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn every_503_says_when_to_come_again() {
+    fn every_503_has_retry_after() {
         let config = serde_json::to_value(config()).unwrap();
         let mappers = config["mappers"].as_array().unwrap().iter();
         let unavailable = mappers.filter(|mapper| mapper["status_code"] == 503);

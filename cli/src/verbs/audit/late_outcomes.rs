@@ -19,7 +19,7 @@ use super::each_text_of;
 const MAX_LATE: usize = 65_536;
 /// Maximum number of first lines that are held at a time. A gate has fewer streams at once. Of
 /// further ones, only the fields of their end are shown.
-const MAX_HELD: usize = 4_096;
+const MAX_FIRST_LINES: usize = 4_096;
 
 /// A request with a late end.
 struct Late {
@@ -36,7 +36,7 @@ struct Late {
 pub struct LateOutcomes {
     known: HashMap<String, Late>,
     /// The number of first lines that are held.
-    held: usize,
+    first_lines: usize,
     /// The number of late ends beyond [`MAX_LATE`] requests.
     more: u64,
 }
@@ -101,8 +101,8 @@ impl LateOutcomes {
                 let late = self.known.get_mut(id);
                 match late {
                     Some(late) if gravity(late.verdict) > gravity(decision.verdict) => {
-                        if late.first.is_none() && self.held < MAX_HELD {
-                            self.held = self.held.saturating_add(1);
+                        if late.first.is_none() && self.first_lines < MAX_FIRST_LINES {
+                            self.first_lines = self.first_lines.saturating_add(1);
                             late.first = Some(decision.clone());
                         }
                         return None;
@@ -122,7 +122,9 @@ impl LateOutcomes {
                 }
                 late.is_shown = true;
                 let first = late.first.take();
-                self.held = self.held.saturating_sub(usize::from(first.is_some()));
+                self.first_lines = self
+                    .first_lines
+                    .saturating_sub(usize::from(first.is_some()));
                 Some(Cow::Owned(as_it_ended(first.as_deref(), amend)))
             }
             _ => None,
@@ -257,19 +259,21 @@ mod tests {
     }
 
     #[test]
-    fn the_first_lines_that_are_held_are_bounded_and_no_denial_is_lost() {
+    fn the_kept_first_lines_are_bounded_and_no_denial_is_lost() {
         let mut outcomes = LateOutcomes::default();
-        let ids: Vec<_> = (0..=MAX_HELD).map(|number| number.to_string()).collect();
+        let ids: Vec<_> = (0..=MAX_FIRST_LINES)
+            .map(|number| number.to_string())
+            .collect();
         for id in &ids {
             outcomes.note_end(&amend(id, Verdict::Deny));
             assert!(outcomes.outcome(&decision(id, Verdict::Allow)).is_none());
         }
-        assert_eq!(outcomes.held, MAX_HELD);
+        assert_eq!(outcomes.first_lines, MAX_FIRST_LINES);
         for id in &ids {
             let event = Event::Amend(amend(id, Verdict::Deny));
             let shown = outcomes.outcome(&event).unwrap();
             assert_eq!(shown.verdict, Verdict::Deny);
         }
-        assert_eq!(outcomes.held, 0);
+        assert_eq!(outcomes.first_lines, 0);
     }
 }

@@ -18,7 +18,7 @@ use super::counts::{CountField, Counts};
 use super::events::{self, EventKind};
 use super::late_outcomes::LateOutcomes;
 use super::log_argument::LogArgument;
-use super::request_id::stands_for;
+use super::request_id::matches_id;
 use super::tail::Tail;
 use super::{POLL_INTERVAL, each_line, instant, rows};
 
@@ -259,7 +259,7 @@ impl Query {
         let Some(wanted) = self.request_id.as_deref() else {
             return true;
         };
-        let is_own = (decision.request_id.as_deref()).is_some_and(|id| stands_for(wanted, id));
+        let is_own = (decision.request_id.as_deref()).is_some_and(|id| matches_id(wanted, id));
         is_own
             || decision.client_request_id.as_deref() == Some(wanted)
             || decision.message_id.as_deref() == Some(wanted)

@@ -4,7 +4,7 @@
 const MIN_PREFIX_CHARS: usize = 6;
 
 /// Whether a text stands for an ID.
-pub fn stands_for(text: &str, id: &str) -> bool {
+pub fn matches_id(text: &str, id: &str) -> bool {
     id == text || is_prefix_of(text, id)
 }
 

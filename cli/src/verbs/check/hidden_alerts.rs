@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_exception_has_a_note_that_says_what_it_hides() {
+    fn each_exception_has_a_note_of_what_it_hides() {
         let policy = json!({"watch": {"rules": {
             "volume": {
                 "at_least": 600,

@@ -86,7 +86,7 @@ const fn is_shown(kind: ConditionKind, shows_files: bool) -> bool {
         | ConditionKind::CircuitOpen
         | ConditionKind::ClientBlocked
         | ConditionKind::LimitServiceAway => true,
-        ConditionKind::PolicyHeld => shows_files,
+        ConditionKind::PolicyNotInForce => shows_files,
         ConditionKind::ModelUnready
         | ConditionKind::ModelRejected
         | ConditionKind::ScannerFailed

@@ -85,7 +85,7 @@ impl PrintedChanges {
         let mut fresh = Vec::new();
         for change in &status.changes {
             let Condition { kind, subject, .. } = &change.condition;
-            if *kind == ConditionKind::PolicyHeld {
+            if *kind == ConditionKind::PolicyNotInForce {
                 continue;
             }
             let key = (*kind, subject.clone());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tensorgate_cli_common::ui::{Ui, printable};
 
-use crate::duration::whole_ms;
+use crate::duration::total_ms;
 use crate::stack::process_event::{ProcessEnd, ProcessEvent};
 
 #[derive(Serialize)]
@@ -32,7 +32,7 @@ pub(super) fn print(ui: &Ui, event: &ProcessEvent, state: &Path) {
     match event {
         ProcessEvent::Ended(ended, delay) if ui.json => ui.json_line(&EndedLine {
             ended,
-            restarts_in_ms: whole_ms(*delay),
+            restarts_in_ms: total_ms(*delay),
         }),
         ProcessEvent::Ended(ended, delay) => {
             let warning = ui.paint("1;31", "warning");
@@ -40,11 +40,11 @@ pub(super) fn print(ui: &Ui, event: &ProcessEvent, state: &Path) {
         }
         ProcessEvent::Restarted(process, took) if ui.json => ui.json_line(&RestartedLine {
             started_again: process,
-            took_ms: whole_ms(*took),
+            took_ms: total_ms(*took),
         }),
         ProcessEvent::Restarted(process, took) => {
             let process = printable(process);
-            ui.note(&format!("{process} runs again ({} ms)", whole_ms(*took)));
+            ui.note(&format!("{process} runs again ({} ms)", total_ms(*took)));
         }
         ProcessEvent::NotReady(process, why) if ui.json => ui.json_line(&NotReadyLine {
             not_ready: process,
@@ -71,7 +71,7 @@ fn ended_line(ended: &ProcessEnd, delay: Duration, state: &Path) -> String {
     let when = if delay.is_zero() {
         "at once".to_owned()
     } else {
-        format!("in {} ms", whole_ms(delay))
+        format!("in {} ms", total_ms(delay))
     };
     let log = log.as_ref().map(|log| {
         let log = state.join(log);

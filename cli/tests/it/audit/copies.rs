@@ -1,6 +1,6 @@
 //! `audit verify` and `audit query` on copies that another program has converted.
 
-use super::{asked, log};
+use super::{log, run_on};
 use crate::program::{Scratch, run_with};
 
 #[test]
@@ -43,7 +43,7 @@ fn a_converted_copy_is_named_as_what_it_is_and_is_not_intact() {
         ("gzip", gzip, "compressed with gzip", false),
     ] {
         let copy = scratch.file(name, &bytes);
-        let verified = asked(&["audit", "verify", "LOG"], &copy);
+        let verified = run_on(&["audit", "verify", "LOG"], &copy);
         assert_eq!(verified.code, 1, "{name}: {}", verified.stderr);
         for piece in [
             form,
@@ -65,7 +65,7 @@ fn a_converted_copy_is_named_as_what_it_is_and_is_not_intact() {
             );
         }
         // Nothing is listed from what cannot be read, and that is said.
-        let listed = asked(&["audit", "query", "LOG"], &copy);
+        let listed = run_on(&["audit", "query", "LOG"], &copy);
         let (code, lines) = (listed.code, listed.stdout.lines().count());
         assert_eq!(
             (code, lines > 0),
@@ -82,9 +82,9 @@ fn a_converted_copy_is_named_as_what_it_is_and_is_not_intact() {
     // Blanks between members, as Python's `json.dumps` writes them.
     let spaced = original.replace("\":", "\": ");
     let copy = scratch.file("spaced", spaced.as_bytes());
-    let verified = asked(&["audit", "verify", "LOG"], &copy);
+    let verified = run_on(&["audit", "verify", "LOG"], &copy);
     assert_eq!(verified.code, 1, "{}", verified.stderr);
-    for (piece, is_said) in [
+    for (piece, is_shown) in [
         (
             "converted: this copy is written anew by a program for JSON",
             true,
@@ -93,8 +93,8 @@ fn a_converted_copy_is_named_as_what_it_is_and_is_not_intact() {
         ("no hashes", false),
         ("not intact", false),
     ] {
-        let said = verified.stdout.contains(piece);
-        assert_eq!(said, is_said, "{piece}: {}", verified.stdout);
+        let shown = verified.stdout.contains(piece);
+        assert_eq!(shown, is_shown, "{piece}: {}", verified.stdout);
     }
     let piped = run_with(&["audit", "verify", "-"], "\0{\0\"");
     assert!(

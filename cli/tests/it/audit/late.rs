@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tensorgate_audit::record::{Amend, By, Decision, Event, Rejections, Verdict};
 
-use super::{asked, at, decision, start};
+use super::{at, decision, run_on, start};
 use crate::program::Scratch;
 
 const MESSAGE: &str = "0b8e4a5c-0000-4000-8000-000000000001";
@@ -38,7 +38,7 @@ fn log(folder: &Path) -> PathBuf {
         answers: Some(3),
         ..Amend::default()
     };
-    let whole = Amend {
+    let complete = Amend {
         request_id: STREAM.to_owned(),
         verdict: Some(Verdict::Allow),
         reason: Some("ok".to_owned()),
@@ -52,7 +52,7 @@ fn log(folder: &Path) -> PathBuf {
         Event::Decision(Box::new(of(OTHER, "other"))),
         Event::Decision(Box::new(of(STREAM, "chat"))),
         Event::Amend(denied),
-        Event::Amend(whole),
+        Event::Amend(complete),
     ];
     for (second, event) in (0..).zip(events) {
         audit.write(at(second), event);
@@ -66,7 +66,7 @@ fn a_late_denial_is_one_outcome_with_its_cause() {
     let scratch = Scratch::new();
     let log = log(scratch.path());
     let query = |words: &[&str]| {
-        let ran = asked(&[&["audit", "query", "LOG"], words].concat(), &log);
+        let ran = run_on(&[&["audit", "query", "LOG"], words].concat(), &log);
         assert_eq!(ran.code, 0, "{words:?}: {}", ran.stderr);
         ran.stdout
     };
@@ -110,7 +110,7 @@ fn a_late_denial_is_one_outcome_with_its_cause() {
         (&json!("amend"), &json!(CAUSE))
     );
 
-    let explained = asked(&["explain", MESSAGE, "--audit", "LOG"], &log).stdout;
+    let explained = run_on(&["explain", MESSAGE, "--audit", "LOG"], &log).stdout;
     for piece in [
         "It ended after 3 answers: the client got 200, grpc-status 13",
         "The sandbox host rejected it as backend-fault.",
@@ -120,15 +120,15 @@ fn a_late_denial_is_one_outcome_with_its_cause() {
     ] {
         assert!(explained.contains(piece), "{piece}: {explained}");
     }
-    let whole = asked(&["explain", STREAM, "--audit", "LOG"], &log).stdout;
+    let complete = run_on(&["explain", STREAM, "--audit", "LOG"], &log).stdout;
     assert!(
-        whole.contains("The model read 12 tokens and generated 34."),
-        "{whole}"
+        complete.contains("The model read 12 tokens and generated 34."),
+        "{complete}"
     );
 }
 
 #[test]
-fn a_query_says_what_is_only_counted() {
+fn a_query_shows_what_is_only_counted() {
     let scratch = Scratch::new();
     let (audit, log) = start(scratch.path(), u64::MAX);
     let summary = Rejections {
@@ -146,14 +146,14 @@ fn a_query_says_what_is_only_counted() {
         (&["--client", "scorer"], None),
         (&["--events=rejections"], None),
     ] {
-        let ran = asked(&[&["audit", "query", "LOG"], words].concat(), &log);
+        let ran = run_on(&[&["audit", "query", "LOG"], words].concat(), &log);
         let expected = number.map(|number| format!("note: {number} more rejected requests"));
         match expected {
             Some(expected) => assert!(ran.stderr.contains(&expected), "{words:?}: {}", ran.stderr),
             None => assert_eq!(ran.stderr, "", "{words:?}"),
         }
     }
-    let ran = asked(&["explain", STREAM, "--audit", "LOG"], &log);
+    let ran = run_on(&["explain", STREAM, "--audit", "LOG"], &log);
     let counted = "52173 rejected requests of unknown callers are only counted";
     assert!(
         ran.code == 1 && ran.stderr.contains(counted),
@@ -166,7 +166,7 @@ fn a_query_says_what_is_only_counted() {
 fn requests_are_counted_by_fields() {
     let scratch = Scratch::new();
     let log = log(scratch.path());
-    let query = |words: &[&str]| asked(&[&["audit", "query", "LOG"], words].concat(), &log);
+    let query = |words: &[&str]| run_on(&[&["audit", "query", "LOG"], words].concat(), &log);
     let table = query(&["--count-by", "reason,model"]).stdout;
     assert_eq!(
         table,
@@ -199,7 +199,7 @@ fn requests_are_counted_by_fields() {
 fn the_start_of_an_id_is_enough_if_it_is_one_requests() {
     let scratch = Scratch::new();
     let log = log(scratch.path());
-    let explain = |id: &str| asked(&["explain", id, "--audit", "LOG"], &log);
+    let explain = |id: &str| run_on(&["explain", id, "--audit", "LOG"], &log);
     let one = explain("7f0000");
     assert!(
         one.code == 0 && one.stdout.contains("client \"chat\""),
@@ -213,7 +213,7 @@ fn the_start_of_an_id_is_enough_if_it_is_one_requests() {
         "{}",
         several.stderr
     );
-    let both = asked(&["audit", "query", "LOG", "--request-id", "0b8e4a5c"], &log);
+    let both = run_on(&["audit", "query", "LOG", "--request-id", "0b8e4a5c"], &log);
     assert_eq!(both.stdout.lines().count(), 2);
     // The client's own id of a message.
     let own = explain("mine-other");

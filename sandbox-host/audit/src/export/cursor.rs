@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files::{open_regular, write_whole};
+use crate::files::{open_regular, replace_file};
 
 /// The version of the file's format.
 const FORMAT: u64 = 1;
@@ -66,6 +66,6 @@ impl Cursor {
             log: self.log.clone(),
             next,
         };
-        write_whole(&self.path, &serde_json::to_vec(&content)?)
+        replace_file(&self.path, &serde_json::to_vec(&content)?)
     }
 }

@@ -82,9 +82,9 @@ impl Supervisor {
                 continue;
             };
             drop(answers);
-            let came = read_response(&mut output);
+            let response = read_response(&mut output);
             answers = self.responses();
-            match came {
+            match response {
                 Ok((job_id, answer)) => {
                     answers.received.insert(job_id, answer);
                     answers.output = Some(output);
@@ -98,20 +98,20 @@ impl Supervisor {
     /// Sends a request and returns its number.
     fn send_request(&self, file: &[u8]) -> std::io::Result<u64> {
         // A panic here may leave a partial message in the pipe.
-        let mut asking = self.input.lock().unwrap_or_else(PoisonError::into_inner);
-        let (input, next) = &mut *asking;
+        let mut input_and_number = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        let (input, next) = &mut *input_and_number;
         let number = *next;
         *next = next.wrapping_add(1);
         let Some(pipe) = input else {
             return Err(std::io::Error::other("its input is closed"));
         };
-        let asked = (pipe.write_all(&number.to_le_bytes()))
+        let written = (pipe.write_all(&number.to_le_bytes()))
             .and_then(|()| send(pipe, file))
             .and_then(|()| pipe.flush());
-        if asked.is_err() {
+        if written.is_err() {
             *input = None;
         }
-        asked.map(|()| number)
+        written.map(|()| number)
     }
 
     fn responses(&self) -> MutexGuard<'_, Responses> {

@@ -164,7 +164,7 @@ fn files_not_in_force(app: &App, files: &StateFiles) -> Vec<Condition> {
     let sources = Sources::read(&files.sources);
     // A cause of several lines is one line here.
     let not_in_force =
-        |file: String, why: &str| condition(ConditionKind::PolicyHeld, file, one_line(why));
+        |file: String, why: &str| condition(ConditionKind::PolicyNotInForce, file, one_line(why));
     let mut found: Vec<_> = (sources.held.iter())
         .map(|state| not_in_force(state.file.display().to_string(), &state.why))
         .collect();
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_said_once() {
+    fn an_address_is_shown_once() {
         let shown = |cause| without_address(cause, "http://a:1");
         assert_eq!(shown("http://a:1: no answer"), "no answer");
         assert_eq!(shown("http://a:10: no answer"), "http://a:10: no answer");

@@ -92,18 +92,18 @@ async fn comes_and_goes() -> (
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let (set_there, there) = tokio::sync::watch::channel(true);
-    let (came, comes) = tokio::sync::mpsc::unbounded_channel();
+    let (connected_at, connections) = tokio::sync::mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let _ = came.send(Instant::now());
+            let _ = connected_at.send(Instant::now());
             let is_there = *there.borrow();
             if is_there {
                 tokio::spawn(answer_while_there(stream, there.clone()));
             }
         }
     });
-    (url, set_there, comes)
+    (url, set_there, connections)
 }
 
 /// Answers with a script's name, and that no client is blocked.
@@ -132,19 +132,19 @@ async fn answer_while_there(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_was_away_is_connected_again_within_a_second() {
-    let (url, set_there, mut comes) = comes_and_goes().await;
+    let (url, set_there, mut connections) = comes_and_goes().await;
     let host = start_with(shared(&json!({"url": url}), 10), &[]).await;
     connected(&host, 1).await;
     set_there.send_replace(false);
     connected(&host, 0).await;
-    while comes.try_recv().is_ok() {}
+    while connections.try_recv().is_ok() {}
     // However long it is away, the pauses do not grow beyond a part of a second.
     let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
     for _ in 0..8 {
-        let came = tokio::time::timeout(PATIENCE, comes.recv()).await;
-        let came = came.unwrap().unwrap();
-        longest = longest.max(came.saturating_duration_since(last));
-        last = came;
+        let at = tokio::time::timeout(PATIENCE, connections.recv()).await;
+        let at = at.unwrap().unwrap();
+        longest = longest.max(at.saturating_duration_since(last));
+        last = at;
     }
     assert!(longest < LONGEST_PAUSE, "{longest:?}");
     set_there.send_replace(true);

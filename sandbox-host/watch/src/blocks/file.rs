@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tensorgate_audit::files::write_whole;
+use tensorgate_audit::files::replace_file;
 use tensorgate_base::files;
 
 use super::record::BlockRecord;
@@ -45,7 +45,7 @@ impl BlockFile {
     /// The file cannot be written.
     pub fn write(mut blocks: Vec<BlockRecord>, path: &Path) -> io::Result<()> {
         blocks.truncate(MAX_RECORDS);
-        write_whole(path, &serde_json::to_vec(&Self { blocks })?)
+        replace_file(path, &serde_json::to_vec(&Self { blocks })?)
     }
 
     /// Reads the file. A missing file has no records.

@@ -163,14 +163,14 @@ fn what_a_quiet_window_hides_is_reported_after_it_if_it_still_holds() {
     let (early, late) = (UNIX_EPOCH, UNIX_EPOCH + Duration::from_secs(3_600));
     for name in ["gate.yaml", "revoked.txt"] {
         state.begin(
-            &condition(ConditionKind::PolicyHeld, name),
+            &condition(ConditionKind::PolicyNotInForce, name),
             None,
             Time::default(),
             Duration::ZERO,
         );
     }
     assert!(state.due(&settings, Time::from_s(1), early).is_empty());
-    let short = condition(ConditionKind::PolicyHeld, "revoked.txt");
+    let short = condition(ConditionKind::PolicyNotInForce, "revoked.txt");
     assert_eq!(
         state.end(&short, Time::from_s(2)),
         None,
@@ -207,19 +207,19 @@ fn a_block_by_an_alert_has_no_second_alert_and_its_end_has_a_message() {
 fn a_condition_that_comes_and_goes_is_bounded_by_hour() {
     let settings = WatchSettings::running(RuleSet(u64::MAX));
     let mut state = GateState::default();
-    let held = condition(ConditionKind::PolicyHeld, "gate.yaml");
+    let waiting = condition(ConditionKind::PolicyNotInForce, "gate.yaml");
     let mut messages = 0;
     for second in 0..1_000 {
         let now = Time::from_s(second);
-        state.begin(&held, None, now, Duration::ZERO);
+        state.begin(&waiting, None, now, Duration::ZERO);
         messages += state.due(&settings, now, UNIX_EPOCH).len();
-        messages += usize::from(state.end(&held, now).is_some());
+        messages += usize::from(state.end(&waiting, now).is_some());
     }
     assert_eq!(messages, 40, "20 alerts, and the end of each");
 }
 
 #[test]
-fn a_critical_condition_that_came_and_went_is_reported_once_it_stays() {
+fn a_critical_condition_that_returns_is_reported_once_it_stays() {
     let settings = WatchSettings::running(RuleSet(u64::MAX));
     let mut state = GateState::default();
     let failing = condition(ConditionKind::AuditFailing, "audit/decisions.jsonl");

@@ -41,7 +41,7 @@ pub(super) const fn texts(kind: ConditionKind) -> Texts {
                      its disk, or repair its folder.",
             over: "is written again",
         },
-        ConditionKind::PolicyHeld => Texts {
+        ConditionKind::PolicyNotInForce => Texts {
             what: "is not in force",
             advice: "The gate goes on with what it has. `tensorgate check` explains faults.",
             over: "is in force, or was taken back",
@@ -70,7 +70,7 @@ pub(super) const fn part(kind: ConditionKind) -> &'static str {
     match kind {
         ConditionKind::CircuitOpen => "circuit of ",
         ConditionKind::AuditFailing => "audit log ",
-        ConditionKind::PolicyHeld => "policy file ",
+        ConditionKind::PolicyNotInForce => "policy file ",
         ConditionKind::LimitServiceAway => "rate limit service ",
         _ => "",
     }

@@ -44,14 +44,14 @@ const PRIVATE: [&str; 16] = [
 const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("artifact", 4),
     ("bench", 164),
-    ("cli", 483),
+    ("cli", 393),
     ("examples", 187),
     ("filters", 682),
     ("fuzz", 281),
     ("identity", 0),
     ("policy", 297),
-    ("sandbox-host", 1_632),
-    ("tests", 807),
+    ("sandbox-host", 1_613),
+    ("tests", 805),
     ("wire", 0),
     ("wit", 4),
 ];

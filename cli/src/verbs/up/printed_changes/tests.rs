@@ -50,7 +50,12 @@ fn changes_are_printed_once_and_files_of_the_policy_not_at_all() {
     let now = Instant::now();
     let mut shown = PrintedChanges::default();
     let away = change(true, ConditionKind::BackendAway, "b", "refused");
-    let file = change(true, ConditionKind::PolicyHeld, "gate.yaml", "a fault");
+    let file = change(
+        true,
+        ConditionKind::PolicyNotInForce,
+        "gate.yaml",
+        "a fault",
+    );
     let first = status("a", vec![away.clone(), file], &[]);
     assert_eq!(
         printed(&mut shown, &first, now),
