@@ -6,7 +6,7 @@ import http.client
 import json
 import threading
 import time
-from collections import Counter, namedtuple
+from collections import namedtuple
 
 from processes import TOP
 
@@ -86,11 +86,6 @@ class Load:
         """The requests that were done in a time."""
         with self.lock:
             return [seen for seen in self.seen if since <= seen.done < until]
-
-    def outcomes(self):
-        """How often each outcome was seen."""
-        with self.lock:
-            return Counter(seen.outcome for seen in self.seen)
 
     def stop(self):
         """Has all clients end."""

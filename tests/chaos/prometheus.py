@@ -4,7 +4,6 @@ shortened by one factor, so that an outage of half an hour is replayed in a minu
 
 import json
 import re
-from urllib.parse import quote
 
 from processes import TOP, Process, fetch, free_ports, wait
 
@@ -49,12 +48,6 @@ class Prometheus(Process):
         arguments += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
         super().__init__("prometheus", arguments, folder / "log")
         wait("Prometheus", lambda: fetch(f"{self.url}/-/ready"), self.process)
-
-    def query(self, expression):
-        """The samples of an expression now: (labels, value)."""
-        answer = fetch(f"{self.url}/api/v1/query?query={quote(expression)}", 5)
-        result = json.loads(answer[1])["data"]["result"] if answer and answer[0] == 200 else []
-        return [(sample["metric"], float(sample["value"][1])) for sample in result]
 
     def firing(self):
         """The alerts that fire: (name, what it is about)."""
