@@ -3,7 +3,8 @@
 
 Code lines are neither blank nor a comment. Counted are the Rust files in `src` of the shipped
 crates, without test files (`tests/`, `tests.rs`, `*_tests.rs`) and without items below
-`#[cfg(test)]`. A file belongs to the nearest folder above it that has a Cargo.toml.
+`#[cfg(test)]`, files of modules included. A file belongs to the nearest folder above it that has a
+Cargo.toml.
 """
 
 import collections
@@ -14,6 +15,8 @@ import subprocess
 # Bench, fuzz targets, examples and tests are not shipped.
 SHIPPED = ["artifact", "cli", "filters", "identity", "policy", "sandbox-host", "wire", "wit"]
 TESTS = re.compile(r"/tests/|(/|_)tests?\.rs$")
+# A module of tests in a file of its own.
+TEST_MODULE = re.compile(r"#\[cfg\(test\)\]\n(?:#\[.*\]\n)*(?:pub(?:\([a-z]+\))? )?mod (\w+);")
 
 
 def code_lines(text):
@@ -40,6 +43,12 @@ def code_lines(text):
     return count
 
 
+def test_modules(file, text):
+    """The paths, without a suffix, of the modules of tests that a source declares."""
+    folder = file.parent if file.name in ("lib.rs", "main.rs") else file.with_suffix("")
+    return {folder / name for name in TEST_MODULE.findall(text)}
+
+
 def tracked(*patterns):
     """Tracked files that exist."""
     command = ["git", "ls-files", "-z", "--", *patterns]
@@ -50,11 +59,13 @@ def tracked(*patterns):
 def main():
     crates = {manifest.parent for manifest in tracked("*Cargo.toml")}
     lines = collections.Counter()
-    for file in tracked(*SHIPPED):
-        name = str(file)
-        if file.suffix == ".rs" and "/src/" in name and not TESTS.search(name):
+    texts = {file: file.read_text() for file in tracked(*SHIPPED) if file.suffix == ".rs" and "/src/" in str(file)}
+    tests = set().union(*(test_modules(file, text) for file, text in texts.items()))
+    for file, text in texts.items():
+        is_test = TESTS.search(str(file)) or not tests.isdisjoint([file.with_suffix(""), *file.parents])
+        if not is_test:
             crate = next(folder for folder in file.parents if folder in crates)
-            lines[str(crate)] += code_lines(file.read_text())
+            lines[str(crate)] += code_lines(text)
     for crate in sorted(lines):
         print(crate, lines[crate])
     print("all", lines.total())

@@ -201,3 +201,13 @@ fn lines_of_code_are_counted_without_comments_and_tests() {
     // The lines of `use`, of `D` without a field, and of `h`.
     assert_eq!(printed.trim(), "5");
 }
+
+#[test]
+fn files_of_test_modules_are_known() {
+    let source = "mod a;\n#[cfg(test)]\nmod day;\n#[cfg(test)]\n#[allow(b)]\npub(crate) mod c;\n";
+    let script = "import sys; sys.path.insert(0, 'tools'); import lines, pathlib\n\
+                  modules = lambda file: lines.test_modules(pathlib.Path(file), sys.argv[1])\n\
+                  print(*sorted(map(str, modules('x/src/lib.rs') | modules('x/src/y.rs'))))";
+    let printed = output("python3", &["-B", "-c", script, source]);
+    assert_eq!(printed.trim(), "x/src/c x/src/day x/src/y/c x/src/y/day");
+}
