@@ -78,7 +78,8 @@ pub struct Query {
     /// Print matching lines as they are written, until Ctrl-C. Earlier lines only with --since.
     #[arg(short, long)]
     follow: bool,
-    /// Request id: the gate's or its first digits, the x-request-id that arrived, or the message's.
+    /// Request id: the gate's or at least its first six characters, the x-request-id that arrived,
+    /// or the message's.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
     /// Rows with more columns, below a line that names them.
