@@ -218,6 +218,7 @@ impl Gate {
             Ok(read) => read,
             Err(fault) => return self.deny(proxy, &cannot_decide(fault), Protocol::OipRest),
         };
+        root.log_quotas.end_windows(proxy, now);
         if let Some(action) = self.behind_another(proxy, &fields, now) {
             return action;
         }

@@ -591,6 +591,6 @@ impl MessageStream {
     ) -> (Option<String>, Option<String>) {
         let id = format!("{}-{}", ctx.request_id, self.number);
         ctx.outcome
-            .message(ctx.proxy, &ctx.root.policy, decision, denial, id)
+            .message(ctx.proxy, ctx.root, decision, denial, id)
     }
 }

@@ -16,6 +16,7 @@ use tensorgate_policy::{Decision, Denial, Policy, Reason};
 
 use crate::filter::Filter;
 use crate::host::{Level, Proxy, Verdict};
+use crate::root::GateRoot;
 use log_sequence::set_sequence_number;
 use record::{Record, ReportedOutcome};
 
@@ -69,24 +70,23 @@ impl OutcomeReporter {
     }
 
     /// Records an allowed request. Only shadow denials are logged.
-    pub(crate) fn allowed(&mut self, proxy: &mut dyn Proxy) {
+    pub(crate) fn allowed(&mut self, proxy: &mut dyn Proxy, root: &GateRoot) {
         if !self.record.shadow.is_empty() {
-            self.log(proxy, Verdict::Allow);
+            self.log(proxy, root, Verdict::Allow);
         }
         self.decided(proxy, Verdict::Allow);
     }
 
     /// Records and logs a rejection.
-    pub(crate) fn denied(&mut self, proxy: &mut dyn Proxy, denial: &Denial) {
+    pub(crate) fn denied(&mut self, proxy: &mut dyn Proxy, root: &GateRoot, denial: &Denial) {
         self.record.reason = Some(denial.reason);
         self.record.overload = denial.overload;
         self.record.detail.clone_from(&denial.cause);
-        let for_credential = matches!(denial.reason, Reason::Unauthenticated | Reason::LockedOut);
-        if for_credential && self.record.client.is_none() {
+        let verdict = Verdict::Deny(denial.reason);
+        if is_for_credential(verdict) && self.record.client.is_none() {
             self.record.client = self.revoked_client.take();
         }
-        let verdict = Verdict::Deny(denial.reason);
-        self.log(proxy, verdict);
+        self.log(proxy, root, verdict);
         self.decided(proxy, verdict);
     }
 
@@ -95,13 +95,13 @@ impl OutcomeReporter {
     pub(crate) fn message(
         &mut self,
         proxy: &mut dyn Proxy,
-        policy: &Policy,
+        root: &GateRoot,
         decision: &Decision,
         denial: Option<&Denial>,
         id: String,
     ) -> (Option<String>, Option<String>) {
         let mut one = Self::new(self.filter);
-        one.note(policy, decision);
+        one.note(&root.policy, decision);
         one.record.request_id = id;
         one.record.credential.clone_from(&self.record.credential);
         let verdict = match denial {
@@ -114,7 +114,7 @@ impl OutcomeReporter {
             None => Verdict::Allow,
         };
         if denial.is_some() || !one.record.shadow.is_empty() {
-            one.log(proxy, verdict);
+            one.log(proxy, root, verdict);
         }
         one.count_shadows(proxy);
         // In a chain, the rejecting filter counts a message; otherwise the validating filter does.
@@ -125,12 +125,14 @@ impl OutcomeReporter {
         (one.record.model, one.record.rule)
     }
 
-    /// Writes one log line.
-    fn log(&self, proxy: &mut dyn Proxy, verdict: Verdict) {
-        let level = match verdict {
-            Verdict::Deny(Reason::Overloaded) => Level::Warn,
-            _ => Level::Info,
-        };
+    /// Writes one log line. Those about callers without a valid credential have a quota.
+    fn log(&self, proxy: &mut dyn Proxy, root: &GateRoot, verdict: Verdict) {
+        let is_fault = matches!(verdict, Verdict::Deny(Reason::Overloaded));
+        let is_unknown = self.record.client.is_none() || is_for_credential(verdict);
+        if is_unknown && !root.log_quotas.admits(proxy, is_fault) {
+            return;
+        }
+        let level = if is_fault { Level::Warn } else { Level::Info };
         let source = proxy.source_address();
         let line = self.record.to_log_line(verdict, source.as_deref());
         proxy.log(level, &line);
@@ -261,4 +263,12 @@ impl OutcomeReporter {
         }
         record
     }
+}
+
+/// Whether a verdict rejects the credential, so that the client of the record is not the caller.
+const fn is_for_credential(verdict: Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::Deny(Reason::Unauthenticated | Reason::LockedOut)
+    )
 }

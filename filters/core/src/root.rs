@@ -5,6 +5,7 @@
 //! error rejects the configuration; the proxy then keeps the previous one.
 
 mod body_memory;
+mod log_quotas;
 mod shared_state;
 mod small_bodies;
 mod wait_limiter;
@@ -23,6 +24,7 @@ use crate::host::{HttpResponse, Outside, SharedStore};
 use crate::keys::Keyring;
 use crate::store::SlotFault;
 pub(crate) use body_memory::BodyMemory;
+use log_quotas::LogQuotas;
 pub use shared_state::create_shared_state;
 use small_bodies::SmallBodies;
 use wait_limiter::WaitLimiter;
@@ -77,6 +79,8 @@ pub struct GateRoot {
     pub(crate) key_waiters: WaitLimiter,
     /// Limit for stream data that arrived after waiting messages.
     pub(crate) message_waiters: WaitLimiter,
+    /// Quotas for log lines about callers without a valid credential.
+    pub(crate) log_quotas: LogQuotas,
     /// A request has asked for an early tick.
     pub(crate) tick_requested: Cell<bool>,
     /// Whether the log says that another gate is before this one.
@@ -200,6 +204,7 @@ impl GateRoot {
             headers,
             delivery: Cell::default(),
             small_bodies: SmallBodies::default(),
+            log_quotas: LogQuotas::default(),
             tick_requested: Cell::new(false),
             is_second_logged: Cell::new(false),
             mismatch_logged_ns: Cell::new(None),

@@ -100,7 +100,7 @@ pub fn outcome_told(logged: &Logged) -> serde_json::Value {
 }
 
 /// A rejection as overloaded, and no other outcome, is counted once by its cause and logged with
-/// it.
+/// it. Lines about callers without a valid credential have a quota.
 fn check_overload(record: &Record, logged: &Logged) {
     let is_overload = record.reason == Some(Reason::Overloaded);
     assert_eq!(record.overload.is_some(), is_overload, "{record:?}");
@@ -109,7 +109,8 @@ fn check_overload(record: &Record, logged: &Logged) {
         let member = format!(r#""overload":"{}""#, cause.name());
         let mut lines = logged.lines.iter();
         let is_logged = lines.any(|(_, line)| line.contains(&member));
-        assert!(is_logged, "{member}: {:?}", logged.lines);
+        let has_quota = record.client.is_none();
+        assert!(is_logged || has_quota, "{member}: {:?}", logged.lines);
     }
 }
 
@@ -184,9 +185,15 @@ pub fn close(stream: Stream) -> Played {
         Verdict::Allow => !logged.shadowed.is_empty(),
         Verdict::Aborted => false,
     };
-    assert_eq!(
-        logged.lines.is_empty(),
-        !worth_a_line,
+    let mut lines = logged.lines.iter();
+    let has_line = lines.any(|(_, line)| !line.contains("-left-out\""));
+    let has_quota = record.client.is_none()
+        || matches!(
+            verdict,
+            Verdict::Deny(Reason::Unauthenticated | Reason::LockedOut)
+        );
+    assert!(
+        has_line == worth_a_line || (worth_a_line && has_quota),
         "a refusal is logged, and what is in shadow: {:?}",
         logged.lines
     );

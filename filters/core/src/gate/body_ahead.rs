@@ -104,7 +104,7 @@ impl Gate {
         // Shadowed denials are logged as well.
         if validator.is_none() && pending.decision.shadowed().len() > noted {
             self.outcome.note(&self.root.policy, &pending.decision);
-            self.outcome.allowed(proxy);
+            self.outcome.allowed(proxy, &self.root);
         }
         let forwarded = pending.forwarded.is_some();
         match (

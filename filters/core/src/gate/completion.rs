@@ -60,7 +60,7 @@ impl Gate {
             Remainder::PassThrough if pending.forwarded.is_none() => Phase::PassThrough,
             Remainder::PassThrough | Remainder::Charging => {
                 self.outcome.forwarded(proxy);
-                self.outcome.allowed(proxy);
+                self.outcome.allowed(proxy, &self.root);
                 self.phase = Phase::Charging(pending);
                 return Action::Continue;
             }
@@ -79,12 +79,12 @@ impl Gate {
                     signed.as_deref(),
                     pending.until_unix_s,
                 ));
-                self.outcome.allowed(proxy);
+                self.outcome.allowed(proxy, &self.root);
                 self.phase = Phase::Messages(pending, stream);
                 return Action::Continue;
             }
         };
-        self.outcome.allowed(proxy);
+        self.outcome.allowed(proxy, &self.root);
         Action::Continue
     }
 
@@ -170,7 +170,7 @@ impl Gate {
     /// Sends the response. The phase becomes final before any other call can fail.
     fn respond(&mut self, proxy: &mut dyn Proxy, denial: &Denial, answer: &Answer) -> Action {
         self.phase = Phase::Denied;
-        self.outcome.denied(proxy, denial);
+        self.outcome.denied(proxy, &self.root, denial);
         self.send_answer(proxy, answer);
         Action::Pause
     }

@@ -268,7 +268,7 @@ impl Gate {
         self.phase = Phase::Forwarded;
         if !recorded {
             self.outcome.note(&self.root.policy, &pending.decision);
-            self.outcome.allowed(proxy);
+            self.outcome.allowed(proxy, &self.root);
         }
         Action::Continue
     }

@@ -90,7 +90,7 @@ impl Gate {
         bounds: LingerBounds,
     ) -> Action {
         self.phase = Phase::Lingering(Box::new(Lingering { answer, bounds }));
-        self.outcome.denied(proxy, denial);
+        self.outcome.denied(proxy, &self.root, denial);
         self.release_permits(proxy);
         self.resources.body_memory.release(proxy);
         self.request_tick(proxy);

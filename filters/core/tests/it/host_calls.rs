@@ -49,6 +49,7 @@ struct Faulty {
     replaced: usize,
     marked: bool,
     errors: usize,
+    warnings: usize,
     /// The last counted cause of a rejection as overloaded.
     overload: Option<OverloadCause>,
 }
@@ -64,6 +65,7 @@ impl Faulty {
             replaced: 0,
             marked: false,
             errors: 0,
+            warnings: 0,
             overload: None,
         }
     }
@@ -197,6 +199,7 @@ impl Proxy for Faulty {
 
     fn log(&mut self, level: Level, _: &str) {
         self.errors += usize::from(level == Level::Error);
+        self.warnings += usize::from(level == Level::Warn);
     }
 
     fn count(&mut self, _: Verdict) {
@@ -278,6 +281,21 @@ fn a_call_that_fails_refuses_the_request() {
         check(Broken::Now, trailers);
     }
     check(Broken::ClearRequestTrailers, true);
+}
+
+#[test]
+fn the_lines_about_faults_have_a_quota_even_without_a_clock() {
+    for broken in [Broken::RequestHeaders, Broken::Now] {
+        let (root, _) = GateRoot::configure(holding().as_bytes(), Some(CONTEXT_KEY))
+            .unwrap_or_else(|faults| panic!("{faults:?}"));
+        let root = Rc::new(root);
+        let mut proxy = Faulty::new(broken, "m");
+        for _ in 0..100 {
+            let mut gate = Gate::new(Rc::clone(&root));
+            assert_eq!(gate.on_request_headers(&mut proxy, false), Action::Pause);
+        }
+        assert_eq!((proxy.warnings, proxy.answers.len()), (20, 100));
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod keys;
 mod lingering;
 mod lockout;
 mod lockout_sources;
+mod log_quotas;
 mod noise;
 mod outages;
 mod outcomes;
