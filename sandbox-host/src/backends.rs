@@ -22,6 +22,7 @@ use std::sync::OnceLock;
 
 use http::HeaderMap;
 use tensorgate_policy::contract::TensorRule;
+use tensorgate_policy::denial::AnswerLimit;
 use tensorgate_policy::policy::Model;
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{Denial, Reason, Tensor};
@@ -52,6 +53,9 @@ pub enum BackendError {
     /// The server failed on a validated request, or its response is unusable.
     #[error("backend fault: {0}")]
     Fault(String),
+    /// Its response is longer than the policy allows: `max_answer_bytes` of OpenAI's API.
+    #[error("backend fault: an answer of more bytes than the policy allows (max_answer_bytes)")]
+    TooLong,
 }
 
 impl BackendError {
@@ -65,7 +69,8 @@ impl BackendError {
         match self {
             Self::Busy(_) => true,
             Self::Rejected(rejection) => rejection.is_busy(),
-            Self::Unavailable(_) | Self::Unsent(_) | Self::Timeout(_) | Self::Fault(_) => false,
+            Self::Unavailable(_) | Self::Unsent(_) | Self::Timeout(_) => false,
+            Self::Fault(_) | Self::TooLong => false,
         }
     }
 
@@ -76,9 +81,13 @@ impl BackendError {
             Self::Unavailable(_) | Self::Unsent(_) | Self::Busy(_) => Reason::BackendUnavailable,
             Self::Timeout(_) => Reason::BackendTimeout,
             Self::Rejected(rejection) => return rejection.to_denial(cause),
-            Self::Fault(_) => Reason::BackendFault,
+            Self::Fault(_) | Self::TooLong => Reason::BackendFault,
         };
-        Denial::new(reason, cause)
+        let denial = Denial::new(reason, cause);
+        match self {
+            Self::TooLong => denial.limited_by(AnswerLimit::AnswerBytes),
+            _ => denial,
+        }
     }
 }
 

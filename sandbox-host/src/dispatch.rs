@@ -286,7 +286,8 @@ impl Dispatcher {
             BackendError::Timeout(_)
             | BackendError::Busy(_)
             | BackendError::Rejected(_)
-            | BackendError::Fault(_) => chosen.call.report_rejection(error),
+            | BackendError::Fault(_)
+            | BackendError::TooLong => chosen.call.report_rejection(error),
         }
         let again = self.retries.try_retry(tries, endpoint_index, error);
         if again {

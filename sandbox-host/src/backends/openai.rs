@@ -77,7 +77,8 @@ impl Upstream {
         let request = post(document, "application/json", request_id);
         let json = document.json.clone();
         let kind = Some(ServerKind::OpenAi);
-        let answer = self.request(request, json, kind, max_answer_bytes, |bytes| {
+        let bound = (max_answer_bytes, BackendError::TooLong);
+        let answer = self.request(request, json, kind, bound, |bytes| {
             room.reserve_received(bytes)
         });
         let answer = within(deadline, answer).await?;
@@ -125,7 +126,13 @@ impl Upstream {
             id: String,
         }
         let request = Request::get("/v1/models");
-        let answer = self.request(request, Bytes::new(), None, MAX_MODELS_BYTES, |_| true);
+        let answer = self.request(
+            request,
+            Bytes::new(),
+            None,
+            own_bound(MAX_MODELS_BYTES),
+            |_| true,
+        );
         let answer = within(deadline, answer).await?.unwrap_or_default();
         let models: Models = serde_json::from_slice(&answer)
             .map_err(|error| BackendError::Fault(format!("its list of models: {error}")))?;
@@ -143,7 +150,7 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
         // The memory for the whole response was reserved before.
-        let answer = self.request(request, body, kind, max_bytes, |_| true);
+        let answer = self.request(request, body, kind, own_bound(max_bytes), |_| true);
         let answer = within(deadline, answer).await?;
         answer.ok_or_else(|| BackendError::Fault("a response without a memory permit".to_owned()))
     }
@@ -160,11 +167,11 @@ impl Upstream {
         request: http::request::Builder,
         body: Bytes,
         kind: Option<ServerKind>,
-        max_bytes: usize,
+        bound: (usize, BackendError),
         comes: impl FnMut(usize) -> bool,
     ) -> Result<Option<Bytes>, BackendError> {
         let (_connection, response) = self.send(request, body, kind).await?;
-        read(response.into_body(), max_bytes, comes).await
+        read(response.into_body(), bound, comes).await
     }
 
     /// Sends a request and reads the head of a successful response. For an inference, a client
@@ -220,11 +227,17 @@ fn post(document: &Document, accept: &'static str, request_id: &str) -> http::re
     request
 }
 
-/// Reads a complete body within its limit. `comes` reserves memory for this many bytes. Returns
-/// `None` if there is no memory.
+/// A bound on a body that no policy sets, and the error of a longer one.
+fn own_bound(max_bytes: usize) -> (usize, BackendError) {
+    let cause = format!("an answer of more than {max_bytes} bytes");
+    (max_bytes, BackendError::Fault(cause))
+}
+
+/// Reads a complete body within its bound, or returns the bound's error. `comes` reserves memory
+/// for this many bytes. Returns `None` if there is no memory.
 async fn read(
     mut body: Incoming,
-    max_bytes: usize,
+    (max_bytes, too_long): (usize, BackendError),
     mut comes: impl FnMut(usize) -> bool,
 ) -> Result<Option<Bytes>, BackendError> {
     let mut whole = Vec::new();
@@ -237,8 +250,7 @@ async fn read(
         };
         let bytes = whole.len().saturating_add(data.len());
         if bytes > max_bytes {
-            let cause = format!("an answer of more than {max_bytes} bytes");
-            return Err(BackendError::Fault(cause));
+            return Err(too_long);
         }
         if !comes(bytes) {
             return Ok(None);

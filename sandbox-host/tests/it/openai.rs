@@ -481,10 +481,13 @@ async fn reasoning_without_end_is_ended_by_the_bound_on_the_answer() {
         backend.set(Act::Say(200, answer.to_string()));
         let answer = running.gate.call("POST", CHAT, hello().to_string()).await;
         assert_eq!(answer.status, 502, "{answer:?}");
+        let limit = "the answer has more bytes than the policy allows: max_answer_bytes";
+        assert_eq!(answer.json()["error"]["message"], limit);
         backend.set(stream(name, bytes));
         let answer = running.gate.call("POST", CHAT, streamed(json!({}))).await;
         let body = String::from_utf8(answer.body.to_vec()).unwrap();
         assert!(body.contains("backend-fault") && !body.contains("[DONE]"));
+        assert!(body.contains(limit), "{body}");
         // The policy allows 4096 bytes of the backend's.
         assert!(body.len() < 8192, "{name}: {} bytes", body.len());
     }

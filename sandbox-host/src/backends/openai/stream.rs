@@ -10,7 +10,6 @@ use prometheus_client::metrics::counter::Counter;
 use tensorgate_audit::Ending;
 use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_judge::document::Document;
-use tensorgate_policy::denial::AnswerLimit;
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
 use tokio::task::JoinHandle;
@@ -44,8 +43,6 @@ pub struct EventStream {
     deadline: Instant,
     /// The bytes that may still arrive.
     remaining_bytes: usize,
-    /// Whether more bytes arrived than the policy allows.
-    is_too_long: bool,
     /// The bytes that were sent to the caller.
     sent: usize,
     finished: bool,
@@ -126,7 +123,6 @@ impl EventStream {
             request_id: request_id.to_owned(),
             deadline,
             remaining_bytes: max_bytes,
-            is_too_long: false,
             sent: 0,
             finished: false,
             complete: false,
@@ -183,10 +179,6 @@ impl EventStream {
                 let request_id = self.request_id.as_str();
                 tracing::warn!(request_id, cause = %error, "streamed response ended early");
                 let denial = error.to_denial("the backend's answer");
-                let denial = match self.is_too_long {
-                    true => denial.limited_by(AnswerLimit::AnswerBytes),
-                    false => denial,
-                };
                 if let Some(ending) = self.ending.take() {
                     ending.denied(&denial, self.sent, self.chunks.tally().counts());
                 }
@@ -267,10 +259,7 @@ impl EventStream {
                 }
             };
             let Some(remaining_bytes) = self.remaining_bytes.checked_sub(piece.len()) else {
-                self.is_too_long = true;
-                let cause =
-                    "an answer of more bytes than the policy allows (max_answer_bytes)".to_owned();
-                return Err(BackendError::Fault(cause));
+                return Err(BackendError::TooLong);
             };
             self.remaining_bytes = remaining_bytes;
             self.events.feed(&piece);
