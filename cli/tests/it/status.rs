@@ -212,6 +212,20 @@ fn without_a_gate_the_exit_code_is_one() {
 }
 
 #[test]
+fn a_frozen_host_is_reported_after_one_timeout() {
+    // The kernel accepts connections, and nothing is ever answered.
+    let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = frozen.local_addr().unwrap().to_string();
+    let start = std::time::Instant::now();
+    let ran = run(&["status", "--admin", &admin]);
+    let took_s = start.elapsed().as_secs_f64();
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stdout.contains("does not answer"), "{}", ran.stdout);
+    // Three requests of two seconds each, if one came after the other.
+    assert!(took_s < 5.0, "{took_s} s");
+}
+
+#[test]
 fn a_watched_status_is_shown_until_ctrl_c() {
     use std::io::{BufRead as _, BufReader};
     let mut watching = std::process::Command::new(binary())
