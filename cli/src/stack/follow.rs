@@ -337,7 +337,11 @@ impl<'a, F: Front> Following<'a, F> {
         self.watch.follow(self.files.iter().cloned());
         self.watch.accept();
         let generation = reloaded.generation.clone();
-        reloaded.was = std::mem::replace(&mut self.complete_generation, generation);
+        let complete = std::mem::replace(&mut self.complete_generation, generation);
+        // The removals alone were this version already.
+        if reloaded.was == reloaded.generation {
+            reloaded.was = complete;
+        }
         self.show();
         let unready = self.processes.unready().await;
         let outcome = Ok((reloaded, unready));

@@ -113,8 +113,9 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
         (&json!(true), &json!(waiting))
     );
     let line = stack.line();
+    let was = generation(&tightened);
     assert!(
-        line.starts_with(&format!("reloaded: policy {waiting} instead of {first} ")),
+        line.starts_with(&format!("reloaded: policy {waiting} instead of {was} ")),
         "{line}"
     );
     assert_eq!(in_force(&stack).get("hold"), None, "accepted as it is");

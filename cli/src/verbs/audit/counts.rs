@@ -120,8 +120,9 @@ impl<'f> Counts<'f> {
             }
             return;
         }
-        let names = fields.iter().map(|field| field.name());
-        let names = std::iter::once("count").chain(names).map(str::to_owned);
+        // As the columns of requests are named.
+        let names = fields.iter().map(|field| field.name().replace('_', "-"));
+        let names = std::iter::once("count".to_owned()).chain(names);
         let mut rows = vec![names.collect::<Vec<_>>()];
         for (group, count) in groups {
             let values = group

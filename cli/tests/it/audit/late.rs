@@ -172,6 +172,8 @@ fn requests_are_counted_by_fields() {
         table,
         "count  reason         model\n2      ok             digits\n1      backend-fault  digits\n"
     );
+    let table = query(&["--count-by", "grpc-status"]).stdout;
+    assert!(table.starts_with("count  grpc-status\n"), "{table}");
     let lines = query(&[
         "--count-by",
         "client,grpc-status",
