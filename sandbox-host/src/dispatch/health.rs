@@ -278,6 +278,8 @@ impl BackendHealth {
         let objections = results.iter().map(|result| {
             let cause = match result.matches_policy(model, version) {
                 Some(Ok(())) => return None,
+                // Without the prefix that it gets where a request needs the model.
+                Some(Err(BackendError::Unavailable(cause) | BackendError::Fault(cause))) => cause,
                 Some(Err(error)) => error.to_string(),
                 None => "it has not answered in time".to_owned(),
             };

@@ -8,6 +8,39 @@ use serde_json::{Value, json};
 use crate::support::backend::{Act, Backend};
 use crate::support::{GENERATION, folder, policy};
 
+/// What the servers of a policy say against its models, as text and line by line.
+fn findings(policy: &Value) -> (String, Vec<Value>) {
+    let folder = folder();
+    let file = folder.join("bundle.json");
+    let bundle = json!({"generation": GENERATION, "policy": policy});
+    std::fs::write(&file, bundle.to_string()).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_tensorgate-host"))
+        .arg("ask-servers")
+        .arg(&file)
+        .arg(&folder)
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+    let text = String::from_utf8(ran.stdout).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<Value> = lines.collect();
+    (text, lines)
+}
+
+#[test]
+fn a_server_that_does_not_know_a_model_is_a_plain_sentence_with_a_cure() {
+    let backend = Backend::start(Act::Answer);
+    backend.says(Err(tonic::Code::NotFound));
+    let (text, lines) = findings(&policy(&backend.uri(), json!({}), json!({})));
+    assert_eq!(lines.len(), 1, "{text}");
+    let cause = lines[0]["cause"].as_str().unwrap();
+    let plain = "the server does not have this model and version: load it there, or correct";
+    assert!(cause.starts_with(plain), "{text}");
+    assert!(cause.contains(" (NotFound: "), "{text}");
+    assert_eq!(lines[0]["reached"], true);
+}
+
 #[test]
 fn each_model_that_does_not_fit_its_server_is_named() {
     let backend = Backend::start(Act::Answer);
@@ -23,22 +56,7 @@ fn each_model_that_does_not_fit_its_server_is_named() {
     policy["backends"]["gone"]["endpoints"] = json!([nothing]);
     // It runs only beside `tensorgate up`.
     policy["backends"]["cpu"] = json!({"kind": "embedded", "max_in_flight": 1, "queue": 1, "timeout_ms": 1000, "models": "models"});
-    let folder = folder();
-    let file = folder.join("bundle.json");
-    let bundle = json!({"generation": GENERATION, "policy": policy});
-    std::fs::write(&file, bundle.to_string()).unwrap();
-    let ran = Command::new(env!("CARGO_BIN_EXE_tensorgate-host"))
-        .arg("ask-servers")
-        .arg(&file)
-        .arg(&folder)
-        .output()
-        .unwrap();
-    assert!(ran.status.success(), "{ran:?}");
-    let text = String::from_utf8(ran.stdout).unwrap();
-    let lines: Vec<Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let (text, lines) = findings(&policy);
     let named: Vec<_> = lines
         .iter()
         .map(|line| (line["model"].as_str().unwrap(), line["reached"] == true))
@@ -48,5 +66,4 @@ fn each_model_that_does_not_fit_its_server_is_named() {
     assert!(named.contains(&("away", false)), "{text}");
     assert!(text.contains("INT32 in the contract"), "{text}");
     assert!(text.contains("is the server up?"), "{text}");
-    std::fs::remove_dir_all(folder).unwrap();
 }

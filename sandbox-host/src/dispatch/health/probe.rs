@@ -22,6 +22,9 @@ const SLOW: Duration = Duration::from_millis(500);
 /// The most slow models at once, in addition.
 const SLOW_AT_ONCE: usize = 64;
 
+/// How the text of a server's status begins that says that it does not know the model.
+const NOT_FOUND: &str = "NotFound: ";
+
 /// Probes one endpoint and each model. A timeout of the server itself ends the probe.
 pub(super) async fn ask(keys: impl Iterator<Item = &Key>, endpoint: &Endpoint) -> ProbeResult {
     let client = match endpoint.client() {
@@ -97,6 +100,18 @@ fn own_text(error: &BackendError) -> String {
     }
 }
 
+/// The text of a model's failure. A server that does not know a model often says no more than a
+/// status.
+fn model_text(error: &BackendError) -> String {
+    match error {
+        BackendError::Fault(cause) if cause.starts_with(NOT_FOUND) => format!(
+            "the server does not have this model and version: load it there, or correct \
+             backend_model or versions ({cause})"
+        ),
+        error => own_text(error),
+    }
+}
+
 /// All probe requests over one connection.
 async fn over(
     keys: &[&Key],
@@ -164,7 +179,7 @@ async fn models(
         })?;
         late = late || matches!(said, Err(BackendError::Timeout(_)));
         // A failure of one model concerns only that model, because the server itself answers.
-        let said = said.unwrap_or_else(|error| ModelStatus::Unready(own_text(&error)));
+        let said = said.unwrap_or_else(|error| ModelStatus::Unready(model_text(&error)));
         found.insert(key, said);
         Ok::<_, BackendError>(())
     };
