@@ -80,13 +80,13 @@ mod tests {
             format!("ff-{TRACE}-{SPAN}-01"),
             format!("00-{TRACE}-{SPAN}"),
             format!("00-{TRACE}-{SPAN}-01-more"),
-            format!("00-{TRACE}-{SPAN}-01,{good}"),
+            format!("00-{TRACE}-{SPAN}-01,{valid}"),
             format!("00-{TRACE}-{SPAN}-1"),
             format!("00-{}-{SPAN}-01", TRACE.to_uppercase()),
             format!("00-{zeros}-{SPAN}-01"),
             format!("00-{TRACE}-0000000000000000-01"),
             format!("00-{TRACE}-00f067aa0ba902b\u{1b}-01"),
-            format!(" {good}"),
+            format!(" {valid}"),
             "-".repeat(55),
         ] {
             assert_eq!(TraceParent::read(&bad), None, "{bad:?}");

@@ -355,7 +355,7 @@ async fn what_envoy_lost_is_counted_once_with_concurrent_log_writes() {
             let decision = Decision {
                 entry: Some(format!("{vm:016x}.{number}")),
                 detail: Some("x".repeat(900)),
-                ..decision(By::Gate, Verdict::Deny, "unauthenticated", 401)
+                ..decision(By::Gate, Verdict::Deny, "shape", 400)
             };
             let entry = Entry {
                 time: SystemTime::now(),

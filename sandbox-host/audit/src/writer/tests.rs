@@ -463,7 +463,6 @@ fn a_flood_of_unknown_callers_has_few_records_and_none_of_its_entries_counts_as_
     // Rules and metrics have all of them.
     assert_eq!(listener.0.load(Ordering::Relaxed), FLOOD + known);
     let page = metrics.text().unwrap();
-    let series =
-        r#"tensorgate_decisions_total{by="gate",verdict="deny",reason="unauthenticated"} 3000"#;
+    let series = r#"tensorgate_decisions_total{model="",by="gate",verdict="deny",reason="unauthenticated"} 3000"#;
     assert!(page.lines().any(|line| line == series), "{page}");
 }

@@ -130,7 +130,9 @@ async fn a_message_has_all_of_its_answers_before_the_next_one() {
 
         // One line before the first answer, and one with the number of answers.
         let opened = stack
-            .met_audit_lines(7, |line| line.get("stream").is_some())
+            .met_audit_lines(7, |line| {
+                line["type"] == "decision" && line.get("stream").is_some()
+            })
             .await;
         assert_eq!(opened.len(), 7, "{opened:#?}");
         assert_eq!(opened[0]["model"], "many");

@@ -121,12 +121,12 @@ fn every_end_has_its_verdict_its_reason_and_what_decided_it() {
     let check =
         |ended: Ended, by: By, verdict: Verdict, reason: &str, named: bool, forwarded: bool| {
             let entry = read(&ended);
-            let told = (
+            let decided = (
                 entry.decision.by,
                 entry.decision.verdict,
                 entry.decision.reason.as_str(),
             );
-            assert_eq!(told, (by, verdict, reason), "{}", ended.details);
+            assert_eq!(decided, (by, verdict, reason), "{}", ended.details);
             assert_eq!(
                 entry.decision.request_id.is_some(),
                 named,
