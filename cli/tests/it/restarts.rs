@@ -156,7 +156,7 @@ fn a_policy_that_ends_envoy_is_rejected_and_the_previous_one_stays() {
     );
     let mut stack = Stack::start_under(Some(&frail), reload::HOST, ANY, &policy, small_filters());
     let first = generation(&stack.line());
-    mine.file("gate.yaml", &text.replace("quota: ", "quota: 1"));
+    mine.file("gate.yaml", text.replace("quota: ", "quota: 1"));
     stack.signal("HUP");
     until_printed(&stack, "not reloaded, policy ", 1);
     let text = stack.terminal_text();

@@ -169,8 +169,8 @@ async fn a_stream_ends_at_stream_ms_with_a_status_whatever_its_client_does() {
         assert_eq!(answers > 0, sends == Some(true), "{what}");
         assert!(began.elapsed() > Duration::from_millis(1_500), "{what}");
         recorded(&running, "backend-timeout").await;
-        let ends = running.audited().into_iter();
-        let end = ends.filter(|line| line["messages"].is_u64()).next_back();
+        let mut ends = running.audited().into_iter();
+        let end = ends.rfind(|line| line["messages"].is_u64());
         let end = end.unwrap();
         assert_eq!(
             (&end["verdict"], &end["client"]),

@@ -155,8 +155,9 @@ mod tests {
         assert_eq!(serde_json::from_str::<GateStatus>(&text).ok(), Some(shown));
         let numbers = |after| {
             let changes = status(after).changes;
-            let numbers = changes.iter().map(|it| it.number);
-            (numbers.clone().next(), numbers.last())
+            let numbers = [changes.first(), changes.last()];
+            let [first, last] = numbers.map(|it| it.map(|it| it.number));
+            (first, last)
         };
         // 512 of 2304 changes are kept.
         assert_eq!(numbers(None), (Some(2_257), Some(2_304)));

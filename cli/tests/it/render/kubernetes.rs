@@ -419,6 +419,6 @@ fn a_lockout_of_all_callers_behind_a_balancer_is_refused_with_its_cure() {
     assert_eq!(refused.stdout, "", "nothing is written");
     let kept = render(&file, &["--source-addresses-kept"]);
     assert_eq!(kept.code, 0, "{}", kept.stderr);
-    let without = scratch.file("without.yaml", &policy("a+", ""));
+    let without = scratch.file("without.yaml", policy("a+", ""));
     assert_eq!(render(&without, &[]).code, 0);
 }
