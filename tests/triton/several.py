@@ -80,7 +80,7 @@ def several_answers(table, folder, direct, gate):
         table.row(title, "-", text, right, came)
 
     for title, asked, count, good, says in (
-        ("an answer more than there may be", [(range(21), {})], 21, 20, "usable"),
+        ("an answer more than there may be", [(range(21), {})], 21, 20, "max_answers"),
         ("an answer outside of the contract", [([1, 100, 2], {})], 2, 1, "usable"),
         ("the model fails in the middle", [([1, 2, -1], {})], 3, 2, "usable"),
     ):
