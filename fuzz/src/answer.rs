@@ -8,7 +8,7 @@
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use prost::Message as _;
 use serde_json::Value;
-use tensorgate_policy::denial::{ClientErrorStatus, Expected, RateNote};
+use tensorgate_policy::denial::{AnswerLimit, ClientErrorStatus, Expected, RateNote};
 use tensorgate_policy::policy::Unit;
 use tensorgate_policy::tensor::InferResponse;
 use tensorgate_policy::{Datatype, Denial, Protocol, Reason, Tensor};
@@ -55,6 +55,7 @@ fn refusal(data: &mut Unstructured<'_>) -> Result<()> {
         },
         retry_after_s: data.arbitrary()?,
         server_status: ClientErrorStatus::from_http(data.arbitrary()?),
+        limit: *data.choose(&[None, Some(AnswerLimit::Answers), Some(AnswerLimit::Stream)])?,
         allow: None,
         codings: None,
         overload: None,
