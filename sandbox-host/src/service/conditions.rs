@@ -1,6 +1,6 @@
 //! Looks about once a second at the gate's own state, and passes on what has begun or ended.
 //!
-//! What lasts for less than two looks is not passed on ([`Debounce`]). While servers may still be
+//! What lasts for less than two looks is not passed on (`Debounce`). While servers may still be
 //! starting, those that are away are shown, but are no news for listeners.
 
 mod collect;
