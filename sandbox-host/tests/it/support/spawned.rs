@@ -82,13 +82,18 @@ impl Spawned {
 
     /// The next line of the log with this message.
     pub fn line(&mut self, message: &str) -> Value {
+        self.line_that(message, |line| line["message"] == message)
+    }
+
+    /// The next line of the log that fits. `what` describes it.
+    pub fn line_that(&mut self, what: &str, mut fits: impl FnMut(&Value) -> bool) -> Value {
         for line in self.log.iter_mut().flatten() {
             let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
-            if line["message"] == message {
+            if fits(&line) {
                 return line;
             }
         }
-        panic!("the log ended without {message:?}");
+        panic!("the log ended without {what:?}");
     }
 
     /// The outcome of the next bundle.
@@ -98,16 +103,6 @@ impl Spawned {
             let line = self.line("policy");
             if line["outcome"].is_string() {
                 return line["outcome"].clone();
-            }
-        }
-    }
-
-    /// What became of a change of the policy. A look that finds none may come first.
-    pub fn changed(&mut self) -> Value {
-        loop {
-            let outcome = self.reloaded();
-            if outcome != "unchanged" {
-                return outcome;
             }
         }
     }
