@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::program::{Ran, Scratch, free_port, run, small_filters, tree};
-use crate::reload::{ENVOY, HOST, generation, in_force, rename_over, wait_for_text};
+use crate::reload::{ENVOY, HOST, generation, in_force, rename_over};
 use crate::up::{ANY, Stack};
 
 /// A key's digest.
@@ -57,29 +57,10 @@ fn sources(stack: &Stack) -> Value {
     serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
-fn until(what: &str, stack: &Stack, condition: impl Fn() -> bool) {
-    let start = std::time::Instant::now();
-    while !condition() {
-        assert!(
-            start.elapsed().as_secs() < 60,
-            "never: {what}: {}",
-            stack.terminal_text()
-        );
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
-
 /// Checks that the host's and Envoy's configurations revoke the key, and that the command has said
 /// so.
 fn check_revoked(stack: &Stack, ran: &Ran) {
-    assert_eq!(
-        ran.code,
-        0,
-        "{}{}{}",
-        ran.stdout,
-        ran.stderr,
-        stack.terminal_text()
-    );
+    stack.check_succeeded(ran);
     assert!(
         ran.stdout.contains("rejected by the gate at"),
         "{}",
@@ -166,8 +147,8 @@ fn a_change_that_envoy_rejects_does_not_delay_a_revocation() {
     let mut stack = Stack::start_under(Some(&envoy), HOST, ANY, &listed.policy, folder);
     stack.line();
     rename_over(&listed.policy, &listed.other());
-    wait_for_text(&stack, "Envoy rejects the listener");
-    until("it is held", &stack, || {
+    stack.until_printed("Envoy rejects the listener", 1);
+    stack.until("it is held", || {
         sources(&stack)["held"][0]["file"] == listed.policy.to_str().unwrap()
     });
     let ran = listed.revoke(&stack.admin(), KEY, &[]);
@@ -186,18 +167,11 @@ fn a_host_that_is_loading_another_policy_does_not_delay_a_revocation() {
     let mut stack = Stack::start_with(&host, ANY, &listed.policy, small_filters());
     let first = generation(&stack.line());
     rename_over(&listed.policy, &listed.other());
-    until("it is being loaded", &stack, || {
+    stack.until("it is being loaded", || {
         in_force(&stack)["policy"]["listen"]["limits"]["stream_ms"] == 70_000
     });
     let ran = listed.revoke(&stack.admin(), KEY, &[]);
-    assert_eq!(
-        ran.code,
-        0,
-        "{}{}{}",
-        ran.stdout,
-        ran.stderr,
-        stack.terminal_text()
-    );
+    stack.check_succeeded(&ran);
     let line = stack.line();
     assert!(line.contains(&format!(" instead of {first} ")), "{line}");
     assert!(
@@ -206,7 +180,7 @@ fn a_host_that_is_loading_another_policy_does_not_delay_a_revocation() {
         ran.stdout
     );
     // Then the other policy is loaded again, with the key revoked.
-    until("it is loaded again", &stack, || {
+    stack.until("it is loaded again", || {
         let bundle = in_force(&stack);
         bundle["policy"]["listen"]["limits"]["stream_ms"] == 70_000
             && bundle["policy"]["revoked"]["keys"] == json!([KEY])
@@ -268,7 +242,7 @@ fn a_policy_that_is_not_yaml_does_not_delay_a_revocation() {
     let mut stack = Stack::start_with(HOST, ANY, &listed.policy, small_filters());
     let first = generation(&stack.line());
     std::fs::write(&listed.policy, "version: [1\n").unwrap();
-    wait_for_text(&stack, "held: ");
+    stack.until_printed("held: ", 1);
     let ran = listed.revoke(&stack.admin(), KEY, &[]);
     check_revoked(&stack, &ran);
     assert_eq!(in_force(&stack)["tightens"], first.as_str());
@@ -289,7 +263,7 @@ fn a_revocation_list_that_only_the_faulty_policy_names_is_applied() {
         .replace(LIST, "others.txt")
         .replace("quota: ", "qota: ");
     rename_over(&listed.policy, &faulty);
-    wait_for_text(&stack, "held: ");
+    stack.until_printed("held: ", 1);
     let ran = listed.revoke(&stack.admin(), KEY, &[]);
     check_revoked(&stack, &ran);
     assert!(std::fs::read_to_string(other).unwrap().contains(KEY));
@@ -309,7 +283,7 @@ fn a_key_removed_from_a_clients_file_is_rejected_although_the_policy_has_faults(
     let mut stack = Stack::start_with(HOST, ANY, &listed.policy, small_filters());
     stack.line();
     rename_over(&listed.policy, &text.replace("quota: ", "qota: "));
-    wait_for_text(&stack, "held: ");
+    stack.until_printed("held: ", 1);
     std::fs::write(&keys, format!("{other}\n")).unwrap();
     let line = stack.line();
     assert!(
@@ -370,7 +344,7 @@ fn a_component_that_differs_from_its_digest_is_held_and_removals_take_effect() {
         component.display(),
         text.lines().count()
     );
-    until("it is reported", &stack, || errors(&stack).contains(&held));
+    stack.until("it is reported", || errors(&stack).contains(&held));
 
     rename_over(&policy, &text.replace(&client, ""));
     let tightened = stack.line();
@@ -380,7 +354,7 @@ fn a_component_that_differs_from_its_digest_is_held_and_removals_take_effect() {
         errors(&stack)
     );
     stack.signal("HUP");
-    until("it is read a third time", &stack, || {
+    stack.until("it is read a third time", || {
         errors(&stack).matches("not reloaded").count() >= 3
     });
     let files = sources(&stack)["held"].to_string();
@@ -393,7 +367,7 @@ fn a_component_that_differs_from_its_digest_is_held_and_removals_take_effect() {
         reloaded.starts_with("reloaded: ") && reloaded.contains(&was),
         "{reloaded}"
     );
-    until("nothing is held", &stack, || {
+    stack.until("nothing is held", || {
         sources(&stack)["held"].as_array().unwrap().is_empty()
     });
     stack.signal("TERM");

@@ -3,7 +3,6 @@
 //! host and Envoy are stand-ins; the host's own tests show when it holds a policy.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -42,15 +41,6 @@ http.server.HTTPServer((address, int(port)), Admin).serve_forever()
 /// The command that is shown, up to the version.
 const ACCEPT: &str = "tensorgate reload --accept ";
 
-/// Waits until that fulfills a condition.
-fn until(stack: &Stack, condition: impl Fn(&str) -> bool) {
-    let start = Instant::now();
-    while !condition(&stack.terminal_text()) {
-        assert!(start.elapsed().as_secs() < 60, "{}", stack.terminal_text());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_models_are_ready() {
     let mine = Scratch::new();
@@ -77,7 +67,7 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
         "{tightened}{}",
         stack.terminal_text()
     );
-    until(&stack, |text| text.contains("not reloaded"));
+    stack.until_printed("not reloaded", 1);
     let text = stack.terminal_text();
     assert!(text.contains(r#"it has no input "mask""#), "{text}");
     let shown = text.lines().find(|line| line.starts_with("held: "));
@@ -99,14 +89,7 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
             .arg(&policy)
             .env("XDG_STATE_HOME", stack.scratch.path().join("user")),
     );
-    assert_eq!(
-        ran.code,
-        0,
-        "{}{}{}",
-        ran.stdout,
-        ran.stderr,
-        stack.terminal_text()
-    );
+    stack.check_succeeded(&ran);
     let outcome: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(
         (&outcome["reloaded"], &outcome["generation"]),
@@ -123,7 +106,9 @@ fn a_change_that_makes_a_ready_model_unready_waits_until_it_is_accepted_or_its_m
     // The acceptance was for that version alone.
     rename_over(&policy, &limited("61"));
     let is_waiting = |line: &&str| line.starts_with("held: ");
-    until(&stack, |text| text.lines().filter(is_waiting).count() >= 2);
+    stack.until("it waits twice", || {
+        stack.terminal_text().lines().filter(is_waiting).count() >= 2
+    });
     std::fs::write(state.join("policy/ready"), "").unwrap();
     let line = stack.line();
     let was = format!(" instead of {waiting} ");

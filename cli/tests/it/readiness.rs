@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use crate::program::{Scratch, free_port, small_filters, tree};
 use crate::up::{ANY, HOST, Stack};
@@ -23,9 +22,6 @@ while True:
     server.accept()
 "#;
 
-/// Longer than any step here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// A policy whose backend is embedded, and its folder of models, both below this folder.
 fn embedded(scratch: &Scratch) -> (PathBuf, PathBuf) {
     let policy = std::fs::read_to_string(tree().join("envoy/gate.yaml")).unwrap();
@@ -37,27 +33,11 @@ fn embedded(scratch: &Scratch) -> (PathBuf, PathBuf) {
     (scratch.file("gate.yaml", policy), models)
 }
 
-fn until<T>(what: &str, stack: &Stack, mut found: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(
-            began.elapsed() < PATIENCE,
-            "never: {what}\n{}",
-            stack.terminal_text()
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// Waits until standard error has these texts.
 fn until_printed(stack: &Stack, texts: &[&str]) {
-    until(&texts.join(", "), stack, || {
+    stack.until(&texts.join(", "), || {
         let printed = stack.terminal_text();
-        let complete = texts.iter().all(|text| printed.contains(*text));
-        complete.then_some(())
+        texts.iter().all(|text| printed.contains(*text))
     });
 }
 
@@ -95,7 +75,7 @@ fn a_gate_starts_without_its_embedded_backend_and_starts_it_again_whenever_it_en
     let gate = stack.gate();
     until_printed(&stack, &["backend gpu ended unexpectedly", "this is why"]);
     std::fs::remove_file(broken).unwrap();
-    until("it listens", &stack, || {
+    stack.until_found("it listens", || {
         let listens = |folder: &PathBuf| folder.join("backend-0.sock").exists();
         stack.sockets().into_iter().find(listens)
     });
@@ -103,9 +83,7 @@ fn a_gate_starts_without_its_embedded_backend_and_starts_it_again_whenever_it_en
     let first = runs(&stack).unwrap();
     let killed = Command::new("kill").args(["-KILL", &first]).status();
     assert!(killed.unwrap().success());
-    until("it runs again", &stack, || {
-        runs(&stack).filter(|pid| *pid != first)
-    });
+    stack.until_found("it runs again", || runs(&stack).filter(|pid| *pid != first));
     assert!(
         stack
             .terminal_text()

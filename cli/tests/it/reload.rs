@@ -105,7 +105,7 @@ fn a_change_that_envoy_rejects_is_rolled_back_everywhere() {
     mine.file("gate.wasm", "no module");
     mine.file("gate.yaml", &changed);
     stack.signal("HUP");
-    wait_for_text(&stack, "not reloaded");
+    stack.until_printed("not reloaded", 1);
     assert!(
         stack
             .terminal_text()
@@ -144,7 +144,7 @@ fn a_failed_rollback_in_envoy_is_reported() {
     assert_ne!(text, changed);
     mine.file("gate.yaml", &changed);
     stack.signal("HUP");
-    wait_for_text(&stack, "not reloaded");
+    stack.until_printed("not reloaded", 1);
     let said = stack.terminal_text();
     assert!(
         said.contains("Envoy rejects the filter tensorgate.gate")
@@ -166,19 +166,6 @@ fn a_failed_rollback_in_envoy_is_reported() {
 pub fn in_force(stack: &Stack) -> serde_json::Value {
     let bundle = stack.scratch.path().join("state/policy/bundle.json");
     serde_json::from_str(&std::fs::read_to_string(bundle).unwrap()).unwrap()
-}
-
-/// Waits until `up` has printed a text on its standard error.
-pub fn wait_for_text(stack: &Stack, text: &str) {
-    let start = std::time::Instant::now();
-    while !stack.terminal_text().contains(text) {
-        assert!(
-            start.elapsed().as_secs() < 60,
-            "{text}: {}",
-            stack.terminal_text()
-        );
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
 }
 
 /// Replaces a file by a complete one, as an editor or a deployment does.
@@ -230,7 +217,7 @@ fn a_complete_policy_is_loaded_however_it_was_saved_and_a_partial_one_never() {
         });
         // A failed assertion ends the writer, too.
         let _writing = EndOnDrop(&ended);
-        wait_for_text(&stack, "gate.yaml: the file keeps changing");
+        stack.until_printed("gate.yaml: the file keeps changing", 1);
         assert_eq!(in_force(&stack)["generation"], first.as_str());
     });
     let line = stack.line();

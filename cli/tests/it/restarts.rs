@@ -18,19 +18,6 @@ fn kill(stack: &Stack, mark: &str) {
     assert!(killed.unwrap().success());
 }
 
-/// Waits until `up` has printed a text so often.
-fn until_printed(stack: &Stack, text: &str, times: usize) {
-    let start = std::time::Instant::now();
-    while stack.terminal_text().matches(text).count() < times {
-        assert!(
-            start.elapsed().as_secs() < 60,
-            "{text} {}",
-            stack.terminal_text()
-        );
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
-
 fn state(stack: &Stack) -> PathBuf {
     stack.scratch.path().join("state")
 }
@@ -42,7 +29,7 @@ fn killed_processes_run_again_until_five_have_ended_within_a_minute() {
     for times in 1..=2 {
         for (process, mark) in PROCESSES {
             kill(&stack, mark);
-            until_printed(&stack, &format!("{process} runs again ("), times);
+            stack.until_printed(&format!("{process} runs again ("), times);
             // Envoy has the port that the system chose at the start.
             std::net::TcpStream::connect(&gate).unwrap();
         }
@@ -91,7 +78,7 @@ fn a_policy_that_changes_while_the_host_is_down_is_in_force_after_its_restart() 
     let mut stack = Stack::start_with(&slow, ANY, &policy, small_filters());
     let first = generation(&stack.line());
     kill(&stack, "tensorgate-host");
-    until_printed(&stack, "it starts again at once", 1);
+    stack.until_printed("it starts again at once", 1);
     let changed = text.replace("quota: ", "quota: 1");
     assert_ne!(text, changed);
     mine.file("gate.yaml", &changed);
@@ -131,8 +118,8 @@ fn a_policy_that_ends_the_host_is_rejected_and_the_previous_one_stays() {
     let first = generation(&stack.line());
     mine.file("gate.yaml", &changed);
     stack.signal("HUP");
-    until_printed(&stack, "not reloaded, policy ", 1);
-    until_printed(&stack, "host runs again (", 2);
+    stack.until_printed("not reloaded, policy ", 1);
+    stack.until_printed("host runs again (", 2);
     let text = stack.terminal_text();
     assert!(
         text.contains("the host ended while it loaded the policy, 2 times"),
@@ -158,7 +145,7 @@ fn a_policy_that_ends_envoy_is_rejected_and_the_previous_one_stays() {
     let first = generation(&stack.line());
     mine.file("gate.yaml", text.replace("quota: ", "quota: 1"));
     stack.signal("HUP");
-    until_printed(&stack, "not reloaded, policy ", 1);
+    stack.until_printed("not reloaded, policy ", 1);
     let text = stack.terminal_text();
     assert!(
         text.contains("Envoy ended while it loaded the policy, 2 times"),

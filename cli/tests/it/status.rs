@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::program::{Ran, Scratch, binary, free_port, run, small_filters, tree};
-use crate::reload::{HOST, generation, rename_over, wait_for_text};
+use crate::reload::{HOST, generation, rename_over};
 use crate::up::{ANY, Stack};
 
 /// The model that is not ready.
@@ -101,7 +101,7 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
     let model = change(1, true, "model-unready", MODEL);
     let backend = change(2, true, "backend-away", "backend b");
     rename_over(&status_file, &document(&[model, backend]));
-    wait_for_text(&stack, "alert volume: client c sent more");
+    stack.until_printed("alert volume: client c sent more", 1);
     let away = "2026-11-27T02:10:04Z backend away: backend b: no \u{fffd}[2J server";
     assert_eq!(
         stack.terminal_text().matches(away).count(),
@@ -111,10 +111,7 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
     );
     let ready = change(3, false, "model-unready", MODEL);
     rename_over(&status_file, &document(&[ready]));
-    wait_for_text(
-        &stack,
-        &format!("2026-11-27T02:10:04Z ready again: {MODEL}\n"),
-    );
+    stack.until_printed(&format!("2026-11-27T02:10:04Z ready again: {MODEL}\n"), 1);
     let again = format!("Z not ready: {MODEL}");
     assert!(
         !stack.terminal_text().contains(&again),
@@ -156,7 +153,7 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
 
     mine.file("gate.yaml", text.replace("listen:", "lisen:"));
     stack.signal("HUP");
-    wait_for_text(&stack, "not reloaded");
+    stack.until_printed("not reloaded", 1);
     let reported = report(&state, 0);
     assert_eq!(reported["version"], version.as_str());
     assert_eq!(reported["held"][0]["file"], policy.to_str().unwrap());
@@ -181,11 +178,7 @@ fn a_running_gate_shows_its_version_its_models_and_a_held_change() {
     let line = stack.line();
     assert!(line.starts_with("reloaded: policy "), "{line}");
     let warning = r#"warning: not ready: model "scores" version "1": no server"#;
-    let began = std::time::Instant::now();
-    while stack.terminal_text().matches(warning).count() < 2 {
-        assert!(began.elapsed().as_secs() < 60, "{}", stack.terminal_text());
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    stack.until_printed(warning, 2);
 
     stack.signal("TERM");
     stack.wait();

@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::program::{Scratch, binary, free_port, small_filters, tree};
+use crate::program::{Ran, Scratch, binary, free_port, small_filters, tree};
 use crate::readiness;
+
+/// Longer than any step here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A host that is ready at once and ends on a signal.
 pub const HOST: &str = r#"#!/usr/bin/env python3
@@ -129,6 +132,35 @@ impl Stack {
 
     pub fn terminal_text(&self) -> String {
         std::fs::read_to_string(self.scratch.path().join("up.err")).unwrap()
+    }
+
+    /// Waits until something is found, and returns it. `what` describes it.
+    pub fn until_found<T>(&self, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(found) = found() {
+                return found;
+            }
+            let text = self.terminal_text();
+            assert!(began.elapsed() < PATIENCE, "never: {what}\n{text}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until a condition holds. `what` describes it.
+    pub fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        self.until_found(what, || condition().then_some(()));
+    }
+
+    /// Waits until `up` has printed a text so often on its standard error.
+    pub fn until_printed(&self, text: &str, times: usize) {
+        self.until(text, || self.terminal_text().matches(text).count() >= times);
+    }
+
+    /// Checks that a command about this gate has succeeded.
+    pub fn check_succeeded(&self, ran: &Ran) {
+        let (stdout, stderr, text) = (&ran.stdout, &ran.stderr, self.terminal_text());
+        assert_eq!(ran.code, 0, "{stdout}{stderr}{text}");
     }
 
     pub fn signal(&self, name: &str) {

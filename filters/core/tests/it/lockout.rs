@@ -429,7 +429,7 @@ fn who_renews_a_token_has_a_turn_at_a_source_that_another_has_locked() {
         let renewed = by_token(&mut proxy, &right("regular", second), at(second));
         assert_eq!(renewed.reason, None, "{second}: {renewed:?}");
     }
-    // Whoever forges tokens of known holders has no more checks than these.
+    // Forged tokens of known holders have no more checks than these.
     let holders = u64::from(HOLDERS_CHECKS_PER_S);
     for number in 0..holders {
         let token = right(&format!("h{number}"), 0);
