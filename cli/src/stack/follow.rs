@@ -172,8 +172,7 @@ impl<'a, F: Front> Following<'a, F> {
         let Request { id, accept } = request;
         self.accepted = accept;
         self.read(true).await;
-        let waiting = self.basis.pending.as_ref();
-        let waiting = waiting.map(|pending| pending.version.bundle.generation.clone());
+        let waiting = self.basis.waiting();
         let changed = waiting.as_ref().map(|_| "the files have changed meanwhile");
         let answer = Answer {
             id,
@@ -308,9 +307,8 @@ impl<'a, F: Front> Following<'a, F> {
     async fn hold(&mut self, error: ReloadError) {
         self.why = Some(error.to_string());
         if let ReloadError::Unready { causes, .. } = &error {
-            let pending = self.basis.pending.as_ref();
-            let generation = pending.map(|pending| pending.version.bundle.generation.clone());
-            self.unready = generation.map(|generation| Unready::new(generation, causes.clone()));
+            let waiting = self.basis.waiting();
+            self.unready = waiting.map(|generation| Unready::new(generation, causes.clone()));
         }
         self.show();
         let serving = &self.basis.in_force.bundle.generation;

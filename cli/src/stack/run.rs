@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::backends::Backends;
 use super::certificates::Certificates;
-use super::child::Child;
+use super::child::{Child, not_started};
 use super::follow::{Following, Sources};
 use super::front::Front;
 use super::keep::Keeper;
@@ -185,10 +185,8 @@ async fn start<F: Front>(
 ) -> Result<Target, Failure> {
     let print = |line: &str| front.borrow().progress(line);
     for part in &plan.parts {
-        let child = Child::start(&part.spec).map_err(|error| {
-            let program = part.spec.program.display();
-            Failure::Failed(format!("cannot start {program}: {error}"))
-        })?;
+        let child = Child::start(&part.spec)
+            .map_err(|error| Failure::Failed(not_started(&part.spec, &error).how))?;
         children.push(child);
         let mut progress = StartProgress::new(&part.spec.name, Instant::now());
         let ready = get_ready(&part.ready, |why| {

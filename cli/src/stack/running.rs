@@ -135,6 +135,17 @@ impl Running {
         policy.canonicalize().ok() == self.policy.canonicalize().ok()
     }
 
+    /// Why this is not the gate of a policy, if it runs another one.
+    pub fn mismatch(&self, policy: &Path) -> Option<String> {
+        (!self.runs(policy)).then(|| {
+            format!(
+                "the gate with this state folder runs {}, not {}",
+                self.policy.display(),
+                policy.display()
+            )
+        })
+    }
+
     fn read(state: &Path) -> io::Result<Option<Self>> {
         let opened = OpenOptions::new()
             .read(true)

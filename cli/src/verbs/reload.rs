@@ -58,14 +58,8 @@ impl Reload {
         let running = Running::find_own(&state)?
             .filter(|running| running.listen.is_some())
             .ok_or_else(|| none_runs(&state))?;
-        if let Some(policy) = policy
-            && !running.runs(&policy)
-        {
-            return Err(Failure::Input(format!(
-                "the gate with this state folder runs {}, not {}",
-                running.policy.display(),
-                policy.display()
-            )));
+        if let Some(why) = policy.and_then(|policy| running.mismatch(&policy)) {
+            return Err(Failure::Input(why));
         }
         let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
         let request = Request {

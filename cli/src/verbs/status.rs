@@ -23,7 +23,7 @@ use tensorgate_settings::sources::{SourceState, Sources};
 use tensorgate_watch::gate_status::GateStatus;
 
 use crate::stack::gate_changes::ask_status;
-use crate::stack::probe::{CUT, Response, Target, send_request};
+use crate::stack::probe::{CUT, Response, Target, causes, send_request};
 use crate::stack::process_event::ProcessEnd;
 use crate::stack::running::Running;
 use crate::stack::site::bundle;
@@ -154,14 +154,8 @@ impl Report {
             report.why = vec!["no gate runs with this state folder".into()];
             return Ok(report);
         };
-        if let Some(policy) = policy
-            && !running.runs(policy)
-        {
-            report.why = vec![format!(
-                "the gate with this state folder runs {}, not {}",
-                running.policy.display(),
-                policy.display()
-            )];
+        if let Some(why) = policy.and_then(|policy| running.mismatch(policy)) {
+            report.why = vec![why];
             return Ok(report);
         }
         report.up = true;
@@ -215,7 +209,7 @@ impl Report {
         match readyz {
             Ok(Response { ok, body, .. }) => {
                 self.up = true;
-                let mut lines: Vec<_> = body.lines().skip(1).map(str::to_owned).collect();
+                let mut lines = causes(&body);
                 self.models = models(policy, &mut lines);
                 self.ready = ok && self.why.is_empty();
                 self.why.append(&mut lines);

@@ -59,6 +59,12 @@ impl Basis {
         self.sections.extend(news);
     }
 
+    /// The generation of the valid policy that is not in force.
+    pub(super) fn waiting(&self) -> Option<String> {
+        let pending = self.pending.as_ref()?;
+        Some(pending.version.bundle.generation.clone())
+    }
+
     /// The revocations of these sections.
     pub(super) fn revocations(&self, watch: &Watch) -> Revocations {
         Revocations::read(&self.sections, &self.root, |file, contents| {
