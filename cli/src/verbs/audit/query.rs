@@ -129,22 +129,19 @@ impl Query {
             ui.note(&note);
         }
         let mut summarised = 0_u64;
-        if self.count_by.is_empty() {
-            self.print_header(ui);
-            each_line(&log, |line, text| {
-                summarised = summarised.saturating_add(self.summarised(&line));
-                if let Some(shown) = self.shown(ui, &mut outcomes, &line, text) {
-                    ui.line(&shown);
-                }
-            })?;
-        } else {
-            let mut counts = Counts::new(&self.count_by);
-            each_line(&log, |line, _| {
-                summarised = summarised.saturating_add(self.summarised(&line));
+        let mut counts = (!self.count_by.is_empty()).then(|| Counts::new(&self.count_by));
+        self.print_header(ui);
+        each_line(&log, |line, text| {
+            summarised = summarised.saturating_add(self.summarised(&line));
+            if let Some(counts) = &mut counts {
                 if let Some(request) = self.request(&mut outcomes, &line) {
                     counts.add(&request);
                 }
-            })?;
+            } else if let Some(shown) = self.shown(ui, &mut outcomes, &line, text) {
+                ui.line(&shown);
+            }
+        })?;
+        if let Some(counts) = counts {
             counts.print(ui);
         }
         if summarised > 0 {
