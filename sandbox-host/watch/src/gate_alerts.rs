@@ -21,7 +21,7 @@ use crate::alert::{Alert, AlertContext, AlertStage, Evidence, Finding, Subject};
 use crate::alert_budget::AlertBudget;
 use crate::conditions::{Change, Condition, ConditionKind, ConditionListener};
 use crate::join::{Joined, Joiner};
-use crate::report::Reporter;
+use crate::report::{Reporter, report_all};
 use crate::settings::{CurrentSettings, WatchSettings};
 use crate::time::Time;
 use texts::{part, texts};
@@ -65,13 +65,7 @@ impl GateAlerts {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             alerts(&mut state, &settings, now)
         };
-        if alerts.is_empty() {
-            return;
-        }
-        let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
-        for alert in alerts {
-            reporter.report(alert, &settings.gateway);
-        }
+        report_all(&self.reporter, alerts, &settings.gateway);
     }
 
     /// The cause of the alert that has blocked this client, which needs no second one.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -120,6 +120,17 @@ impl Reporter {
     }
 }
 
+/// Reports alerts of the gateway with this name, one after the other.
+pub(super) fn report_all(reporter: &Mutex<Reporter>, alerts: Vec<Alert>, gateway: &str) {
+    if alerts.is_empty() {
+        return;
+    }
+    let mut reporter = reporter.lock().unwrap_or_else(PoisonError::into_inner);
+    for alert in alerts {
+        reporter.report(alert, gateway);
+    }
+}
+
 /// Logs an alert with the level of its severity.
 fn log(alert: &Alert, id: &str) {
     let (rule, subject) = (alert.rule, alert.finding.subject.to_string());
@@ -160,7 +171,6 @@ impl AlertListener for AlertRecords {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use std::sync::Mutex;
     use std::time::UNIX_EPOCH;
 
     use super::*;

@@ -22,7 +22,7 @@ use crate::gate_alerts::GateAlerts;
 use crate::learned_file::LearnedFile;
 use crate::monitor::Monitor;
 use crate::observation::Observation;
-use crate::report::{AlertListener, Reporter};
+use crate::report::{AlertListener, Reporter, report_all};
 use crate::settings::{CurrentSettings, WatchSettings};
 use crate::time::Time;
 
@@ -278,13 +278,7 @@ impl Shared {
     }
 
     fn report(&self, alerts: Vec<Alert>, settings: &WatchSettings) {
-        if alerts.is_empty() {
-            return;
-        }
-        let mut reporter = self.reporter.lock().unwrap_or_else(PoisonError::into_inner);
-        for alert in alerts {
-            reporter.report(alert, &settings.gateway);
-        }
+        report_all(&self.reporter, alerts, &settings.gateway);
     }
 }
 

@@ -33,6 +33,11 @@ impl<C: Default> Windows<C> {
             counts: std::mem::take(&mut self.counts),
         })
     }
+
+    /// The counters of the window with this number, if it is the current one.
+    pub(super) fn of_window(&self, number: u64) -> Option<&C> {
+        (self.number == Some(number)).then_some(&self.counts)
+    }
 }
 
 /// How many abnormal windows make an alert, and among how many of the last ones. They need not be

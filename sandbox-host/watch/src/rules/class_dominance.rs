@@ -3,7 +3,7 @@
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::classes::{Classes, WindowGroups};
+use super::classes::{Classes, Groups};
 use super::clients_of_model::ClientsOfModel;
 use super::{ModelTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
@@ -45,7 +45,8 @@ struct Model {
     windows: Windows<Classes>,
     usual: Baseline,
     abnormal: AbnormalWindows,
-    clients: ClientsOfModel<WindowGroups>,
+    /// The predictions of each client in its last window.
+    clients: ClientsOfModel<Windows<Groups>>,
 }
 
 saved!(Model { usual });
@@ -66,7 +67,8 @@ impl Rule for ClassDominance {
             .and_then(|closed| state.judge(&closed, now));
         state.windows.counts.add(top);
         let client = state.clients.slot(seen.client.as_deref(), now).state;
-        client.add(top, now.window(WINDOW_S));
+        client.advance(now, WINDOW_S);
+        client.counts.add(top);
         let (since, evidence, what) = judged?;
         Some(Finding {
             subject: Subject::model(name, is_shared),
@@ -123,8 +125,7 @@ impl Model {
             let groups = client.of_window(closed.number)?;
             Some((groups.in_group_of(class), name))
         });
-        let named = clients.filter(|(_, name)| !name.is_empty());
-        let most = named.max().filter(|(predictions, _)| {
+        let most = clients.max().filter(|(predictions, _)| {
             f64::from(*predictions) > NAMED_SHARE * f64::from(closed.counts.all())
         });
         match most {

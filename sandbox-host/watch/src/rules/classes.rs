@@ -8,34 +8,43 @@ use crate::table::hash;
 /// The classes that are counted. Those of larger models share counters.
 const CLASSES: usize = 64;
 /// The groups of classes that are counted for one client.
-pub(super) const GROUPS: usize = 16;
+const GROUPS: usize = 16;
 
-/// Predictions of one window by class.
-#[derive(Clone, Debug)]
-pub(super) struct Classes {
-    counts: [u32; CLASSES],
+/// Predictions by class, or by group of classes.
+#[derive(Debug)]
+pub(super) struct Predictions<const COUNTERS: usize> {
+    counts: [u32; COUNTERS],
     all: u32,
 }
+
+/// Predictions of one window by class.
+pub(super) type Classes = Predictions<CLASSES>;
+
+/// The predictions for one client by group of classes.
+pub(super) type Groups = Predictions<GROUPS>;
 
 /// The usual share of each class.
 pub(super) type Shares = [f64; CLASSES];
 
+/// The share of each group.
+pub(super) type GroupShares = [f64; GROUPS];
+
 /// Before any window, no class has a share.
 pub(super) const NO_SHARES: Shares = [0.0; CLASSES];
 
-impl Default for Classes {
+impl<const COUNTERS: usize> Default for Predictions<COUNTERS> {
     fn default() -> Self {
         Self {
-            counts: [0; CLASSES],
+            counts: [0; COUNTERS],
             all: 0,
         }
     }
 }
 
-impl Classes {
+impl<const COUNTERS: usize> Predictions<COUNTERS> {
     /// Counts a prediction.
     pub(super) fn add(&mut self, top: TopClass) {
-        let counter = counter(top.class, CLASSES);
+        let counter = counter(counter(top.class, CLASSES), COUNTERS);
         if let Some(count) = self.counts.get_mut(counter) {
             *count = count.saturating_add(1);
         }
@@ -47,6 +56,14 @@ impl Classes {
         self.all
     }
 
+    /// The share of each class or group.
+    pub(super) fn shares(&self) -> [f64; COUNTERS] {
+        let all = f64::from(self.all.max(1));
+        self.counts.map(|count| f64::from(count) / all)
+    }
+}
+
+impl Classes {
     /// The class with the most predictions, as its counter.
     pub(super) fn most_frequent(&self) -> usize {
         let counts = self.counts.iter().enumerate();
@@ -54,71 +71,12 @@ impl Classes {
             .max_by_key(|(_, count)| **count)
             .map_or(0, |(at, _)| at)
     }
-
-    /// The share of each class.
-    pub(super) fn shares(&self) -> Shares {
-        let all = f64::from(self.all.max(1));
-        self.counts.map(|count| f64::from(count) / all)
-    }
 }
-
-/// The predictions for one client by group of classes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Groups {
-    counts: [u32; GROUPS],
-    all: u32,
-}
-
-/// The share of each group.
-pub(super) type GroupShares = [f64; GROUPS];
 
 impl Groups {
-    /// Counts a prediction.
-    pub(super) fn add(&mut self, top: TopClass) {
-        let group = group(counter(top.class, CLASSES));
-        if let Some(count) = self.counts.get_mut(group) {
-            *count = count.saturating_add(1);
-        }
-        self.all = self.all.saturating_add(1);
-    }
-
-    /// The number of predictions.
-    pub(super) const fn all(&self) -> u32 {
-        self.all
-    }
-
     /// The predictions in the group of a counter.
     pub(super) fn in_group_of(&self, counter: usize) -> u32 {
         self.counts.get(group(counter)).copied().unwrap_or_default()
-    }
-
-    /// The share of each group.
-    pub(super) fn shares(&self) -> GroupShares {
-        let all = f64::from(self.all.max(1));
-        self.counts.map(|count| f64::from(count) / all)
-    }
-}
-
-/// The predictions for one client in the current window of its model.
-#[derive(Debug, Default)]
-pub(super) struct WindowGroups {
-    number: u64,
-    groups: Groups,
-}
-
-impl WindowGroups {
-    /// Counts a prediction in a window.
-    pub(super) fn add(&mut self, top: TopClass, number: u64) {
-        if self.number != number {
-            self.number = number;
-            self.groups = Groups::default();
-        }
-        self.groups.add(top);
-    }
-
-    /// The predictions of a window. Absent if there are none.
-    pub(super) fn of_window(&self, number: u64) -> Option<&Groups> {
-        (self.number == number && self.groups.all > 0).then_some(&self.groups)
     }
 }
 
@@ -138,6 +96,13 @@ pub(super) fn moved(shares: &[f64], usual: &[f64]) -> f64 {
     let distances = shares.iter().zip(usual);
     let sum: f64 = distances.map(|(now, usual)| (now - usual).abs()).sum();
     sum / 2.0
+}
+
+/// Moves a usual distribution towards another one by a part of the distance.
+pub(super) fn learn(usual: &mut [f64], shares: &[f64], weight: f64) {
+    for (usual, share) in usual.iter_mut().zip(shares) {
+        *usual += weight * (share - *usual);
+    }
 }
 
 fn group(counter_of_class: usize) -> usize {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tensorgate_policy::release::TopClass;
 
-use super::classes::{GROUPS, GroupShares, Groups, WindowGroups, moved};
+use super::classes::{GroupShares, Groups, learn, moved};
 use super::hours::Hours;
 use crate::baseline::Baseline;
 use crate::time::Time;
-use crate::window::{AbnormalWindows, Needed};
+use crate::window::{AbnormalWindows, Needed, Windows};
 
 /// A part of a client's predictions lasts at least so long.
 const PART: Duration = Duration::from_secs(300);
@@ -35,8 +35,8 @@ const LONG_MEMORY: f64 = 300.0;
 /// What is usual for a client, and its current part.
 #[derive(Debug, Default)]
 pub(super) struct ClientDrift {
-    /// The predictions in the model's current window.
-    pub(super) window: WindowGroups,
+    /// The predictions in its last window, which is as long as the model's.
+    pub(super) windows: Windows<Groups>,
     /// The current part, and when it began.
     part: Groups,
     began: Option<Time>,
@@ -64,9 +64,10 @@ impl ClientDrift {
         self.usual_moved.has_learned(LEARNED)
     }
 
-    /// Counts a prediction in a window of its model.
-    pub(super) fn count(&mut self, top: TopClass, number: u64, now: Time) {
-        self.window.add(top, number);
+    /// Counts a prediction. Windows of its model have this length.
+    pub(super) fn count(&mut self, top: TopClass, window_s: u64, now: Time) {
+        self.windows.advance(now, window_s);
+        self.windows.counts.add(top);
         self.part.add(top);
         self.began.get_or_insert(now);
     }
@@ -111,12 +112,5 @@ impl ClientDrift {
             moved: most_moved,
             usual_moved,
         })
-    }
-}
-
-/// Moves a distribution towards that of a part.
-fn learn(usual: &mut [f64; GROUPS], shares: &GroupShares, weight: f64) {
-    for (usual, share) in usual.iter_mut().zip(shares) {
-        *usual += weight * (share - *usual);
     }
 }

@@ -48,10 +48,11 @@ impl<S: Default> ClientsOfModel<S> {
         }
     }
 
-    /// The clients with state of their own, by name.
+    /// The clients with state of their own, by name. Requests without a client are none.
     pub(super) fn named(&self) -> impl Iterator<Item = (&str, &S)> {
         let clients = self.clients.iter();
-        clients.map(|client| (client.name.as_str(), &client.state))
+        let named = clients.filter(|client| !client.name.is_empty());
+        named.map(|client| (client.name.as_str(), &client.state))
     }
 
     /// Adds a client if there is room. Returns where it is.

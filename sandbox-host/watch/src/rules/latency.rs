@@ -95,7 +95,6 @@ struct Client {
 
 #[derive(Debug, Default)]
 struct ClientCounts {
-    number: u64,
     inferences: u32,
     slow: u32,
     sum_log: f64,
@@ -229,22 +228,12 @@ impl Model {
 
     /// What happened in a window. It names the client with most of the slow inferences.
     fn describe(&self, number: u64, slow: u32) -> String {
-        let of_window = |client: &Client| {
-            let counts = &client.windows.counts;
-            if counts.number == number {
-                counts.slow
-            } else {
-                0
-            }
-        };
-        let clients = self.clients.named();
-        let counted = clients.map(|(name, client)| (of_window(client), name));
-        match counted.max() {
-            Some((most, name))
-                if most > 0
-                    && !name.is_empty()
-                    && f64::from(most) > NAMED_SHARE * f64::from(slow) =>
-            {
+        let clients = self.clients.named().filter_map(|(name, client)| {
+            let counts = client.windows.of_window(number)?;
+            Some((counts.slow, name))
+        });
+        match clients.max() {
+            Some((most, name)) if f64::from(most) > NAMED_SHARE * f64::from(slow) => {
                 format!("answers far more slowly than usual, most of all client {name}")
             }
             _ => "answers far more slowly than usual".to_owned(),
@@ -263,7 +252,6 @@ impl Client {
         let is_known = self.learned >= CLIENT_LEARNED;
         let is_slow = is_known && excess > self.slow_bound();
         let counts = &mut self.windows.counts;
-        counts.number = now.window(WINDOW_S);
         counts.inferences = counts.inferences.saturating_add(1);
         counts.slow = counts.slow.saturating_add(u32::from(is_slow));
         counts.sum_log += log;

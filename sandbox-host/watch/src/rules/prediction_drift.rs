@@ -4,7 +4,7 @@
 
 use tensorgate_policy::raw::WatchRule;
 
-use super::classes::{Classes, NO_SHARES, Shares, group_shares, moved};
+use super::classes::{Classes, NO_SHARES, Shares, group_shares, learn, moved};
 use super::client_drift::{ClientDrift, Drift};
 use super::clients_of_model::ClientsOfModel;
 use super::hours::Hours;
@@ -103,7 +103,7 @@ impl Rule for PredictionDrift {
             .and_then(|closed| state.judge(name, is_shared, &closed, now));
         state.windows.counts.add(top);
         let client = state.clients.slot(seen.client.as_deref(), now);
-        client.state.count(top, now.window(WINDOW_S), now);
+        client.state.count(top, WINDOW_S, now);
         if of_model.is_some() {
             // The client is judged with its next request: one request raises one alert.
             return of_model;
@@ -153,9 +153,7 @@ impl Model {
         let is_abnormal = has_learned && moved > bound;
         self.usual_moved.add_judged(moved, bound, is_abnormal);
         let mover = self.mover(closed);
-        for (usual, share) in self.shares.iter_mut().zip(shares) {
-            *usual += WEIGHT * (share - *usual);
-        }
+        learn(&mut self.shares, &shares, WEIGHT);
         let first = self.abnormal.add(closed.number, is_abnormal, NEEDED, now);
         let new = mover.as_ref().filter(|mover| mover.is_new && !is_shared);
         let is_new_abnormal =
@@ -196,13 +194,12 @@ impl Model {
         let usual = group_shares(&self.shares);
         let all = f64::from(closed.counts.all());
         let movers = self.clients.named().filter_map(|(name, client)| {
-            let groups = client.window.of_window(closed.number)?;
+            let groups = client.windows.of_window(closed.number)?;
             let part = f64::from(groups.all()) / all;
             let moved = part * moved(&groups.shares(), &usual);
             Some((name, !client.has_learned(), moved))
         });
-        let named = movers.filter(|(name, ..)| !name.is_empty());
-        let (name, is_new, moved) = named.max_by(|one, other| one.2.total_cmp(&other.2))?;
+        let (name, is_new, moved) = movers.max_by(|one, other| one.2.total_cmp(&other.2))?;
         Some(Mover {
             name: name.to_owned(),
             is_new,
