@@ -1,12 +1,10 @@
 //! How many alerts of a rule are logged in an hour. More are counted, so a flood of one alert does
 //! not silence another.
 
-use crate::time::Time;
+use crate::time::{HOUR_S, Time};
 
 /// The most alerts that are logged in an hour.
 const LOGGED_ALERTS: u64 = 20;
-/// An hour in seconds.
-const HOUR_S: u64 = 3_600;
 
 /// The alerts of a rule in the current hour.
 #[derive(Debug, Default)]

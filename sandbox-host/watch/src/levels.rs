@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use crate::saved::saved;
-use crate::time::Time;
+use crate::time::{DAY_S, HOUR_S, Time};
 
 /// A number of requests on a logarithmic scale, in eighths of an octave. Zero is none.
 type Level = u8;
@@ -29,10 +29,6 @@ const TOLERANCE: u8 = 5;
 const WORSE: u8 = OCTAVE;
 /// The hours or days with a reported level until it is usual.
 const REPORTED: u8 = 3;
-/// The hours in seconds.
-const HOUR_S: u64 = 3_600;
-/// A day in seconds.
-const DAY_S: u64 = 86_400;
 /// The hours of a day.
 const HOURS: usize = 24;
 /// A level without an hour of its own is forgotten after so many hours. It spans a night, and not

@@ -5,7 +5,9 @@ use std::time::Duration;
 /// Milliseconds of a second.
 const SECOND_MS: u64 = 1_000;
 /// Seconds of an hour.
-const HOUR_S: u64 = 3_600;
+pub(crate) const HOUR_S: u64 = 3_600;
+/// Seconds of a day.
+pub(crate) const DAY_S: u64 = 86_400;
 /// Hours of a day.
 const DAY_HOURS: u64 = 24;
 

@@ -11,15 +11,13 @@ use super::{Rule, SourceTable, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
 use crate::saved::Saved as _;
-use crate::time::Time;
+use crate::time::{HOUR_S, Time};
 use crate::window::{Repeats, Windows};
 
 /// The hour is counted in parts of this length.
 const PART_S: u64 = 300;
 /// The parts of an hour.
 const PARTS: usize = 12;
-/// An hour in seconds.
-const HOUR_S: u64 = 3_600;
 /// The most parts without a request that are learned at once. More change nothing.
 const MAX_SILENT_PARTS: u64 = 144;
 /// The most failed credentials of one source that count in an hour.

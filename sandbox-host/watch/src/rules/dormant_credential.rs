@@ -19,15 +19,13 @@ use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::{NETWORK_BITS, Observation};
 use crate::saved::{Saved, load_list, save_list};
 use crate::table::{Slot, hash, short};
-use crate::time::Time;
+use crate::time::{DAY_S, Time};
 
 /// The silence of a credential or client that was used before.
 const SILENCE: Duration = Duration::from_secs(14 * DAY_S);
 /// The time since the gate knows a client until its first use is an alert. A new client in daily
 /// use has sent requests by then.
 const FIRST_USE: Duration = Duration::from_secs(3 * DAY_S);
-/// A day in seconds.
-const DAY_S: u64 = 86_400;
 /// A minute in seconds.
 const MINUTE_S: u64 = 60;
 /// The most networks that are remembered of a client. The one seen first is forgotten.

@@ -4,6 +4,7 @@
 use tensorgate_policy::Reason;
 use tensorgate_policy::raw::WatchRule;
 
+use super::share::Counts;
 use super::{ClientTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::{Kind, Observation};
@@ -37,24 +38,6 @@ struct Client {
     repeats: Repeats,
 }
 
-#[derive(Debug, Default)]
-struct Counts {
-    requests: u32,
-    faults: u32,
-}
-
-impl Counts {
-    const fn add(&mut self, is_request: bool, is_fault: bool) {
-        self.requests = self.requests.saturating_add(is_request as u32);
-        self.faults = self.faults.saturating_add(is_fault as u32);
-    }
-
-    fn share(&self) -> f64 {
-        // A request that ends after its window counts in a later one.
-        f64::from(self.faults) / f64::from(self.requests.max(self.faults).max(1))
-    }
-}
-
 impl Rule for HandlerFaults {
     fn id(&self) -> WatchRule {
         WatchRule::HandlerFaults
@@ -67,17 +50,17 @@ impl Rule for HandlerFaults {
     fn observe(&mut self, seen: &Observation, now: Time) -> Option<Finding> {
         let name = seen.client.as_ref()?;
         // The request of an ending was counted when it was observed.
-        let is_request = seen.kind == Kind::Request;
+        let requests = u32::from(seen.kind == Kind::Request);
         let is_fault = seen.reason == Some(Reason::HandlerFault);
         self.all.advance(now, WINDOW_S);
-        self.all.counts.add(is_request, is_fault);
+        self.all.counts.add(requests, is_fault.into());
         let Slot { state, is_shared } = self.clients.slot(name, now);
         state.windows.advance(now, WINDOW_S);
         let own = &mut state.windows.counts;
-        own.add(is_request, is_fault);
+        own.add(requests, is_fault.into());
         let others = Counts {
-            requests: self.all.counts.requests.saturating_sub(own.requests),
-            faults: self.all.counts.faults.saturating_sub(own.faults),
+            all: self.all.counts.all.saturating_sub(own.all),
+            bad: self.all.counts.bad.saturating_sub(own.bad),
         };
         let opened = match &seen.kind {
             Kind::CircuitOpened(handler) => Some(handler),
@@ -85,7 +68,7 @@ impl Rule for HandlerFaults {
         };
         let fewest = self.thresholds.at_least.unwrap_or(MIN_FAULTS);
         let times = self.thresholds.times.unwrap_or(TIMES_OTHERS);
-        let has_many = is_fault && own.faults >= fewest;
+        let has_many = is_fault && own.bad >= fewest;
         let is_abnormal =
             (has_many || opened.is_some()) && own.share() > times * others.share().max(MIN_SHARE);
         if !is_abnormal || !state.repeats.permit(now) {

@@ -2,10 +2,8 @@
 //! three days, and forgotten when it stays normal.
 
 use crate::saved::saved;
-use crate::time::Time;
+use crate::time::{HOUR_S, Time};
 
-/// An hour in seconds.
-const HOUR_S: u64 = 3_600;
 /// The hours of a day.
 const HOURS: usize = 24;
 /// Abnormal windows that make an hour abnormal.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::saved::{Saved, load_list, save_list};
 use crate::table::short;
-use crate::time::Time;
+use crate::time::{HOUR_S, Time};
 use crate::window::Repeats;
 
 /// The most things that are remembered of a client. The one that was not used for longest is
@@ -24,8 +24,6 @@ const LEARNED_REQUESTS: u32 = 100;
 const CHANGES: usize = 3;
 /// if they are no older than a week.
 const CHANGES_WITHIN_H: u64 = 168;
-/// An hour in seconds.
-const HOUR_S: u64 = 3_600;
 
 /// The bytes of what the state has on the heap.
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use tensorgate_policy::raw::WatchRule;
 
+use super::share::Counts;
 use super::{ModelTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};
 use crate::baseline::Baseline;
@@ -49,21 +50,13 @@ struct Model {
 
 saved!(Model { usual });
 
-#[derive(Debug, Default)]
-struct Counts {
-    requests: u32,
-    errors: u32,
-}
-
 /// How far the shares of the last windows are above the usual one. Zero for normal windows.
 #[derive(Debug, Default)]
 struct LastShares {
     /// The number of the last window.
     number: u64,
-    /// The last one first.
-    excess: [f64; REMEMBERED],
-    /// Their errors. None for normal windows.
-    errors: [u32; REMEMBERED],
+    /// The last one first, each with its errors: none for normal windows.
+    last: [(f64, u32); REMEMBERED],
 }
 
 impl Rule for ServerErrors {
@@ -82,9 +75,7 @@ impl Rule for ServerErrors {
         // Without a model the gateway itself has failed, or no model was granted.
         let Slot { state, is_shared } = self.models.slot(&seen.model, now);
         let closed = state.windows.advance(now, WINDOW_S);
-        let counts = &mut state.windows.counts;
-        counts.requests = counts.requests.saturating_add(requests);
-        counts.errors = counts.errors.saturating_add(errors);
+        state.windows.counts.add(requests, errors);
         let least = self.thresholds.at_least.unwrap_or(MIN_ERRORS);
         let (since, evidence) = state.judge(&closed?, least, now)?;
         Some(Finding {
@@ -127,13 +118,12 @@ impl Model {
         least: u32,
         now: Time,
     ) -> Option<(Time, Evidence)> {
-        let Counts { requests, errors } = closed.counts;
-        if requests == 0 {
+        let Counts { all, bad: errors } = closed.counts;
+        if all == 0 {
             // Only earlier requests have ended, which is no share of anything.
             return None;
         }
-        // A request that ends after its window counts in a later one, which may have fewer.
-        let share = f64::from(errors) / f64::from(requests.max(errors));
+        let share = closed.counts.share();
         let usual = self.usual.mean();
         let bound = (usual + RISE).max(self.usual.above(DEVIATIONS));
         let may_judge = self.usual.has_learned(LEARNED) && errors >= MIN_OF_WINDOW;
@@ -165,8 +155,7 @@ impl LastShares {
         self.number = number;
         let passed = usize::try_from(passed).unwrap_or(REMEMBERED);
         for _ in 0..passed.min(REMEMBERED) {
-            self.excess.rotate_right(1);
-            self.errors.rotate_right(1);
+            self.last.rotate_right(1);
             self.set_last(0.0, 0);
         }
         self.set_last(excess, errors);
@@ -174,22 +163,20 @@ impl LastShares {
 
     /// Whether the errors of the last windows make an alert, with at least so many.
     fn are_enough(&self, least: u32) -> bool {
-        let errors = self.errors.iter().copied().fold(0, u32::saturating_add);
-        self.excess.iter().sum::<f64>() >= ALERT_SUM && errors >= least
+        let errors = self.last.iter().map(|(_, errors)| *errors);
+        let excess: f64 = self.last.iter().map(|(excess, _)| excess).sum();
+        excess >= ALERT_SUM && errors.fold(0, u32::saturating_add) >= least
     }
 
     fn set_last(&mut self, excess: f64, errors: u32) {
-        if let Some(last) = self.excess.first_mut() {
-            *last = excess;
-        }
-        if let Some(last) = self.errors.first_mut() {
-            *last = errors;
+        if let Some(last) = self.last.first_mut() {
+            *last = (excess, errors);
         }
     }
 
     /// When the oldest abnormal window began.
     fn since(&self) -> Time {
-        let oldest = self.excess.iter().rposition(|excess| *excess > 0.0);
+        let oldest = self.last.iter().rposition(|(excess, _)| *excess > 0.0);
         let windows_ago = u64::try_from(oldest.unwrap_or_default()).unwrap_or_default();
         Time::of_window(self.number.saturating_sub(windows_ago), WINDOW_S)
     }

@@ -62,10 +62,25 @@ pub(super) struct RecentShare {
 
 saved!(RecentShare { usual });
 
+/// The requests of a window, and how many of those that ended in it ended badly.
 #[derive(Debug, Default)]
-struct Counts {
-    all: u32,
-    bad: u32,
+pub(super) struct Counts {
+    pub(super) all: u32,
+    pub(super) bad: u32,
+}
+
+impl Counts {
+    /// Counts requests, and how many of those that are counted now or were before are bad.
+    pub(super) const fn add(&mut self, all: u32, bad: u32) {
+        self.all = self.all.saturating_add(all);
+        self.bad = self.bad.saturating_add(bad);
+    }
+
+    /// The share of bad ones, from 0 to 1.
+    pub(super) fn share(&self) -> f64 {
+        // A request that ends after its window counts in a later one, which may have fewer.
+        f64::from(self.bad) / f64::from(self.all.max(self.bad).max(1))
+    }
 }
 
 /// A spike that an alert is due for.
@@ -112,9 +127,7 @@ impl RecentShare {
         levels: &mut Levels,
     ) -> Option<Spike> {
         let closed = self.windows.advance(now, bounds.window_s);
-        let counts = &mut self.windows.counts;
-        counts.all = counts.all.saturating_add(all);
-        counts.bad = counts.bad.saturating_add(bad);
+        self.windows.counts.add(all, bad);
         self.judge(&closed?, bounds, levels)
     }
 
@@ -130,8 +143,7 @@ impl RecentShare {
             // Only earlier requests have ended, which is no share of anything.
             return None;
         }
-        // A request that ends after its window counts in a later one, which may have fewer.
-        let share = f64::from(bad) / f64::from(all.max(bad));
+        let share = closed.counts.share();
         let at = Time::of_window(closed.number, bounds.window_s);
         let has_usual = bounds.learned > 0;
         let (usual, far) = if has_usual {

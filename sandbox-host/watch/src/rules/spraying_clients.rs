@@ -13,7 +13,7 @@ use crate::alert::{Evidence, Finding, Subject};
 use crate::observation::Observation;
 use crate::saved::{Saved, load_list, save_list};
 use crate::table::{Slot, Table, hash};
-use crate::time::Time;
+use crate::time::{DAY_S, Time};
 use crate::window::{Repeats, Windows};
 
 const WINDOW_S: u64 = 600;
@@ -28,8 +28,6 @@ const IDLE_S: u64 = 86_400;
 /// The most sources that a client adds in a day. It takes 32 clients to fill the table. A source
 /// that is not added by one client is added by the next one that it uses.
 const ADDED_SOURCES: u32 = 256;
-/// A day in seconds.
-const DAY_S: u64 = 86_400;
 
 /// The bytes of a client's state.
 #[cfg(test)]
