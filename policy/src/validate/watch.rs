@@ -83,13 +83,12 @@ fn running(at: &Path, name: &str, raw: &raw::Watch) -> Option<WatchRule> {
 
 /// What alerts do. Only rules about clients may block or throttle one.
 fn on_alert(at: &Path, raw: &raw::Watch) -> Option<Vec<(WatchRule, AlertAction)>> {
-    let mut actions = Some(Vec::new());
-    for (name, action) in &raw.on_alert {
+    // To notify is what every rule does.
+    let actions = raw.on_alert.iter().filter(|(name, action)| {
+        **action != AlertAction::Notify || WatchRule::from_name(name).is_none()
+    });
+    all(actions.map(|(name, action)| {
         let at = at.key(name);
-        let is_notify = *action == AlertAction::Notify;
-        if is_notify && WatchRule::from_name(name).is_some() {
-            continue;
-        }
         match WatchRule::from_name(name) {
             Some(rule) if !rule.is_about_clients() => {
                 let about = if rule.is_about_gate() {
@@ -97,28 +96,17 @@ fn on_alert(at: &Path, raw: &raw::Watch) -> Option<Vec<(WatchRule, AlertAction)>
                 } else {
                     "sources or models"
                 };
-                actions = at.fail_with_fix(
+                at.fail_with_fix(
                     format!(
                         "alerts of {} are about {about}, and only a client can be blocked or throttled",
                         quote(name)
                     ),
                     "notify",
-                );
+                )
             }
-            _ => {
-                let rule = running(&at, name, raw);
-                actions = actions
-                    .zip(rule)
-                    .map(|(actions, rule)| with(actions, (rule, *action)));
-            }
+            _ => running(&at, name, raw).map(|rule| (rule, *action)),
         }
-    }
-    actions
-}
-
-fn with<T>(mut list: Vec<T>, entry: T) -> Vec<T> {
-    list.push(entry);
-    list
+    }))
 }
 
 /// Thresholds and exceptions.
