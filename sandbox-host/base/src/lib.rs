@@ -16,5 +16,6 @@ pub mod rfc3339;
 pub mod secret_file;
 pub mod shares;
 pub mod shell;
+pub mod source_host;
 pub mod turns;
 pub mod unix_time;

@@ -2,16 +2,16 @@
 //! connect and say nothing take neither the connections of a listener nor each other's handshakes.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tensorgate_base::source_host::source_host;
 
 /// The most handshakes of a listener. It is well below the number of connections of each service,
 /// so open connections always have a place.
 const MAX_HANDSHAKES: usize = 128;
 /// The most handshakes from one address. All workers of a gateway connect from the same address.
 const MAX_HANDSHAKES_PER_ADDRESS: usize = 32;
-/// One IPv6 host has as many addresses as it likes in its network of this prefix.
-const IPV6_NETWORK: u128 = u128::MAX << 64;
 
 /// The handshakes in progress.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub struct HandshakePermit {
 impl Handshakes {
     /// Begins a handshake, or returns `None` if there are too many.
     pub fn begin(self: &Arc<Self>, address: IpAddr) -> Option<HandshakePermit> {
-        let address = network(address);
+        let address = source_host(address);
         let mut by_address = self.lock();
         let all: usize = by_address.values().sum();
         let own = by_address.get(&address).copied().unwrap_or_default();
@@ -58,14 +58,6 @@ impl Drop for HandshakePermit {
                 by_address.remove(&self.address);
             }
         }
-    }
-}
-
-/// The address that counts: the network of an IPv6 host, and an IPv4 address as such.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK).into(),
-        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -9,9 +9,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tensorgate_base::source_host::source_host;
 use tokio::sync::oneshot;
-
-use super::handshakes::network;
 
 /// Connections of this machine that no other source displaces: a probe, a scrape and a look at the
 /// status at once.
@@ -154,7 +153,7 @@ fn source(address: IpAddr) -> IpAddr {
     if address.is_loopback() {
         Ipv4Addr::LOCALHOST.into()
     } else {
-        network(address)
+        source_host(address)
     }
 }
 

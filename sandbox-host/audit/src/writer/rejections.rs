@@ -13,10 +13,11 @@
 //! A rejection that names a verified client is never summarised. Pure: time is an argument.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use tensorgate_base::rfc3339::rfc3339;
+use tensorgate_base::source_host::source_host;
 use tensorgate_policy::Reason;
 use tensorgate_policy::request::management::managed_server;
 
@@ -45,8 +46,6 @@ const MAX_REASONS: usize = 16;
 const OTHER_REASON: &str = "other";
 /// The time that a summary covers.
 pub(super) const WINDOW: Duration = Duration::from_secs(60);
-/// The part of an IPv6 address that names a source: a site has a /64 at least.
-const IPV6_NETWORK: u128 = 0xffff_ffff_ffff_ffff_0000_0000_0000_0000;
 
 /// The rejections of the current minute.
 #[derive(Debug, Default)]
@@ -86,7 +85,8 @@ impl RejectionSummaries {
             return false;
         }
         self.began = self.began.or(Some(now));
-        let source = decision.source.as_deref().and_then(source);
+        let address: Option<IpAddr> = decision.source.as_deref().and_then(|it| it.parse().ok());
+        let source = address.map(source_host);
         let rank = source.map_or(0, |source| self.make_room_for(source));
         let tally = match source {
             Some(source) => self.sources.entry(source).or_insert_with(|| Tally {
@@ -242,15 +242,6 @@ fn is_of_unknown_caller(decision: &Decision) -> bool {
 fn is_for_management(decision: &Decision) -> bool {
     let path = decision.path.as_deref().map(lenient_path);
     path.is_some_and(|path| managed_server(decision.method.as_deref(), &path).is_some())
-}
-
-/// What counts as one source: an IPv4 address, or a /64 of IPv6.
-fn source(address: &str) -> Option<IpAddr> {
-    let address: IpAddr = address.parse().ok()?;
-    Some(match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & IPV6_NETWORK).into(),
-    })
 }
 
 #[cfg(test)]

@@ -68,6 +68,7 @@ const BASE: Crate = Crate {
         "renewed",
         "rfc3339",
         "shell",
+        "source_host",
         "unix_time",
         "secret_file",
         "shares",
