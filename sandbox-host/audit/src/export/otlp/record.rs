@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value as Json};
 use tensorgate_base::rfc3339;
+use tensorgate_policy::unhex;
 use tensorgate_wire::trace_context::TraceParent;
 
 use super::messages::{
@@ -102,23 +103,21 @@ fn log_record(record: &Record, log: &str, now: SystemTime) -> LogRecord {
         }),
         attributes,
         flags: trace.map_or(0, |trace| flags(trace.flags)),
-        trace_id: trace.map_or_else(Vec::new, |trace| bytes(trace.trace_id)),
-        span_id: trace.map_or_else(Vec::new, |trace| bytes(trace.span_id)),
+        trace_id: trace.map_or_else(Vec::new, |trace| bytes::<16>(trace.trace_id)),
+        span_id: trace.map_or_else(Vec::new, |trace| bytes::<8>(trace.span_id)),
         observed_time_unix_nano: unix_nanos(now),
         event_name: text("type").map_or_else(String::new, |kind| format!("{EVENT_PREFIX}{kind}")),
     }
 }
 
 /// The bytes of hex digits.
-fn bytes(digits: &str) -> Vec<u8> {
-    let pairs = digits.as_bytes().chunks_exact(2);
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    pairs.filter_map(byte).collect()
+fn bytes<const N: usize>(digits: &str) -> Vec<u8> {
+    unhex::<N>(digits.as_bytes()).map_or_else(Vec::new, Vec::from)
 }
 
 /// The trace flags of two hex digits.
 fn flags(digits: &str) -> u32 {
-    bytes(digits).first().copied().map_or(0, u32::from)
+    unhex::<1>(digits.as_bytes()).map_or(0, |[flags]| u32::from(flags))
 }
 
 /// An ID by which a receiver recognises a record that it has already.
