@@ -4,7 +4,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// The part of an IPv6 address that names a source: a site has a /64 at least, and one host has as
 /// many addresses in it as it likes.
-const IPV6_NETWORK: u128 = u128::MAX << 64;
+const IPV6_NETWORK: u128 = u128::MAX << IPV6_BITS;
+/// The bits of an IPv6 address that name a source.
+pub const IPV6_BITS: u32 = 64;
 
 /// The source of an address: an IPv4 address as such, or the first address of the /64 of IPv6.
 pub fn source_host(address: IpAddr) -> IpAddr {

@@ -9,10 +9,11 @@ use std::time::SystemTime;
 use serde_json::Number;
 use tensorgate_audit::record::{AlertRecord, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
 use tensorgate_base::rfc3339::rfc3339;
+use tensorgate_base::source_host::IPV6_BITS;
 use tensorgate_policy::raw::{AlertSeverity, WatchRule};
 use tensorgate_policy::values::safe_text::printable_prefix;
 
-use crate::observation::{HOST_BITS, Observation};
+use crate::observation::Observation;
 use crate::time::Time;
 
 /// Who an alert is about. Names come from the policy, and a source is an address.
@@ -72,7 +73,7 @@ impl fmt::Display for Subject {
             Self::Client(name) => write!(f, "client {name}"),
             Self::Model(name) => write!(f, "model {name}"),
             Self::Source(address) if address.is_ipv6() => {
-                write!(f, "source {address}/{}", HOST_BITS.1)
+                write!(f, "source {address}/{}", IPV6_BITS)
             }
             Self::Source(address) => write!(f, "source {address}"),
             Self::Others => f.write_str("a group that is watched together"),

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tensorgate_audit::record::{Amend, CutOff, Decision, Event, Verdict};
+use tensorgate_base::source_host::source_host;
 use tensorgate_policy::Reason;
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
@@ -16,8 +17,6 @@ const TOO_MANY_REQUESTS: u16 = 429;
 /// The lowest status of a server error.
 const SERVER_ERROR: u16 = 500;
 
-/// The bits of an address of IPv4 and of IPv6 that make one source.
-pub(super) const HOST_BITS: (u32, u32) = (32, 64);
 /// The bits that stay if an address changes without notice.
 pub(super) const NETWORK_BITS: (u32, u32) = (24, 48);
 
@@ -146,7 +145,7 @@ impl Observation {
 
     /// What counts as its source.
     pub(crate) fn source_host(&self) -> Option<IpAddr> {
-        self.source.map(source_of)
+        self.source.map(source_host)
     }
 
     /// The network in which an address may change without notice: a /24, or a /48 of IPv6.
@@ -190,11 +189,6 @@ impl Observation {
 
 const fn is_failed_credential(reason: Reason) -> bool {
     matches!(reason, Reason::Unauthenticated | Reason::LockedOut)
-}
-
-/// What counts as one source: the address, or the first one of its /64 of IPv6.
-pub fn source_of(address: IpAddr) -> IpAddr {
-    network(address, HOST_BITS)
 }
 
 /// The first address of the network in which an address may change without notice.

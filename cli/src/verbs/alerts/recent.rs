@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 use tensorgate_audit::record::Decision;
-use tensorgate_watch::observation::source_of;
+use tensorgate_base::source_host::source_host;
 
 /// Maximum number of clients, of models and of sources whose requests are kept.
 const MAX_SUBJECTS: usize = 4_096;
@@ -61,7 +61,7 @@ impl RecentRequests {
             self.models.add(model, &request);
         }
         if let Some(source) = decision.source.and_then(|text| text.parse().ok()) {
-            self.sources.add(source_of(source), &request);
+            self.sources.add(source_host(source), &request);
         }
     }
 
@@ -80,7 +80,7 @@ impl RecentRequests {
         let Ok(address) = address.parse() else {
             return Vec::new();
         };
-        self.sources.of(&source_of(address))
+        self.sources.of(&source_host(address))
     }
 }
 
