@@ -48,10 +48,10 @@ impl Clients {
 
     /// Ends the clients after their last requests.
     pub async fn end(self) {
-        let Self { shared, tasks } = self;
-        // No request is in progress while this is locked.
+        let Self { shared, mut tasks } = self;
+        // No request is in progress while this is locked, and none starts.
         let idle = shared.gateways.write().await;
-        drop(tasks);
+        tasks.shutdown().await;
         drop(idle);
     }
 
