@@ -2,6 +2,7 @@
 //! for a request in flight).
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
@@ -85,6 +86,12 @@ impl Held {
     }
 }
 
+/// How long a begun request holds its permit for certain: less than `timeout_ms` of each policy
+/// whose permits are checked.
+const MIN_PERMIT_TIME: Duration = Duration::from_millis(1_500);
+/// How often a check begins again that took longer.
+const ATTEMPTS: usize = 20;
+
 /// Checks that a client has exactly so many permits. With all but one held, one more request
 /// passes; with all held, none does; with all released, one does.
 ///
@@ -92,23 +99,47 @@ impl Held {
 ///
 /// If a permit is lost, or there is one too many.
 pub async fn exact(gate: SocketAddr, client: &str, places: usize, what: &str) {
-    let mut held = Held::none(gate, client).await;
+    for _ in 0..ATTEMPTS {
+        let Some((all_but_one, all)) = outcomes_in_both_states(gate, client, places).await else {
+            continue;
+        };
+        assert_eq!(all_but_one, ["ok"; 5], "{what}: all but one are held");
+        assert_eq!(all, ["concurrency"; 5], "{what}: all are held");
+        let seen = outcome(gate, client, &[]).await.unwrap();
+        assert_eq!(seen, "ok", "{what}: none is held");
+        return;
+    }
+    panic!("{what}: each time, the requests took longer than permits are held");
+}
+
+/// The outcomes of requests while all permits but one are held, and while all are. None if that
+/// took so long that a busy gate may have ended the requests that hold them.
+async fn outcomes_in_both_states(
+    gate: SocketAddr,
+    client: &str,
+    places: usize,
+) -> Option<(Vec<String>, Vec<String>)> {
+    let began = Instant::now();
+    let mut requests = Held::none(gate, client).await;
     for _ in 0..places - 1 {
-        held.begin("", false).await;
+        requests.begin("", false).await;
     }
-    held.judged().await;
+    requests.judged().await;
+    let all_but_one = outcomes(gate, client).await;
+    requests.begin("", false).await;
+    requests.judged().await;
+    let all = outcomes(gate, client).await;
+    let took = began.elapsed();
+    requests.reset();
+    requests.judged().await;
+    (took < MIN_PERMIT_TIME).then_some((all_but_one, all))
+}
+
+/// The outcomes of five requests, one after the other.
+async fn outcomes(gate: SocketAddr, client: &str) -> Vec<String> {
+    let mut outcomes = Vec::new();
     for _ in 0..5 {
-        let seen = outcome(gate, client, &[]).await.unwrap();
-        assert_eq!(seen, "ok", "{what}: all but one are held");
+        outcomes.push(outcome(gate, client, &[]).await.unwrap());
     }
-    held.begin("", false).await;
-    held.judged().await;
-    for _ in 0..5 {
-        let seen = outcome(gate, client, &[]).await.unwrap();
-        assert_eq!(seen, "concurrency", "{what}: all are held");
-    }
-    held.reset();
-    held.judged().await;
-    let seen = outcome(gate, client, &[]).await.unwrap();
-    assert_eq!(seen, "ok", "{what}: none is held");
+    outcomes
 }

@@ -51,7 +51,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("identity", 0),
     ("policy", 297),
     ("sandbox-host", 1_612),
-    ("tests", 805),
+    ("tests", 798),
     ("wire", 0),
     ("wit", 4),
 ];
