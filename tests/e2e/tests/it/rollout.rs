@@ -199,6 +199,8 @@ async fn rollout(network: Network<4>) {
         backend.forget();
         let outcome = ask::outcome(addresses[0], "scorer", more).await;
         assert_ne!(outcome.unwrap(), "ok");
+        let fields: Vec<_> = backend.seen().into_iter().map(|seen| seen.fields).collect();
+        println!("the backend was called with {fields:?}");
         calls.push(backend.forget());
     }
     assert_eq!(calls[0], calls[1], "calls with and without the fields");
