@@ -1,6 +1,6 @@
 //! The source files of the policy, as the process that renders them reports them. `tensorgate up`
-//! writes the report beside the bundle, and the host shows it at `/generations`. The host does not
-//! use it otherwise.
+//! writes the report beside the bundle, and the host shows it at `/generations` and `/status`. The
+//! host does not use it otherwise.
 
 use std::path::{Path, PathBuf};
 

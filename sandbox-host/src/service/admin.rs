@@ -74,6 +74,12 @@ impl Admin {
             .chain(handlers)
             .collect()
     }
+
+    /// The response before its first policy is active.
+    fn not_started(&self) -> Response {
+        let text = self.compiling().join("\n");
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n")).into_response()
+    }
 }
 
 /// The response of `/generations`.
@@ -152,8 +158,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
 /// files that are not active yet.
 async fn generations(State(admin): State<Admin>) -> Response {
     let Some(app) = admin.app.get() else {
-        let text = admin.compiling().join("\n");
-        return (StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n")).into_response();
+        return admin.not_started();
     };
     let shown = Shown {
         status: app.policy_versions.status(),
@@ -166,8 +171,7 @@ async fn generations(State(admin): State<Admin>) -> Response {
 /// The records about blocked clients, the ended ones too while they are kept.
 async fn blocks(State(admin): State<Admin>) -> Response {
     let Some(app) = admin.app.get() else {
-        let text = admin.compiling().join("\n");
-        return (StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n")).into_response();
+        return admin.not_started();
     };
     let shown = BlocksShown {
         blocks: app.blocks.listed(),
@@ -179,8 +183,7 @@ async fn blocks(State(admin): State<Admin>) -> Response {
 /// changes after that one.
 async fn status(State(admin): State<Admin>, uri: Uri) -> Response {
     let Some(app) = admin.app.get() else {
-        let text = admin.compiling().join("\n");
-        return (StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n")).into_response();
+        return admin.not_started();
     };
     let mut fields = uri.query().unwrap_or_default().split('&');
     let after = fields.find_map(|field| field.strip_prefix("after=")?.parse().ok());

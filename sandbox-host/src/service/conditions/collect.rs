@@ -171,9 +171,10 @@ fn files_not_in_force(app: &App, files: &StateFiles) -> Vec<Condition> {
     if let Some(why) = &sources.revocations_held {
         found.push(not_in_force(REVOCATIONS.to_owned(), why));
     }
-    let last = app.policy_versions.status().last;
-    let refused = last.filter(|it| it.outcome == LoadOutcome::Refused);
-    if let Some(attempt) = refused.filter(|_| sources.policy.is_none()) {
+    if sources.policy.is_none()
+        && let Some(attempt) = app.policy_versions.status().last
+        && attempt.outcome == LoadOutcome::Refused
+    {
         found.push(not_in_force(BUNDLE.to_owned(), &attempt.faults.join("; ")));
     }
     found
