@@ -190,8 +190,8 @@ fn paragraph(
     let severity = severity.as_ref().map(|it| format!("{it} "));
     let severity = severity.unwrap_or_default();
     let stage = match stage.as_deref() {
-        Some("over") => "over: ",
-        Some("joined") => "more of one cause: ",
+        Some(AlertRecord::OVER) => "over: ",
+        Some(AlertRecord::JOINED) => "more of one cause: ",
         _ => "",
     };
     let [observed, usual] = [observed, usual].map(|it| it.as_f64().unwrap_or_default());

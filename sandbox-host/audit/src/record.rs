@@ -222,6 +222,18 @@ pub struct AlertRecord {
     pub joined_beyond: Option<u64>,
 }
 
+impl AlertRecord {
+    /// The `state` of a record that only names further alerts of a cause.
+    pub const JOINED: &str = "joined";
+    /// The `state` of a record that says that what was reported is over.
+    pub const OVER: &str = "over";
+
+    /// Whether it says that what was reported is over.
+    pub fn is_over(&self) -> bool {
+        self.state.as_deref() == Some(Self::OVER)
+    }
+}
+
 /// A change of a block of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {

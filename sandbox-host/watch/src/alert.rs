@@ -135,8 +135,8 @@ impl AlertStage {
     const fn state(self) -> Option<&'static str> {
         match self {
             Self::Raised => None,
-            Self::Joined => Some("joined"),
-            Self::Over => Some("over"),
+            Self::Joined => Some(AlertRecord::JOINED),
+            Self::Over => Some(AlertRecord::OVER),
         }
     }
 }

@@ -5,9 +5,6 @@ use std::collections::HashMap;
 use tensorgate_audit::record::AlertRecord;
 use tensorgate_policy::raw::WatchRule;
 
-/// The `state` of a record that says that an alert is over.
-const OVER: &str = "over";
-
 /// The times at which alerts were over, by cause, and by rule and subject.
 #[derive(Default)]
 pub struct Ends(HashMap<(String, String), String>);
@@ -15,8 +12,7 @@ pub struct Ends(HashMap<(String, String), String>);
 impl Ends {
     /// Takes a record of a log.
     pub fn add(&mut self, time: &str, alert: &AlertRecord) {
-        let Some(cause) = (alert.cause.as_ref()).filter(|_| alert.state.as_deref() == Some(OVER))
-        else {
+        let Some(cause) = alert.cause.as_ref().filter(|_| alert.is_over()) else {
             return;
         };
         let own = format!("{}: {}", alert.rule, alert.subject);

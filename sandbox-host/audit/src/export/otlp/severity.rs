@@ -62,8 +62,7 @@ impl Severity {
     /// hosts wrote no severity.
     fn of_alert(alert: &AlertRecord) -> Self {
         let is_note = alert.severity.as_deref() == Some("info");
-        let is_over = alert.state.as_deref() == Some("over");
-        if is_note || is_over {
+        if is_note || alert.is_over() {
             Self::Info
         } else {
             Self::Error
