@@ -201,7 +201,7 @@ async fn rollout(network: Network<4>) {
         assert_ne!(outcome.unwrap(), "ok");
         let fields: Vec<_> = backend.seen().into_iter().map(|seen| seen.fields).collect();
         println!("the backend was called with {fields:?}");
-        calls.push(backend.forget());
+        calls.push(fields.len());
     }
     assert_eq!(calls[0], calls[1], "calls with and without the fields");
     for gateway in &mut gateways {
