@@ -254,7 +254,7 @@ impl<'p> Processes<'p> {
         let serving = &self.in_force.generation;
         let tightens = matches!(how, How::Tighter);
         if tightens {
-            // A host that ends before it is told starts with this file.
+            // A host that ends before it receives the version starts with this file.
             self.site.put_bundle(version, how, serving)?;
         }
         let mut ends = 0_u64;

@@ -133,7 +133,7 @@ impl<'f> Counts<'f> {
         if others > 0 {
             rows.push(vec![others.to_string(), OTHERS.to_owned()]);
             ui.note(&format!(
-                "warning: only the first {MAX_GROUPS} groups are told apart; {OTHERS} has the requests of all further ones"
+                "warning: only the first {MAX_GROUPS} groups are counted separately; {OTHERS} has the requests of all further ones"
             ));
         }
         for row in aligned(&rows) {

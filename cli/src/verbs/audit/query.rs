@@ -91,7 +91,7 @@ pub struct Query {
     )]
     form: Option<Form>,
     /// Counts of the requests that match by these fields, most first, instead of the requests.
-    /// Only 10000 groups are told apart.
+    /// At most 10000 groups are counted separately.
     #[arg(
         long,
         value_name = "FIELD,…",
