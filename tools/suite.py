@@ -152,8 +152,7 @@ class Run:
             except subprocess.TimeoutExpired:
                 self.hung = time.monotonic() - self.since > HANG_SECONDS
                 if self.hung or STOPPED.is_set():
-                    kill_below(self.process)
-                    self.process.kill()
+                    kill(self.process)
         # A process that a test left behind may keep the pipe open. Its output is not waited for.
         reader.join(TICK_SECONDS)
 
@@ -301,13 +300,17 @@ def descendants(parent):
     return found
 
 
-def kill_below(process):
-    """Kills a process's descendants. Cargo continues with the next binary."""
+def kill(process):
+    """Kills a process and its descendants. It is stopped first: else a test that waits for one of
+    them could go on, and end.
+    """
+    process.send_signal(signal.SIGSTOP)
     for pid in descendants(process.pid):
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+    process.kill()
 
 
 def build(arguments):
