@@ -1,6 +1,6 @@
-//! A captured handler call: all that it depends on, bit for bit, and its outcome. Guests have no
-//! clock and no randomness, so this is the input, the config, the limits and the resolved
-//! resources. Fuel is the checksum: a replay with the same fuel has taken the same path.
+//! A captured handler call: all that it depends on, bit for bit, and its outcome. This is
+//! the input, the config, the limits, the resolved resources, and the time and the seed of a guest
+//! that uses WASI. Fuel is the checksum: a replay with the same fuel has taken the same path.
 //!
 //! A record that is read was authenticated, but its author need not be trusted. So every part is
 //! checked before it is used.
@@ -18,8 +18,12 @@ use tensorgate_policy::{Datatype, Tensor};
 
 pub use header::{Envelope, HEAD_BYTES, ID_BYTES, MAGIC, NONCE_BYTES, SALT_BYTES, TAG_BYTES, head};
 
-/// The version of the fields.
-pub const FORMAT: u64 = 1;
+/// The version of the fields. Calls have `wasi` since version 2.
+pub const FORMAT: u64 = 2;
+/// The oldest version that is read. No guest used WASI then.
+const OLDEST_FORMAT: u64 = 1;
+/// The bytes of a seed.
+const SEED_BYTES: usize = 32;
 /// The most resolved resources of one call, which is also the most that a call may request.
 const MAX_RESOURCES: usize = 16;
 /// The most tensors of one call.
@@ -49,10 +53,23 @@ pub struct Captured {
     pub input: Input,
     /// The resolved resources with their requests.
     pub brought: Vec<CapturedResource>,
+    /// What the handler got from WASI. `None` if it used none.
+    #[serde(default)]
+    pub wasi: Option<CapturedWasi>,
     /// The outcome.
     pub outcome: CapturedOutcome,
     /// Whether its output broke the contract.
     pub broke: bool,
+}
+
+/// The time and the seed of a call that used WASI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CapturedWasi {
+    /// The time at which its clocks stood, in Unix milliseconds.
+    pub unix_ms: u64,
+    /// The seed of its random numbers, 32 bytes.
+    pub seed: Blob,
 }
 
 /// The handler of a call, as its policy defined it.
@@ -214,7 +231,7 @@ impl Captured {
     /// Returns a [`RecordError`].
     pub fn decode(text: &[u8]) -> Result<Self, RecordError> {
         let call: Self = serde_json::from_slice(text)?;
-        if call.format != FORMAT {
+        if !(OLDEST_FORMAT..=FORMAT).contains(&call.format) {
             return Err(RecordError::Format(call.format));
         }
         call.check().map_err(RecordError::Impossible)?;
@@ -231,6 +248,11 @@ impl Captured {
         }
         if self.brought.len() > MAX_RESOURCES {
             return Err(format!("{} things were brought", self.brought.len()));
+        }
+        if let Some(wasi) = &self.wasi
+            && wasi.seed.0.len() != SEED_BYTES
+        {
+            return Err(format!("a seed of {} bytes", wasi.seed.0.len()));
         }
         self.brought.iter().try_for_each(CapturedResource::check)
     }

@@ -21,7 +21,7 @@ pub mod stream_record;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tensorgate_audit::Audit;
 use tensorgate_base::guard::offload;
@@ -366,6 +366,8 @@ impl Pipeline {
             request_id: request_id.as_str().into(),
             egress_log: timings.reached.clone(),
             capture: capturer.and_then(|capturer| capturer.for_request(model.name(), client)),
+            at: Some(SystemTime::now()),
+            seed: None,
         };
         let mut asked = CallContents {
             request_id: &request_id,

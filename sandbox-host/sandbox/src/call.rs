@@ -25,8 +25,10 @@ use crate::load::{Export, HandlerLimits};
 use crate::log_quota::LogQuota;
 use crate::outcome::{FaultCause, HandlerError};
 use crate::priority::{self, CpuTimer, Priority};
+use crate::random_seed::WasiInputs;
 use crate::resources::{CapabilityRequest, ResolvedResources};
 use crate::tensors::{self, Dims};
+use crate::wasi_state::WasiState;
 
 /// A handler with all that a call needs.
 pub(super) struct Callee {
@@ -34,7 +36,7 @@ pub(super) struct Callee {
     pub(super) name: Arc<str>,
     pub(super) export: Export,
     /// Keeps the component alive in the cache for other handlers that name it.
-    pub(super) _compiled: Arc<CompiledComponent>,
+    pub(super) compiled: Arc<CompiledComponent>,
     pub(super) allowance: HandlerLimits,
     /// The log lines that all its calls may write.
     pub(super) log_quota: Arc<LogQuota>,
@@ -49,6 +51,8 @@ pub(super) struct PreviousRuns {
     pub(super) ran: Duration,
     pub(super) logged: u32,
     pub(super) known: Arc<ResolvedResources>,
+    /// The time and the seed of the call, for all its runs.
+    pub(super) wasi: WasiInputs,
 }
 
 /// How a run ends.
@@ -105,9 +109,11 @@ impl Callee {
                 ran,
                 logged: state.log.lines(),
                 known: state.capabilities.resolved,
+                wasi: state.wasi.inputs,
             };
             return Ok(Run::NeedsResources { asks, before });
         }
+        state.finish_output();
         self.log_quota.count_dropped(state.log.dropped());
         let answer = answer.map_err(|(error, phase)| {
             tracing::debug!(
@@ -117,7 +123,13 @@ impl Callee {
                 "handler fault"
             );
             let last_error = state.log.last_error();
-            cause::fault(&error, phase, &state.limits, last_error, fuel_used)
+            cause::fault(
+                &error,
+                phase,
+                &state.limits,
+                last_error.as_deref(),
+                fuel_used,
+            )
         })?;
         let tensors = answer
             .map_err(|error| handler_error(error, fuel_used))
@@ -153,7 +165,13 @@ impl Callee {
         made.map_err(|error| {
             let state = store.data();
             let last_error = state.log.last_error();
-            cause::fault(&error, Phase::Instantiate, &state.limits, last_error, 0)
+            cause::fault(
+                &error,
+                Phase::Instantiate,
+                &state.limits,
+                last_error.as_deref(),
+                0,
+            )
         })
     }
 
@@ -184,6 +202,7 @@ impl Callee {
                 resolved: before.known,
                 pending: Vec::new(),
             },
+            wasi: WasiState::new(before.wasi),
         };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limits);

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::capabilities::CapabilityState;
-use crate::fixed_limits::MAX_HOST_CALLS;
+use crate::fixed_limits::{MAX_HOST_CALLS, MAX_WASI_BYTES};
 use crate::guest_log::GuestLog;
 use crate::job_handle::JobHandle;
 use crate::limits::Limits;
 use crate::priority::CpuTimer;
+use crate::wasi_state::WasiState;
 
 /// The data of a store.
 pub(super) struct CallState {
@@ -33,6 +34,8 @@ pub(super) struct CallState {
     pub(super) host_calls: u32,
     /// The capability requests of the call.
     pub(super) capabilities: CapabilityState,
+    /// Its clock, its random numbers and its output.
+    pub(super) wasi: WasiState,
 }
 
 /// Why the host stopped a call.
@@ -53,6 +56,15 @@ pub(super) enum Stop {
     /// The call made a capability request that is not resolved yet.
     #[error("waits for a capability request")]
     Unresolved,
+    /// The call ended its process.
+    #[error("the handler called exit: it must return or report a fault instead")]
+    Exit,
+    /// The call waited for a later time.
+    #[error("the handler waited for a later time: a handler cannot sleep, its clock stands still")]
+    Wait,
+    /// The call read or wrote too much at once through WASI.
+    #[error("more than {MAX_WASI_BYTES} bytes in one read or write")]
+    WasiBytes,
 }
 
 impl CallState {

@@ -133,6 +133,7 @@ mod tests {
     use crate::low_priority::LowPrioritySlots;
     use crate::pool::ThreadPool;
     use crate::priority::Priority;
+    use crate::random_seed::HostKey;
     use crate::ticker::Ticker;
 
     const MS: Duration = Duration::from_millis(1);
@@ -145,6 +146,7 @@ mod tests {
                 .unwrap(),
             ticker: Ticker::start(&engine).unwrap(),
             low_priority_slots: LowPrioritySlots::new(1),
+            host_key: HostKey::generate().unwrap(),
         });
         let (let_go, held) = std::sync::mpsc::channel::<()>();
         let lane = workers.pool.add_handler();

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tensorgate_base::egress_log::EgressLog;
 use tensorgate_policy::policy::Handler;
@@ -29,6 +30,10 @@ pub struct CallContext {
     pub egress_log: EgressLog,
     /// Captures the handler calls, if capture is enabled.
     pub capture: Option<Arc<dyn CallCapture>>,
+    /// The time at which the handler's clocks stand. `None` for the start of the call.
+    pub at: Option<SystemTime>,
+    /// The seed of the handler's random numbers. `None` for the one of the request's ID.
+    pub seed: Option<[u8; 32]>,
 }
 
 impl Default for CallContext {
@@ -38,6 +43,8 @@ impl Default for CallContext {
             request_id: Arc::from(""),
             egress_log: EgressLog::default(),
             capture: None,
+            at: None,
+            seed: None,
         }
     }
 }

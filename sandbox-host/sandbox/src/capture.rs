@@ -25,8 +25,9 @@ use tensorgate_settings::sealed_capture::{CaptureKeys, SealError};
 
 use crate::finished_call::{CallCapture, FinishedCall};
 use crate::outcome::{CapturedCall, HandlerError};
+use crate::random_seed::unix_ms;
 use convert::{End, QueuedCall, known_bytes};
-pub use convert::{known, outcome, payload, role};
+pub use convert::{known, outcome, payload, role, wasi_inputs};
 use folder::Folder;
 
 /// The most queued calls.
@@ -251,14 +252,10 @@ impl CallCapture for RequestCapture {
         if bytes > capturer.rule.max_bytes() {
             return Some(Arc::new(over(None)));
         }
-        let at = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .ok()
-            .and_then(|since| u64::try_from(since.as_millis()).ok());
         let call = QueuedCall {
             bytes,
             engine: Arc::clone(ran.engine),
-            at_unix_ms: at.unwrap_or(0),
+            at_unix_ms: unix_ms(SystemTime::now()),
             request_id: ran.request_id.to_owned(),
             client: self.client.clone(),
             model: self.model.clone(),
@@ -267,6 +264,7 @@ impl CallCapture for RequestCapture {
             rule: Arc::clone(ran.rule),
             input: Arc::clone(ran.input),
             known: Arc::clone(ran.resolved),
+            wasi: ran.wasi,
             end: End::from_call(ran.outcome)?,
             broke: false,
         };

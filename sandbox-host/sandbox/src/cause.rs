@@ -146,6 +146,7 @@ fn cause(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> FaultCause {
             Stop::HostCalls => FaultCause::HostCalls,
             // Unresolved requests are not a fault. The caller checks for them first.
             Stop::CapabilityLimit | Stop::Unresolved => FaultCause::Capabilities,
+            Stop::Exit | Stop::Wait | Stop::WasiBytes => FaultCause::Trap,
         };
     }
     match error.downcast_ref::<Trap>() {

@@ -16,6 +16,8 @@ pub(super) struct CompiledComponent {
     pub(super) component: Component,
     /// The component with its imports linked. It has no state of a call or policy.
     pub(super) linked: InstancePre<CallState>,
+    /// Whether it imports WASI.
+    pub(super) uses_wasi: bool,
     /// Whether it imports the fetch interface.
     pub(super) needs_fetch: bool,
     /// Whether it imports the lookup interface.

@@ -29,7 +29,9 @@ pub(super) fn engine(slots: usize, max_memory_bytes: usize) -> Result<Engine, Sa
         .table_elements(MAX_TABLE_ELEMENTS)
         .max_memory_size(max_memory_bytes)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-        .table_keep_resident(KEEP_RESIDENT_TABLE_BYTES);
+        .table_keep_resident(KEEP_RESIDENT_TABLE_BYTES)
+        // Guests run on threads. The default reserves a thousand stacks of fibers.
+        .total_stacks(1);
     let mut config = config();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config).map_err(|error| SandboxError::Engine(format!("{error:#}")))

@@ -48,14 +48,14 @@ pub enum LoadFault {
         detail: String,
     },
     /// The component imports an interface that no handler gets.
-    #[error(
-        "handler {handler}: imports {import}, which no handler may import (allowed: tensorgate:handler/{{types,config,log}}@0.1.0)"
-    )]
+    #[error("handler {handler}: imports {import}, which no handler may import: {advice}")]
     Import {
         /// The handler's name.
         handler: String,
         /// The name of the import.
         import: String,
+        /// What to do about it.
+        advice: &'static str,
     },
     /// The component imports an interface that its policy does not grant.
     #[error(

@@ -8,6 +8,7 @@ use tensorgate_policy::policy::Handler;
 
 use crate::breaker::CallVerdict;
 use crate::outcome::{CapturedCall, HandlerError};
+use crate::random_seed::WasiInputs;
 use crate::resources::ResolvedResources;
 
 /// The output of a successful call. Its tensors are well-formed; the caller checks the contract.
@@ -50,6 +51,8 @@ pub struct FinishedCall<'c> {
     pub input: &'c Arc<Payload>,
     /// The resolved resources.
     pub resolved: &'c Arc<ResolvedResources>,
+    /// What it got from WASI. `None` if it uses none.
+    pub wasi: Option<WasiInputs>,
     /// The outcome.
     pub outcome: &'c Result<HandlerOutput, HandlerError>,
 }

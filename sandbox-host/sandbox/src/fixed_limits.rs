@@ -77,6 +77,12 @@ pub(super) const MAX_LOOKUP_ITEMS: usize = 256;
 /// The longest feature, key or lookup name, in bytes.
 pub(super) const MAX_LOOKUP_ITEM_BYTES: usize = 256;
 
+/// The most bytes that one call of WASI may write or ask for.
+pub(super) const MAX_WASI_BYTES: usize = 64 << 10;
+
+/// The last lines of stderr that a fault quotes: a panic in Rust has three.
+pub(super) const MAX_QUOTED_LINES: usize = 3;
+
 /// The most log lines of one call. Further lines are dropped and counted.
 pub(super) const MAX_LOG_LINES: u32 = 100;
 

@@ -2,13 +2,14 @@
 //! counted. A guest chooses its lines, so they must not look like the host's own or control a
 //! terminal.
 
+use std::collections::VecDeque;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tensorgate_policy::values::safe_text::{escaped, prefix};
 
-use crate::fixed_limits::{MAX_LOG_BYTES, MAX_LOG_LINE_BYTES, MAX_LOG_LINES};
+use crate::fixed_limits::{MAX_LOG_BYTES, MAX_LOG_LINE_BYTES, MAX_LOG_LINES, MAX_QUOTED_LINES};
 use crate::log_quota::LogQuota;
 
 /// The log of one call.
@@ -23,6 +24,8 @@ pub(super) struct GuestLog {
     already_logged: u32,
     /// The last message at the level of errors.
     last_error: Option<String>,
+    /// The last lines of stderr.
+    stderr: VecDeque<String>,
 }
 
 /// What becomes of a line.
@@ -95,9 +98,21 @@ impl GuestLog {
         self.last_error = Some(longest(message).to_owned());
     }
 
-    /// The last error message, not escaped.
-    pub(super) fn last_error(&self) -> Option<&str> {
-        self.last_error.as_deref()
+    /// Keeps a line of stderr for the fault that may follow it.
+    pub(super) fn keep_stderr(&mut self, line: &str) {
+        if self.stderr.len() >= MAX_QUOTED_LINES {
+            self.stderr.pop_front();
+        }
+        self.stderr.push_back(longest(line).to_owned());
+    }
+
+    /// The last error message, or else the last lines of stderr. Not escaped.
+    pub(super) fn last_error(&self) -> Option<String> {
+        let stderr = || {
+            let lines: Vec<_> = self.stderr.iter().map(String::as_str).collect();
+            (!lines.is_empty()).then(|| lines.join("\n"))
+        };
+        self.last_error.clone().or_else(stderr)
     }
 
     /// The number of lines beyond the limits.
@@ -163,6 +178,18 @@ mod tests {
         let written = ["a", "b", "c"].map(|line| accept(&mut logbook, line).is_some());
         assert_eq!(written, [false, false, true]);
         assert_eq!((logbook.lines(), logbook.dropped()), (3, 0));
+    }
+
+    #[test]
+    fn the_last_lines_of_stderr_explain_a_fault_that_logged_no_error() {
+        let mut logbook = GuestLog::default();
+        assert_eq!(logbook.last_error(), None);
+        for line in ["a", "b", "c", "d"] {
+            logbook.keep_stderr(line);
+        }
+        assert_eq!(logbook.last_error().unwrap(), "b\nc\nd");
+        logbook.keep_error("logged");
+        assert_eq!(logbook.last_error().unwrap(), "logged");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! All functions that a guest can import. The linker has no others. Limits are checked before data
-//! is copied.
+//! All functions of ours that a guest can import. The linker has no others, except those of WASI.
+//! Limits are checked before data is copied.
 
 use std::time::Instant;
 
@@ -154,6 +154,20 @@ impl CallState {
         }
         known.ok_or(Stop::Unresolved)
     }
+
+    /// Logs a line of the guest within its limits. `line` is the [`longest`] part of a message of
+    /// `bytes` bytes.
+    pub(super) fn log_line(&mut self, level: Level, line: &str, bytes: usize) {
+        match self.log.accept(line, bytes, Instant::now()) {
+            GuestLine::Logged(line) => write(level, &self.handler, &self.request_id, &line),
+            GuestLine::DropNoted => tracing::warn!(
+                handler = &*self.handler,
+                request_id = self.request_id.as_str(),
+                "the handler writes too many log lines: some are dropped and counted"
+            ),
+            GuestLine::Silent => {}
+        }
+    }
 }
 
 /// The interfaces that exist, with versions. `types` has no functions.
@@ -197,15 +211,7 @@ pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
             if matches!(level, Level::Error) {
                 state.log.keep_error(&line);
             }
-            match state.log.accept(&line, bytes, Instant::now()) {
-                GuestLine::Logged(line) => write(level, &state.handler, &state.request_id, &line),
-                GuestLine::DropNoted => tracing::warn!(
-                    handler = &*state.handler,
-                    request_id = state.request_id.as_str(),
-                    "the handler writes too many log lines: some are dropped and counted"
-                ),
-                GuestLine::Silent => {}
-            }
+            state.log_line(level, &line, bytes);
             Ok(())
         },
     )?;

@@ -2,9 +2,8 @@
 //! the limits of the policy.
 //!
 //! A component may import `tensorgate:handler/{types,config,log}@0.1.0`, and also `fetch` and
-//! `lookup` if the policy grants them. WASI is not linked, neither `wasi-common` nor its successor
-//! `wasmtime-wasi`. A handler in Rust needs none of it. A language runtime that needs WASI to start
-//! has it stubbed in its own component, where a call of it traps.
+//! `lookup` if the policy grants them. A component that imports WASI gets one that grants nothing
+//! (module `wasi`): its output becomes log lines, its clocks stand still, and it has no files.
 //!
 //! The sandbox does not check contracts; the caller checks a handler's tensors. It keeps no state
 //! between calls. It never runs guest code on a thread of an async runtime.
@@ -40,15 +39,19 @@ mod load;
 mod log_quota;
 mod low_priority;
 mod outcome;
+mod output_lines;
 mod pool;
 mod priority;
+mod random_seed;
 mod resources;
 mod structure;
 mod tensors;
 mod ticker;
+mod wasi;
+mod wasi_state;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tensorgate_base::client_key::ClientKey;
 use tensorgate_base::egress_log::ResolveFailure;
@@ -73,6 +76,8 @@ use self::load::{ComponentLoader, HandlerLimits};
 pub use self::outcome::{CapturedCall, FaultCause, HandlerError, OpenCircuitError, Overload};
 use self::pool::ThreadPool;
 use self::priority::{CpuTimer, Priority};
+use self::random_seed::HostKey;
+pub use self::random_seed::WasiInputs;
 pub use self::resources::{
     CapabilityRequest, FeatureColumn, FetchedFile, ResolvedResource, ResolvedResources,
 };
@@ -135,6 +140,7 @@ struct Workers {
     pool: ThreadPool,
     ticker: Ticker,
     low_priority_slots: LowPrioritySlots,
+    host_key: HostKey,
 }
 
 impl Sandbox {
@@ -156,11 +162,14 @@ impl Sandbox {
         let engine = engine::engine(handler_queue::threads(threads, handlers), max_memory_bytes)?;
         let mut linker = Linker::new(&engine);
         imports::link(&mut linker).map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
+        let mut wasi_linker = linker.clone();
+        wasi::link(&mut wasi_linker).map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
         let queue_wait = Duration::from_millis(queue_wait_ms);
         let patience = QueueDelayLimits::from_queue_wait(queue_wait);
         let workers = Arc::new(Workers {
             ticker: Ticker::start(&engine)?,
             low_priority_slots: LowPrioritySlots::new(threads),
+            host_key: HostKey::generate()?,
             pool: ThreadPool::start(threads, handlers, queue.max(1), patience)?,
         });
         let identity = hex(&compile::identity(&engine));
@@ -171,6 +180,7 @@ impl Sandbox {
                 compiler: Compiler::new(&engine, compiling),
                 engine,
                 linker,
+                wasi_linker,
                 component_cache: ComponentCache::default(),
             },
             workers,
@@ -196,7 +206,7 @@ impl Sandbox {
             engine: self.loader.engine.clone(),
             name: Arc::from(name),
             export: loaded.export,
-            _compiled: loaded.compiled,
+            compiled: loaded.compiled,
             allowance: HandlerLimits::from_policy(rule),
             log_quota: Arc::default(),
             max_output_bytes: self.max_output_bytes,
@@ -393,8 +403,12 @@ impl LoadedHandler {
         }
         let input = Arc::new(input);
         let keep = self.context.capture.as_ref();
-        let (mut before, mut known) =
-            (PreviousRuns::default(), Arc::<ResolvedResources>::default());
+        let wasi = self.wasi_inputs(request_id);
+        let mut before = PreviousRuns {
+            wasi: wasi.unwrap_or_default(),
+            ..PreviousRuns::default()
+        };
+        let mut known = Arc::<ResolvedResources>::default();
         let mut called = loop {
             let (asks, so_far) = match self.run(request_id, &input, before).await {
                 Ok(Run::Finished(called)) => break Ok(called),
@@ -420,6 +434,7 @@ impl LoadedHandler {
                 request_id,
                 input: &input,
                 resolved: &known,
+                wasi,
                 outcome: &called,
             })
         });
@@ -427,6 +442,15 @@ impl LoadedHandler {
             called.verdict = CallVerdict::captured(kept);
         }
         called
+    }
+
+    /// The time and the seed of a call. `None` if the component does not import WASI.
+    fn wasi_inputs(&self, request_id: &str) -> Option<WasiInputs> {
+        let inputs = || WasiInputs {
+            unix_ms: random_seed::unix_ms(self.context.at.unwrap_or_else(SystemTime::now)),
+            seed: (self.context.seed).unwrap_or_else(|| self.workers.host_key.seed(request_id)),
+        };
+        self.callee.compiled.uses_wasi.then(inputs)
     }
 
     /// Resolves the requests of a run, in addition to earlier ones. The limit on capability

@@ -22,7 +22,7 @@ use crate::compile::Compiler;
 use crate::component_cache::{CompiledComponent, ComponentCache};
 use crate::error::LoadFault;
 use crate::fixed_limits::PAGE_BYTES;
-use crate::imports;
+use crate::{imports, wasi};
 
 /// The export of a compiled component.
 pub(super) enum Export {
@@ -76,6 +76,8 @@ pub(super) struct Loaded {
 pub(super) struct ComponentLoader {
     pub(super) engine: Engine,
     pub(super) linker: Linker<CallState>,
+    /// The same with WASI, for components that import it.
+    pub(super) wasi_linker: Linker<CallState>,
     pub(super) component_cache: ComponentCache,
     pub(super) compiler: Compiler,
 }
@@ -154,12 +156,19 @@ impl ComponentLoader {
             // Type imports are not functions, so a world may name any.
             .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
             .map(|(import, _)| import.to_owned())
-            .find(|import| !imports::INTERFACES.contains(&import.as_str()));
+            .find(|import| {
+                !imports::INTERFACES.contains(&import.as_str()) && !wasi::is_linked(import)
+            });
         if let Some(import) = foreign {
             return Err(ComponentError::Import(import));
         }
-        let linked = self
-            .linker
+        let uses_wasi = (whole.imports(&self.engine)).any(|(import, _)| wasi::is_wasi(import));
+        let linker = if uses_wasi {
+            &self.wasi_linker
+        } else {
+            &self.linker
+        };
+        let linked = linker
             .instantiate_pre(&component)
             .map_err(ComponentError::World)?;
         // Done now instead of in the first call, which has a deadline.
@@ -169,11 +178,15 @@ impl ComponentLoader {
         Ok(CompiledComponent {
             component,
             linked,
+            uses_wasi,
             needs_fetch: fetches,
             needs_lookup: looks_up,
         })
     }
 }
+
+/// What a component may import besides WASI.
+const OWN_INTERFACES: &str = "allowed are tensorgate:handler/{types,config,log}@0.1.0 and WASI 0.2";
 
 /// Why a file is not a usable handler, for any policy.
 enum ComponentError {
@@ -191,7 +204,15 @@ impl ComponentError {
                 handler,
                 detail: cause::describe(&error),
             },
-            Self::Import(import) => LoadFault::Import { handler, import },
+            Self::Import(import) => LoadFault::Import {
+                handler,
+                advice: if wasi::is_wasi(&import) {
+                    wasi::advice(&import)
+                } else {
+                    OWN_INTERFACES
+                },
+                import,
+            },
             Self::World(error) => LoadFault::World {
                 handler,
                 role: role.export(),

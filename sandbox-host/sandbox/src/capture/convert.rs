@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::capture::{
-    Blob, Captured, CapturedOutcome, CapturedResource, FORMAT, HandlerFacts, Input, Named, packed,
-    unpacked,
+    Blob, Captured, CapturedOutcome, CapturedResource, CapturedWasi, FORMAT, HandlerFacts, Input,
+    Named, packed, unpacked,
 };
 use tensorgate_base::egress_log::ResolveFailure;
 use tensorgate_base::payload::{Payload, Role};
@@ -15,6 +15,7 @@ use tensorgate_policy::{Tensor, hex};
 
 use crate::finished_call::HandlerOutput;
 use crate::outcome::HandlerError;
+use crate::random_seed::WasiInputs;
 use crate::resources::{
     CapabilityRequest, FeatureColumn, FetchedFile, ResolvedResource, ResolvedResources,
 };
@@ -192,6 +193,15 @@ pub fn known(call: &Captured) -> Result<ResolvedResources, String> {
     call.brought.iter().map(restore).collect()
 }
 
+/// Restores the time and the seed of a call. Both are zero for a call that was captured without.
+pub fn wasi_inputs(call: &Captured) -> WasiInputs {
+    let restored = |captured: &CapturedWasi| WasiInputs {
+        unix_ms: captured.unix_ms,
+        seed: captured.seed.0.as_slice().try_into().unwrap_or_default(),
+    };
+    call.wasi.as_ref().map(restored).unwrap_or_default()
+}
+
 /// The end of a call. The writer thread computes its digest later.
 #[derive(Clone, Debug)]
 pub(super) enum End {
@@ -286,6 +296,7 @@ pub(super) struct QueuedCall {
     pub(super) rule: Arc<Handler>,
     pub(super) input: Arc<Payload>,
     pub(super) known: Arc<ResolvedResources>,
+    pub(super) wasi: Option<WasiInputs>,
     pub(super) end: End,
     pub(super) broke: bool,
 }
@@ -303,6 +314,10 @@ impl QueuedCall {
             handler: handler_facts(&self.handler, self.role, &self.rule),
             input: captured_input(&self.input)?,
             brought: self.known.iter().filter_map(captured_resource).collect(),
+            wasi: self.wasi.map(|inputs| CapturedWasi {
+                unix_ms: inputs.unix_ms,
+                seed: Blob(inputs.seed.to_vec()),
+            }),
             outcome: self.end.outcome(),
             broke: self.broke,
         })

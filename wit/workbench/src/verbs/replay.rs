@@ -8,6 +8,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use serde::Serialize;
@@ -306,10 +307,21 @@ impl Runner {
             .sandbox
             .load(&facts.name, &rule, role, &component)
             .map_err(|fault| fault.to_string())?
-            .with_resolver(Arc::new(CapturedResources(capture::known(call)?)));
+            .with_resolver(Arc::new(CapturedResources(capture::known(call)?)))
+            .with_context(captured_context(call));
         self.compiled.insert(digest, loaded.clone());
         let called = self.runtime.block_on(called(&loaded, role, call));
         capture::outcome(&called).ok_or_else(|| "the call did not run".to_owned())
+    }
+}
+
+/// The time and the seed of the captured call.
+fn captured_context(call: &Captured) -> CallContext {
+    let wasi = capture::wasi_inputs(call);
+    CallContext {
+        at: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(wasi.unix_ms)),
+        seed: Some(wasi.seed),
+        ..CallContext::default()
     }
 }
 

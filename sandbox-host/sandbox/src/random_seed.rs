@@ -1,0 +1,68 @@
+//! The time and the seed that a call gets from WASI. The seed is an HMAC of the request's ID under a
+//! key of this process: nobody who knows the ID can compute it, and a capture that stores it can
+//! replay the call.
+
+use std::time::SystemTime;
+
+use ring::hmac;
+use ring::rand::SystemRandom;
+
+use crate::error::SandboxError;
+
+/// What a call gets from WASI besides its input. Equal values make equal calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WasiInputs {
+    /// The time at which both clocks stand, in Unix milliseconds.
+    pub unix_ms: u64,
+    /// The seed of the random numbers.
+    pub seed: [u8; 32],
+}
+
+/// The key of a process, from which all its seeds are made.
+pub(super) struct HostKey(hmac::Key);
+
+impl HostKey {
+    /// Generates a key.
+    ///
+    /// # Errors
+    /// Returns an error if the system has no random bytes.
+    pub(super) fn generate() -> Result<Self, SandboxError> {
+        hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
+            .map(Self)
+            .map_err(|_| SandboxError::Engine("the system has no random bytes".to_owned()))
+    }
+
+    /// The seed of a request's calls.
+    pub(super) fn seed(&self, request_id: &str) -> [u8; 32] {
+        let tag = hmac::sign(&self.0, request_id.as_bytes());
+        let mut seed = [0; 32];
+        let tag: &[u8] = tag.as_ref();
+        for (byte, tagged) in seed.iter_mut().zip(tag) {
+            *byte = *tagged;
+        }
+        seed
+    }
+}
+
+/// A time in Unix milliseconds. Zero for one before 1970.
+pub(super) fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .ok()
+        .and_then(|since| u64::try_from(since.as_millis()).ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_depends_on_the_request_and_on_the_key() {
+        let (key, other) = (HostKey::generate().unwrap(), HostKey::generate().unwrap());
+        assert_eq!(key.seed("a"), key.seed("a"));
+        assert_ne!(key.seed("a"), key.seed("b"));
+        assert_ne!(key.seed("a"), other.seed("a"));
+        assert_ne!(key.seed("a"), [0; 32]);
+    }
+}
