@@ -15,6 +15,7 @@ mod refused;
 mod running;
 mod sharing;
 mod table;
+mod wasi;
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ use tensorgate_sandbox::{
 
 use guests::{
     BUDGET, Budget, SPIN, built, component, load, policy, preprocess, preprocess_with,
-    preprocess_with_pages, preprocess_with_realloc,
+    preprocess_with_imports, preprocess_with_pages, preprocess_with_realloc,
 };
 
 fn sandbox() -> Sandbox {

@@ -46,9 +46,24 @@ fn forbidden_imports_are_rejected_at_load_by_name() {
             "tensorgate:handler/",
         ),
         (
-            "wasi",
-            wasi_component(),
-            "wasi:clocks/monotonic-clock@0.2.0",
+            "sockets",
+            importing("wasi:sockets/tcp@0.2.9"),
+            "wasi:sockets/tcp@0.2.9",
+        ),
+        (
+            "HTTP",
+            importing("wasi:http/outgoing-handler@0.2.0"),
+            "wasi:http/outgoing-handler@0.2.0",
+        ),
+        (
+            "a later WASI",
+            importing("wasi:clocks/monotonic-clock@0.3.0"),
+            "wasi:clocks/monotonic-clock@0.3.0",
+        ),
+        (
+            "another interface of WASI",
+            importing("wasi:keyvalue/store@0.2.0"),
+            "wasi:keyvalue/store@0.2.0",
         ),
     ] {
         match load(&sandbox, "h", &component, Role::Preprocess, BUDGET, &[]).map(|_| ()) {
@@ -60,14 +75,22 @@ fn forbidden_imports_are_rejected_at_load_by_name() {
     }
 }
 
-/// A component in text that imports a WASI interface.
-fn wasi_component() -> Vec<u8> {
-    wat::parse_str(
-        r#"(component
-            (import "wasi:clocks/monotonic-clock@0.2.0" (instance (export "now" (func (result u64)))))
-        )"#,
-    )
+/// A component in text that imports an interface.
+fn importing(interface: &str) -> Vec<u8> {
+    wat::parse_str(format!(
+        r#"(component (import "{interface}" (instance (export "now" (func (result u64))))))"#,
+    ))
     .unwrap()
+}
+
+#[test]
+fn a_component_that_wants_the_network_is_told_that_a_handler_has_none() {
+    let sandbox = sandbox();
+    let component = importing("wasi:sockets/tcp@0.2.9");
+    let refused = load(&sandbox, "h", &component, Role::Preprocess, BUDGET, &[]);
+    let text = refused.map(|_| ()).unwrap_err().to_string();
+    assert!(text.contains("a handler has no network"), "{text}");
+    assert!(text.contains("`fetch` or `lookups`"), "{text}");
 }
 
 #[test]

@@ -114,6 +114,14 @@ pub fn preprocess_with_pages(body: &str, pages: u32) -> Vec<u8> {
     component(&module, "preprocess", None)
 }
 
+/// The same with more imports, of a world in this text.
+pub fn preprocess_with_imports(body: &str, imports: &str, wit: &str) -> Vec<u8> {
+    let module = module(body, "", PLAIN_REALLOC);
+    let memory = "(memory $memory (export";
+    let module = module.replace(memory, &format!("{imports}\n    {memory}"));
+    component(&module, "preprocess", Some(wit))
+}
+
 /// The same with an allocator of its own.
 pub fn preprocess_with_realloc(body: &str, realloc: &str) -> Vec<u8> {
     component(&module(body, "", realloc), "preprocess", None)
