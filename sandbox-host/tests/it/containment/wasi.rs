@@ -3,11 +3,11 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use serde_json::Value;
-use tensorgate_sandbox::CallContext;
+use tensorgate_sandbox::{CallCapture, CallContext, CapturedCall, FinishedCall, WasiInputs};
 
 use super::*;
 use crate::support::folder;
@@ -293,8 +293,8 @@ async fn both_clocks_stand_at_the_time_of_the_request() {
         at: Some(at),
         ..CallContext::default()
     };
-    let called = handler.with_context(context).preprocess("r", tensors());
-    assert_eq!(number(called.await), 1_234);
+    let earlier = handler.with_context(context);
+    assert_eq!(number(earlier.preprocess("r", tensors()).await), 1_234);
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap();
@@ -326,16 +326,69 @@ async fn random_numbers_are_those_of_the_request_and_of_the_host() {
     assert_eq!(number(one.preprocess("a", tensors()).await), first);
     assert_ne!(number(one.preprocess("b", tensors()).await), first);
     assert_ne!(number(other.preprocess("a", tensors()).await), first);
-    // A replay has the seed, on whatever host.
-    let seeded = |handler: &LoadedHandler| {
-        handler.with_context(CallContext {
-            seed: Some([7; 32]),
-            ..CallContext::default()
-        })
+}
+
+/// What captured calls got from WASI.
+#[derive(Debug, Default)]
+struct Captures(Mutex<Vec<Option<WasiInputs>>>);
+
+impl CallCapture for Captures {
+    fn capture(&self, ran: FinishedCall<'_>) -> Option<Arc<dyn CapturedCall>> {
+        self.0.lock().unwrap().push(ran.wasi);
+        None
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_captured_time_and_seed_give_the_same_answer_on_another_host() {
+    let component = guest(&format!(
+        "(call $wall (i32.const 544))
+        (i64.store (i32.const 512) (i64.xor (call $number) (i64.xor (i64.load (i32.const 544)) (call $monotonic))))
+        {NUMBER}"
+    ));
+    let captures = Arc::new(Captures::default());
+    let captured = |component: &[u8], context| {
+        let loaded = load(
+            &sandbox(),
+            "captured",
+            component,
+            Role::Preprocess,
+            patient(),
+            &[],
+        );
+        loaded.unwrap().with_context(context)
     };
-    let first = number(seeded(&one).preprocess("a", tensors()).await);
-    let again = number(seeded(&other).preprocess("b", tensors()).await);
-    assert_eq!(again, first);
+    let first = captured(
+        &component,
+        CallContext {
+            capture: Some(captures.clone()),
+            ..CallContext::default()
+        },
+    );
+    let first = first.preprocess("a", tensors()).await.unwrap();
+    let inputs = captures.0.lock().unwrap().pop().unwrap().unwrap();
+    let again = captured(
+        &component,
+        CallContext {
+            at: Some(SystemTime::UNIX_EPOCH + Duration::from_millis(inputs.unix_ms)),
+            seed: Some(inputs.seed),
+            ..CallContext::default()
+        },
+    );
+    let again = again.preprocess("a", tensors()).await.unwrap();
+    assert_eq!(again.fuel_used, first.fuel_used);
+    assert_eq!(number(Ok(again)), number(Ok(first)));
+
+    // A component without WASI gets nothing that a capture would have to store.
+    let plain = captured(
+        &preprocess("(call $ok (local.get 1) (local.get 2))"),
+        CallContext {
+            capture: Some(captures.clone()),
+            ..CallContext::default()
+        },
+    );
+    assert!(plain.preprocess("a", tensors()).await.is_ok());
+    assert_eq!(captures.0.lock().unwrap().pop(), Some(None));
 }
 
 /// The file with all log lines of handlers, of the whole test program.

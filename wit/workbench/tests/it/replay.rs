@@ -346,9 +346,22 @@ fn differences_in_a_replay_are_reported_and_invalid_captures_are_rejected() {
         story(&ran)
     );
 
+    // A host before WASI captured no time and no seed.
+    let older = |call: &mut Value| {
+        call["format"] = json!(1);
+        call.as_object_mut().unwrap().remove("wasi");
+    };
+    let ran = gate.replay(&gate.changed("older", &files[0], older), &[]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+
     // A call that no host would write is not run at all.
-    let hostile: [(&str, Change, &str); 7] = [
-        ("format", |call| call["format"] = json!(2), "format 2"),
+    let hostile: [(&str, Change, &str); 8] = [
+        ("format", |call| call["format"] = json!(3), "format 3"),
+        (
+            "seed",
+            |call| call["wasi"] = json!({"unix_ms": 0, "seed": "AAAA"}),
+            "a seed of 3 bytes",
+        ),
         ("more", |call| call["more"] = json!(1), "unknown field"),
         (
             "less",
