@@ -130,9 +130,9 @@ pub(super) const KEEP_RESIDENT_TABLE_BYTES: usize = MAX_TABLE_ELEMENTS * size_of
 /// The size of a wasm page in bytes.
 pub(super) const PAGE_BYTES: u64 = 64 << 10;
 
-/// The most resource handles of one call. The handler interface has no resources, so only a
-/// component's own parts can use them. The host keeps the table, and a guest could otherwise fill
-/// the host's memory.
+/// The most resource handles of one call: streams and pollables of WASI, and those between a
+/// component's own parts. The host keeps the table, and a guest could otherwise fill the host's
+/// memory.
 pub(super) const MAX_HANDLES: usize = 4_096;
 
 /// The most core modules in one component, at any depth. One with CPython has 3, and 38 before its
