@@ -63,13 +63,14 @@ mod tests {
 
     #[test]
     fn output_becomes_lines_whatever_its_writes() {
-        for (writes, expected) in [
-            (&[&b"a\nb\n"[..]][..], &[("a", 1), ("b", 1)][..]),
+        let cases: [(&[&[u8]], &[(&str, usize)]); 5] = [
+            (&[b"a\nb\n"], &[("a", 1), ("b", 1)]),
             (&[b"a", b"b\r\n\n", b"c"], &[("ab", 3), ("c", 1)]),
             (&[b"\xff\xfe\n"], &[("\u{fffd}\u{fffd}", 2)]),
             (&[b""], &[]),
             (&[b"\n\n\n"], &[]),
-        ] {
+        ];
+        for (writes, expected) in cases {
             let found = lines(writes);
             let found: Vec<_> = found
                 .iter()
