@@ -243,6 +243,12 @@ mod tests {
                 FaultCause::HostCalls,
             ),
             (
+                wasmtime::Error::new(Stop::Wait),
+                Phase::Call,
+                &refused,
+                FaultCause::Trap,
+            ),
+            (
                 wasmtime::Error::new(Stop::Deadline).context("in a host function"),
                 Phase::Call,
                 &free,
