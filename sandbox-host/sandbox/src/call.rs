@@ -23,6 +23,7 @@ use crate::job_handle::JobHandle;
 use crate::limits::Limits;
 use crate::load::{Export, HandlerLimits};
 use crate::log_quota::LogQuota;
+use crate::memory_account::MemoryAccount;
 use crate::outcome::{FaultCause, HandlerError};
 use crate::priority::{self, CpuTimer, Priority};
 use crate::random_seed::WasiInputs;
@@ -38,6 +39,8 @@ pub(super) struct Callee {
     /// Keeps the component alive in the cache for other handlers that name it.
     pub(super) compiled: Arc<CompiledComponent>,
     pub(super) allowance: HandlerLimits,
+    /// Where the memory of instances is counted.
+    pub(super) memory_account: Arc<MemoryAccount>,
     /// The log lines that all its calls may write.
     pub(super) log_quota: Arc<LogQuota>,
     /// The limit for the output's data and names, in bytes.
@@ -185,7 +188,7 @@ impl Callee {
         before: PreviousRuns,
     ) -> Result<Store<CallState>, HandlerError> {
         let state = CallState {
-            limits: Limits::new(self.allowance.memory_bytes),
+            limits: Limits::new(self.allowance.memory_bytes).counted_in(&self.memory_account),
             handler: Arc::clone(&self.name),
             request_id,
             config: Arc::clone(&self.allowance.config),

@@ -5,8 +5,8 @@ use wasmtime::{Trap, WasmBacktrace};
 
 use crate::call_state::Stop;
 use crate::fixed_limits::MAX_MESSAGE_BYTES;
-use crate::limits::Limits;
-use crate::outcome::{FaultCause, HandlerError};
+use crate::limits::{HostMemoryExhausted, Limits};
+use crate::outcome::{FaultCause, HandlerError, Overload};
 
 /// The detail of a call without fuel.
 const OUT_OF_FUEL: &str =
@@ -60,6 +60,7 @@ pub(super) enum Phase {
 }
 
 /// Converts an engine error to a handler fault, whose detail is one sentence without a backtrace.
+/// A call that the host had no memory for is no fault of the handler.
 /// `last_error` is what the handler last wrote to its log as an error, such as a panic.
 pub(super) fn fault(
     error: &wasmtime::Error,
@@ -68,6 +69,9 @@ pub(super) fn fault(
     last_error: Option<&str>,
     fuel_used: u64,
 ) -> HandlerError {
+    if error.downcast_ref::<HostMemoryExhausted>().is_some() {
+        return HandlerError::Overloaded(Overload::Memory);
+    }
     let cause = cause(error, phase, limits);
     let detail = match (cause, limits.refused()) {
         (FaultCause::Fuel, _) => OUT_OF_FUEL.to_owned(),
@@ -327,6 +331,15 @@ mod tests {
             };
             let found = fault(&error, Phase::Call, limits, last_error, 3);
             assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_call_without_memory_of_the_host_is_overloaded() {
+        let error = wasmtime::Error::new(HostMemoryExhausted).context("while executing: 0: a");
+        for phase in [Phase::Instantiate, Phase::Call] {
+            let found = fault(&error, phase, &Limits::new(1), None, 3);
+            assert_eq!(found, HandlerError::Overloaded(Overload::Memory));
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use wasmtime::component::{Component, InstancePre};
 
 use crate::call_state::CallState;
+use crate::memory_account::MemoryShare;
 
 /// The SHA-256 digest of a component's file.
 pub(super) type Digest = [u8; 32];
@@ -22,6 +23,10 @@ pub(super) struct CompiledComponent {
     pub(super) needs_fetch: bool,
     /// Whether it imports the lookup interface.
     pub(super) needs_lookup: bool,
+    /// The bytes of its code, and of the initial memory that its instances share.
+    pub(super) code_bytes: usize,
+    /// The same bytes in the account of the host.
+    pub(super) _code: MemoryShare,
 }
 
 /// The entry of one component. Threads that need the component wait here while it is compiled;

@@ -38,6 +38,7 @@ mod limits;
 mod load;
 mod log_quota;
 mod low_priority;
+mod memory_account;
 mod outcome;
 mod output_lines;
 mod pool;
@@ -73,6 +74,7 @@ pub use self::compile::{CompilerConfig, CompilerProcess, RunningCompilations, co
 pub use self::finished_call::{CallCapture, FinishedCall, HandlerOutput};
 use self::handler_queue::{HandlerId, QueueDelayLimits};
 use self::load::{ComponentLoader, HandlerLimits};
+pub use self::memory_account::MemoryAccount;
 pub use self::outcome::{CapturedCall, FaultCause, HandlerError, OpenCircuitError, Overload};
 use self::pool::ThreadPool;
 use self::priority::{CpuTimer, Priority};
@@ -104,13 +106,15 @@ pub struct SandboxConfig {
     pub max_memory_bytes: usize,
     /// The largest output of one call, data and names, in bytes.
     pub max_output_bytes: usize,
+    /// Where the memory of handlers is counted, with the limit on all of it.
+    pub memory_account: Arc<MemoryAccount>,
     /// How components are compiled.
     pub compiler: CompilerConfig,
 }
 
 impl Default for SandboxConfig {
-    /// As many threads as cores. A healthy handler (100 µs a call) empties the queue in
-    /// a fraction of the wait.
+    /// As many threads as cores, and no limit on the memory of all handlers. A healthy handler
+    /// (100 µs a call) empties the queue in a fraction of the wait.
     fn default() -> Self {
         Self {
             threads: std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get),
@@ -119,6 +123,7 @@ impl Default for SandboxConfig {
             queue_wait_ms: 1_000,
             max_memory_bytes: 1 << 30,
             max_output_bytes: 64 << 20,
+            memory_account: MemoryAccount::new(usize::MAX),
             compiler: CompilerConfig::default(),
         }
     }
@@ -156,6 +161,7 @@ impl Sandbox {
             queue_wait_ms,
             max_memory_bytes,
             max_output_bytes,
+            memory_account,
             compiler: compiling,
         } = config;
         let threads = threads.max(1);
@@ -182,6 +188,7 @@ impl Sandbox {
                 linker,
                 wasi_linker,
                 component_cache: ComponentCache::default(),
+                memory_account,
             },
             workers,
             queue_wait,
@@ -208,6 +215,7 @@ impl Sandbox {
             export: loaded.export,
             compiled: loaded.compiled,
             allowance: HandlerLimits::from_policy(rule),
+            memory_account: Arc::clone(&self.loader.memory_account),
             log_quota: Arc::default(),
             max_output_bytes: self.max_output_bytes,
         };
@@ -279,6 +287,12 @@ impl LoadedHandler {
             context: behalf,
             ..self.clone()
         }
+    }
+
+    /// The bytes of its code and of the initial memory of its instances. Handlers with the same
+    /// component share them.
+    pub fn code_bytes(&self) -> usize {
+        self.callee.compiled.code_bytes
     }
 
     /// The most bytes that can be resolved into memory for one call.

@@ -1,10 +1,19 @@
 //! Limits on the memory, tables and instances of one call. The limiter remembers its first
 //! rejection: a guest that is denied memory ends with `unreachable`, and only the limiter knows
-//! why.
+//! why. Memory also counts towards the host's limit, beyond which the call ends at once.
+
+use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
 use crate::fixed_limits::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
+use crate::memory_account::{MemoryAccount, MemoryShare};
+
+/// The memory of all handlers together is at its limit. It ends the call, because a handler that
+/// went on without this memory would answer by what other calls do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("all handlers together have the memory that the host gives them")]
+pub(super) struct HostMemoryExhausted;
 
 /// The resource limiter of one store.
 #[derive(Debug)]
@@ -13,6 +22,8 @@ pub(super) struct Limits {
     memory_bytes: usize,
     /// The linear memory in use, in bytes. It never shrinks, because wasm memories do not.
     used_bytes: usize,
+    /// What of it is counted towards the host's limit. `None` without such a limit.
+    host_share: Option<MemoryShare>,
     /// How often a non-empty memory grew, and by how many bytes in total.
     grows: u32,
     grown_bytes: usize,
@@ -26,9 +37,18 @@ impl Limits {
         Self {
             memory_bytes,
             used_bytes: 0,
+            host_share: None,
             grows: 0,
             grown_bytes: 0,
             refused: None,
+        }
+    }
+
+    /// The same limits, with the memory counted in an account until these are dropped.
+    pub(super) fn counted_in(self, account: &Arc<MemoryAccount>) -> Self {
+        Self {
+            host_share: Some(MemoryShare::new(Arc::clone(account))),
+            ..self
         }
     }
 
@@ -79,6 +99,12 @@ impl ResourceLimiter for Limits {
         if maximum.is_some_and(|maximum| desired > maximum) {
             // The module's own maximum. The growth fails anyway and must not be counted.
             return Ok(false);
+        }
+        let more = wanted.saturating_sub(self.used_bytes);
+        if let Some(share) = &mut self.host_share
+            && !share.grow(more)
+        {
+            return Err(HostMemoryExhausted.into());
         }
         self.used_bytes = wanted;
         // Growth from zero is the creation.
@@ -147,6 +173,28 @@ mod tests {
             limits.refused(),
             Some("needs 101 bytes of memory, at most 100: raise `memory_bytes` of the handler")
         );
+    }
+
+    #[test]
+    fn memory_beyond_the_hosts_limit_ends_the_call_and_is_no_fault_of_the_handler() {
+        let account = MemoryAccount::new(100);
+        let mut first = Limits::new(80).counted_in(&account);
+        let mut second = Limits::new(80).counted_in(&account);
+        assert!(first.memory_growing(0, 80, None).unwrap());
+        assert!(second.memory_growing(0, 20, None).unwrap());
+        let error = second.memory_growing(20, 21, None).unwrap_err();
+        assert!(error.downcast_ref::<HostMemoryExhausted>().is_some());
+        assert_eq!((second.refused(), second.peak_bytes()), (None, 20));
+        assert_eq!(account.used_bytes(), 100);
+        assert!(
+            !first.memory_growing(80, 81, None).unwrap(),
+            "its own limit"
+        );
+        assert_eq!(account.used_bytes(), 100);
+        drop(first);
+        assert!(second.memory_growing(20, 80, None).unwrap());
+        drop(second);
+        assert_eq!(account.used_bytes(), 0);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::compile::Compiler;
 use crate::component_cache::{CompiledComponent, ComponentCache};
 use crate::error::LoadFault;
 use crate::fixed_limits::PAGE_BYTES;
+use crate::memory_account::{MemoryAccount, MemoryShare};
 use crate::{imports, wasi};
 
 /// The export of a compiled component.
@@ -80,6 +81,7 @@ pub(super) struct ComponentLoader {
     pub(super) wasi_linker: Linker<CallState>,
     pub(super) component_cache: ComponentCache,
     pub(super) compiler: Compiler,
+    pub(super) memory_account: Arc<MemoryAccount>,
 }
 
 impl ComponentLoader {
@@ -175,7 +177,10 @@ impl ComponentLoader {
         component
             .initialize_copy_on_write_image()
             .map_err(ComponentError::Compile)?;
+        let code_bytes = code_bytes(&component);
         Ok(CompiledComponent {
+            code_bytes,
+            _code: MemoryShare::of_code(&self.memory_account, code_bytes),
             component,
             linked,
             uses_wasi,
@@ -227,6 +232,15 @@ fn export(role: Role, linked: InstancePre<CallState>) -> wasmtime::Result<Export
         Role::Preprocess => Export::Preprocess(PreprocessPre::new(linked)?),
         Role::Postprocess => Export::Postprocess(PostprocessPre::new(linked)?),
     })
+}
+
+/// The memory that a loaded component takes: its compiled file, and a copy of the initial content
+/// of its memories, which is a part of that file beside the instructions.
+fn code_bytes(component: &Component) -> usize {
+    let file = component.image_range();
+    let file_bytes = file.end.addr().saturating_sub(file.start.addr());
+    let initial_bytes = file_bytes.saturating_sub(component.text().len());
+    file_bytes.saturating_add(initial_bytes)
 }
 
 /// Rejects a component whose initial memory exceeds its policy's limit, because each call would

@@ -32,7 +32,7 @@ pub enum HandlerError {
         /// The fuel that was used, if known.
         fuel_used: u64,
     },
-    /// A resource is exhausted. The call did not run.
+    /// A resource is exhausted. The call did not run, or not to its end.
     #[error("overloaded: {0}")]
     Overloaded(Overload),
     /// The handler failed too often. The call did not run.
@@ -61,6 +61,11 @@ pub enum Overload {
     /// The limit on concurrent egress is reached, for all or for this client.
     #[error("asks: too many fetches and lookups of handlers are in progress")]
     Egress,
+    /// All handlers together have as much memory as the host gives them.
+    #[error(
+        "memory: all handlers together have the memory that the host gives them (--handler-memory)"
+    )]
+    Memory,
 }
 
 impl Overload {
@@ -73,6 +78,7 @@ impl Overload {
             Self::NoThread => "no-thread",
             Self::RequestOver => "request-deadline",
             Self::Egress => "asks",
+            Self::Memory => "memory",
         }
     }
 
@@ -85,6 +91,7 @@ impl Overload {
             | Self::NoThread
             | Self::RequestOver => OverloadCause::HandlerQueue,
             Self::Egress => OverloadCause::Asks,
+            Self::Memory => OverloadCause::Memory,
         }
     }
 }
@@ -197,6 +204,7 @@ mod tests {
             Overload::NoThread,
             Overload::RequestOver,
             Overload::Egress,
+            Overload::Memory,
         ] {
             let (text, name) = (overload.to_string(), overload.name());
             assert!(text.starts_with(&format!("{name}: ")), "{text}");

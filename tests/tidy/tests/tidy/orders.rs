@@ -95,6 +95,7 @@ const SANDBOX: Crate = Crate {
         "log_quota",
         "guest_log",
         "job_handle",
+        "memory_account",
         "limits",
         "priority",
         "structure",
