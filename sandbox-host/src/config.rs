@@ -59,6 +59,8 @@ pub struct Settings {
     pub compiler: CompilerConfig,
     /// The most concurrent calls of one handler. `None`: as many as the machine has processors.
     pub handler_threads: Option<NonZeroUsize>,
+    /// The limit on the memory of all handlers together, in bytes.
+    pub handler_memory: usize,
     /// Scans files of models; or why they cannot be scanned.
     pub scanner: Result<Arc<ScannerSupervisor>, String>,
     /// Whether the host is not ready before a request has passed the filter.

@@ -12,6 +12,7 @@ use tensorgate_base::memory_budget::Budget;
 use tensorgate_judge::context_keys::ContextKeys;
 use tensorgate_net::pem::TlsError;
 use tensorgate_net::resolve::SystemResolver;
+use tensorgate_sandbox::MemoryAccount;
 use tensorgate_settings::folders::Folders;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_verified_models::{Checker, Confirmations, FirstDigests, Threads};
@@ -271,6 +272,7 @@ impl Tasks {
             drain,
             compiler: compiling,
             handler_threads,
+            handler_memory,
             scanner,
             wait_for_filter,
             sources,
@@ -288,7 +290,9 @@ impl Tasks {
             context_keys.clone(),
             Arc::clone(metrics),
         );
-        let loader = Arc::new(loader.with_handlers(compiling, handler_threads));
+        let handler_memory = MemoryAccount::new(handler_memory);
+        let handlers = (handler_threads, Arc::clone(&handler_memory));
+        let loader = Arc::new(loader.with_handlers(compiling, handlers));
         let first = loader
             .load(&policy, &[])
             .await
@@ -364,6 +368,7 @@ impl Tasks {
             waiting_policy: WaitingPolicy::default(),
             admission: Admission::new(metrics),
             budget,
+            handler_memory,
             metrics: Arc::clone(metrics),
             draining: watch::Sender::new(false),
             wait_for_filter,

@@ -26,6 +26,7 @@ use tensorgate_os_sandbox::{Access, BaseFolders, OsSandbox, Permitted, PolicyRes
 use tensorgate_policy::Bundle;
 use tensorgate_sandbox::{CompilerConfig, CompilerProcess, compiler_process};
 use tensorgate_settings::folders::Folders;
+use tensorgate_settings::handler_memory;
 use tensorgate_settings::sources::Sources;
 use tensorgate_telemetry::logging::{Log, LogFormat};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -167,6 +168,19 @@ struct Flags {
     /// container if these are limited.
     #[arg(long, env = "TENSORGATE_HANDLER_THREADS", value_name = "N")]
     handler_threads: Option<NonZeroUsize>,
+    /// The limit on the memory of all handlers together, such as 512MiB. A policy whose handlers
+    /// can need more is not loaded. A call for which there is no more is rejected as overloaded. The
+    /// default is half of the memory of the machine, or of the container if that is less.
+    #[arg(
+        long,
+        env = "TENSORGATE_HANDLER_MEMORY",
+        value_name = "SIZE",
+        value_parser = handler_memory::parse_size,
+        // Read before the OS sandbox is applied, which permits none of these files.
+        default_value_t = handler_memory::default_limit_bytes(),
+        hide_default_value = true
+    )]
+    handler_memory: usize,
     /// The seconds that in-flight requests have to end after SIGTERM.
     #[arg(long, default_value_t = 10)]
     drain_s: u64,
@@ -491,6 +505,7 @@ fn settings(
         drain,
         compiler: compiler_config,
         handler_threads: flags.handler_threads,
+        handler_memory: flags.handler_memory,
         scanner,
         wait_for_filter: flags.wait_for_filter,
         sources: Sources::beside(&flags.bundle),

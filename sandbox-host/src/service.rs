@@ -42,6 +42,7 @@ use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::raw::AuditFailure;
 use tensorgate_policy::request::ServerQuery;
 use tensorgate_policy::{Denial, Operation, Protocol, Reason};
+use tensorgate_sandbox::MemoryAccount;
 use tensorgate_settings::admin::GATEWAY_HEADER;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_watch::blocks::Blocks;
@@ -82,6 +83,8 @@ pub struct App {
     pub admission: Arc<Admission>,
     /// The memory budget.
     pub budget: Arc<Budget>,
+    /// The memory of handlers.
+    pub handler_memory: Arc<MemoryAccount>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// Set when the host shuts down and is no longer ready.

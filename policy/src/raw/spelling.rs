@@ -40,7 +40,7 @@ pub struct ByteSize(pub u64);
 
 impl ByteSize {
     /// Parses `65536`, `64KiB`, `8MiB` or `2GiB`.
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         const UNITS: [(&str, u32); 3] = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
         let (digits, shift) = UNITS
             .iter()

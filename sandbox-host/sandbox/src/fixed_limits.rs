@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tensorgate_settings::handler_memory;
+
 /// The interval between epochs, and so the delay until a missed deadline is noticed. With 1 ms a
 /// looping guest stops within two ticks, and the ticker costs no measurable time.
 pub(super) const EPOCH_TICK: Duration = Duration::from_millis(1);
@@ -121,7 +123,7 @@ pub(super) const MAX_TABLE_ELEMENTS: usize = 20_000;
 ///
 /// The cost is at most threads × `MAX_MEMORIES` × 8 MiB of resident memory, and never more than a
 /// handler's `memory_bytes`.
-pub(super) const KEEP_RESIDENT_BYTES: usize = 8 << 20;
+pub(super) const KEEP_RESIDENT_BYTES: usize = handler_memory::KEEP_RESIDENT_BYTES;
 
 /// The bytes of a table that stay resident between instances: all of it. Returning each small table
 /// to the kernel would cost a system call and a page fault, half of the time of an instantiation.

@@ -1,12 +1,14 @@
 //! Files, words and limits that the host and the command share: policy bundles and their sources,
-//! folders and signatures of components, sealed captures, documents of the admin server, threads of
-//! handlers.
+//! folders and signatures of components, sealed captures, documents of the admin server, threads
+//! and memory of handlers.
 
 pub mod admin;
 pub mod bounds;
 pub mod bundle;
 pub mod folders;
+pub mod handler_memory;
 pub mod handler_threads;
 pub mod sealed_capture;
 pub mod signed;
 pub mod sources;
+pub mod system_memory;

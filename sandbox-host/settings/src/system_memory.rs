@@ -23,7 +23,7 @@ fn limit(read: impl Fn(&Path) -> Option<String>) -> Option<u64> {
     let own = read(Path::new(OWN_GROUPS)).unwrap_or_default();
     let groups = own.lines().filter_map(limit_files).flatten();
     // `max` of version 2 is no number. No limit of version 1 is a very large one.
-    let limits = groups.filter_map(|file| read(&file)?.trim().parse().ok());
+    let limits = groups.filter_map(|file| read(&file)?.trim().parse::<u64>().ok());
     limits.chain(machine).min()
 }
 

@@ -25,9 +25,12 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Backend, Handler, Model};
 use tensorgate_policy::raw::BackendKind;
 use tensorgate_sandbox::capture::{CaptureError, Capturer};
-use tensorgate_sandbox::{CompilerConfig, LoadFault, Sandbox, SandboxConfig, SandboxError};
+use tensorgate_sandbox::{
+    CompilerConfig, LoadFault, MemoryAccount, Sandbox, SandboxConfig, SandboxError,
+};
 use tensorgate_settings::bundle::{BundleError, Candidate};
 use tensorgate_settings::folders::{self, Folders};
+use tensorgate_settings::handler_memory::{HandlerMemoryFault, HandlerNeeds};
 use tensorgate_settings::signed::{self, UnsignedFault};
 use tensorgate_telemetry::labels::BackendLabels;
 use tensorgate_telemetry::metrics::Metrics;
@@ -62,6 +65,8 @@ pub enum PolicyFault {
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
     Load(#[from] LoadFault),
+    #[error(transparent)]
+    HandlerMemory(#[from] HandlerMemoryFault),
     #[error(transparent)]
     Unsigned(#[from] UnsignedFault),
     #[error("backend {name:?}: {source}")]
@@ -103,6 +108,8 @@ pub(crate) struct Loader {
     compiling: CompilerConfig,
     /// The most concurrent calls of one handler.
     handler_threads: Option<NonZeroUsize>,
+    /// Where the memory of handlers is counted, with its limit.
+    handler_memory: Arc<MemoryAccount>,
     /// Created with the first policy that has a handler.
     sandbox: Mutex<Option<Arc<Sandbox>>>,
     resolver: SystemResolver,
@@ -128,6 +135,7 @@ impl Loader {
             metrics,
             compiling: CompilerConfig::default(),
             handler_threads: None,
+            handler_memory: MemoryAccount::new(usize::MAX),
             sandbox: Mutex::new(None),
             resolver: SystemResolver::default(),
             cut_offs: Arc::default(),
@@ -136,15 +144,17 @@ impl Loader {
         }
     }
 
-    /// Sets how handlers are compiled, and how many calls of one run at once.
+    /// Sets how handlers are compiled, how many calls of one run at once, and where their memory is
+    /// counted.
     pub(crate) fn with_handlers(
         self,
         compiling: CompilerConfig,
-        handler_threads: Option<NonZeroUsize>,
+        (handler_threads, handler_memory): (Option<NonZeroUsize>, Arc<MemoryAccount>),
     ) -> Self {
         Self {
             compiling,
             handler_threads,
+            handler_memory,
             ..self
         }
     }
@@ -162,6 +172,7 @@ impl Loader {
         let loaded = tokio::task::spawn_blocking(move || {
             let mut faults = Vec::new();
             let handlers = loader.handlers(&loading, &known, &mut faults);
+            faults.extend(loader.check_memory(&handlers).err().map(PolicyFault::from));
             let backends = loader.backends(&loading, &known, &mut faults);
             let capturer = loader.capturer(&loading, &known).unwrap_or_else(|fault| {
                 faults.push(fault.into());
@@ -378,13 +389,36 @@ impl Loader {
         if let Some(sandbox) = &*sandbox {
             return Ok(Arc::clone(sandbox));
         }
-        let default = SandboxConfig::default();
         let made = Arc::new(Sandbox::new(SandboxConfig {
             compiler: self.compiling.clone(),
-            threads: (self.handler_threads).map_or(default.threads, NonZeroUsize::get),
-            ..default
+            threads: self.calls_at_once(),
+            memory_account: Arc::clone(&self.handler_memory),
+            ..SandboxConfig::default()
         })?);
         Ok(Arc::clone(sandbox.insert(made)))
+    }
+
+    /// The most concurrent calls of one handler.
+    fn calls_at_once(&self) -> usize {
+        let default = || SandboxConfig::default().threads;
+        (self.handler_threads).map_or_else(default, NonZeroUsize::get)
+    }
+
+    /// Checks that the handlers of a policy cannot need more memory together than the host gives
+    /// them.
+    fn check_memory(
+        &self,
+        handlers: &HashMap<(String, Role), LoadedStage>,
+    ) -> Result<(), HandlerMemoryFault> {
+        // Handlers with the same component share its code.
+        let code: BTreeMap<_, _> = (handlers.values())
+            .map(|loaded| (*loaded.rule.sha256(), loaded.stage.handler.code_bytes()))
+            .collect();
+        let code_bytes = code.into_values().fold(0, usize::saturating_add);
+        let limits = (handlers.iter())
+            .map(|((name, _), loaded)| (name.as_str(), loaded.rule.memory_bytes()));
+        HandlerNeeds::new(limits, self.calls_at_once(), code_bytes)
+            .check(self.handler_memory.limit_bytes())
     }
 
     /// Creates a dispatcher for every backend, and starts its prober. Reads files.

@@ -211,6 +211,14 @@ async fn metrics(State(admin): State<Admin>, headers: HeaderMap) -> Response {
     metrics
         .buffered_bytes
         .set(i64::try_from(buffered).unwrap_or(i64::MAX));
+    let handlers = admin.app.get().map(|app| &app.handler_memory);
+    let gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+    metrics
+        .handler_memory_bytes
+        .set(handlers.map_or(0, |account| gauge(account.used_bytes())));
+    metrics
+        .handler_memory_limit_bytes
+        .set(handlers.map_or(0, |account| gauge(account.limit_bytes())));
     metrics
         .log_lines_dropped
         .set(i64::try_from((admin.dropped_lines)()).unwrap_or(i64::MAX));

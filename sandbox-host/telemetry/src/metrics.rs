@@ -111,6 +111,12 @@ metrics! {
     /// How often the circuit of one client opened.
     handler_client_cut_offs: Family<HandlerLabels, Counter>,
         "tensorgate_host_handler_client_cut_offs", "Times that a handler's circuit opened for one client";
+    /// The memory of instances and code of handlers.
+    handler_memory_bytes: Gauge,
+        "tensorgate_handler_memory_bytes", "Memory of running handlers and of their code, in bytes";
+    /// The limit on that memory.
+    handler_memory_limit_bytes: Gauge,
+        "tensorgate_handler_memory_limit_bytes", "Limit on the memory of all handlers, in bytes";
     /// Requests in the host.
     in_flight: Gauge,
         "tensorgate_host_in_flight", "Requests in the host";

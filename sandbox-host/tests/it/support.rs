@@ -143,6 +143,7 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
             ..CompilerConfig::default()
         },
         handler_threads: None,
+        handler_memory: usize::MAX,
         scanner: Err("tests start no processes".to_owned()),
         sources: folder.join("sources.json"),
         wait_for_filter: false,
