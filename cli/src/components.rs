@@ -59,10 +59,10 @@ pub fn faults(
 }
 
 /// A model that uses a handler, by the handler's name and role.
-type Uses<'p> = BTreeMap<(&'p str, Role), &'p str>;
+pub type Uses<'p> = BTreeMap<(&'p str, Role), &'p str>;
 
 /// How models and grants use handlers. For each use the first model is enough.
-fn uses<'p>(policy: &'p Policy) -> Uses<'p> {
+pub fn uses<'p>(policy: &'p Policy) -> Uses<'p> {
     let mut uses = Uses::new();
     for model in policy.models() {
         let mut add = |role, names: &'p [String]| {

@@ -169,8 +169,8 @@ struct Flags {
     #[arg(long, env = "TENSORGATE_HANDLER_THREADS", value_name = "N")]
     handler_threads: Option<NonZeroUsize>,
     /// The limit on the memory of all handlers together, such as 512MiB. A policy whose handlers
-    /// can need more is not loaded. A call for which there is no more is rejected as overloaded. The
-    /// default is half of the memory of the machine, or of the container if that is less.
+    /// can need more is not loaded. A call for which there is no more is rejected as overloaded.
+    /// The default is half of the memory of the machine, or of the container if that is less.
     #[arg(
         long,
         env = "TENSORGATE_HANDLER_MEMORY",

@@ -2,10 +2,12 @@
 //! from validation, and with `--live` from the issuers and servers themselves.
 
 mod exceptions;
+mod handler_memory;
 mod hidden_alerts;
 mod live;
 mod servers;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use clap::Args;
@@ -17,6 +19,7 @@ use tensorgate_policy::raw::{self, KeyFormat};
 use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_load::load::load;
 use tensorgate_policy_text::path::push_key;
+use tensorgate_settings::handler_memory::parse_size;
 
 use super::import::Reach;
 use super::keys::has_expired;
@@ -46,6 +49,15 @@ pub struct Check {
     /// of the policy, whichever they are.
     #[arg(long, requires = "live")]
     allow_private: bool,
+    /// The memory that the host gives to all handlers together (`--handler-memory` of the host),
+    /// such as 512MiB. Handlers that can need more are an error. Without it they are compared with
+    /// half of the memory of this machine, and more is a warning.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    handler_memory: Option<usize>,
+    /// The most concurrent calls of one handler (`--handler-threads` of the host), for that
+    /// comparison. The default is the processors of this machine.
+    #[arg(long, value_name = "N")]
+    handler_threads: Option<NonZeroUsize>,
 }
 
 impl Check {
@@ -64,6 +76,11 @@ impl Check {
             loaded = loaded.unless(faults)?;
         }
         let mut ended = expired(&loaded.bundle.policy, &today());
+        ended.extend(handler_memory::fault(
+            &loaded.policy,
+            self.handler_memory,
+            self.handler_threads,
+        ));
         ended.extend(exceptions::faults(&loaded.bundle.policy, present()?));
         let loaded = loaded.unless(ended)?;
         ui.faults(&loaded.source, &loaded.warnings);

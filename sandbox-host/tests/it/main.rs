@@ -32,6 +32,7 @@ mod fetch;
 mod gateways;
 mod generations;
 mod handler_breaker;
+mod handler_memory;
 mod hardened;
 mod hostile_answers;
 mod http_json;
