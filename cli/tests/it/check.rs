@@ -531,6 +531,52 @@ fn an_invisible_character_is_rejected_at_its_position() {
 }
 
 #[test]
+fn handlers_that_can_need_more_memory_than_the_host_gives_them_are_named() {
+    let digest = "0".repeat(64);
+    let handler = |name: &str, memory: &str| {
+        format!(
+            "  {name}: {{component: {name}.wasm, sha256: \"{digest}\", memory_bytes: {memory}}}\n"
+        )
+    };
+    let handlers = format!(
+        "handlers:\n{}{}",
+        handler("big", "512MiB"),
+        handler("small", "16MiB")
+    );
+    let used = "    preprocess: big\n    postprocess: small\n    accepts: {inputs: [{name: x, datatype: FP32, shape: [{name: n, max: 4}, 2], range: [0, 1]}]}\n    returns: {outputs: [{name: y, datatype: FP32, shape: [n]}]}\n";
+    let text = GOOD.replacen("models:\n", &format!("{handlers}models:\n"), 1);
+    let text = text.replacen(
+        "    backend: gpu\n",
+        &format!("    backend: gpu\n{used}"),
+        1,
+    );
+    let scratch = Scratch::new();
+    let file = scratch.file("gate.yaml", text);
+    let ran = |memory: &str| {
+        run(&[
+            "check".as_ref(),
+            "--no-files".as_ref(),
+            "--handler-threads".as_ref(),
+            "1".as_ref(),
+            "--handler-memory".as_ref(),
+            memory.as_ref(),
+            file.as_os_str(),
+        ])
+    };
+    let beyond = ran("256MiB");
+    assert_eq!(beyond.code, 2, "{}", beyond.stdout);
+    for part in [
+        "handlers can need 528 MiB of memory together, and the host gives them 256 MiB",
+        "the largest handlers are big 512 MiB, small 16 MiB",
+        "lower memory_bytes of the largest handlers or --handler-threads (1), or raise --handler-memory",
+    ] {
+        assert!(beyond.stderr.contains(part), "{part} in {}", beyond.stderr);
+    }
+    let within = ran("528MiB");
+    assert_eq!(within.code, 0, "{}", within.stderr);
+}
+
+#[test]
 fn the_shipped_policies_are_valid() {
     for file in [digits(), tree().join("envoy/gate.yaml")] {
         // Their components may be built with other tools than the pinned ones.
