@@ -543,7 +543,15 @@ fn handlers_that_can_need_more_memory_than_the_host_gives_them_are_named() {
         handler("big", "512MiB"),
         handler("small", "16MiB")
     );
-    let used = "    preprocess: big\n    postprocess: small\n    accepts: {inputs: [{name: x, datatype: FP32, shape: [{name: n, max: 4}, 2], range: [0, 1]}]}\n    returns: {outputs: [{name: y, datatype: FP32, shape: [n]}]}\n";
+    let used = "    preprocess: big
+    postprocess: small
+    accepts:
+      inputs:
+        - {name: x, datatype: FP32, shape: [{name: n, max: 4}, 2], range: [0, 1]}
+    returns:
+      outputs:
+        - {name: y, datatype: FP32, shape: [n]}
+";
     let text = GOOD.replacen("models:\n", &format!("{handlers}models:\n"), 1);
     let text = text.replacen(
         "    backend: gpu\n",
@@ -568,7 +576,8 @@ fn handlers_that_can_need_more_memory_than_the_host_gives_them_are_named() {
     for part in [
         "handlers can need 528 MiB of memory together, and the host gives them 256 MiB",
         "the largest handlers are big 512 MiB, small 16 MiB",
-        "lower memory_bytes of the largest handlers or --handler-threads (1), or raise --handler-memory",
+        "lower memory_bytes of the largest handlers or --handler-threads (1)",
+        "or raise --handler-memory",
     ] {
         assert!(beyond.stderr.contains(part), "{part} in {}", beyond.stderr);
     }

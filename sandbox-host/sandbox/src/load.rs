@@ -235,11 +235,19 @@ fn export(role: Role, linked: InstancePre<CallState>) -> wasmtime::Result<Export
 }
 
 /// The memory that a loaded component takes: its compiled file, and a copy of the initial content
-/// of its memories, which is a part of that file beside the instructions.
+/// of its memories. That content is no larger than they are, and is in the file beside the
+/// instructions.
 fn code_bytes(component: &Component) -> usize {
     let file = component.image_range();
     let file_bytes = file.end.addr().saturating_sub(file.start.addr());
-    let initial_bytes = file_bytes.saturating_sub(component.text().len());
+    let beside_text = file_bytes.saturating_sub(component.text().len());
+    let memories = component.resources_required().map_or(0, |needs| {
+        let largest = needs.max_initial_memory_size.unwrap_or(0);
+        largest
+            .saturating_mul(PAGE_BYTES)
+            .saturating_mul(needs.num_memories.into())
+    });
+    let initial_bytes = usize::try_from(memories).map_or(beside_text, |it| it.min(beside_text));
     file_bytes.saturating_add(initial_bytes)
 }
 

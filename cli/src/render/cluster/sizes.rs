@@ -29,6 +29,8 @@ const BODY_COPIES: u64 = 2;
 /// Memory of the host beside bodies and handlers, MiB: the program, compiled handlers and models'
 /// metadata.
 const HOST_MIB: u64 = 512;
+/// What of it handlers may have for their code and their idle instances, MiB.
+const HANDLER_CODE_MIB: u64 = 384;
 
 /// Processors that the containers ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +59,17 @@ impl Sizes {
 
     /// Memory of the host, MiB.
     pub fn host_mib(self, policy: &Policy) -> u64 {
+        Memory::of_host(policy).mib(self.shared_threads())
+    }
+
+    /// Memory that the host gives to all handlers, MiB.
+    pub fn handler_mib(self, policy: &Policy) -> u64 {
+        Memory::of_handlers(policy).mib(self.shared_threads())
+    }
+
+    fn shared_threads(self) -> u64 {
         let threads = usize::try_from(self.host_cpu).unwrap_or(usize::MAX);
-        let shared = u64::try_from(shared_threads(threads)).unwrap_or(u64::MAX);
-        Memory::of_host(policy).mib(shared)
+        u64::try_from(shared_threads(threads)).unwrap_or(u64::MAX)
     }
 }
 
@@ -85,19 +95,29 @@ impl Memory {
         }
     }
 
-    /// The host's. Bodies are held once as bytes and once as tensors. Each handler has a reserved
-    /// thread, and the other threads may all run the handler with the most memory.
+    /// The host's: its own, that of handlers, and bodies. These are held once as bytes and once as
+    /// tensors.
     pub fn of_host(policy: &Policy) -> Self {
         let bodies_mib = mib_of(policy.listen().limits().buffered_bytes);
+        let handlers = Self::of_handlers(policy);
+        Self {
+            fixed_mib: (handlers.fixed_mib)
+                .saturating_add(HOST_MIB.saturating_sub(HANDLER_CODE_MIB))
+                .saturating_add(bodies_mib.saturating_mul(2)),
+            ..handlers
+        }
+    }
+
+    /// Handlers' in the host. Each has a reserved thread, and the other threads may all run the
+    /// handler with the most memory.
+    pub fn of_handlers(policy: &Policy) -> Self {
         let handlers = policy.handlers().values();
         let mut each: Vec<u64> = handlers.map(Handler::memory_bytes).map(mib_of).collect();
         each.sort_unstable();
         let reserved = each.iter().rev().take(MAX_RESERVED_THREADS);
         let reserved_mib = reserved.fold(0, |sum: u64, mib| sum.saturating_add(*mib));
         Self {
-            fixed_mib: HOST_MIB
-                .saturating_add(bodies_mib.saturating_mul(2))
-                .saturating_add(reserved_mib),
+            fixed_mib: HANDLER_CODE_MIB.saturating_add(reserved_mib),
             each_mib: each.last().copied().unwrap_or_default(),
         }
     }
@@ -152,6 +172,9 @@ mod tests {
             assert_eq!(sizes.envoy_mib(&plain), envoy_mib, "{cpu}");
             assert_eq!(sizes.host_mib(&plain), host_mib, "{cpu}");
             assert_eq!(sizes.host_mib(&handled), handled_mib, "{cpu}");
+            // Without bodies and the host itself.
+            let handlers_mib = sizes.handler_mib(&handled);
+            assert_eq!(handlers_mib.saturating_add(640), handled_mib, "{cpu}");
         }
     }
 }

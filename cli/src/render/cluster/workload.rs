@@ -52,6 +52,8 @@ pub const GROUP_READABLE: u64 = 0o440;
 const LIVENESS_TIMEOUT_S: u64 = 5;
 /// The host's option for the most concurrent calls of a handler.
 pub const HANDLER_THREADS: &str = "--handler-threads";
+/// The host's option for the memory of all handlers.
+pub const HANDLER_MEMORY: &str = "--handler-memory";
 
 /// Where handlers come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -310,6 +312,9 @@ impl Workload {
             // On a large node the host would run as many handlers as the node has processors.
             HANDLER_THREADS.into(),
             self.sizes.host_cpu.to_string().into(),
+            // Without it, handlers would have half of the container's memory.
+            HANDLER_MEMORY.into(),
+            format!("{}MiB", self.sizes.handler_mib(policy)).into(),
         ];
         if self.audit_stdout {
             args.push("--audit-stdout".into());

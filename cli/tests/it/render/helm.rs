@@ -208,6 +208,8 @@ fn threads_and_memory_are_computed_from_the_processors_in_the_values() {
         "- \"--concurrency\"\n            - {{ include \"tensorgate.workers\" . | quote }}\n",
         "- \"--handler-threads\"\n            - {{ include \"tensorgate.handlerThreads\" . | quote }}\n",
         "(add 704 (mul 20 (include \"tensorgate.workers\" . | int64)))",
+        // 384 MiB for code and idle instances, and the same for instances as in the memory below.
+        "- \"--handler-memory\"\n            - {{ printf \"%dMiB\" (add 400 (mul 16 (include \"tensorgate.sharedThreads\" . | int64))) | quote }}\n",
         // 512 MiB, bodies twice, and 16 MiB for the handler's own thread.
         "(add 1040 (mul 16 (include \"tensorgate.sharedThreads\" . | int64)))",
     ] {

@@ -9,7 +9,7 @@ use crate::render::Unrenderable;
 use crate::render::cluster::kubernetes::CONCURRENCY;
 use crate::render::cluster::sizes::{MIN_WORKERS, Memory, Sizes};
 use crate::render::cluster::template::{placeholder, value};
-use crate::render::cluster::workload::HANDLER_THREADS;
+use crate::render::cluster::workload::{HANDLER_MEMORY, HANDLER_THREADS};
 use crate::render::node::{Node, map};
 
 /// The templates that compute.
@@ -73,6 +73,11 @@ pub(super) fn fill(deployment: &mut Node, policy: &Policy) -> Result<(), Unrende
             memory: Memory::of_host(policy),
         },
     ];
+    let args = ["spec", "template", "spec", "initContainers", "host", "args"];
+    let memory = at(deployment, &args).and_then(|args| option_value(args, HANDLER_MEMORY));
+    let needed = needed_mib(Memory::of_handlers(policy), "tensorgate.sharedThreads");
+    let expression = format!("printf \"%dMiB\" {needed}");
+    *memory.ok_or_else(|| missing(HANDLER_MEMORY))? = placeholder(&expression).into();
     for rule in rules {
         let container = rule.container;
         let path = |field| ["spec", "template", "spec", rule.list, container, field];
@@ -91,14 +96,20 @@ fn resources_of(rule: &Rule) -> String {
     let Rule {
         container, count, ..
     } = rule;
+    let needed = needed_mib(rule.memory, count);
+    let given = format!("\"container\" \"{container}\" \"given\" .Values.resources.{container}");
+    format!("include \"tensorgate.resources\" (dict {given} \"neededMib\" {needed}) | fromJson")
+}
+
+/// The expression for an amount of memory in MiB. The template `count` computes how often some of it
+/// is needed.
+fn needed_mib(memory: Memory, count: &str) -> String {
     let Memory {
         fixed_mib,
         each_mib,
-    } = rule.memory;
+    } = memory;
     let count = format!("(include \"{count}\" . | int64)");
-    let needed = format!("(add {fixed_mib} (mul {each_mib} {count}))");
-    let given = format!("\"container\" \"{container}\" \"given\" .Values.resources.{container}");
-    format!("include \"tensorgate.resources\" (dict {given} \"neededMib\" {needed}) | fromJson")
+    format!("(add {fixed_mib} (mul {each_mib} {count}))")
 }
 
 /// The value of an option, which is the argument after it.
