@@ -29,6 +29,8 @@ use crate::render::envoy::{MODULE, RenderOptions, key_sets};
 pub const ENVOY: &str = "Envoy";
 /// The environment variable with the host's OS sandbox.
 const HARDEN: &str = "TENSORGATE_HARDEN";
+/// Those with the host's bounds on handlers.
+const HANDLER_BOUNDS: [&str; 2] = ["TENSORGATE_HANDLER_THREADS", "TENSORGATE_HANDLER_MEMORY"];
 
 /// A process to start.
 #[derive(Clone, Debug)]
@@ -345,6 +347,7 @@ fn part(binary: &str, name: &str, log: &Path) -> Result<Spec, Failure> {
         HARDEN,
     ]
     .into_iter()
+    .chain(HANDLER_BOUNDS)
     .filter_map(|name| Some((name.into(), std::env::var_os(name)?)))
     .collect();
     Ok(Spec {

@@ -123,7 +123,7 @@ impl<'p> HandlerNeeds<'p> {
         );
         let fix = format!(
             "lower memory_bytes of the largest handlers or --handler-threads ({}), or raise \
-             --handler-memory",
+             --handler-memory of the host (TENSORGATE_HANDLER_MEMORY of `up`)",
             self.threads
         );
         Err(HandlerMemoryFault { message, fix })
@@ -185,7 +185,7 @@ mod tests {
             4165 MiB: one call of each handler (2048 MiB), 2 more of the largest (2048 MiB), idle \
             instances (64 MiB) and code (6 MiB); the largest handlers are largest 1024 MiB, a 256 \
             MiB, b 256 MiB: lower memory_bytes of the largest handlers or --handler-threads (2), \
-            or raise --handler-memory";
+            or raise --handler-memory of the host (TENSORGATE_HANDLER_MEMORY of `up`)";
         let fault = needs.check(bytes - 1).map_err(|fault| fault.to_string());
         assert_eq!(fault, Err(expected.to_owned()));
     }

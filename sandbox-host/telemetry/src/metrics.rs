@@ -99,9 +99,9 @@ metrics! {
     /// Handler faults by cause.
     handler_faults: Family<FaultLabels, Counter>,
         "tensorgate_host_handler_faults", "Handler faults by cause";
-    /// Handler calls that did not run because a resource was exhausted.
+    /// Handler calls that did not run, or ended, because a resource was exhausted.
     handler_shed: Family<FaultLabels, Counter>,
-        "tensorgate_host_handler_shed", "Handler calls that did not run, by cause: requests that were rejected as overloaded";
+        "tensorgate_host_handler_shed", "Handler calls that did not run or found no more memory, by cause: requests that were rejected as overloaded";
     /// Whether the circuit of a handler is open for all clients.
     handler_cut_off: Family<HandlerLabels, Gauge>,
         "tensorgate_host_handler_cut_off", "1 while a handler's circuit is open for all clients";
