@@ -18,6 +18,7 @@ use std::thread;
 
 use rustix::process::{Resource, Rlimit, Signal};
 use tensorgate_os_sandbox as os_sandbox;
+use tensorgate_settings::system_memory::system_memory_bytes;
 use wasmtime::CacheStore;
 
 use super::functions::{Functions, joined, parted};
@@ -67,16 +68,11 @@ struct Current {
     spares: Vec<Arc<Supervisor>>,
 }
 
-/// The number of concurrent compilers: limited by the cores, and by the memory that each may use.
+/// The number of concurrent compilers: limited by the cores, and by the memory that each may use of
+/// the machine or of the control group.
 fn compilers() -> usize {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = told.lines().find_map(|line| {
-        let (name, kib) = line.split_once(':')?;
-        let kib = (name == "MemTotal").then(|| kib.trim().trim_end_matches(" kB"))?;
-        kib.parse::<u64>().ok()?.checked_mul(1 << 10)
-    });
-    let fit = total.unwrap_or(0).div_euclid(COMPILE_MEMORY_BYTES);
+    let fit = (system_memory_bytes().unwrap_or(0)).div_euclid(COMPILE_MEMORY_BYTES);
     let fit = usize::try_from(fit).unwrap_or(usize::MAX);
     cores.min(fit).clamp(1, MAX_COMPILERS)
 }

@@ -101,8 +101,8 @@ fn resources_of(rule: &Rule) -> String {
     format!("include \"tensorgate.resources\" (dict {given} \"neededMib\" {needed}) | fromJson")
 }
 
-/// The expression for an amount of memory in MiB. The template `count` computes how often some of it
-/// is needed.
+/// The expression for an amount of memory in MiB. The template `count` computes how often a part of
+/// it is needed.
 fn needed_mib(memory: Memory, count: &str) -> String {
     let Memory {
         fixed_mib,
