@@ -6,9 +6,9 @@
 
 mod header;
 
-use std::io::{self, SeekFrom};
+use std::io::{self, Cursor, SeekFrom};
 
-use self::header::{Header, parse};
+use self::header::{Header, parse, parse_plain};
 use super::finding::{Report, Verdict};
 use super::input::{self, Input, Window};
 use super::limits::Limits;
@@ -58,6 +58,42 @@ pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// An array in memory whose dtype is one code.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PlainArray<'f> {
+    /// The dtype as numpy writes it, such as `<f4`.
+    pub descr: String,
+    /// Whether the first dimension varies fastest.
+    pub is_fortran_order: bool,
+    /// The dimensions.
+    pub shape: Vec<u64>,
+    /// The elements, as many as the shape needs.
+    pub data: &'f [u8],
+}
+
+/// Reads an array. Objects and records are refused.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn plain_array<'f>(file: &'f [u8], limits: &Limits) -> Result<PlainArray<'f>, &'static str> {
+    let length = u64::try_from(file.len()).unwrap_or(u64::MAX);
+    let text = header_text(&mut Cursor::new(file), length, limits);
+    let text = text.map_err(|_| "the file cannot be read")?;
+    let (text, begin) = text.map_err(|(_, detail)| detail)?;
+    let header = parse_plain(&text)?;
+    let begin = usize::try_from(begin).unwrap_or(usize::MAX);
+    let data = file.get(begin..).unwrap_or_default();
+    if u64::try_from(data.len()) != Ok(header.bytes) {
+        return Err("the file has more or fewer elements than its shape needs");
+    }
+    Ok(PlainArray {
+        descr: header.descr.to_owned(),
+        is_fortran_order: header.is_fortran_order,
+        shape: header.shape,
+        data,
+    })
 }
 
 /// The header and where it ends, or what is wrong with the bytes in front of it.

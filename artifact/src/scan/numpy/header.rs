@@ -18,6 +18,59 @@ type Fault = &'static str;
 
 /// Reads a header. Only what numpy writes is accepted, spaces aside.
 pub(super) fn parse(text: &str) -> Result<Header, Fault> {
+    let Fields { descr, shape, .. } = fields(text)?;
+    let count = product(&shape)?;
+    Ok(match item_bytes(&descr)? {
+        None => Header::Objects,
+        Some(bytes) => Header::Bytes(bytes.checked_mul(count).ok_or(TOO_LARGE)?),
+    })
+}
+
+/// The header of an array whose dtype is one code, such as `<f4`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plain<'t> {
+    /// The code.
+    pub(super) descr: &'t str,
+    /// Whether the first dimension varies fastest.
+    pub(super) is_fortran_order: bool,
+    /// The dimensions.
+    pub(super) shape: Vec<u64>,
+    /// Bytes of all elements.
+    pub(super) bytes: u64,
+}
+
+/// Reads the header of an array whose dtype is one code. Records and objects are refused.
+pub(super) fn parse_plain(text: &str) -> Result<Plain<'_>, Fault> {
+    let Fields {
+        descr,
+        is_fortran_order,
+        shape,
+    } = fields(text)?;
+    let bytes = item_bytes(&descr)?.ok_or("an array of objects")?;
+    let bytes = bytes.checked_mul(product(&shape)?).ok_or(TOO_LARGE)?;
+    let Value::Text(descr) = descr else {
+        return Err("an array of records");
+    };
+    let sizes = shape.iter().filter_map(|size| match size {
+        Value::Int(size) => Some(*size),
+        _ => None,
+    });
+    Ok(Plain {
+        descr: std::str::from_utf8(descr).map_err(|_| NO_DTYPE)?,
+        is_fortran_order,
+        shape: sizes.collect(),
+        bytes,
+    })
+}
+
+/// The values of a header's keys.
+struct Fields<'t> {
+    descr: Value<'t>,
+    is_fortran_order: bool,
+    shape: Vec<Value<'t>>,
+}
+
+fn fields(text: &str) -> Result<Fields<'_>, Fault> {
     let mut literal = Literal {
         rest: text.as_bytes(),
         values: 0,
@@ -46,16 +99,18 @@ pub(super) fn parse(text: &str) -> Result<Header, Fault> {
         }
     }
     literal.spaces();
-    let (Some(descr), Some(Value::Bool), Some(Value::Tuple(shape))) = (descr, order, shape) else {
+    let (Some(descr), Some(Value::Bool(is_fortran_order)), Some(Value::Tuple(shape))) =
+        (descr, order, shape)
+    else {
         return Err("the header lacks a key, or one has a value of another type");
     };
     if !literal.rest.is_empty() {
         return Err("bytes follow the dictionary of the header");
     }
-    let count = product(&shape)?;
-    Ok(match item_bytes(&descr)? {
-        None => Header::Objects,
-        Some(bytes) => Header::Bytes(bytes.checked_mul(count).ok_or(TOO_LARGE)?),
+    Ok(Fields {
+        descr,
+        is_fortran_order,
+        shape,
     })
 }
 
@@ -160,7 +215,7 @@ const fn is_unit(byte: &u8) -> bool {
 /// A value of a header.
 enum Value<'t> {
     Text(&'t [u8]),
-    Bool,
+    Bool(bool),
     Int(u64),
     Tuple(Vec<Value<'t>>),
     List(Vec<Value<'t>>),
@@ -222,8 +277,10 @@ impl<'t> Literal<'t> {
         if self.accept(b'[') {
             return Ok(Value::List(self.items(b']', depth)?));
         }
-        if self.word(b"True") || self.word(b"False") {
-            return Ok(Value::Bool);
+        for (word, value) in [("True", true), ("False", false)] {
+            if self.word(word.as_bytes()) {
+                return Ok(Value::Bool(value));
+            }
         }
         self.number()
     }

@@ -6,7 +6,7 @@ use std::io::Cursor;
 
 use super::super::finding::{Report, Verdict};
 use super::super::limits::Limits;
-use super::{MAGIC, scan};
+use super::{MAGIC, PlainArray, plain_array, scan};
 
 /// A file of version 1.0.
 fn file(header: &str, elements: &[u8]) -> Vec<u8> {
@@ -49,6 +49,37 @@ fn the_elements_fill_the_file() {
         verdict("'<f8'", "(2305843009213693952,)", &[]),
         Verdict::Malformed
     );
+}
+
+#[test]
+fn an_array_of_plain_elements_is_read() {
+    let header = |descr: &str, order: &str| {
+        format!("{{'descr': {descr}, 'fortran_order': {order}, 'shape': (2, 1), }}")
+    };
+    let read = |header: &str, elements: &[u8]| {
+        let file = file(header, elements);
+        plain_array(&file, &Limits::default())
+            .map(|array| (array.descr, array.is_fortran_order, array.data.to_vec()))
+    };
+    let expected = ("<i2".to_owned(), true, vec![1, 0, 2, 0]);
+    assert_eq!(read(&header("'<i2'", "True"), &[1, 0, 2, 0]), Ok(expected));
+    let content = file(&header("'|u1'", "False"), &[3, 4]);
+    let array = PlainArray {
+        descr: "|u1".to_owned(),
+        is_fortran_order: false,
+        shape: vec![2, 1],
+        data: &[3, 4],
+    };
+    assert_eq!(plain_array(&content, &Limits::default()), Ok(array));
+    for (descr, elements, text) in [
+        ("'|u1'", &[3][..], "fewer elements"),
+        ("'|u1'", &[3, 4, 5], "more or fewer"),
+        ("'|O'", &[], "objects"),
+        ("[('a', '<i2')]", &[0; 4], "records"),
+    ] {
+        let fault = read(&header(descr, "False"), elements).unwrap_err();
+        assert!(fault.contains(text), "{descr}: {fault}");
+    }
 }
 
 #[test]
