@@ -1,27 +1,30 @@
-//! Test cases as data: an input and the expected result. Tensors are parsed by the same code as a
-//! client's JSON.
+//! Test cases as data: an input and the expected result, in a JSON file and files beside it.
+//! Tensors are parsed by the same code as a client's JSON.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+pub mod captured;
+mod files;
+mod npy;
+mod npz;
+mod tensors;
+pub mod update;
+mod written;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tensorgate_base::payload::Payload;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::bounded_file::read_at_most;
-use tensorgate_policy::decision::BodyFormat;
-use tensorgate_policy::tensor::items;
-use tensorgate_policy::{Datatype, Tensor};
 use tensorgate_sandbox::{FaultCause, FetchedFile};
 
+use crate::compare::{ExpectedTensor, Tolerance};
 use crate::project::{Project, World};
+use files::{beside, content};
+use tensors::Reader;
 
 /// Folder of a project's cases.
 pub const FOLDER: &str = "cases";
-
-/// Largest file of a case, bytes. A host's `body_bytes` is smaller.
-const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// Maximum number of cases per project.
 const MAX_CASES: usize = 10_000;
@@ -57,19 +60,21 @@ struct RawBody {
     text: Option<String>,
 }
 
+/// Either `tensors` or `refused`, each with one optional field.
 #[derive(Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
-enum RawExpected {
-    Answer {
-        tensors: Vec<Value>,
-        #[serde(default)]
-        tolerance: f64,
-    },
-    Refusal {
-        refused: String,
-        #[serde(default)]
-        says: String,
-    },
+#[serde(deny_unknown_fields)]
+struct RawExpected {
+    tensors: Option<Vec<Value>>,
+    tolerance: Option<Value>,
+    refused: Option<String>,
+    says: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawTolerance {
+    absolute: f64,
+    relative: f64,
 }
 
 /// Values by lookup, feature and key.
@@ -78,6 +83,8 @@ pub type Features = BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>;
 /// A test case.
 #[derive(Debug)]
 pub struct Case {
+    /// The case's JSON file.
+    pub file: PathBuf,
     /// File name without the extension.
     pub name: String,
     /// Configuration entries that the case overrides.
@@ -88,6 +95,8 @@ pub struct Case {
     pub features: Features,
     /// The handler's input.
     pub input: Payload,
+    /// Files of its input, and of what `fetch` returns. They are never written.
+    pub input_files: BTreeSet<PathBuf>,
     /// The expected result.
     pub expected: Expected,
 }
@@ -98,9 +107,9 @@ pub enum Expected {
     /// Tensors, in this order.
     Tensors {
         /// The tensors.
-        tensors: Vec<Tensor<'static>>,
-        /// Allowed deviation of a number, relative to `max(1, |expected|)`.
-        tolerance: f64,
+        tensors: Vec<ExpectedTensor>,
+        /// Allowed deviation of a number.
+        tolerance: Tolerance,
     },
     /// A rejection.
     Refused {
@@ -153,51 +162,103 @@ fn read(project: &Project, file: &Path) -> Result<Case, String> {
         input,
         expect,
     } = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    let mut input_files = BTreeSet::new();
     let files = files
         .into_iter()
         .map(|(url, body)| {
+            let data = raw_data(file, &body, &mut input_files)
+                .map_err(|fault| format!("files[{url:?}]{fault}"))?;
             let fetched = FetchedFile {
-                data: raw_data(file, &body)?.into(),
+                data: data.into(),
                 content_type: body.content_type,
             };
             Ok((url, fetched))
         })
         .collect::<Result<_, String>>()?;
     let input = match input {
-        RawInput::Tensors(values) => Payload::Tensors(tensors(&values)?),
+        RawInput::Tensors(values) => {
+            let mut reader = Reader {
+                case: file,
+                files: &mut input_files,
+            };
+            Payload::Tensors(reader.inputs("input.tensors", &values)?)
+        }
         RawInput::Raw(_) if project.world == World::Postprocess => {
             return Err("a postprocess handler takes tensors, not a raw body".to_owned());
         }
         RawInput::Raw(body) => Payload::Raw {
-            data: raw_data(file, &body)?.into(),
+            data: raw_data(file, &body, &mut input_files)
+                .map_err(|fault| format!("input.raw{fault}"))?
+                .into(),
             content_type: body.content_type,
-        },
-    };
-    let expected = match expect {
-        RawExpected::Answer { tolerance, .. } if !(tolerance.is_finite() && tolerance >= 0.0) => {
-            return Err(format!("invalid tolerance: {tolerance}"));
-        }
-        RawExpected::Answer {
-            tensors: values,
-            tolerance,
-        } => Expected::Tensors {
-            tensors: tensors(&values)?,
-            tolerance,
-        },
-        RawExpected::Refusal { refused, says } => Expected::Refused {
-            cause: cause(&refused)?,
-            message: says,
         },
     };
     let name = file.file_stem().unwrap_or_default();
     Ok(Case {
+        file: file.to_owned(),
         name: name.to_string_lossy().into_owned(),
         config,
         files,
         features,
         input,
-        expected,
+        input_files,
+        expected: expected(file, &expect)?,
     })
+}
+
+fn expected(file: &Path, raw: &RawExpected) -> Result<Expected, String> {
+    match raw {
+        RawExpected {
+            tensors: Some(values),
+            tolerance,
+            refused: None,
+            says: None,
+        } => {
+            let mut reader = Reader {
+                case: file,
+                files: &mut BTreeSet::new(),
+            };
+            Ok(Expected::Tensors {
+                tensors: reader.expected("expect.tensors", values)?,
+                tolerance: read_tolerance(tolerance.as_ref())
+                    .map_err(|fault| format!("expect.tolerance: {fault}"))?,
+            })
+        }
+        RawExpected {
+            tensors: None,
+            tolerance: None,
+            refused: Some(refused),
+            says,
+        } => Ok(Expected::Refused {
+            cause: cause(refused).map_err(|fault| format!("expect.refused: {fault}"))?,
+            message: says.clone().unwrap_or_default(),
+        }),
+        _ => Err(
+            "expect: needs `tensors`, with or without `tolerance`, or `refused`, with or without `says`"
+                .to_owned(),
+        ),
+    }
+}
+
+/// A number, or an object with `absolute` and `relative`.
+fn read_tolerance(value: Option<&Value>) -> Result<Tolerance, String> {
+    let valid = |part: f64| part.is_finite() && part >= 0.0;
+    let Some(value) = value else {
+        return Ok(Tolerance::Mixed(0.0));
+    };
+    let tolerance = match value.as_f64() {
+        Some(part) if valid(part) => Tolerance::Mixed(part),
+        Some(part) => return Err(format!("invalid tolerance: {part}")),
+        None => {
+            let RawTolerance { absolute, relative } =
+                RawTolerance::deserialize(value).map_err(|error| error.to_string())?;
+            if !valid(absolute) || !valid(relative) {
+                return Err(format!("invalid tolerance: {absolute} and {relative}"));
+            }
+            Tolerance::Separate { absolute, relative }
+        }
+    };
+    Ok(tolerance)
 }
 
 fn cause(name: &str) -> Result<Option<FaultCause>, String> {
@@ -216,70 +277,19 @@ fn cause(name: &str) -> Result<Option<FaultCause>, String> {
     })
 }
 
-/// The bytes of a raw body: inline text, or a file below the case's folder.
-fn raw_data(case: &Path, body: &RawBody) -> Result<Vec<u8>, String> {
+/// The bytes of a raw body: inline text, or a file below the case's folder. The fault begins with
+/// what follows the body's field.
+fn raw_data(case: &Path, body: &RawBody, files: &mut BTreeSet<PathBuf>) -> Result<Vec<u8>, String> {
     match (&body.file, &body.text) {
         (Some(file), None) => {
-            let below = Path::new(file)
-                .components()
-                .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-            if !below {
-                return Err(format!("{file:?} is not below the cases' folder"));
-            }
-            content(&case.with_file_name(file)).map_err(|fault| format!("{file}: {fault}"))
+            let path = beside(case, file).map_err(|fault| format!(".file: {fault}"))?;
+            let data = content(&path).map_err(|fault| format!(".file: {file}: {fault}"))?;
+            files.insert(path);
+            Ok(data)
         }
         (None, Some(text)) => Ok(text.clone().into_bytes()),
-        _ => Err("a raw body needs either `file` or `text`".to_owned()),
+        _ => Err(": a raw body needs either `file` or `text`".to_owned()),
     }
-}
-
-fn content(file: &Path) -> Result<Vec<u8>, String> {
-    match read_at_most(file, MAX_FILE_BYTES) {
-        Ok(Some(content)) => Ok(content),
-        Ok(None) => Err(format!("larger than {MAX_FILE_BYTES} bytes")),
-        Err(cause) => Err(cause.to_string()),
-    }
-}
-
-/// Tensors in the JSON form of OIP, decoded. Each must have as many elements as its shape requires.
-fn tensors(values: &[Value]) -> Result<Vec<Tensor<'static>>, String> {
-    if values.is_empty() {
-        return Ok(Vec::new());
-    }
-    let body = json!({"inputs": values}).to_string();
-    let decoded = tensorgate_wire::decode(BodyFormat::OipJson, body.as_bytes(), &[]);
-    let request = decoded
-        .map_err(|denial| format!("tensors must have the JSON form of OIP: {}", denial.cause))?;
-    request.inputs.into_iter().map(owned).collect()
-}
-
-fn owned(tensor: Tensor<'_>) -> Result<Tensor<'static>, String> {
-    let name = tensor.name.into_owned();
-    let at = |fault: String| format!("tensor {name:?}: {fault}");
-    let datatype = Datatype::from_name(&tensor.datatype)
-        .ok_or_else(|| at(format!("unknown datatype {:?}", tensor.datatype)))?;
-    let data = tensor.data.map_err(|fault| at(fault.to_string()))?;
-    let elements = tensor.shape.iter().try_fold(1_usize, |count, dim| {
-        count.checked_mul(usize::try_from(*dim).ok()?)
-    });
-    let found = match datatype.size_bytes() {
-        Some(size) => data.len().checked_div(size),
-        None => Some(items(&data).count()),
-    };
-    if elements.is_none() || elements != found {
-        return Err(at(format!(
-            "{} elements for a shape of {:?}",
-            found.unwrap_or(0),
-            tensor.shape
-        )));
-    }
-    Ok(Tensor {
-        name: Cow::Owned(name),
-        datatype: Cow::Borrowed(datatype.name()),
-        shape: tensor.shape,
-        parameters: Vec::new(),
-        data: Ok(Cow::Owned(data.into_owned())),
-    })
 }
 
 #[cfg(test)]
@@ -288,62 +298,59 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tensor_has_the_elements_of_its_shape() {
-        for (tensor, expected) in [
-            (
-                json!({"name": "a", "datatype": "FP32", "shape": [2], "data": [1, 2.5]}),
-                Ok(8),
-            ),
-            (
-                json!({"name": "a", "datatype": "BYTES", "shape": [1], "data": ["ab"]}),
-                Ok(6),
-            ),
-            (
-                json!({"name": "a", "datatype": "FP32", "shape": [3], "data": [1, 2]}),
-                Err("shape"),
-            ),
-            (
-                json!({"name": "a", "datatype": "BYTES", "shape": [2], "data": ["ab"]}),
-                Err("shape"),
-            ),
-            (
-                json!({"name": "a", "datatype": "UINT8", "shape": [1], "data": [256]}),
-                Err("range"),
-            ),
-            (
-                json!({"name": "a", "datatype": "FP99", "shape": [1], "data": [1]}),
-                Err("FP99"),
-            ),
-            (
-                json!({"name": "a", "datatype": "FP32", "shape": [-1], "data": [1]}),
-                Err("shape"),
-            ),
-            (json!({"name": "a"}), Err("OIP")),
-        ] {
-            match (tensors(std::slice::from_ref(&tensor)), expected) {
-                (Ok(found), Ok(bytes)) => {
-                    let data = found.into_iter().next().unwrap().data.unwrap();
-                    assert_eq!(data.len(), bytes, "{tensor}");
-                }
-                (Err(fault), Err(text)) => assert!(fault.contains(text), "{tensor}: {fault}"),
-                (found, _) => assert!(expected.is_err() == found.is_err(), "{tensor}: {found:?}"),
-            }
-        }
-    }
-
-    #[test]
     fn an_invalid_case_is_refused() {
         for text in [
             r#"{"input": {"tensors": []}}"#,
-            r#"{"input": {"tensors": []}, "expect": {}}"#,
             r#"{"input": {}, "expect": {"tensors": []}}"#,
             r#"{"input": {"tensors": []}, "expect": {"tensors": []}, "tolerance": 1}"#,
             r#"{"input": {"tensors": [], "raw": {"content_type": "a"}}, "expect": {"tensors": []}}"#,
+            r#"{"input": {"tensors": []}, "expect": {"tensors": [], "summary": {}}}"#,
         ] {
             assert!(serde_json::from_str::<Raw>(text).is_err(), "{text}");
         }
         assert!(cause("bad-input").unwrap().is_none());
         assert_eq!(cause("fuel").unwrap(), Some(FaultCause::Fuel));
         assert!(cause("tired").unwrap_err().contains("deadline"));
+    }
+
+    #[test]
+    fn a_result_is_expected_in_one_way() {
+        for (text, fault) in [
+            (r#"{}"#, "expect: needs"),
+            (r#"{"tensors": [], "refused": "fuel"}"#, "expect: needs"),
+            (r#"{"tensors": [], "says": "a"}"#, "expect: needs"),
+            (r#"{"refused": "fuel", "tolerance": 1}"#, "expect: needs"),
+            (r#"{"refused": "tired"}"#, "expect.refused: unknown"),
+            (
+                r#"{"tensors": [], "tolerance": -1}"#,
+                "expect.tolerance: invalid",
+            ),
+            (r#"{"tensors": [], "tolerance": "1"}"#, "expect.tolerance: "),
+            (
+                r#"{"tensors": [], "tolerance": {"relative": -1}}"#,
+                "invalid",
+            ),
+            (
+                r#"{"tensors": [], "tolerance": {"rel": 1}}"#,
+                "expect.tolerance: unknown",
+            ),
+        ] {
+            let raw = serde_json::from_str(text).unwrap();
+            let found = expected(Path::new("a.json"), &raw).unwrap_err();
+            assert!(found.contains(fault), "{text}: {found}");
+        }
+        for (text, expected) in [
+            ("0.5", Tolerance::Mixed(0.5)),
+            (
+                r#"{"absolute": 0.5}"#,
+                Tolerance::Separate {
+                    absolute: 0.5,
+                    relative: 0.0,
+                },
+            ),
+        ] {
+            let value = serde_json::from_str(text).unwrap();
+            assert_eq!(read_tolerance(Some(&value)).unwrap(), expected);
+        }
     }
 }

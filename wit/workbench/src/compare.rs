@@ -1,34 +1,93 @@
-//! Compares actual with expected tensors: names, datatypes, shapes, elements.
+//! Compares actual with expected tensors: names, datatypes, shapes, elements or a summary of them.
+
+mod summary;
 
 use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
 
+pub use summary::Summary;
+
 /// Maximum number of differing elements in a report.
 const MAX_SHOWN: usize = 3;
 
+/// How far a number may be off. Integers and bytes must match exactly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tolerance {
+    /// This part of `max(1, |expected|)`.
+    Mixed(f64),
+    /// `absolute + relative * |expected|`, as in numpy's `allclose`.
+    Separate {
+        /// In the unit of the number.
+        absolute: f64,
+        /// A part of the expected number.
+        relative: f64,
+    },
+}
+
+impl Tolerance {
+    /// Whether a number is near enough to the expected one.
+    fn admits(self, expected: f64, found: f64) -> bool {
+        let size = expected.abs();
+        let allowed = match self {
+            Self::Mixed(part) => part * size.max(1.0),
+            Self::Separate { absolute, relative } => absolute + relative * size,
+        };
+        expected.to_bits() == found.to_bits()
+            || expected == found
+            || (expected.is_nan() && found.is_nan())
+            || (expected.is_finite() && (expected - found).abs() <= allowed)
+    }
+}
+
+/// An expected tensor.
+#[derive(Clone, Debug)]
+pub enum ExpectedTensor {
+    /// With all elements.
+    Elements(Tensor<'static>),
+    /// With a summary in place of its elements.
+    Summary(Summary),
+}
+
+impl ExpectedTensor {
+    /// Name of the tensor.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Elements(tensor) => &tensor.name,
+            Self::Summary(summary) => &summary.name,
+        }
+    }
+}
+
 /// Every difference between the tensors; empty if they match.
-pub fn differences(expected: &[Tensor<'_>], found: &[Tensor<'_>], tolerance: f64) -> Vec<String> {
+pub fn differences(
+    expected: &[ExpectedTensor],
+    found: &[Tensor<'_>],
+    tolerance: Tolerance,
+) -> Vec<String> {
     if expected.len() != found.len() {
         return vec![format!(
             "{} tensors ({}) where {} are expected ({})",
             found.len(),
-            names(found),
+            names(found.iter().map(|tensor| tensor.name.as_ref())),
             expected.len(),
-            names(expected)
+            names(expected.iter().map(ExpectedTensor::name))
         )];
     }
     let pairs = expected.iter().zip(found);
     pairs
-        .flat_map(|(expected, found)| tensor(expected, found, tolerance))
+        .flat_map(|(expected, found)| match expected {
+            ExpectedTensor::Elements(expected) => tensor(expected, found, tolerance),
+            ExpectedTensor::Summary(summary) => summary.differences(found, tolerance),
+        })
         .collect()
 }
 
-fn names(tensors: &[Tensor<'_>]) -> String {
-    let names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_ref()).collect();
+fn names<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<&str> = names.collect();
     names.join(", ")
 }
 
-fn tensor(expected: &Tensor<'_>, found: &Tensor<'_>, tolerance: f64) -> Vec<String> {
+fn tensor(expected: &Tensor<'_>, found: &Tensor<'_>, tolerance: Tolerance) -> Vec<String> {
     let about =
         |tensor: &Tensor<'_>| format!("{} {} {:?}", tensor.name, tensor.datatype, tensor.shape);
     if (&expected.name, &expected.datatype, &expected.shape)
@@ -72,9 +131,12 @@ fn tensor(expected: &Tensor<'_>, found: &Tensor<'_>, tolerance: f64) -> Vec<Stri
 
 /// One tensor element.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Element<'a> {
+pub enum Element<'a> {
+    /// A number without a fraction. `BOOL` has 0 and 1.
     Integer(i128),
+    /// A number.
     Float(f64),
+    /// An item of `BYTES`.
     Bytes(&'a [u8]),
     /// Incomplete or trailing bytes.
     Incomplete,
@@ -82,14 +144,9 @@ enum Element<'a> {
 
 impl Element<'_> {
     /// Whether two elements are equal, or differ by at most the tolerance.
-    fn matches(&self, other: &Self, tolerance: f64) -> bool {
+    fn matches(&self, other: &Self, tolerance: Tolerance) -> bool {
         match (self, other) {
-            (Self::Float(wanted), Self::Float(got)) => {
-                wanted.to_bits() == got.to_bits()
-                    || wanted == got
-                    || (wanted.is_nan() && got.is_nan())
-                    || (wanted - got).abs() <= tolerance * wanted.abs().max(1.0)
-            }
+            (Self::Float(wanted), Self::Float(got)) => tolerance.admits(*wanted, *got),
             (Self::Incomplete, _) | (_, Self::Incomplete) => false,
             // Integers and bytes must match exactly.
             (wanted, got) => wanted == got,
@@ -108,7 +165,8 @@ impl std::fmt::Display for Element<'_> {
     }
 }
 
-fn elements(datatype: Datatype, data: &[u8]) -> Vec<Element<'_>> {
+/// The elements of a tensor's data in raw form.
+pub fn elements(datatype: Datatype, data: &[u8]) -> Vec<Element<'_>> {
     let integer = |value: i128| Element::Integer(value);
     match datatype {
         Datatype::Bool | Datatype::Uint8 => each(data, |b| integer(u8::from_le_bytes(b).into())),
@@ -189,6 +247,7 @@ mod tests {
 
     #[test]
     fn numbers_may_be_off_by_the_tolerance_and_no_more() {
+        let wanted_elements = |value| [ExpectedTensor::Elements(floats(&[value]))];
         for (wanted, got, tolerance, same) in [
             (1.0_f32, 1.0_f32, 0.0, true),
             (1.0, 1.001, 0.0, false),
@@ -198,15 +257,26 @@ mod tests {
             (0.0, -0.0, 0.0, true),
             (f32::NAN, f32::NAN, 0.0, true),
             (f32::INFINITY, f32::INFINITY, 0.0, true),
+            (f32::INFINITY, 1.0, 0.01, false),
             (1.0, f32::NAN, 10.0, false),
             (1.0, f32::INFINITY, 10.0, false),
         ] {
-            let found = differences(&[floats(&[wanted])], &[floats(&[got])], tolerance);
-            assert_eq!(
-                found.is_empty(),
-                same,
-                "{wanted} {got} {tolerance}: {found:?}"
-            );
+            let expected = wanted_elements(wanted);
+            let tolerance = Tolerance::Mixed(tolerance);
+            let found = differences(&expected, &[floats(&[got])], tolerance);
+            let about = format!("{wanted} {got} {tolerance:?}: {found:?}");
+            assert_eq!(found.is_empty(), same, "{about}");
+        }
+        for (wanted, got, absolute, relative, same) in [
+            (0.0, 0.25, 0.25, 0.0, true),
+            (0.0, 0.25, 0.125, 0.5, false),
+            (8.0, 9.0, 0.0, 0.125, true),
+            (8.0, 9.5, 0.0, 0.125, false),
+            (8.0, 9.5, 0.5, 0.125, true),
+        ] {
+            let tolerance = Tolerance::Separate { absolute, relative };
+            let found = differences(&wanted_elements(wanted), &[floats(&[got])], tolerance);
+            assert_eq!(found.is_empty(), same, "{wanted} {got} {tolerance:?}");
         }
     }
 
@@ -250,7 +320,10 @@ mod tests {
                 "t[0] is \"b\", not \"a\"",
             ),
         ] {
-            let found = differences(&expected, &found, 1e-3).join("; ");
+            let expected: Vec<_> = (expected.into_iter())
+                .map(ExpectedTensor::Elements)
+                .collect();
+            let found = differences(&expected, &found, Tolerance::Mixed(1e-3)).join("; ");
             assert!(found.contains(text), "{found}");
         }
     }

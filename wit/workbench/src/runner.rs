@@ -15,6 +15,7 @@ use tensorgate_sandbox::{
 use tokio::runtime::Runtime;
 
 use crate::case::Case;
+use crate::case_log;
 use crate::case_resources::CaseResources;
 use crate::project::Project;
 
@@ -71,6 +72,7 @@ impl<'p> Runner<'p> {
         let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
         let sha256 = Sha256::digest(component).into();
         let rule = project.rule(&project.config, &sha256)?;
+        case_log::collect();
         let sandbox = sandbox().map_err(Failure::Failed)?;
         let plain = sandbox
             .load(&project.name, &rule, project.world.role(), component)

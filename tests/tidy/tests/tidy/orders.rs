@@ -397,11 +397,13 @@ const WORKBENCH: Crate = Crate {
     order: &[
         "build_cache",
         "build_error",
+        "case_log",
         "compare",
         "copy",
         "handler_image",
         "initialise",
         "pin",
+        "policy_contract",
         "project",
         "case",
         "configure",

@@ -11,6 +11,7 @@ use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::hex;
 
 use crate::case::{self, Expected};
+use crate::case_log::{CaseLog, LogLine};
 use crate::project::{Language, Project, World};
 use crate::runner::Runner;
 
@@ -32,7 +33,7 @@ const MIB: u64 = 1 << 20;
 /// Measure a project's cases, and print limits for the policy.
 #[derive(Args)]
 #[command(
-    after_help = "Each case that succeeds is called repeatedly, each time in a fresh instance. Fuel and memory are equal on every machine; times are of this machine.\n\nExample: tensorgate handler bench scale"
+    after_help = "Each case that succeeds is called repeatedly, each time in a fresh instance. The log lines of its first call stand below it. Fuel and memory are equal on every machine; times are of this machine.\n\nExample: tensorgate handler bench scale"
 )]
 pub struct Bench {
     /// Project folder.
@@ -53,6 +54,11 @@ struct Row<'a> {
     memory_bytes: u64,
     memory_grows: u32,
     memory_grown_bytes: u64,
+    /// The log lines of the first call.
+    log: Vec<LogLine>,
+    /// The number of log lines of all calls, and of those that exceeded the quota.
+    log_lines: usize,
+    log_dropped: u64,
 }
 
 /// The maximum over all cases.
@@ -90,7 +96,7 @@ impl Bench {
             ui.line("case                          calls   p50 ms   p99 ms         fuel     memory   grows");
         }
         for case in &cases {
-            let row = measure(&runner, case, time)?;
+            let (row, first_log) = measure(&runner, case, time)?;
             needed = Needed {
                 fuel: needed.fuel.max(row.fuel),
                 memory_bytes: needed.memory_bytes.max(row.memory_bytes),
@@ -111,6 +117,15 @@ impl Bench {
                     kib(row.memory_bytes),
                     row.memory_grows
                 ));
+                for line in first_log {
+                    ui.line(&format!("     {line}"));
+                }
+                if row.log_lines > 0 || row.log_dropped > 0 {
+                    ui.line(&format!(
+                        "     {} log lines in all calls, {} more exceeded the quota",
+                        row.log_lines, row.log_dropped
+                    ));
+                }
             }
         }
         let proposed = propose(&needed);
@@ -141,11 +156,12 @@ impl Bench {
     }
 }
 
+/// Measures a case. The second value is the log of the first call as text.
 fn measure<'c>(
     runner: &Runner<'_>,
     case: &'c case::Case,
     time: Duration,
-) -> Result<Row<'c>, Failure> {
+) -> Result<(Row<'c>, Vec<String>), Failure> {
     let handler = runner.with_config(&case.config)?;
     let mut row = Row {
         case: &case.name,
@@ -156,7 +172,11 @@ fn measure<'c>(
         memory_bytes: 0,
         memory_grows: 0,
         memory_grown_bytes: 0,
+        log: Vec::new(),
+        log_lines: 0,
+        log_dropped: 0,
     };
+    let mut first_log = None;
     let mut times = Vec::new();
     let mut warm_up = WARM_UP;
     let started = Instant::now();
@@ -167,6 +187,13 @@ fn measure<'c>(
                 case.name
             ))
         })?;
+        let log = CaseLog::take(&handler);
+        row.log_lines = row.log_lines.saturating_add(log.lines.len());
+        row.log_dropped = row.log_dropped.saturating_add(log.dropped);
+        if first_log.is_none() {
+            first_log = Some(log.text());
+            row.log = log.lines;
+        }
         if warm_up > 0 {
             warm_up = warm_up.saturating_sub(1);
             continue;
@@ -182,7 +209,7 @@ fn measure<'c>(
     row.calls = times.len();
     row.p50_us = percentile(&times, 50);
     row.p99_us = percentile(&times, 99);
-    Ok(row)
+    Ok((row, first_log.unwrap_or_default()))
 }
 
 /// Advice about memory that grows during calls. Other languages have no setting for it.

@@ -24,13 +24,15 @@ use tensorgate_policy::{hex, raw, validate};
 use tensorgate_policy_load::load::load;
 use tensorgate_sandbox::capture::{self, Captured, CapturedOutcome, HandlerFacts, folder};
 use tensorgate_sandbox::{
-    CallContext, CapabilityRequest, EgressBusy, FaultCause, LoadedHandler, ResolvedResource,
-    ResolvedResources, ResourceResolver, Sandbox,
+    CallContext, CapabilityRequest, EgressBusy, FaultCause, HandlerError, HandlerOutput,
+    LoadedHandler, ResolvedResource, ResolvedResources, ResourceResolver, Sandbox,
 };
 use tensorgate_settings::folders::Folders;
 use tensorgate_settings::sealed_capture::CaptureKeys;
 use tokio::time::Instant;
 
+use crate::case::captured;
+use crate::case_log::{self, CaseLog, LogLine};
 use crate::project::read_component;
 use crate::runner;
 
@@ -45,8 +47,9 @@ const TIMEOUT_MS: u64 = 60_000;
 #[derive(Args)]
 #[command(
     after_help = "The policy's `capture:` records calls. Limits, configuration, input and resolved resources are the captured ones. The component is the policy's handler of the same name, \
-or --component, and must have the captured digest. The argument is always a captured call: a policy is named with -c.\n\nExit codes: 0 all results are equal, 1 one differs or cannot be replayed, 2 one cannot be read.\n\n\
-Example: tensorgate handler replay captures -c gate.yaml --key capture.key"
+or --component, and must have the captured digest. A handler's log lines stand below its call. The argument is always a captured call: a policy is named with -c.\n\nExit codes: 0 all results are equal, 1 one differs or cannot be replayed, 2 one cannot be read.\n\n\
+Example: tensorgate handler replay captures -c gate.yaml --key capture.key\n\
+Example: tensorgate handler replay captures -c gate.yaml --key capture.key --as-case resize/cases"
 )]
 pub struct Replay {
     /// Captured call, or folder of captured calls.
@@ -63,6 +66,10 @@ pub struct Replay {
     /// Also run a component with another digest, to compare its results.
     #[arg(long)]
     any_component: bool,
+    /// Also write each call as a case of `handler test` into this folder. It has what the client
+    /// sent, unencrypted. Only a call with the captured result becomes a case.
+    #[arg(long, value_name = "DIR")]
+    as_case: Option<PathBuf>,
 }
 
 /// The result of one call.
@@ -77,6 +84,16 @@ struct Line<'l> {
     detail: String,
     was: &'l CapturedOutcome,
     is: Option<CapturedOutcome>,
+    /// The case that --as-case wrote.
+    case: Option<String>,
+    log: &'l [LogLine],
+    log_dropped: u64,
+}
+
+/// A call that ran again.
+struct Replayed {
+    outcome: CapturedOutcome,
+    called: Result<HandlerOutput, HandlerError>,
 }
 
 /// Comparison of a replayed call.
@@ -118,11 +135,13 @@ impl Replay {
             any: self.any_component,
             read: BTreeMap::new(),
         };
+        case_log::collect();
         let mut runner = Runner {
             components,
             sandbox: runner::sandbox().map_err(Failure::Failed)?,
             runtime: runtime()?,
             compiled: BTreeMap::new(),
+            log: CaseLog::default(),
         };
         let (count, mut differ, mut unread) = (files.len(), false, 0_usize);
         for file in files {
@@ -135,9 +154,34 @@ impl Replay {
                     continue;
                 }
             };
-            let (verdict, is) = runner.again(&call);
+            let (mut verdict, replayed) = runner.again(&call);
+            let mut case = None;
+            if let (Some(folder), Verdict::Same, Some(replayed)) =
+                (&self.as_case, &verdict, &replayed)
+            {
+                let name = file.file_stem().unwrap_or_default().to_string_lossy();
+                match captured::write(&call, &replayed.called, folder, &name) {
+                    Ok(path) => case = Some(path.display().to_string()),
+                    Err(cause) => verdict = Verdict::Cannot(format!("become a case: {cause}")),
+                }
+            }
             differ |= !matches!(verdict, Verdict::Same);
-            print(ui, &file, &call, verdict, is);
+            let log = std::mem::take(&mut runner.log);
+            let line = Line {
+                file: file.display().to_string(),
+                handler: &call.handler.name,
+                request_id: &call.request_id,
+                client: &call.client,
+                model: &call.model,
+                verdict: verdict.name(),
+                detail: verdict.detail(&call.outcome),
+                was: &call.outcome,
+                is: replayed.map(|replayed| replayed.outcome),
+                case,
+                log: &log.lines,
+                log_dropped: log.dropped,
+            };
+            print(ui, &line, &log);
         }
         if unread > 0 {
             let message = format!("{unread} of {count} captured calls cannot be read");
@@ -147,35 +191,44 @@ impl Replay {
     }
 }
 
-fn print(ui: &Ui, file: &Path, call: &Captured, verdict: Verdict, is: Option<CapturedOutcome>) {
-    let (verdict, detail) = match verdict {
-        Verdict::Same => ("same", shown(&call.outcome)),
-        Verdict::Differs(detail) => ("differs", detail),
-        Verdict::Cannot(detail) => ("cannot", detail),
-    };
-    let line = Line {
-        file: file.display().to_string(),
-        handler: &call.handler.name,
-        request_id: &call.request_id,
-        client: &call.client,
-        model: &call.model,
+impl Verdict {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Differs(_) => "differs",
+            Self::Cannot(_) => "cannot",
+        }
+    }
+
+    fn detail(&self, captured: &CapturedOutcome) -> String {
+        match self {
+            Self::Same => shown(captured),
+            Self::Differs(detail) | Self::Cannot(detail) => detail.clone(),
+        }
+    }
+}
+
+fn print(ui: &Ui, line: &Line<'_>, log: &CaseLog) {
+    if ui.json {
+        ui.json_line(line);
+        return;
+    }
+    let Line {
+        file,
+        handler,
+        request_id,
         verdict,
         detail,
-        was: &call.outcome,
-        is,
-    };
-    if ui.json {
-        ui.json_line(&line);
-    } else {
-        let Line {
-            file,
-            handler,
-            request_id,
-            detail,
-            ..
-        } = &line;
-        let text = format!("{verdict:7} {file} {handler} {request_id}: {detail}");
-        ui.line(&printable(&text));
+        case,
+        ..
+    } = line;
+    let text = format!("{verdict:7} {file} {handler} {request_id}: {detail}");
+    ui.line(&printable(&text));
+    if let Some(case) = case {
+        ui.line(&printable(&format!("        case {case}")));
+    }
+    for line in log.text() {
+        ui.line(&format!("        {line}"));
     }
 }
 
@@ -252,11 +305,13 @@ struct Runner {
     sandbox: Sandbox,
     runtime: tokio::runtime::Runtime,
     compiled: Compiled,
+    /// The log lines of the last call.
+    log: CaseLog,
 }
 
 impl Runner {
     /// Replays a call and compares the result.
-    fn again(&mut self, call: &Captured) -> (Verdict, Option<CapturedOutcome>) {
+    fn again(&mut self, call: &Captured) -> (Verdict, Option<Replayed>) {
         let timed = |outcome: &CapturedOutcome| {
             let timed = [FaultCause::Deadline, FaultCause::RequestDeadline];
             timed.iter().any(|cause| cause.name() == outcome.what)
@@ -269,17 +324,17 @@ impl Runner {
             return (Verdict::Cannot(why), None);
         }
         let now = match self.ran(call) {
-            Ok(now) if timed(&now) => {
+            Ok(now) if timed(&now.outcome) => {
                 let why = format!("the call takes longer than {TIMEOUT_MS} ms here");
                 return (Verdict::Cannot(why), Some(now));
             }
             Ok(now) => now,
             Err(why) => return (Verdict::Cannot(why), None),
         };
-        if now == call.outcome {
+        if now.outcome == call.outcome {
             return (Verdict::Same, Some(now));
         }
-        let (was, is) = (shown(&call.outcome), shown(&now));
+        let (was, is) = (shown(&call.outcome), shown(&now.outcome));
         let what = if was == is {
             ", with another answer"
         } else {
@@ -298,7 +353,7 @@ impl Runner {
         (Verdict::Differs(difference), Some(now))
     }
 
-    fn ran(&mut self, call: &Captured) -> Result<CapturedOutcome, String> {
+    fn ran(&mut self, call: &Captured) -> Result<Replayed, String> {
         let facts = &call.handler;
         let role = capture::role(facts)?;
         let (component, digest) = self.components.find(facts)?;
@@ -311,7 +366,9 @@ impl Runner {
             .with_context(captured_context(call));
         self.compiled.insert(digest, loaded.clone());
         let called = self.runtime.block_on(called(&loaded, role, call));
-        capture::outcome(&called).ok_or_else(|| "the call did not run".to_owned())
+        self.log = CaseLog::take(&loaded);
+        let outcome = capture::outcome(&called).ok_or("the call did not run")?;
+        Ok(Replayed { outcome, called })
     }
 }
 
@@ -329,7 +386,7 @@ async fn called(
     handler: &LoadedHandler,
     role: Role,
     call: &Captured,
-) -> Result<tensorgate_sandbox::HandlerOutput, tensorgate_sandbox::HandlerError> {
+) -> Result<HandlerOutput, HandlerError> {
     match (role, capture::payload(&call.input)) {
         (Role::Postprocess, Payload::Tensors(outputs)) => {
             handler.postprocess(&call.request_id, outputs).await

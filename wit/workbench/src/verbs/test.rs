@@ -1,6 +1,7 @@
 //! The `handler test` verb: runs a project's cases in the host's sandbox, once or after each change
 //! of the project.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,8 +11,10 @@ use tensorgate_cli_common::ui::{Ui, printable_lines};
 use tensorgate_sandbox::{HandlerError, HandlerOutput};
 
 use crate::build::build;
-use crate::case::{self, Case, Expected};
+use crate::case::{self, Case, Expected, update};
+use crate::case_log::{CaseLog, LogLine};
 use crate::compare::differences;
+use crate::policy_contract::PolicyContract;
 use crate::project::{Project, read_component};
 use crate::runner::Runner;
 use crate::watch::{BuildInputs, Snapshot};
@@ -19,7 +22,7 @@ use crate::watch::{BuildInputs, Snapshot};
 /// Run a project's cases, each in a fresh instance, within the limits of its handler.yaml.
 #[derive(Args)]
 #[command(
-    after_help = "Runs the output of `tensorgate handler build`, with a warning if a source is newer. With --watch, a changed source is built first, and Ctrl-C ends the command.\nExit codes: 0 every case passed, 1 one failed, 2 invalid usage or input.\n\nExample: tensorgate handler test scale"
+    after_help = "Runs the output of `tensorgate handler build`, with a warning if a source is newer. With --watch, a changed source is built first, and Ctrl-C ends the command.\nThe log lines of a handler stand below its case.\nExit codes: 0 every case passed or was updated, 1 one failed, 2 invalid usage or input.\n\nExample: tensorgate handler test scale\nExample: tensorgate handler test scale --policy gate.yaml --model images"
 )]
 pub struct Test {
     /// Project folder.
@@ -35,14 +38,29 @@ pub struct Test {
     /// did.
     #[arg(long)]
     watch: bool,
+    /// Rewrite the expected tensors that differ, in the case or in the file that it names. Inputs
+    /// are never written.
+    #[arg(long, conflicts_with = "watch")]
+    update: bool,
+    /// Policy with the contract of --model, which each result must keep.
+    #[arg(long, value_name = "GATE_YAML", requires = "model")]
+    policy: Option<PathBuf>,
+    /// Model of --policy.
+    #[arg(long, value_name = "NAME", requires = "policy")]
+    model: Option<String>,
 }
 
+/// The result of one case.
 #[derive(Serialize)]
 struct Line<'a> {
     case: &'a str,
     ok: bool,
     faults: &'a [String],
+    /// Files that --update wrote. The faults are what it changed.
+    updated: &'a [PathBuf],
     fuel: Option<u64>,
+    log: &'a [LogLine],
+    log_dropped: u64,
 }
 
 impl Test {
@@ -118,8 +136,17 @@ impl Test {
             Some(file) => read_component(file).map_err(Failure::Input)?,
             None => project.built()?,
         };
+        let contract = match (&self.policy, &self.model) {
+            (Some(file), Some(model)) => {
+                Some(PolicyContract::load(file, model, project.world.role())?)
+            }
+            _ => None,
+        };
         let runner = Runner::load(project, &component)?;
-        let (mut ran, mut failed) = (0_usize, 0_usize);
+        let inputs: BTreeSet<PathBuf> = (cases.iter())
+            .flat_map(|case| case.input_files.iter().cloned())
+            .collect();
+        let (mut ran, mut failed, mut rewritten) = (0_usize, 0_usize, 0_usize);
         let wanted = |case: &&Case| {
             self.only
                 .as_ref()
@@ -128,23 +155,57 @@ impl Test {
         for case in cases.iter().filter(wanted) {
             let handler = runner.with_config(&case.config)?;
             let outcome = runner.call(&handler, case);
-            let faults = judge(&case.expected, &outcome);
+            let log = CaseLog::take(&handler);
+            let mut faults = judge(&case.expected, &outcome);
+            let mut updated = Vec::new();
+            if let (true, false, Ok(called)) = (self.update, faults.is_empty(), &outcome) {
+                match update::update(case, &called.tensors, &inputs) {
+                    Ok(files) => updated = files,
+                    Err(fault) => faults.push(format!("not updated: {fault}")),
+                }
+            }
+            let mut ok = faults.is_empty() || !updated.is_empty();
+            let broken = match (&contract, &outcome) {
+                (Some(contract), Ok(called)) => contract.fault(&project.name, &called.tensors),
+                _ => None,
+            };
+            if let Some(fault) = broken {
+                faults.push(fault);
+                ok = false;
+            }
             let fuel = match &outcome {
                 Ok(called) => Some(called.fuel_used),
                 Err(HandlerError::Fault { fuel_used, .. }) => Some(*fuel_used),
                 Err(_) => None,
             };
             ran = ran.saturating_add(1);
-            if !faults.is_empty() {
+            if !ok {
                 failed = failed.saturating_add(1);
             }
-            print(ui, &case.name, &faults, fuel);
+            if !updated.is_empty() {
+                rewritten = rewritten.saturating_add(1);
+            }
+            let line = Line {
+                case: &case.name,
+                ok,
+                faults: &faults,
+                updated: &updated,
+                fuel,
+                log: &log.lines,
+                log_dropped: log.dropped,
+            };
+            print(ui, &line, &log);
         }
         if ran == 0 {
             return Err(Failure::Input("no case has a matching name".to_owned()));
         }
         if !ui.json {
-            ui.line(&format!("{ran} cases, {failed} failed"));
+            let updated = if self.update {
+                format!(", {rewritten} updated")
+            } else {
+                String::new()
+            };
+            ui.line(&format!("{ran} cases, {failed} failed{updated}"));
         }
         if failed == 0 {
             Ok(())
@@ -186,28 +247,30 @@ fn judge(expected: &Expected, outcome: &Result<HandlerOutput, HandlerError>) -> 
     }
 }
 
-fn print(ui: &Ui, name: &str, faults: &[String], fuel: Option<u64>) {
+fn print(ui: &Ui, line: &Line<'_>, log: &CaseLog) {
     if ui.json {
-        ui.json_line(&Line {
-            case: name,
-            ok: faults.is_empty(),
-            faults,
-            fuel,
-        });
+        ui.json_line(line);
         return;
     }
-    let mark = if faults.is_empty() {
-        ui.paint("1;32", "ok  ")
-    } else {
-        ui.paint("1;31", "FAIL")
+    let mark = match (line.ok, line.updated) {
+        (true, []) => ui.paint("1;32", "ok  "),
+        (true, _) => ui.paint("1;33", "new "),
+        (false, _) => ui.paint("1;31", "FAIL"),
     };
-    let fuel = fuel
+    let fuel = line
+        .fuel
         .map(|fuel| format!("  ({fuel} fuel)"))
         .unwrap_or_default();
-    ui.line(&format!("{mark} {name}{fuel}"));
-    for fault in faults {
+    ui.line(&format!("{mark} {}{fuel}", line.case));
+    for fault in line.faults {
         for line in printable_lines(fault).lines() {
             ui.line(&format!("     {line}"));
         }
+    }
+    for file in line.updated {
+        ui.line(&format!("     updated {}", file.display()));
+    }
+    for line in log.text() {
+        ui.line(&format!("     {line}"));
     }
 }

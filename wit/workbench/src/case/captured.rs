@@ -1,0 +1,206 @@
+//! Writes a captured call as a case: a JSON file, and a folder of the same name with the files of
+//! the input, of what was fetched and of the result.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use tensorgate_artifact::capture::Named;
+use tensorgate_base::egress_log::ResolveFailure;
+use tensorgate_policy::tensor::items;
+use tensorgate_policy::{Datatype, Tensor};
+use tensorgate_sandbox::capture::{self, Captured, Input};
+use tensorgate_sandbox::{
+    CapabilityRequest, FeatureColumn, HandlerError, HandlerOutput, ResolvedResource,
+};
+
+use super::{BAD_INPUT, Features, npy, written};
+
+/// Most bytes of a tensor whose elements stand in the JSON file.
+const MAX_INLINE_BYTES: usize = 64;
+
+/// A case that is not written yet.
+struct NewCase<'n> {
+    name: &'n str,
+    /// Files below the case's folder, with their content.
+    files: Vec<(String, Vec<u8>)>,
+}
+
+/// Writes a captured call as the case `name` of a folder. `outcome` is that of the same call when
+/// it ran again, with the captured result. Returns the path of the case.
+///
+/// # Errors
+/// There is such a case, a case cannot express the call, or a file cannot be written.
+pub fn write(
+    call: &Captured,
+    outcome: &Result<HandlerOutput, HandlerError>,
+    folder: &Path,
+    name: &str,
+) -> Result<PathBuf, String> {
+    let mut case = NewCase {
+        name,
+        files: Vec::new(),
+    };
+    let input = case.input(&call.input)?;
+    let expect = case.expected(outcome)?;
+    let (files, features) = case.resources(call)?;
+    let document = json!({
+        "config": call.handler.config,
+        "features": features,
+        "files": files,
+        "input": input,
+        "expect": expect,
+    });
+    let text = serde_json::to_string_pretty(&document).map_err(|error| error.to_string())?;
+    let file = folder.join(format!("{name}.json"));
+    let beside = folder.join(name);
+    if let Some(existing) = [&file, &beside].into_iter().find(|path| path.exists()) {
+        return Err(format!("{} already exists", existing.display()));
+    }
+    let failed = |path: &Path, cause: std::io::Error| format!("{}: {cause}", path.display());
+    let made = if case.files.is_empty() {
+        folder
+    } else {
+        beside.as_path()
+    };
+    std::fs::create_dir_all(made).map_err(|cause| failed(made, cause))?;
+    for (name, bytes) in &case.files {
+        let path = folder.join(name);
+        create(&path, bytes).map_err(|cause| failed(&path, cause))?;
+    }
+    create(&file, format!("{text}\n").as_bytes()).map_err(|cause| failed(&file, cause))?;
+    Ok(file)
+}
+
+/// Creates a file that only this user can read: it has what a client sent.
+fn create(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(bytes)
+}
+
+impl NewCase<'_> {
+    /// Adds a file and returns its name, relative to the case.
+    fn file(&mut self, name: &str, bytes: Vec<u8>) -> String {
+        let file = format!("{}/{name}", self.name);
+        self.files.push((file.clone(), bytes));
+        file
+    }
+
+    fn input(&mut self, input: &Input) -> Result<Value, String> {
+        Ok(match input {
+            Input::Raw { content_type, data } => {
+                let name = format!("body.{}", extension(content_type));
+                let file = self.file(&name, data.0.clone());
+                json!({"raw": {"content_type": content_type, "file": file}})
+            }
+            Input::Tensors(tensors) => {
+                let tensors: Vec<_> = tensors.iter().map(Named::tensor).collect();
+                json!({"tensors": self.tensors("input", &tensors)?})
+            }
+        })
+    }
+
+    fn expected(&mut self, outcome: &Result<HandlerOutput, HandlerError>) -> Result<Value, String> {
+        Ok(match outcome {
+            Ok(output) => json!({"tensors": self.tensors("expected", &output.tensors)?}),
+            Err(HandlerError::Rejected { text, .. }) => {
+                json!({"refused": BAD_INPUT, "says": text})
+            }
+            Err(HandlerError::Fault { cause, .. }) => json!({"refused": cause.name()}),
+            Err(error) => return Err(error.to_string()),
+        })
+    }
+
+    fn tensors(&mut self, role: &str, tensors: &[Tensor<'_>]) -> Result<Vec<Value>, String> {
+        let tensors = tensors.iter().enumerate();
+        tensors
+            .map(|(index, tensor)| self.tensor(&format!("{role}-{index}"), tensor))
+            .collect()
+    }
+
+    /// A small tensor with its elements, another one with a file.
+    fn tensor(&mut self, file: &str, tensor: &Tensor<'_>) -> Result<Value, String> {
+        let data = tensor.data.as_deref().unwrap_or_default();
+        let inline =
+            || written::inline(tensor).and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let small = data.len() <= MAX_INLINE_BYTES;
+        if let Some(value) = small.then(inline).flatten() {
+            return Ok(value);
+        }
+        if let Some(array) = npy::file(tensor) {
+            let file = self.file(&format!("{file}.npy"), array);
+            return Ok(if tensor.datatype == Datatype::Bf16.name() {
+                json!({"name": tensor.name, "file": file, "datatype": tensor.datatype})
+            } else {
+                json!({"name": tensor.name, "file": file})
+            });
+        }
+        if let Some(value) = inline() {
+            return Ok(value);
+        }
+        let item = items(data).next().and_then(Result::ok);
+        let item = item.filter(|_| tensor.shape == [1]);
+        let item = item.ok_or_else(|| {
+            let name = &tensor.name;
+            format!("tensor {name:?}: a case cannot have several items that are no text")
+        })?;
+        let file = self.file(&format!("{file}.bin"), item.to_vec());
+        Ok(json!({"name": tensor.name, "file": file, "datatype": tensor.datatype}))
+    }
+
+    /// What was fetched and looked up. What was not found is left out, as in any case.
+    fn resources(&mut self, call: &Captured) -> Result<(Map<String, Value>, Features), String> {
+        let (mut files, mut features) = (Map::new(), Features::new());
+        for (index, (ask, resolved)) in capture::known(call)?.into_iter().enumerate() {
+            match (ask, resolved) {
+                (CapabilityRequest::File(url), ResolvedResource::File(Ok(found))) => {
+                    let name = format!("fetched-{index}.{}", extension(&found.content_type));
+                    let file = self.file(&name, found.data.to_vec());
+                    let content_type = found.content_type;
+                    files.insert(url, json!({"content_type": content_type, "file": file}));
+                }
+                (
+                    CapabilityRequest::Columns { lookup, keys, .. },
+                    ResolvedResource::Columns(Ok(columns)),
+                ) => {
+                    let known = features.entry(lookup).or_default();
+                    for FeatureColumn { feature, values } in columns {
+                        let known = known.entry(feature).or_default();
+                        let values = keys.iter().cloned().zip(values);
+                        known.extend(values.filter_map(|(key, value)| Some((key, value?))));
+                    }
+                }
+                (_, ResolvedResource::File(Err(ResolveFailure::NotFound))) => {}
+                (_, resolved) => {
+                    let why = match resolved {
+                        ResolvedResource::File(Err(why)) | ResolvedResource::Columns(Err(why)) => {
+                            why.name()
+                        }
+                        ResolvedResource::File(Ok(_)) | ResolvedResource::Columns(Ok(_)) => {
+                            "of another kind"
+                        }
+                    };
+                    return Err(format!("a case cannot have a resource that is {why}"));
+                }
+            }
+        }
+        Ok((files, features))
+    }
+}
+
+/// The end of the name of a file with this media type.
+fn extension(content_type: &str) -> &'static str {
+    match content_type {
+        "image/png" => "png",
+        "image/jpeg" => "jpg",
+        "application/json" => "json",
+        "text/plain" => "txt",
+        _ => "bin",
+    }
+}

@@ -1,0 +1,126 @@
+//! Tensors of a case as the text that stands in its JSON file.
+
+use serde_json::json;
+use tensorgate_policy::{Datatype, Tensor};
+
+use crate::compare::{Element, Summary, elements};
+
+/// A tensor with its elements, in the JSON form of OIP. `None` if JSON cannot express an element: a
+/// number that is not finite, or bytes that are no text.
+pub fn inline(tensor: &Tensor<'_>) -> Option<String> {
+    let datatype = Datatype::from_name(&tensor.datatype)?;
+    let data = tensor.data.as_deref().ok()?;
+    let values = elements(datatype, data)
+        .iter()
+        .map(|element| value(datatype, element))
+        .collect::<Option<Vec<String>>>()?;
+    Some(format!(
+        "{{\"name\": {}, \"datatype\": \"{}\", \"shape\": {:?}, \"data\": [{}]}}",
+        json!(tensor.name),
+        datatype.name(),
+        tensor.shape,
+        values.join(", ")
+    ))
+}
+
+/// An element with as many digits as its datatype needs.
+fn value(datatype: Datatype, element: &Element<'_>) -> Option<String> {
+    match element {
+        Element::Integer(value) if datatype == Datatype::Bool => Some((*value != 0).to_string()),
+        Element::Integer(value) => Some(value.to_string()),
+        Element::Float(value) if !value.is_finite() => None,
+        Element::Float(value) if datatype == Datatype::Fp64 => Some(format!("{value:?}")),
+        Element::Float(value) => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "the element has at most 32 bits"
+            )]
+            let narrow = *value as f32;
+            Some(format!("{narrow:?}"))
+        }
+        Element::Bytes(bytes) => {
+            let text = std::str::from_utf8(bytes).ok()?;
+            Some(json!(text).to_string())
+        }
+        Element::Incomplete => None,
+    }
+}
+
+/// A tensor with a summary.
+pub fn summary(summary: &Summary) -> String {
+    let Summary {
+        name,
+        datatype,
+        shape,
+        mean,
+        hash,
+    } = summary;
+    let datatype = datatype.map(|datatype| format!(" \"datatype\": \"{}\",", datatype.name()));
+    let mean = mean.map(|mean| format!(", \"mean\": {mean:?}"));
+    let hash = (hash.as_ref()).map(|hash| format!(", \"hash\": \"{hash}\""));
+    format!(
+        "{{\"name\": {},{} \"summary\": {{\"shape\": {shape:?}{}{}}}}}",
+        json!(name),
+        datatype.unwrap_or_default(),
+        mean.unwrap_or_default(),
+        hash.unwrap_or_default()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use std::borrow::Cow;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn tensor(datatype: &'static str, data: Vec<u8>) -> Tensor<'static> {
+        Tensor {
+            name: Cow::Borrowed("t"),
+            datatype: Cow::Borrowed(datatype),
+            shape: vec![1],
+            parameters: Vec::new(),
+            data: Ok(Cow::Owned(data)),
+        }
+    }
+
+    #[test]
+    fn elements_are_written_with_the_digits_that_they_need() {
+        for (datatype, data, expected) in [
+            ("FP32", 0.1_f32.to_le_bytes().to_vec(), Some("0.1")),
+            ("FP64", 0.1_f64.to_le_bytes().to_vec(), Some("0.1")),
+            ("FP16", 0x3c00_u16.to_le_bytes().to_vec(), Some("1.0")),
+            ("UINT64", vec![255; 8], Some("18446744073709551615")),
+            ("BOOL", vec![1], Some("true")),
+            ("BYTES", b"\x01\0\0\0\"".to_vec(), Some("\"\\\"\"")),
+            ("BYTES", b"\x01\0\0\0\xff".to_vec(), None),
+            ("FP32", f32::INFINITY.to_le_bytes().to_vec(), None),
+        ] {
+            let expected = expected.map(|value| {
+                format!(
+                    "{{\"name\": \"t\", \"datatype\": \"{datatype}\", \"shape\": [1], \"data\": [{value}]}}"
+                )
+            });
+            assert_eq!(inline(&tensor(datatype, data)), expected);
+        }
+    }
+
+    #[test]
+    fn a_summary_is_written_with_the_parts_that_it_has() {
+        let exact = Summary::of(&tensor("UINT8", vec![7]));
+        let text: Value = serde_json::from_str(&summary(&exact)).unwrap();
+        let parts = json!({"shape": [1], "mean": 7.0, "hash": exact.hash});
+        let expected = json!({"name": "t", "datatype": "UINT8", "summary": parts});
+        assert_eq!(text, expected);
+        let rough = Summary {
+            datatype: None,
+            mean: None,
+            hash: None,
+            ..exact
+        };
+        let expected = r#"{"name": "t", "summary": {"shape": [1]}}"#;
+        assert_eq!(summary(&rough), expected);
+    }
+}

@@ -1,0 +1,156 @@
+//! The log lines that a handler wrote in a call of this program, and how many were dropped.
+//!
+//! The sandbox emits a handler's lines as tracing events, as in the host. A collector keeps them
+//! for the verb that made the call. The sandbox limits lines per call and per time, so the
+//! collector needs no limit of its own.
+
+use std::fmt::Debug;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+use serde::Serialize;
+use tensorgate_cli_common::ui::printable;
+use tensorgate_sandbox::LoadedHandler;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Metadata, Subscriber, span};
+
+/// Target of handlers' lines. Lines of the host about a handler have others.
+const TARGET: &str = "tensorgate::handler";
+
+/// Lines since the last [`CaseLog::take`]. Handlers run on threads of the sandbox.
+static LINES: Mutex<Vec<LogLine>> = Mutex::new(Vec::new());
+
+/// One line of a handler.
+#[derive(Debug, Default, Serialize)]
+pub struct LogLine {
+    /// `debug`, `info`, `warn` or `error`.
+    level: String,
+    /// Name of the handler.
+    handler: String,
+    /// Request ID of the call.
+    request_id: String,
+    /// The text, escaped and cut by the sandbox.
+    message: String,
+}
+
+/// The log of one or more calls.
+#[derive(Debug, Default)]
+pub struct CaseLog {
+    /// Lines in the order in which they were written.
+    pub lines: Vec<LogLine>,
+    /// Number of further lines that exceeded the handler's quota.
+    pub dropped: u64,
+}
+
+impl CaseLog {
+    /// Takes the lines since the last time. The calls of `handler` are over.
+    pub fn take(handler: &LoadedHandler) -> Self {
+        Self {
+            lines: std::mem::take(&mut *lines()),
+            dropped: handler.take_dropped_log_lines(),
+        }
+    }
+
+    /// The log as text, one item per line of output.
+    pub fn text(&self) -> Vec<String> {
+        let line = |line: &LogLine| {
+            let LogLine {
+                level,
+                handler,
+                request_id,
+                message,
+            } = line;
+            let level = level.to_uppercase();
+            printable(&format!("{level:5} {handler} {request_id}: {message}"))
+        };
+        let mut text: Vec<String> = self.lines.iter().map(line).collect();
+        if self.dropped > 0 {
+            let dropped = self.dropped;
+            text.push(format!("{dropped} more log lines exceeded the quota"));
+        }
+        text
+    }
+}
+
+/// Collects handlers' lines from now on, of every sandbox of this program.
+pub fn collect() {
+    static COLLECTING: Once = Once::new();
+    COLLECTING.call_once(|| {
+        // Fails only if there is another subscriber. This program has none.
+        let _ = tracing::subscriber::set_global_default(Collector);
+    });
+}
+
+fn lines() -> MutexGuard<'static, Vec<LogLine>> {
+    // No code panics while it holds this lock.
+    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps events of handlers, at every level. Spans are not used.
+struct Collector;
+
+impl Subscriber for Collector {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == TARGET
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = LogLine {
+            level: event.metadata().level().as_str().to_lowercase(),
+            ..LogLine::default()
+        };
+        event.record(&mut line);
+        lines().push(line);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+impl Visit for LogLine {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "handler" => self.handler = value.to_owned(),
+            "request_id" => self.request_id = value.to_owned(),
+            "message" => self.message = value.to_owned(),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // The message is recorded as format arguments, whose debug form is the text itself.
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_level_handler_and_request_and_dropped_lines_are_counted() {
+        tracing::subscriber::with_default(Collector, || {
+            let (handler, request_id) = ("scale", "r1");
+            tracing::warn!(target: "tensorgate::handler", handler, request_id, "{}", "wide");
+            tracing::warn!(target: "tensorgate::handler::fault", handler, request_id, "other");
+            tracing::warn!(handler, request_id, "the host's");
+        });
+        let log = CaseLog {
+            lines: std::mem::take(&mut *lines()),
+            dropped: 3,
+        };
+        let expected = [
+            "WARN  scale r1: wide",
+            "3 more log lines exceeded the quota",
+        ];
+        assert_eq!(log.text(), expected);
+    }
+}
