@@ -17,6 +17,7 @@ use tensorgate_sandbox::{
 };
 
 use super::{BAD_INPUT, Features, npy, written};
+use crate::compare::Summary;
 
 /// Most bytes of a tensor whose elements stand in the JSON file.
 const MAX_INLINE_BYTES: usize = 64;
@@ -100,15 +101,30 @@ impl NewCase<'_> {
                 json!({"raw": {"content_type": content_type, "file": file}})
             }
             Input::Tensors(tensors) => {
-                let tensors: Vec<_> = tensors.iter().map(Named::tensor).collect();
-                json!({"tensors": self.tensors("input", &tensors)?})
+                let mut values = Vec::new();
+                for (index, tensor) in tensors.iter().map(Named::tensor).enumerate() {
+                    let value = self.tensor(&format!("input-{index}"), &tensor);
+                    values.push(value.ok_or_else(|| {
+                        let name = &tensor.name;
+                        format!("input {name:?} has several items that are no text")
+                    })?);
+                }
+                json!({"tensors": values})
             }
         })
     }
 
     fn expected(&mut self, outcome: &Result<HandlerOutput, HandlerError>) -> Result<Value, String> {
         Ok(match outcome {
-            Ok(output) => json!({"tensors": self.tensors("expected", &output.tensors)?}),
+            Ok(output) => {
+                let mut values = Vec::new();
+                for (index, tensor) in output.tensors.iter().enumerate() {
+                    let value = self.tensor(&format!("expected-{index}"), tensor);
+                    let summary = || parsed(&written::summary(&Summary::of(tensor)));
+                    values.push(value.or_else(summary));
+                }
+                json!({"tensors": values})
+            }
             Err(HandlerError::Rejected { text, .. }) => {
                 json!({"refused": BAD_INPUT, "says": text})
             }
@@ -117,41 +133,30 @@ impl NewCase<'_> {
         })
     }
 
-    fn tensors(&mut self, role: &str, tensors: &[Tensor<'_>]) -> Result<Vec<Value>, String> {
-        let tensors = tensors.iter().enumerate();
-        tensors
-            .map(|(index, tensor)| self.tensor(&format!("{role}-{index}"), tensor))
-            .collect()
-    }
-
-    /// A small tensor with its elements, another one with a file.
-    fn tensor(&mut self, file: &str, tensor: &Tensor<'_>) -> Result<Value, String> {
+    /// A small tensor with its elements, another one with a file. `None` for several items that are
+    /// no text.
+    fn tensor(&mut self, file: &str, tensor: &Tensor<'_>) -> Option<Value> {
         let data = tensor.data.as_deref().unwrap_or_default();
-        let inline =
-            || written::inline(tensor).and_then(|text| serde_json::from_str::<Value>(&text).ok());
+        let inline = || written::inline(tensor).and_then(|text| parsed(&text));
         let small = data.len() <= MAX_INLINE_BYTES;
         if let Some(value) = small.then(inline).flatten() {
-            return Ok(value);
+            return Some(value);
         }
         if let Some(array) = npy::file(tensor) {
             let file = self.file(&format!("{file}.npy"), array);
-            return Ok(if tensor.datatype == Datatype::Bf16.name() {
+            return Some(if tensor.datatype == Datatype::Bf16.name() {
                 json!({"name": tensor.name, "file": file, "datatype": tensor.datatype})
             } else {
                 json!({"name": tensor.name, "file": file})
             });
         }
         if let Some(value) = inline() {
-            return Ok(value);
+            return Some(value);
         }
         let item = items(data).next().and_then(Result::ok);
-        let item = item.filter(|_| tensor.shape == [1]);
-        let item = item.ok_or_else(|| {
-            let name = &tensor.name;
-            format!("tensor {name:?}: a case cannot have several items that are no text")
-        })?;
+        let item = item.filter(|_| tensor.shape == [1])?;
         let file = self.file(&format!("{file}.bin"), item.to_vec());
-        Ok(json!({"name": tensor.name, "file": file, "datatype": tensor.datatype}))
+        Some(json!({"name": tensor.name, "file": file, "datatype": tensor.datatype}))
     }
 
     /// What was fetched and looked up. What was not found is left out, as in any case.
@@ -192,6 +197,10 @@ impl NewCase<'_> {
         }
         Ok((files, features))
     }
+}
+
+fn parsed(text: &str) -> Option<Value> {
+    serde_json::from_str(text).ok()
 }
 
 /// The end of the name of a file with this media type.

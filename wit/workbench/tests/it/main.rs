@@ -10,6 +10,7 @@
 )]
 
 mod arena;
+mod cases;
 mod components;
 mod configure;
 mod examples;

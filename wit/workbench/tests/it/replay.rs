@@ -480,3 +480,49 @@ fn replayed_lookups_return_the_captured_values() {
         story(&ran)
     );
 }
+
+#[test]
+fn captured_calls_become_cases_that_pass() {
+    let gate = fetching();
+    gate.call(vec![
+        Payload::Tensors(Vec::new()),
+        body("https://a.example/of-a-client"),
+        // Not UTF-8: the handler reports bad input.
+        body([255]),
+        // More than it may request.
+        body("https://a.example/\n".repeat(9)),
+    ]);
+    let manifest = "name: h\nlanguage: rust\nworld: preprocess\nlimits: {timeout_ms: 10000}\n\
+                    fetch: {hosts: [a.example], content_types: [image/png]}\n";
+    let project = gate.scratch.path().join("project");
+    let cases = project.join("cases");
+    std::fs::create_dir(&project).unwrap();
+    std::fs::write(project.join("handler.yaml"), manifest).unwrap();
+    let as_case = ["--as-case", cases.to_str().unwrap()];
+    let ran = gate.replay(&gate.folder, &as_case);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    for (number, line) in lines(&ran).iter().enumerate() {
+        let log = &line["log"][0];
+        assert_eq!(log["message"], "asked", "{line}");
+        assert_eq!(log["request_id"], format!("r{number}"), "{line}");
+        let case = Path::new(line["case"].as_str().unwrap());
+        let mode = std::fs::metadata(case).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let component = gate.key.with_file_name("h.wasm");
+    let paths = [&component, &project].map(|path| path.to_str().unwrap());
+    let test = ["--json", "test", "--component", paths[0], paths[1]];
+    let ran = handler(&test);
+    assert_eq!((ran.code, lines(&ran).len()), (0, 4), "{}", story(&ran));
+
+    // An existing case is not written again, and a call with another result becomes none.
+    let ran = gate.replay(&gate.folder, &as_case);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    assert!(ran.stdout.contains("already exists"), "{}", story(&ran));
+    let fuel = |call: &mut Value| call["outcome"]["fuel_used"] = json!(1);
+    let file = folder::names(&gate.folder).unwrap().remove(0);
+    let changed = gate.changed("other", &gate.folder.join(file), fuel);
+    let ran = gate.replay(&changed, &as_case);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    assert!(!cases.join("other.json").exists());
+}
