@@ -52,8 +52,8 @@ fn array(elements: &[u8]) -> Vec<u8> {
     let header = format!("{descr}, 'shape': ({count},), }}\n");
     let size = u8::try_from(header.len()).unwrap();
     [
-        b"\x93NUMPY\x01\0",
-        &[size, 0][..],
+        b"\x93NUMPY\x01\0".as_slice(),
+        &[size, 0],
         header.as_bytes(),
         elements,
     ]
