@@ -3,6 +3,7 @@
 
 pub mod captured;
 mod files;
+mod json_parts;
 mod npy;
 mod npz;
 mod tensors;
@@ -67,7 +68,8 @@ struct RawExpected {
     tensors: Option<Vec<Value>>,
     tolerance: Option<Value>,
     refused: Option<String>,
-    says: Option<String>,
+    #[serde(rename = "says")]
+    message: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -212,7 +214,7 @@ fn expected(file: &Path, raw: &RawExpected) -> Result<Expected, String> {
             tensors: Some(values),
             tolerance,
             refused: None,
-            says: None,
+            message: None,
         } => {
             let mut reader = Reader {
                 case: file,
@@ -228,10 +230,10 @@ fn expected(file: &Path, raw: &RawExpected) -> Result<Expected, String> {
             tensors: None,
             tolerance: None,
             refused: Some(refused),
-            says,
+            message,
         } => Ok(Expected::Refused {
             cause: cause(refused).map_err(|fault| format!("expect.refused: {fault}"))?,
-            message: says.clone().unwrap_or_default(),
+            message: message.clone().unwrap_or_default(),
         }),
         _ => Err(
             "expect: needs `tensors`, with or without `tolerance`, or `refused`, with or without `says`"

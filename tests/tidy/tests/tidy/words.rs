@@ -53,7 +53,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("sandbox-host", 1_612),
     ("tests", 798),
     ("wire", 0),
-    ("wit", 4),
+    ("wit", 1),
 ];
 
 /// Whether a line is a comment that should have been wrapped.

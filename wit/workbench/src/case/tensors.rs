@@ -18,7 +18,7 @@ use crate::compare::{ExpectedTensor, Summary};
 /// Key of a tensor whose elements are in a file.
 pub const FILE_KEY: &str = "file";
 /// Key of a tensor that has a summary.
-pub const SUMMARY_KEY: &str = "summary";
+const SUMMARY_KEY: &str = "summary";
 
 /// A tensor whose elements are in a file.
 #[derive(Deserialize)]

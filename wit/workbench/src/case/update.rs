@@ -1,16 +1,16 @@
 //! Rewrites what a case expects: values and summaries in its JSON file, and files beside it. The
 //! rest of the JSON file keeps its text, and files of inputs are never written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::tensor::items;
 
 use super::files::{beside, content, is_link};
+use super::json_parts::{list, member};
 use super::tensors::{FILE_KEY, FileKind, RawFileTensor};
 use super::{Case, Expected, npy, written};
 use crate::compare::{ExpectedTensor, Summary, Tolerance, differences};
@@ -36,8 +36,8 @@ pub fn update(
         return Err("the case is a symbolic link".to_owned());
     }
     let text = String::from_utf8(content(&case.file)?).map_err(|error| error.to_string())?;
-    let list = expected_list(&text)?;
-    let old: Vec<&RawValue> = serde_json::from_str(list).map_err(|error| error.to_string())?;
+    let old_list = expected_list(&text).ok_or("the case has no `expect.tensors`")?;
+    let old = list(old_list).ok_or("`expect.tensors` is no list")?;
     let mut updated = Updated {
         case: &case.file,
         tolerance: *tolerance,
@@ -50,7 +50,7 @@ pub fn update(
             .position(|known| *known.name() == *tensor.name);
         let known = position.and_then(|at| tensors.get(at).zip(old.get(at)));
         let entry = match known {
-            Some((expected, raw)) => updated.entry(expected, raw.get(), tensor),
+            Some((expected, raw)) => updated.entry(expected, raw, tensor),
             None => Ok(new_entry(tensor)),
         };
         entries.push(entry.map_err(|fault| format!("expect.tensors[{index}]: {fault}"))?);
@@ -59,8 +59,8 @@ pub fn update(
     if let Some((input, _)) = files.iter().find(|(file, _)| inputs.contains(file)) {
         return Err(format!("{} is also the file of an input", input.display()));
     }
-    if !entries.iter().eq(old.iter().map(|raw| raw.get())) {
-        let replaced = replaced(&text, list, &entries).ok_or("the case cannot be rewritten")?;
+    if entries != old {
+        let replaced = replaced(&text, old_list, &entries).ok_or("the case cannot be rewritten")?;
         files.push((case.file.clone(), replaced.into_bytes()));
     }
     for (file, bytes) in &files {
@@ -70,15 +70,8 @@ pub fn update(
 }
 
 /// The text of `expect.tensors`, a part of the case's text.
-fn expected_list(text: &str) -> Result<&str, String> {
-    let mut part = text;
-    for key in ["expect", "tensors"] {
-        let object: BTreeMap<String, &RawValue> =
-            serde_json::from_str(part).map_err(|error| error.to_string())?;
-        let value = object.get(key).copied();
-        part = value.ok_or_else(|| format!("no `{key}`"))?.get();
-    }
-    Ok(part)
+fn expected_list(text: &str) -> Option<&str> {
+    member(member(text, "expect")?, "tensors")
 }
 
 /// The text of a case with another list, one tensor per line.
@@ -188,6 +181,6 @@ mod tests {
         let now = replaced(text, list, &["2".to_owned(), "3".to_owned()]).unwrap();
         let expected = "{\"input\": {\"tensors\": [1.50]},\n \"expect\": {\"tensors\": [\n    2,\n    3\n  ], \"tolerance\": 1}}\n";
         assert_eq!(now, expected);
-        assert!(expected_list("{\"expect\": {}}").is_err());
+        assert_eq!(expected_list("{\"expect\": {}}"), None);
     }
 }
