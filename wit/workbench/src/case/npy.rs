@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn arrays_become_tensors_and_files_again() {
         for (descr, shape, dims, datatype) in [
-            ("<f4", "(2, 1)", vec![2, 1], "FP32"),
+            ("<f4", "(2, 1)", vec![2_i64, 1], "FP32"),
             ("<i8", "(1,)", vec![1], "INT64"),
             ("<f8", "()", vec![], "FP64"),
             ("|b1", "(2, 2, 2)", vec![2, 2, 2], "BOOL"),

@@ -310,7 +310,7 @@ mod tests {
             (
                 json!({"name": "t", "file": "text.txt", "datatype": "UINT8"}),
                 "UINT8",
-                vec![3],
+                vec![3_i64],
             ),
             (
                 json!({"name": "t", "file": "text.txt", "datatype": "BYTES"}),
