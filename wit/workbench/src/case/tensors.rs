@@ -148,7 +148,8 @@ impl Reader<'_> {
             }
             FileKind::Bytes => return bytes_tensor(&raw.name, wanted, bytes),
         };
-        match (wanted, tensor.datatype.as_ref()) {
+        let found = tensor.datatype.clone();
+        match (wanted, &*found) {
             (None, _) => Ok(tensor),
             (Some(wanted), found) if wanted == found => Ok(tensor),
             (Some("BF16"), "UINT16") => Ok(Tensor {
