@@ -206,6 +206,31 @@ fn log_lines_stand_below_their_case_and_dropped_ones_are_counted() {
 }
 
 #[test]
+fn a_bench_shows_the_lines_of_the_first_call_and_totals() {
+    // It logs one line per call, and fetches nothing without URLs.
+    let folder = Folder::new("hostile_fetch.wasm");
+    let manifest = "name: a\nlanguage: python\nworld: preprocess\n\
+                    limits: {timeout_ms: 10000}\nfetch: {hosts: [a.example]}\n";
+    folder.scratch.file("handler.yaml", manifest);
+    folder.case("one", &json!({"tensors": []}), &json!({"tensors": []}));
+    let build = folder.scratch.path().join("build");
+    std::fs::create_dir(&build).unwrap();
+    std::fs::copy(&folder.component, build.join("a.wasm")).unwrap();
+    let project = folder.scratch.path().to_str().unwrap();
+    let ran = handler(&["--json", "bench", "--seconds", "1", project]);
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    let row = lines(&ran).remove(0);
+    assert_eq!(row["log"].as_array().unwrap().len(), 1, "{row}");
+    assert_eq!(row["log"][0]["message"], "asked", "{row}");
+    let count = |field: &str| row[field].as_u64().unwrap();
+    // Calls that are not measured log too.
+    assert!(
+        count("log_lines") + count("log_dropped") > count("calls"),
+        "{row}"
+    );
+}
+
+#[test]
 fn a_result_must_keep_the_contract_of_a_model() {
     let folder = Folder::new("passthrough.wasm");
     let x = |value: f64| json!({"name": "x", "datatype": "FP32", "shape": [1, 30], "data": vec![value; 30]});
