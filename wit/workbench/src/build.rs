@@ -114,10 +114,13 @@ fn build_copy(
     );
     tool.run(&fix).map_err(|failure| match failure {
         // Error messages name the project that the author knows, not the copy.
-        Failure::Failed(text) => Failure::Failed(build_error::message(&text.replace(
-            &copy.project().display().to_string(),
-            &folder.display().to_string(),
-        ))),
+        Failure::Failed(text) => Failure::Failed(build_error::message(
+            &text.replace(
+                &copy.project().display().to_string(),
+                &folder.display().to_string(),
+            ),
+            folder,
+        )),
         other => other,
     })?;
     let made = read(&copy.made())?;
@@ -187,9 +190,12 @@ fn rust(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(folder)?);
     cargo.run(RUSTUP).map_err(|failure| match failure {
-        Failure::Failed(output) if output.contains("--offline") => Failure::Failed(format!(
-            "{output}\na crate is missing: run `tensorgate handler setup --lang rust`, or `cargo fetch` for crates that you added, once with a network"
-        )),
+        Failure::Failed(output) if output.contains("--offline") => {
+            Failure::Failed(build_error::rust_message(format!(
+                "{output}\na crate is missing: run `tensorgate handler setup --lang rust`, or `cargo fetch` for crates that you added, once with a network"
+            )))
+        }
+        Failure::Failed(output) => Failure::Failed(build_error::rust_message(output)),
         other => other,
     })?;
     let core = target

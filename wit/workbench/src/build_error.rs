@@ -2,7 +2,20 @@
 //! frames of the tool.
 //!
 //! componentize-py and componentize-qjs run the handler's modules in a sandbox of their own. They
-//! print an exception there among their own frames, or below a backtrace of WebAssembly.
+//! print an exception there among their own frames, or below a backtrace of WebAssembly. An import
+//! that a component cannot have gets a sentence about what to use instead.
+
+mod hint;
+mod js_hints;
+mod python_hints;
+mod rust_hints;
+
+use std::path::Path;
+
+use crate::build_error::hint::hint;
+use crate::build_error::js_hints::JS;
+use crate::build_error::python_hints::PYTHON;
+use crate::build_error::rust_hints::RUST;
 
 /// The first word of an error by `world_check.py` or `world_check.js`. Its text needs no traceback.
 const MISMATCH: &str = "WorldMismatch: ";
@@ -29,8 +42,24 @@ const JS_ENTRY: &str = "/build/js/";
 /// first, and the first of JavaScript.
 const MAX_FRAMES: usize = 8;
 
-/// Packages with native code for which the tensor kit is the replacement.
-const REPLACED_BY_KIT: [&str; 5] = ["numpy", "torch", "torchvision", "PIL", "cv2"];
+/// What precedes the module of a failed import in JavaScript.
+const JS_IMPORT: &str = "Error resolving module '";
+
+/// What follows the name of a global that JavaScript lacks.
+const JS_UNDEFINED: &str = " is not defined";
+
+/// What precedes the name of a crate in an error of cargo.
+const CRATE_ERRORS: [&str; 3] = [
+    "could not compile `",
+    "failed to run custom build command for `",
+    "no matching package named `",
+];
+
+/// The ends of the names of compiled Python modules.
+const COMPILED_ENDS: [&str; 3] = [".so", ".pyd", ".dylib"];
+
+/// The sentence for a file of compiled code in the project.
+const COMPILED_FILE: &str = "is compiled code, which a component cannot run: use a version of the package in the handler's own language, or the tensor kit";
 
 /// An error of the author's code.
 struct AuthorError {
@@ -41,15 +70,16 @@ struct AuthorError {
     printed: String,
 }
 
-/// The message for the author, from what a failed tool printed.
-pub fn message(failure: &str) -> String {
+/// The message for the author of the Python or JavaScript in a folder, from what a failed tool
+/// printed.
+pub fn message(failure: &str, project: &Path) -> String {
     let Some(error) = python_error(failure).or_else(|| js_error(failure)) else {
         return failure.to_owned();
     };
     if let Some(mismatch) = error.text.strip_prefix(MISMATCH) {
         return mismatch.to_owned();
     }
-    let fix = fix(&error.text);
+    let fix = python_fix(&error.text, project).or_else(|| js_fix(&error.text));
     let mut message = error.text;
     for frame in &error.frames {
         message.push_str("\n  ");
@@ -120,19 +150,87 @@ fn python_frame(line: &str) -> Option<String> {
     })
 }
 
-/// What to do about a module that a component lacks.
-fn fix(error: &str) -> Option<String> {
-    let named = error.strip_prefix("ModuleNotFoundError: No module named '")?;
-    let (module, _) = named.split_once('\'')?;
-    let package = module.split('.').next().unwrap_or(module);
-    Some(if REPLACED_BY_KIT.contains(&package) {
-        format!(
-            "a component cannot contain {package}: use the tensor kit, which tensorgate/__init__.py of the project describes"
-        )
-    } else {
+/// What cargo printed, with a sentence for the first crate that a component cannot contain.
+pub fn rust_message(output: String) -> String {
+    let known = CRATE_ERRORS.iter().find_map(|start| {
+        output.split(start).skip(1).find_map(|rest| {
+            let name = rest.split(['`', ' ']).next()?;
+            hint(RUST, name)
+        })
+    });
+    match known {
+        Some(fix) => format!("{output}\nfix: {fix}"),
+        None => output,
+    }
+}
+
+/// What to do about a Python module that a component lacks.
+fn python_fix(error: &str, project: &Path) -> Option<String> {
+    let module = python_module(error)?;
+    let package = module.split('.').next().unwrap_or(&module);
+    if let Some(known) = hint(PYTHON, package) {
+        return Some(known);
+    }
+    if let Some(file) = compiled_file(&module, project) {
+        return Some(format!("{file} {COMPILED_FILE}"));
+    }
+    error.starts_with("ModuleNotFoundError: ").then(|| {
         "a component has only modules of pure Python: copy the package into the project's folder"
             .to_owned()
     })
+}
+
+/// The dotted name of a Python module that could not be imported.
+fn python_module(error: &str) -> Option<String> {
+    if let Some(named) = error.strip_prefix("ModuleNotFoundError: No module named '") {
+        return Some(named.split_once('\'')?.0.to_owned());
+    }
+    let named = error.strip_prefix("ImportError: cannot import name '")?;
+    let (name, rest) = named.split_once("' from ")?;
+    // A module that is still being imported is called so before its name.
+    let (_, package) = rest.split_once('\'')?;
+    Some(format!("{}.{name}", package.split_once('\'')?.0))
+}
+
+/// The compiled file of a Python module in the project, by its path there.
+fn compiled_file(module: &str, project: &Path) -> Option<String> {
+    let (package, name) = module.rsplit_once('.').unwrap_or(("", module));
+    let folder = package.replace('.', "/");
+    let entries = std::fs::read_dir(project.join(&folder)).ok()?;
+    entries.flatten().find_map(|entry| {
+        let file = entry.file_name().to_str()?.to_owned();
+        let is_compiled = file.strip_prefix(name)?.starts_with('.')
+            && COMPILED_ENDS.iter().any(|end| file.ends_with(end));
+        is_compiled.then(|| match folder.as_str() {
+            "" => file,
+            _ => format!("{folder}/{file}"),
+        })
+    })
+}
+
+/// What to do about a JavaScript module or global that a component lacks.
+fn js_fix(error: &str) -> Option<String> {
+    let Some(rest) = error.strip_prefix(JS_IMPORT) else {
+        return hint(JS, error.strip_suffix(JS_UNDEFINED)?);
+    };
+    let (module, _) = rest.split_once('\'')?;
+    if module.ends_with(".node") {
+        return Some(format!("{module} {COMPILED_FILE}"));
+    }
+    if module.starts_with(['.', '/']) {
+        return None;
+    }
+    let module = module.strip_prefix("node:").unwrap_or(module);
+    // The package is before the first slash, or before the second in `@scope/package`.
+    let package = if module.starts_with('@') {
+        module.splitn(3, '/').take(2).collect::<Vec<_>>().join("/")
+    } else {
+        module.split('/').next().unwrap_or(module).to_owned()
+    };
+    Some(hint(JS, &package).unwrap_or_else(|| {
+        "a component has only modules of plain JavaScript: put the package into node_modules beside handler.js"
+            .to_owned()
+    }))
 }
 
 /// The text of a JavaScript error, and the author's frames of its stack.
@@ -163,110 +261,4 @@ fn js_error(failure: &str) -> Option<AuthorError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PYTHON: &str =
-        "componentize-py failed (exit status: 1):\nTraceback (most recent call last):\n";
-
-    #[test]
-    fn a_handler_that_does_not_fit_its_world_needs_no_traceback() {
-        let python = format!(
-            "{PYTHON}AssertionError: Traceback (most recent call last):\n  File \"/1/tensorgate_entry.py\", line 9\nWorldMismatch: handler.py defines no function preprocess(input)\nfound: process\n\n\nCaused by:\n    WorldMismatch: handler.py defines no function preprocess(input)\n    found: process"
-        );
-        assert_eq!(
-            message(&python),
-            "handler.py defines no function preprocess(input)\nfound: process"
-        );
-        let js = format!(
-            "componentize-qjs failed (exit status: 1):\nError: : {JS_STEP}Failed to finish JavaScript module evaluation: Error: WorldMismatch: handler.js exports no function preprocess(input)\nfound: process\n    at check (/build/js/world_check.js:21:37)\n\ncomponentize-qjs\n  WIT:    wit"
-        );
-        assert_eq!(
-            message(&js),
-            "handler.js exports no function preprocess(input)\nfound: process"
-        );
-    }
-
-    #[test]
-    fn the_authors_error_and_lines_stand_without_those_of_the_tool() {
-        let js = |error: &str| {
-            format!(
-                "componentize-qjs failed (exit status: 1):\nError: : {JS_STEP}Failed to declare JavaScript module: {error}\n\ncomponentize-qjs\n  WIT:    wit"
-            )
-        };
-        let frames = |error: &str| {
-            format!(
-                "{PYTHON}  File \"/opt/bin/componentize-py\", line 8, in <module>\n    sys.exit(script())\nAssertionError: Traceback (most recent call last):\n  File \"/1/tensorgate_entry.py\", line 9, in <module>\n    import handler\n  File \"/0/handler.py\", line 1, in <module>\n    import helper\n  File \"/0/helper.py\", line 4, in load\n    ~~~~^^\n  File \"/0/table.py\", line 1\n{error}\n\n\nCaused by:\n    {error}"
-            )
-        };
-        for (failure, expected) in [
-            (
-                frames("ModuleNotFoundError: No module named 'numpy.linalg'"),
-                "ModuleNotFoundError: No module named 'numpy.linalg'\n  handler.py:1\n  helper.py:4 in load\nfix: a component cannot contain numpy: use the tensor kit, which tensorgate/__init__.py of the project describes",
-            ),
-            (
-                frames("ModuleNotFoundError: No module named 'yaml'"),
-                "ModuleNotFoundError: No module named 'yaml'\n  handler.py:1\n  helper.py:4 in load\nfix: a component has only modules of pure Python: copy the package into the project's folder",
-            ),
-            (
-                frames("SyntaxError: expected ':' (table.py, line 1)"),
-                "SyntaxError: expected ':' (table.py, line 1)\n  handler.py:1\n  helper.py:4 in load",
-            ),
-            (
-                format!("{PYTHON}\nCaused by:\n    ValueError: one\n\n      two\nprinted"),
-                "ValueError: one\n\n  two\nprinted:\nprinted",
-            ),
-            (
-                format!(
-                    "{PYTHON}AssertionError: bye\n\n\nCaused by:\n    0: error while executing at wasm backtrace:\n           0:  0x22935 - libc.so!exit_exit\n    1: Exited"
-                ),
-                "bye",
-            ),
-            (
-                format!(
-                    "{PYTHON}AssertionError: \n\n\nCaused by:\n    0: error while executing at wasm backtrace:\n    1: Exited"
-                ),
-                NO_TEXT,
-            ),
-            (
-                js("Error: unexpected token: '}'\n    at /handler.js:3:1"),
-                "unexpected token: '}'\n  at /handler.js:3:1",
-            ),
-            (
-                js(
-                    "Error: one\n\ntwo\n    at f (/handler.js:3:1)\n    at g (/build/js/entry.js:1:1)\n    at /handler.js:9:1",
-                ),
-                "one\n\ntwo\n  at f (/handler.js:3:1)\n  at /handler.js:9:1",
-            ),
-            (
-                js("Exception generated by quickjs: String(Ok(\"text\"))"),
-                "Exception generated by quickjs: String(Ok(\"text\"))",
-            ),
-        ] {
-            assert_eq!(message(&failure), expected);
-        }
-    }
-
-    #[test]
-    fn only_the_innermost_frames_are_shown() {
-        let frame = |line: usize| format!("  File \"/0/handler.py\", line {line}, in f\n");
-        let traceback: String = (0..20).map(frame).collect();
-        let failure = format!("{PYTHON}{traceback}\nCaused by:\n    RecursionError: too deep");
-        let message = message(&failure);
-        assert_eq!(message.lines().count(), 9, "{message}");
-        assert!(message.ends_with("  handler.py:19 in f"), "{message}");
-    }
-
-    #[test]
-    fn other_output_is_unchanged() {
-        for failure in [
-            "",
-            "componentize-py failed (signal: 9):\n",
-            "\nCaused by:\n",
-            "\nAssertionError: \n\nCaused by:\n    0: error while executing at wasm backtrace:",
-            JS_STEP,
-        ] {
-            assert_eq!(message(failure), failure);
-        }
-    }
-}
+mod tests;
