@@ -1,5 +1,5 @@
 import { check } from "./world_check.js";
 check(handler, "postprocess");
 export function postprocess(outputs) {
-  return call(handler.postprocess, tensors(outputs));
+  return call("postprocess", handler.postprocess, tensors(outputs));
 }

@@ -4,6 +4,7 @@ import * as config from "tensorgate:handler/config@0.1.0";
 import * as log from "tensorgate:handler/log@0.1.0";
 import * as handler from "../../handler.js";
 import * as tensorgate from "../../tensorgate.js";
+import { tensorsOf } from "./results.js";
 
 tensorgate.connect({ config, log });
 const line = (write) => (...said) => write(said.join(" "));
@@ -17,9 +18,10 @@ globalThis.console = {
 
 const tensors = (given) => given.map((each) => new tensorgate.Tensor(each.name, each.datatype.toUpperCase(), each.shape, each.data));
 
-function call(called, given) {
+function call(world, called, given) {
   try {
-    return called(given).map(({ name, datatype, shape, data }) => ({ name, datatype: datatype.toLowerCase(), shape, data }));
+    const results = tensorsOf(world, called(given), tensorgate.Fault);
+    return results.map(({ name, datatype, shape, data }) => ({ name, datatype: datatype.toLowerCase(), shape, data }));
   } catch (error) {
     if (error instanceof tensorgate.BadInput) throw { tag: "bad-input", val: error.message };
     if (error instanceof tensorgate.Fault) throw { tag: "fault", val: error.message };

@@ -57,7 +57,45 @@ def _without_files():
     sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not PathFinder]
 
 
-def _call(function, given):
+# What a handler returns in place of a list of tensors, by the name of its type, and the cure.
+WRONG_RETURNS = {
+    "NoneType": "end it with `return` and a list of tensors, which may be empty: `return []`",
+    "Tensor": "put it into a list, as in `return [tensor]`",
+    "Array": 'name it and put it into a list, as in `return [Tensor.of("name", array)]`',
+    "dict": "make a list of tensors of it, as in `return [Tensor.of(name, array) for name, array in result.items()]`",
+    "coroutine": "write `def` in place of `async def`, because a handler never waits",
+    "Raw": "return a list of tensors, because a model gets no raw body",
+}
+
+# What to do about any other type.
+RETURN_TENSORS = 'return a list of tensors, as in `return [Tensor.of("name", array(values))]`'
+
+# What a tensor has, whichever class it is of.
+TENSOR_FIELDS = ("name", "datatype", "shape", "data")
+
+
+def _tensors_of(world, returned):
+    """The tensors that a handler returned. Raises Fault, which says what to return."""
+    kind = type(returned).__name__
+    if kind in WRONG_RETURNS or not hasattr(returned, "__iter__"):
+        raise tensorgate.Fault(f"{world} returned {_named(returned)}: {WRONG_RETURNS.get(kind, RETURN_TENSORS)}")
+    for index, item in enumerate(returned):
+        if not all(hasattr(item, field) for field in TENSOR_FIELDS):
+            raise tensorgate.Fault(
+                f"{world} returned {_named(returned)} whose item {index} is {_named(item)}: {RETURN_TENSORS}"
+            )
+        yield item
+
+
+def _named(value):
+    """The type of a value in a sentence."""
+    if value is None:
+        return "None"
+    kind = type(value).__name__
+    return f"an {kind}" if kind[0] in "AEIOaeio" else f"a {kind}"
+
+
+def _call(world, function, given):
     sys.stdout = sys.stderr = _Lines()
     _without_files()
     if _kit is not None:
@@ -65,7 +103,7 @@ def _call(function, given):
     try:
         return [
             types.Tensor(each.name, types.Datatype[each.datatype], list(each.shape), bytes(each.data))
-            for each in function(given)
+            for each in _tensors_of(world, function(given))
         ]
     except tensorgate.BadInput as error:
         failed = types.Error_BadInput(str(error))
@@ -91,7 +129,7 @@ class WitWorld:
             given = tensorgate.Raw(input.value.content_type, input.value.data)
         else:
             given = _tensors(input.value)
-        return _call(handler.preprocess, given)
+        return _call("preprocess", handler.preprocess, given)
 
     def postprocess(self, outputs):
-        return _call(handler.postprocess, _tensors(outputs))
+        return _call("postprocess", handler.postprocess, _tensors(outputs))

@@ -69,7 +69,10 @@ class Calls(unittest.TestCase):
 
     def setUp(self):
         host = types.SimpleNamespace(
-            Error_BadInput=lambda text: ("bad-input", text), Error_Fault=lambda text: ("fault", text)
+            Error_BadInput=lambda text: ("bad-input", text),
+            Error_Fault=lambda text: ("fault", text),
+            Tensor=lambda *fields: fields,
+            Datatype={"FP32": "FP32"},
         )
         self.modules = {
             "handler": module("handler", ""),
@@ -91,7 +94,7 @@ class Calls(unittest.TestCase):
         """How a call of a handler with the given source fails."""
         handler = module("handler", source)
         with self.assertRaises(Err) as raised:
-            self.entry._call(handler.preprocess, [])
+            self.entry._call("preprocess", handler.preprocess, [])
         return raised.exception.value
 
     def test_an_import_in_a_call_fails_with_its_module_and_a_hint(self):
@@ -111,6 +114,40 @@ class Calls(unittest.TestCase):
             ("raise SystemExit('no model')", "SystemExit: no model (handler.py:2 in preprocess)"),
         ]:
             self.assertEqual(self.failure(f"def preprocess(input):\n    {statement}\n"), ("fault", expected))
+
+    def test_a_wrong_return_is_one_sentence_that_says_what_to_return(self):
+        for returned, expected in [
+            ("pass", "preprocess returned None: end it with `return`"),
+            ("return Tensor.of('x', array([1]))", "preprocess returned a Tensor: put it into a list"),
+            ("return array([1])", "preprocess returned an Array: name it and put it into a list"),
+            ("return {'x': array([1])}", "preprocess returned a dict: make a list of tensors of it"),
+            ("return 1", "preprocess returned an int: return a list of tensors"),
+            ("return [[1.0, 2.0]]", "preprocess returned a list whose item 0 is a list: return a list of"),
+            ("return [Tensor.of('x', array([1])), None]", "preprocess returned a list whose item"),
+            ("return 'text'", "preprocess returned a str whose item 0 is a str: return a list"),
+        ]:
+            lines = "from tensorgate import Tensor, array\ndef preprocess(input):\n    "
+            kind, text = self.failure(lines + returned)
+            self.assertEqual(kind, "fault")
+            self.assertTrue(text.startswith(expected), text)
+            self.assertNotIn("Traceback", text)
+
+    def test_an_async_function_is_named(self):
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            kind, text = self.failure("async def preprocess(input):\n    return []")
+        self.assertEqual(kind, "fault")
+        self.assertTrue(text.startswith("preprocess returned a coroutine: write `def`"), text)
+
+    def test_any_iterable_of_tensors_is_a_result(self):
+        handler = module(
+            "handler",
+            "from tensorgate import Tensor, array\n"
+            "def preprocess(input):\n    yield Tensor.of('x', array([1]))\n",
+        )
+        self.assertEqual(self.entry._call("preprocess", handler.preprocess, []), [("x", "FP32", [1], b"\0\0\x80?")])
 
 
 if __name__ == "__main__":

@@ -303,11 +303,13 @@ fn js(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
         include_str!("../../js/entry.js")
     );
     let check = include_str!("../../js/world_check.js");
+    let results = include_str!("../../js/results.js");
     tools::write(
         &entry,
         &[
             ("entry.js".to_owned(), text),
             ("world_check.js".to_owned(), check.to_owned()),
+            ("results.js".to_owned(), results.to_owned()),
         ],
     )?;
     let contract = contract(project, &folder)?;
