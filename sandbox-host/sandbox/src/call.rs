@@ -13,6 +13,7 @@ use crate::bindings::preprocess as abi;
 use crate::bindings::preprocess::tensorgate::handler::types;
 use crate::breaker::CallVerdict;
 use crate::call_state::CallState;
+use crate::call_usage::CallUsage;
 use crate::capabilities::CapabilityState;
 use crate::cause::{self, Phase};
 use crate::component_cache::CompiledComponent;
@@ -126,13 +127,13 @@ impl Callee {
                 "handler fault"
             );
             let last_error = state.log.last_error();
-            cause::fault(
-                &error,
-                phase,
-                &state.limits,
-                last_error.as_deref(),
-                fuel_used,
-            )
+            let usage = CallUsage {
+                fuel: fuel_used,
+                max_fuel: self.allowance.fuel,
+                cpu: cpu_timer.cpu_time(),
+                wall: started.elapsed(),
+            };
+            cause::fault(&error, phase, &state.limits, last_error.as_deref(), usage)
         })?;
         let tensors = answer
             .map_err(|error| handler_error(error, fuel_used))
@@ -168,13 +169,8 @@ impl Callee {
         made.map_err(|error| {
             let state = store.data();
             let last_error = state.log.last_error();
-            cause::fault(
-                &error,
-                Phase::Instantiate,
-                &state.limits,
-                last_error.as_deref(),
-                0,
-            )
+            let usage = CallUsage::default();
+            cause::fault(&error, Phase::Instantiate, &state.limits, last_error.as_deref(), usage)
         })
     }
 

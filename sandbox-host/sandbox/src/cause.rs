@@ -4,6 +4,7 @@ use tensorgate_policy::values::safe_text::{escaped, prefix};
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::call_state::Stop;
+use crate::call_usage::CallUsage;
 use crate::fixed_limits::MAX_MESSAGE_BYTES;
 use crate::limits::{HostMemoryExhausted, Limits};
 use crate::outcome::{FaultCause, HandlerError, Overload};
@@ -67,7 +68,7 @@ pub(super) fn fault(
     phase: Phase,
     limits: &Limits,
     last_error: Option<&str>,
-    fuel_used: u64,
+    usage: CallUsage,
 ) -> HandlerError {
     if error.downcast_ref::<HostMemoryExhausted>().is_some() {
         return HandlerError::Overloaded(Overload::Memory);
@@ -78,13 +79,21 @@ pub(super) fn fault(
         (FaultCause::Stack, _) => STACK_OVERFLOW.to_owned(),
         (FaultCause::Memory, Some(refused)) => refused.to_owned(),
         (FaultCause::Trap, _) => trap(error, last_error),
+        (FaultCause::Deadline, _) if is_overdue(error) => {
+            format!("{}; {}", Stop::Deadline, usage.deadline_advice())
+        }
         _ => brief(error),
     };
     HandlerError::Fault {
         cause,
         detail,
-        fuel_used,
+        fuel_used: usage.fuel,
     }
+}
+
+/// Whether the call's own deadline ended it, and not its caller.
+fn is_overdue(error: &wasmtime::Error) -> bool {
+    matches!(error.downcast_ref::<Stop>(), Some(Stop::Deadline))
 }
 
 /// Explains a trap by what the handler tried to use or wrote, if that is known.
@@ -329,7 +338,36 @@ mod tests {
                 detail: expected.to_owned(),
                 fuel_used: 3,
             };
-            let found = fault(&error, Phase::Call, limits, last_error, 3);
+            let usage = CallUsage {
+                fuel: 3,
+                ..CallUsage::default()
+            };
+            let found = fault(&error, Phase::Call, limits, last_error, usage);
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_missed_deadline_says_what_the_call_used_and_a_lost_caller_does_not() {
+        let usage = CallUsage {
+            fuel: 61,
+            max_fuel: 100,
+            ..CallUsage::default()
+        };
+        for (stop, expected) in [
+            (
+                Stop::Deadline,
+                "the deadline passed: the call took longer than `timeout_ms` of the handler; it used 61 % of its fuel",
+            ),
+            (Stop::Abandoned, "the caller disconnected"),
+        ] {
+            let error = wasmtime::Error::new(stop).context("error while executing: 0: a");
+            let found = fault(&error, Phase::Call, &Limits::new(1), None, usage);
+            let expected = HandlerError::Fault {
+                cause: FaultCause::Deadline,
+                detail: expected.to_owned(),
+                fuel_used: 61,
+            };
             assert_eq!(found, expected);
         }
     }

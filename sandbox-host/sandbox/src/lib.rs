@@ -20,6 +20,7 @@ mod breaker;
 mod call;
 mod call_history;
 mod call_state;
+mod call_usage;
 mod caller;
 mod capabilities;
 pub mod capture;

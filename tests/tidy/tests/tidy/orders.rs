@@ -109,6 +109,7 @@ const SANDBOX: Crate = Crate {
         "pool",
         "caller",
         "call_state",
+        "call_usage",
         "cause",
         "component_cache",
         "imports",
