@@ -85,7 +85,7 @@ fn main() -> ExitCode {
         Verb::Block(verb) => verb.run(&ui),
         Verb::Unblock(verb) => verb.run(&ui),
         Verb::Model(verb) => return verb.run(output),
-        Verb::Handler(verb) => Err(verb.run(output)),
+        Verb::Handler(verb) => verb.run(&ui, output),
         Verb::Image(verb) => verb.run(&ui),
         Verb::Completions(verb) => verb.run(Cli::command()),
     };

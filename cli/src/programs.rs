@@ -38,6 +38,16 @@ pub fn how_to_get() -> &'static str {
     }
 }
 
+/// The sentence about a program that cannot be found: where it was sought, and how to get it.
+pub fn missing(name: &str) -> String {
+    let here = std::env::current_exe().unwrap_or_default();
+    let here = here.parent().unwrap_or(&here).display();
+    format!(
+        "{name} is neither in {here}, beside tensorgate, nor in PATH: {}",
+        how_to_get()
+    )
+}
+
 /// Whether the running program was built in a source tree and not moved: only there, `make` can
 /// build what is missing.
 pub fn in_source_tree() -> bool {
@@ -50,12 +60,7 @@ pub fn in_source_tree() -> bool {
 /// Returns only if that fails.
 pub fn become_program(name: &str, arguments: Vec<OsString>) -> Failure {
     let Some(program) = find(name) else {
-        let here = std::env::current_exe().unwrap_or_default();
-        let here = here.parent().unwrap_or(&here).display();
-        return Failure::Failed(format!(
-            "{name} is neither in {here}, beside tensorgate, nor in PATH: {}",
-            how_to_get()
-        ));
+        return Failure::Failed(missing(name));
     };
     let error = Command::new(&program).args(arguments).exec();
     Failure::Failed(format!("cannot run {}: {error}", program.display()))

@@ -83,6 +83,28 @@ fn a_missing_program_is_named_with_where_it_was_sought() {
 }
 
 #[test]
+fn the_help_of_a_missing_program_is_printed_with_how_to_get_it() {
+    let installed = Installed::new();
+    for (arguments, code) in [
+        (&["handler", "--help"][..], 0),
+        (&["handler", "-h"], 0),
+        (&["help", "handler"], 0),
+        (&["handler"], 1),
+    ] {
+        let ran = installed.run(arguments);
+        assert_eq!(ran.code, code, "{arguments:?}: {}", ran.stderr);
+        let usage = "Usage: tensorgate handler [OPTIONS] <COMMAND>";
+        assert!(ran.stdout.contains(usage), "{arguments:?}: {}", ran.stdout);
+        let line = "tensorgate-handler is neither in ";
+        assert!(ran.stderr.contains(line), "{arguments:?}: {}", ran.stderr);
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    }
+    // The help of one verb is the program's.
+    let ran = installed.run(&["handler", "new", "--help"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (1, ""));
+}
+
+#[test]
 fn the_program_gets_every_argument_and_its_exit_code_is_the_commands() {
     let installed = Installed::new();
     put(installed.scratch.path(), PRINTS);

@@ -169,7 +169,12 @@ impl Callee {
         made.map_err(|error| {
             let state = store.data();
             let last_error = state.log.last_error();
-            let usage = CallUsage::default();
+            let max_fuel = self.allowance.fuel;
+            let usage = CallUsage {
+                fuel: max_fuel.saturating_sub(store.get_fuel().unwrap_or(0)),
+                max_fuel,
+                ..CallUsage::default()
+            };
             cause::fault(&error, Phase::Instantiate, &state.limits, last_error.as_deref(), usage)
         })
     }

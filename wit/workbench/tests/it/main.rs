@@ -310,6 +310,20 @@ fn measured(project: &Project, sha256: &str) {
     project.edit("handler.yaml", &limits, &line);
 }
 
+/// `tensorgate handler --help` prints this file where the program is missing.
+#[test]
+fn the_help_in_the_command_is_that_of_the_program() {
+    let ran = handler(&["--help"]);
+    let printed: Vec<&str> = ran.stdout.trim_end().lines().map(str::trim_end).collect();
+    let file = "cli/src/verbs/handler/help.txt";
+    let stored = std::fs::read_to_string(tree().join(file)).unwrap();
+    assert!(
+        printed == stored.lines().collect::<Vec<_>>(),
+        "{file} is old; write this into it:\n{}",
+        printed.join("\n")
+    );
+}
+
 #[test]
 fn tensorgate_runs_the_program_and_completes_its_verbs() {
     let help = handler(&["new", "--help"]);
