@@ -136,12 +136,24 @@ pub(super) fn media_type(
         ContentType::Malformed => "a malformed content type".into(),
     };
     let types = types(policy, protocol, operation);
+    let mut cause = format!("{declared} is not accepted on this route, which takes {types}");
+    let is_other = matches!(
+        head.content_type,
+        ContentType::Form(_) | ContentType::Other(_)
+    );
+    if is_other && operation.is_some_and(Operation::infers) {
+        cause.push_str(OTHER_TYPES);
+    }
     Err(Denial::with_field(
         Reason::UnsupportedMediaType,
         format!("this route takes {types}"),
-        format!("{declared} is not accepted on this route, which takes {types}"),
+        cause,
     ))
 }
+
+/// What the log adds about a form or another type that no model of the route takes.
+const OTHER_TYPES: &str =
+    "; a handler can take other types as raw bodies (`accepts`): see docs/how-to/own-json.md";
 
 /// The content types that a route accepts. Callers see them: they do not depend on grants.
 fn types(policy: &Policy, protocol: Protocol, operation: Option<Operation>) -> String {

@@ -108,7 +108,7 @@ fn content_type(path: &Path, text: &str) -> Option<()> {
     media_type(path, text)?;
     if text == "application/json" || text.starts_with("application/grpc") {
         return path.fail(format!(
-            "{text} cannot be a raw body: tensorgate decodes it"
+            "{text} cannot be a raw body: tensorgate decodes it (JSON of your own: docs/how-to/own-json.md)"
         ));
     }
     Some(())

@@ -34,7 +34,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
-use tensorgate_client::run::{Ran, Scratch};
+use tensorgate_client::run::{Ran, Scratch, tree};
 
 /// The program.
 fn binary() -> &'static Path {
