@@ -86,8 +86,8 @@ pub const PYTHON: &[Hint] = &[
             "ujson",
             "rapidjson",
             "simdjson",
-            "msgpack",
-            "yaml",
+            "_msgpack",
+            "_yaml",
         ],
         why: COMPILED,
         instead: "use `json` of the standard library, or copy a package of pure Python into the project's folder",
@@ -135,8 +135,6 @@ pub const PYTHON: &[Hint] = &[
         modules: &[
             "ssl",
             "_ssl",
-            "socket",
-            "_socket",
             "requests",
             "httpx",
             "urllib3",
@@ -153,13 +151,8 @@ pub const PYTHON: &[Hint] = &[
     },
     Hint {
         modules: &[
-            "threading",
-            "_thread",
-            "multiprocessing",
             "_multiprocessing",
-            "subprocess",
             "_posixsubprocess",
-            "asyncio",
             "ray",
             "gevent",
             "greenlet",
@@ -170,7 +163,7 @@ pub const PYTHON: &[Hint] = &[
     },
     Hint {
         modules: &[
-            "fcntl", "mmap", "resource", "termios", "pwd", "grp", "tkinter", "sqlite3", "_sqlite3",
+            "fcntl", "mmap", "resource", "termios", "pwd", "grp", "tkinter",
         ],
         why: NO_SYSTEM,
         instead: "put data into a module of the project or into the policy's `config`, or request it with `fetch` and `lookup`",
