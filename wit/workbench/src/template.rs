@@ -122,9 +122,12 @@ fn library(name: &str, language: Language) -> Vec<(String, String)> {
             ),
         ],
         Language::Js => vec![
+            file("kit.d.ts", wit!("js/kit.d.ts")),
             file("kit.js", wit!("js/kit.js")),
             file("package.json", wit!("js/package.json")),
+            file("reach.d.ts", wit!("js/reach.d.ts")),
             file("reach.js", wit!("js/reach.js")),
+            file("tensorgate.d.ts", wit!("js/tensorgate.d.ts")),
             file("tensorgate.js", wit!("js/tensorgate.js")),
         ],
     }
