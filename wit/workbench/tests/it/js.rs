@@ -96,7 +96,11 @@ fn a_project_after_the_model_works() {
 fn the_modules_pass_their_tests() {
     let output = Command::new("node")
         .args(["--test", "test_results.mjs"])
-        .args(["test_tensorgate.mjs", "test_types.mjs", "test_world_check.mjs"])
+        .args([
+            "test_tensorgate.mjs",
+            "test_types.mjs",
+            "test_world_check.mjs",
+        ])
         .current_dir(tree().join("wit/js"))
         .output()
         .unwrap();
