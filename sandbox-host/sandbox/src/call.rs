@@ -175,7 +175,13 @@ impl Callee {
                 max_fuel,
                 ..CallUsage::default()
             };
-            cause::fault(&error, Phase::Instantiate, &state.limits, last_error.as_deref(), usage)
+            cause::fault(
+                &error,
+                Phase::Instantiate,
+                &state.limits,
+                last_error.as_deref(),
+                usage,
+            )
         })
     }
 

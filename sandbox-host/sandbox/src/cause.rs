@@ -376,7 +376,7 @@ mod tests {
     fn a_call_without_memory_of_the_host_is_overloaded() {
         let error = wasmtime::Error::new(HostMemoryExhausted).context("while executing: 0: a");
         for phase in [Phase::Instantiate, Phase::Call] {
-            let found = fault(&error, phase, &Limits::new(1), None, 3);
+            let found = fault(&error, phase, &Limits::new(1), None, CallUsage::default());
             assert_eq!(found, HandlerError::Overloaded(Overload::Memory));
         }
     }

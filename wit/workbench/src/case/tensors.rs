@@ -127,11 +127,11 @@ impl Reader<'_> {
             return inline(value).map_err(|fault| format!(": {fault}"));
         }
         let raw = RawFileTensor::deserialize(value).map_err(|fault| format!(": {fault}"))?;
-        self.from_file(&raw)
+        self.read_file(&raw)
             .map_err(|fault| format!(".file: {}: {fault}", raw.file))
     }
 
-    fn from_file(&mut self, raw: &RawFileTensor) -> Result<Tensor<'static>, String> {
+    fn read_file(&mut self, raw: &RawFileTensor) -> Result<Tensor<'static>, String> {
         let path = beside(self.case, &raw.file)?;
         let bytes = content(&path)?;
         self.files.insert(path);
