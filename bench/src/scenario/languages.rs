@@ -67,7 +67,7 @@ struct Way {
 }
 
 enum Does {
-    Handler(LoadedHandler),
+    Handler(Box<LoadedHandler>),
     /// An interpreter of this machine, and which of its implementations.
     Outside(std::path::PathBuf, &'static str),
 }
@@ -98,7 +98,10 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
         jobs: Vec::new(),
         fuel: None,
     };
-    let mut ways = vec![way("Rust".to_owned(), Does::Handler(load(&rust, "kit")?))];
+    let mut ways = vec![way(
+        "Rust".to_owned(),
+        Does::Handler(Box::new(load(&rust, "kit")?)),
+    )];
     let mut starts = Vec::new();
     let first = ways.first().and_then(Way::handler);
     let first = first.ok_or_else(|| Failure::from("no handler in Rust"))?;
@@ -118,9 +121,12 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
         starts.push(row);
         report.reached(language.start, first_call_us / 1000.0);
         let title = format!("{}, the kit", language.title);
-        ways.push(way(title, Does::Handler(kit)));
+        ways.push(way(title, Does::Handler(Box::new(kit))));
         let title = format!("{}, plain", language.title);
-        ways.push(way(title, Does::Handler(load(&component, "plain")?)));
+        ways.push(way(
+            title,
+            Does::Handler(Box::new(load(&component, "plain")?)),
+        ));
     }
     report.table(
         &[

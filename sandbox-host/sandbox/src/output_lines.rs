@@ -49,6 +49,9 @@ impl OutputLines {
 mod tests {
     use super::*;
 
+    /// Writes of a guest, and the lines that they become with the bytes that each took.
+    type Case = (&'static [&'static [u8]], &'static [(&'static str, usize)]);
+
     /// The lines of these writes and of the end of the call.
     fn lines(writes: &[&[u8]]) -> Vec<(String, usize)> {
         let mut output = OutputLines::default();
@@ -63,7 +66,7 @@ mod tests {
 
     #[test]
     fn output_becomes_lines_whatever_its_writes() {
-        let cases: [(&[&[u8]], &[(&str, usize)]); 5] = [
+        let cases: [Case; 5] = [
             (&[b"a\nb\n"], &[("a", 1), ("b", 1)]),
             (&[b"a", b"b\r\n\n", b"c"], &[("ab", 3), ("c", 1)]),
             (&[b"\xff\xfe\n"], &[("\u{fffd}\u{fffd}", 2)]),

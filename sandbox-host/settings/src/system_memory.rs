@@ -65,6 +65,9 @@ fn limit_files(line: &str) -> Option<Vec<PathBuf>> {
 mod tests {
     use super::*;
 
+    /// A title, files with their contents, and the memory that they say.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<u64>);
+
     const MACHINE: (&str, &str) = (MEMORY_INFO, "MemTotal:    2000 kB\nMemFree:  10 kB\n");
     const MACHINE_BYTES: u64 = 2_000 << 10;
 
@@ -76,7 +79,7 @@ mod tests {
             "5:cpu,cpuacct:/x\n4:hugetlb,memory:/kube/pod\n0::/\n",
         );
         let own_v1 = "/sys/fs/cgroup/memory/kube/pod/memory.limit_in_bytes";
-        let cases: [(&str, &[(&str, &str)], Option<u64>); 12] = [
+        let cases: [Case; 12] = [
             ("no group", &[MACHINE], Some(MACHINE_BYTES)),
             ("unreadable", &[MACHINE, v2], Some(MACHINE_BYTES)),
             (
