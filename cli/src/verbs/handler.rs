@@ -1,5 +1,6 @@
 //! The `handler` verb: runs `tensorgate-handler`, the tooling of handler authors, in place of this
-//! program. Signals, input, output and exit code are that program's. Its help is printed without it.
+//! program. Signals, input, output and exit code are that program's. Its help is printed without
+//! it.
 
 use std::ffi::OsString;
 

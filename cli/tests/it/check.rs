@@ -3,7 +3,7 @@
 use crate::program::{Scratch, digits, run, tree};
 
 /// The lines that every policy here needs. A test puts its own before or into them.
-const GOOD: &str = r#"version: 1
+const VALID: &str = r#"version: 1
 clients:
   app: {api_keys: [{sha256: 6d2a01c45dbd39db4fbeaf28ef2a8cd52b26b3efb2d2f4d46c4aa3b6f1f1b0e7}]}
 backends:
@@ -98,13 +98,13 @@ fn check(text: &str, expected: &[&str]) {
 }
 
 fn with(from: &str, to: &str) -> String {
-    assert!(GOOD.contains(from), "{from}");
-    GOOD.replace(from, to)
+    assert!(VALID.contains(from), "{from}");
+    VALID.replace(from, to)
 }
 
 #[test]
 fn a_good_policy_has_no_faults() {
-    check(GOOD, &[]);
+    check(VALID, &[]);
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn yaml_with_hidden_or_expanding_content_is_rejected() {
         &["1:10 version: tags are not allowed"],
     );
     check(
-        &format!("{GOOD}---\nversion: 1\n"),
+        &format!("{VALID}---\nversion: 1\n"),
         &["17:1 : a second document"],
     );
     check(
@@ -522,12 +522,12 @@ fn an_invisible_character_is_rejected_at_its_position() {
     ] {
         let fault = format!("2:3 : an invisible character: {name}");
         check(
-            &GOOD.replacen("clients:", &format!("# {odd}x\nclients:"), 1),
+            &VALID.replacen("clients:", &format!("# {odd}x\nclients:"), 1),
             &[&fault],
         );
     }
-    check(&GOOD.replace('\n', "\r\n"), &[]);
-    check(&format!("\u{feff}{GOOD}"), &[]);
+    check(&VALID.replace('\n', "\r\n"), &[]);
+    check(&format!("\u{feff}{VALID}"), &[]);
 }
 
 #[test]
@@ -552,7 +552,7 @@ fn handlers_that_can_need_more_memory_than_the_host_gives_them_are_named() {
       outputs:
         - {name: y, datatype: FP32, shape: [n]}
 ";
-    let text = GOOD.replacen("models:\n", &format!("{handlers}models:\n"), 1);
+    let text = VALID.replacen("models:\n", &format!("{handlers}models:\n"), 1);
     let text = text.replacen(
         "    backend: gpu\n",
         &format!("    backend: gpu\n{used}"),

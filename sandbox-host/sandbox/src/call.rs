@@ -30,6 +30,7 @@ use crate::priority::{self, CpuTimer, Priority};
 use crate::random_seed::WasiInputs;
 use crate::resources::{CapabilityRequest, ResolvedResources};
 use crate::tensors::{self, Dims};
+use crate::wasi;
 use crate::wasi_state::WasiState;
 
 /// A handler with all that a call needs.
@@ -117,7 +118,7 @@ impl Callee {
             };
             return Ok(Run::NeedsResources { asks, before });
         }
-        state.finish_output();
+        wasi::finish_output(&mut state);
         self.log_quota.count_dropped(state.log.dropped());
         let answer = answer.map_err(|(error, phase)| {
             tracing::debug!(

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missed_deadline_says_whether_the_call_had_a_cpu() {
+    fn a_missed_deadline_names_whether_the_call_had_a_cpu() {
         let usage = |fuel, cpu: Option<u64>| CallUsage {
             fuel,
             max_fuel: 1000,

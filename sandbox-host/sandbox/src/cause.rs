@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_deadline_says_what_the_call_used_and_a_lost_caller_does_not() {
+    fn a_missed_deadline_names_what_the_call_used_and_a_lost_caller_does_not() {
         let usage = CallUsage {
             fuel: 61,
             max_fuel: 100,

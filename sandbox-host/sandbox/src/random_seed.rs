@@ -1,5 +1,5 @@
-//! The time and the seed that a call gets from WASI. The seed is an HMAC of the request's ID under a
-//! key of this process: nobody who knows the ID can compute it, and a capture that stores it can
+//! The time and the seed that a call gets from WASI. The seed is an HMAC of the request's ID under
+//! a key of this process: it cannot be computed from the ID alone, and a capture that stores it can
 //! replay the call.
 
 use std::time::SystemTime;

@@ -142,52 +142,50 @@ fn trap(stop: Stop) -> StreamError {
     StreamError::Trap(stop.into())
 }
 
-impl CallState {
-    /// Adds output of the guest, and logs each line that it completes.
-    fn write_output(
-        &mut self,
-        stream: &Resource<DynOutputStream>,
-        bytes: &[u8],
-    ) -> Result<(), Stop> {
-        self.check_may_continue()?;
-        if bytes.len() > MAX_WASI_BYTES {
-            return Err(Stop::WasiBytes);
-        }
-        let output = if stream.rep() == STDERR {
-            Output::Stderr
-        } else {
-            Output::Stdout
-        };
-        let mut lines = std::mem::take(self.wasi.lines(output));
-        lines.write(bytes, |line, bytes| self.log_output(output, line, bytes));
-        *self.wasi.lines(output) = lines;
-        Ok(())
+/// Adds output of the guest, and logs each line that it completes.
+fn write_output(
+    state: &mut CallState,
+    stream: &Resource<DynOutputStream>,
+    bytes: &[u8],
+) -> Result<(), Stop> {
+    state.check_may_continue()?;
+    if bytes.len() > MAX_WASI_BYTES {
+        return Err(Stop::WasiBytes);
     }
+    let output = if stream.rep() == STDERR {
+        Output::Stderr
+    } else {
+        Output::Stdout
+    };
+    let mut lines = std::mem::take(state.wasi.lines(output));
+    lines.write(bytes, |line, bytes| log_output(state, output, line, bytes));
+    *state.wasi.lines(output) = lines;
+    Ok(())
+}
 
-    /// Logs the unfinished lines of a call that is over.
-    pub(super) fn finish_output(&mut self) {
-        for output in [Output::Stdout, Output::Stderr] {
-            let mut lines = std::mem::take(self.wasi.lines(output));
-            lines.finish(|line, bytes| self.log_output(output, line, bytes));
-        }
+/// Logs the unfinished lines of a call that is over.
+pub(super) fn finish_output(state: &mut CallState) {
+    for output in [Output::Stdout, Output::Stderr] {
+        let mut lines = std::mem::take(state.wasi.lines(output));
+        lines.finish(|line, bytes| log_output(state, output, line, bytes));
     }
+}
 
-    fn log_output(&mut self, output: Output, line: &str, bytes: usize) {
-        match output {
-            Output::Stdout => self.log_line(Level::Info, line, bytes),
-            Output::Stderr => {
-                self.log.keep_stderr(line);
-                self.log_line(Level::Warn, line, bytes);
-            }
+fn log_output(state: &mut CallState, output: Output, line: &str, bytes: usize) {
+    match output {
+        Output::Stdout => state.log_line(Level::Info, line, bytes),
+        Output::Stderr => {
+            state.log.keep_stderr(line);
+            state.log_line(Level::Warn, line, bytes);
         }
     }
+}
 
-    fn random_bytes(&mut self, bytes: u64) -> wasmtime::Result<Vec<u8>> {
-        self.check_may_continue()?;
-        let mut random = vec![0; bounded(bytes)?];
-        self.wasi.random().fill_bytes(&mut random);
-        Ok(random)
-    }
+fn random_bytes(state: &mut CallState, bytes: u64) -> wasmtime::Result<Vec<u8>> {
+    state.check_may_continue()?;
+    let mut random = vec![0; bounded(bytes)?];
+    state.wasi.random().fill_bytes(&mut random);
+    Ok(random)
 }
 
 impl error::Host for CallState {}
@@ -284,7 +282,7 @@ impl streams::HostOutputStream for CallState {
     }
 
     fn write(&mut self, stream: Resource<DynOutputStream>, bytes: Vec<u8>) -> StreamResult<()> {
-        self.write_output(&stream, &bytes).map_err(trap)
+        write_output(self, &stream, &bytes).map_err(trap)
     }
 
     fn blocking_write_and_flush(
@@ -292,7 +290,7 @@ impl streams::HostOutputStream for CallState {
         stream: Resource<DynOutputStream>,
         bytes: Vec<u8>,
     ) -> StreamResult<()> {
-        self.write_output(&stream, &bytes).map_err(trap)
+        write_output(self, &stream, &bytes).map_err(trap)
     }
 
     // A line is logged when it ends, whatever is flushed.
@@ -313,7 +311,7 @@ impl streams::HostOutputStream for CallState {
 
     fn write_zeroes(&mut self, stream: Resource<DynOutputStream>, bytes: u64) -> StreamResult<()> {
         let zeroes = vec![0; bounded(bytes).map_err(trap)?];
-        self.write_output(&stream, &zeroes).map_err(trap)
+        write_output(self, &stream, &zeroes).map_err(trap)
     }
 
     fn blocking_write_zeroes_and_flush(
@@ -322,7 +320,7 @@ impl streams::HostOutputStream for CallState {
         bytes: u64,
     ) -> StreamResult<()> {
         let zeroes = vec![0; bounded(bytes).map_err(trap)?];
-        self.write_output(&stream, &zeroes).map_err(trap)
+        write_output(self, &stream, &zeroes).map_err(trap)
     }
 
     // The only input is closed.
@@ -419,7 +417,7 @@ impl clocks::monotonic_clock::Host for CallState {
 
 impl random::random::Host for CallState {
     fn get_random_bytes(&mut self, bytes: u64) -> wasmtime::Result<Vec<u8>> {
-        self.random_bytes(bytes)
+        random_bytes(self, bytes)
     }
 
     fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
@@ -429,7 +427,7 @@ impl random::random::Host for CallState {
 
 impl random::insecure::Host for CallState {
     fn get_insecure_random_bytes(&mut self, bytes: u64) -> wasmtime::Result<Vec<u8>> {
-        self.random_bytes(bytes)
+        random_bytes(self, bytes)
     }
 
     fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {

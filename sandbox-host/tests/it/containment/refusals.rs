@@ -84,7 +84,7 @@ fn importing(interface: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_component_that_wants_the_network_is_told_that_a_handler_has_none() {
+fn a_component_that_wants_the_network_reads_that_a_handler_has_none() {
     let sandbox = sandbox();
     let component = importing("wasi:sockets/tcp@0.2.9");
     let refused = load(&sandbox, "h", &component, Role::Preprocess, BUDGET, &[]);

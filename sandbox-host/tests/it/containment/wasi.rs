@@ -269,7 +269,7 @@ async fn a_guest_finds_no_variable_and_no_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_clocks_stand_at_the_time_of_the_request() {
+async fn both_clocks_show_the_time_of_the_request() {
     let body = format!(
         "(call $wall (i32.const 512)) (local.set $i (i32.const 100000))
         (loop $l (local.set $i (i32.sub (local.get $i) (i32.const 1))) (br_if $l (local.get $i)))

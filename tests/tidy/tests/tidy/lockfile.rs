@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{metadata, none, output, root};
 
 /// Crates of which there are several versions, and why.
-const DUPLICATES: [(&str, &str); 23] = [
+const DUPLICATES: [(&str, &str); 25] = [
     (
         "allocator-api2",
         "0.2 is bumpalo's, of cranelift; 0.4 is talc's, the allocator of handlers",
@@ -56,6 +56,10 @@ const DUPLICATES: [(&str, &str); 23] = [
         "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
     ),
     (
+        "io-lifetimes",
+        "2.0 is that of fs-set-times, 3.0 that of cap-std; both are wasmtime-wasi's",
+    ),
+    (
         "pem-rfc7468",
         "RustCrypto is half way: rsa, hmac, cranelift and wasmtime are on the digest 0.10 family, p256 of jwt-simple on 0.11",
     ),
@@ -86,6 +90,10 @@ const DUPLICATES: [(&str, &str); 23] = [
     (
         "syn",
         "half of the derive macros have moved to 3; build time only",
+    ),
+    (
+        "synstructure",
+        "0.14 is that of the icu crates' derives, 0.13 that of asn1-rs; both only while building",
     ),
     (
         "unicode-width",
