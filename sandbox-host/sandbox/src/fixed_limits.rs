@@ -163,8 +163,12 @@ pub(super) const MAX_COMPILED_BYTES: usize = 512 << 20;
 /// have more. Less code is compiled in a second.
 pub(super) const MIN_REUSED_CODE_BYTES: usize = 1 << 20;
 
-/// The timeout of the compiler process. CPython takes 14 s of one core.
-pub(super) const COMPILE_TIMEOUT: Duration = Duration::from_secs(300);
+/// The CPU time of the compiler process. CPython takes 14 s of one core, or 40 s of a slow one.
+pub(super) const COMPILE_CPU: Duration = Duration::from_secs(600);
+
+/// The timeout of the compiler process. It is far longer than the CPU time needs, because beside a
+/// busy host the compiler runs at low priority and may get a tenth of a core.
+pub(super) const COMPILE_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// The writable memory of the compiler process in bytes. CPython takes half a GiB with four
 /// threads.

@@ -28,7 +28,7 @@ use super::supervisor_connection::{
 };
 use crate::engine;
 use crate::fixed_limits::{
-    COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES,
+    COMPILE_CPU, COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES,
     MAX_COMPILERS, MAX_MESSAGE_BYTES,
 };
 
@@ -301,9 +301,9 @@ fn compile_in_worker(file: &[u8], mode: Mode) -> Result<Vec<u8>, String> {
             Err(String::from_utf8_lossy(&said).into_owned())
         }
         _ => Err(format!(
-            "its compiler ended ({ended}): it may take {} MiB of memory and {} s",
+            "its compiler ended ({ended}): it may take {} MiB of memory and {} s of CPU time",
             COMPILE_MEMORY_BYTES >> 20,
-            COMPILE_TIMEOUT.as_secs()
+            COMPILE_CPU.as_secs()
         )),
     }
 }
@@ -329,15 +329,17 @@ fn run_worker(mode: Mode) -> ExitCode {
 
 fn compile_confined(mode: Mode) -> Result<(), String> {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    // Requests have priority over compilation.
-    let _ = rustix::process::getpriority_process(None).and_then(|now| {
-        rustix::process::setpriority_process(None, now.saturating_add(LOW_PRIORITY_NICENESS))
-    });
+    // Requests have priority over compilation. Where an author waits for it there are none.
+    if mode != Mode::Reusing {
+        let _ = rustix::process::getpriority_process(None).and_then(|now| {
+            rustix::process::setpriority_process(None, now.saturating_add(LOW_PRIORITY_NICENESS))
+        });
+    }
     for (resource, most) in [
         // Memory that is reserved but not written is not limited, because engines reserve much of
         // it.
         (Resource::Data, COMPILE_MEMORY_BYTES),
-        (Resource::Cpu, COMPILE_TIMEOUT.as_secs().saturating_mul(4)),
+        (Resource::Cpu, COMPILE_CPU.as_secs()),
         (Resource::Core, 0),
         (Resource::Fsize, 0),
     ] {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tensorgate_client::{Open, Reply, grpc};
 use tensorgate_policy::raw::{ByteSize, Policy};
-use tensorgate_tests::streams::messages;
+use tensorgate_tests::streams::{Streamed, messages};
 use tensorgate_tests::{Lease, Setup, Stack, ask, held, policy};
 use tensorgate_wire::proto::ModelInferRequest;
 use tokio::net::TcpStream;
@@ -100,8 +100,9 @@ async fn streams_end(stack: &Stack, control_plane: &str) {
         let time = Duration::from_millis(STREAM_MS);
         let id = ends("busy", &mut busy, began, time).await;
         let outcomes = messages(&busy.reply().body).unwrap();
-        assert!(outcomes.iter().all(|one| one.outcome() == "ok"));
-        assert!(outcomes.len() > 3, "{}", outcomes.len());
+        let outcomes: Vec<_> = outcomes.iter().map(Streamed::outcome).collect();
+        assert!(outcomes.iter().all(|one| *one == "ok"), "{outcomes:?}");
+        assert!(outcomes.len() > 3, "{outcomes:?}");
         id
     };
     let (idle, half, busy) = tokio::join!(
