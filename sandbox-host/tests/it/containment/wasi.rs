@@ -129,10 +129,10 @@ const NUMBER: &str = "(call $tensor (i32.const 2048) (i32.const 4) (i32.const 51
 /// A year in nanoseconds.
 const YEAR: &str = "(i64.const 31536000000000000)";
 
-/// A call with these limits ends by its fuel, even at low priority on a busy machine.
+/// The longest time that a call may take, because it may run at low priority on a busy machine.
 fn patient() -> Budget {
     Budget {
-        timeout_ms: 600_000,
+        timeout_ms: 60_000,
         ..BUDGET
     }
 }
@@ -147,7 +147,7 @@ fn number(outcome: Result<HandlerOutput, HandlerError>) -> u64 {
 async fn hostile_use_of_wasi_is_ended_by_its_own_bound() {
     use FaultCause::{Fuel, Trap};
     let starved = Budget {
-        fuel: 2_000_000,
+        fuel: 500_000,
         ..patient()
     };
     let forever = |body: &str| format!("(loop $l {body} (br $l)) (unreachable)");
