@@ -1,8 +1,10 @@
 //! Decodes compressed images. The size in a file's header is checked before memory is allocated for
 //! it.
 
+mod gif;
 mod jpeg;
 mod png;
+mod webp;
 
 use crate::array::Array;
 use crate::datatype::Datatype;
@@ -40,19 +42,23 @@ struct Decoded {
     pixels: Vec<u8>,
 }
 
-/// Decodes a PNG or a JPEG to `Uint8` `[height, width, channels]`. EXIF's orientation is not
-/// applied.
+/// Decodes a PNG, JPEG, WebP or GIF to `Uint8` `[height, width, channels]`, of an animation the first
+/// frame. EXIF's orientation is not applied.
 ///
 /// # Errors
-/// If it is neither, is damaged, or its header states more than `max_pixels`.
+/// If it is none of them, is damaged, or its header states more than `max_pixels`.
 pub fn decode_image(bytes: &[u8], channels: Channels, max_pixels: usize) -> Result<Array, Failure> {
     let max_pixels = max_pixels.min(MAX_PIXELS);
     let decoded = if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
         png::decode(bytes, max_pixels)?
     } else if bytes.starts_with(b"\xff\xd8\xff") {
         jpeg::decode(bytes, max_pixels)?
+    } else if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
+        webp::decode(bytes, max_pixels)?
+    } else if bytes.starts_with(b"GIF87a") || bytes.starts_with(b"GIF89a") {
+        gif::decode(bytes, max_pixels)?
     } else {
-        return Err(data("neither a PNG nor a JPEG"));
+        return Err(data("not a PNG, JPEG, WebP or GIF"));
     };
     decoded.with_channels(channels)
 }

@@ -68,7 +68,7 @@ fn cases(project: &Project) {
         "kit-lie",
         "lie",
         "bad-input",
-        "neither a PNG nor a JPEG",
+        "not a PNG, JPEG, WebP or GIF",
     );
     refused(project, "kit-room", "room", "reported", "cannot allocate");
     refused(project, "kit-overflow", "overflow", "reported", "more than");
