@@ -283,9 +283,9 @@ export class NdArray {
 }
 
 /**
- * Decodes a PNG or a JPEG to pixels, UINT8 [height, width, channels]. Throws BadInput for other
- * formats, damaged files, and files whose header states more than `maxPixels`. Those are rejected
- * before they are decoded.
+ * Decodes a PNG, JPEG, WebP or GIF to pixels, UINT8 [height, width, channels]; of an animation the
+ * first frame. Throws BadInput for other formats, damaged files, and files whose header states more
+ * than `maxPixels`. Those are rejected before they are decoded.
  */
 export function decodeImage(data, { channels = "rgb", maxPixels = 1 << 24 } = {}) {
   return new NdArray(asked((kit) => kit.decodeImage(data, channels, maxPixels)));

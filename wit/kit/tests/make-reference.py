@@ -94,9 +94,57 @@ def images():
     large = Image.fromarray(photo(24, 17)).resize((40, 48), Image.BICUBIC)
     for options in ({"quality": 90}, {"quality": 60, "progressive": True}, {"quality": 95, "subsampling": 0}):
         data = saved(large, format="JPEG", **options)
-        yield file("decode_image", data, [np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))], 32.0 if options["quality"] < 95 else 3.0, channels="rgb")
+        yield file("decode_image", data, [np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))], channels="rgb")
     data = saved(large.convert("L"), format="JPEG", quality=90)
-    yield file("decode_image", data, [np.asarray(Image.open(io.BytesIO(data)))[..., None]], 2.0, channels="gray")
+    yield file("decode_image", data, [np.asarray(Image.open(io.BytesIO(data)))[..., None]], channels="gray")
+
+
+def pictures():
+    """JPEGs of each kind, WebPs and GIFs, decoded as Pillow does."""
+    rng = np.random.default_rng(8)
+
+    def drawn(height, width):
+        y, x = np.mgrid[0:height, 0:width]
+        planes = np.stack([x * 7 + y * 3, x * 3 - y * 5, x * y], -1)
+        return Image.fromarray(((planes + rng.integers(0, 40, planes.shape)) % 256).astype(np.uint8))
+
+    def decoded(data, mode="RGB", tolerance=0.0):
+        pixels = np.asarray(Image.open(io.BytesIO(data)).convert(mode))
+        return file("decode_image", data, [pixels.reshape(*pixels.shape[:2], -1)], tolerance, channels=mode.lower() if mode != "L" else "gray")
+
+    for size, options in (
+        ((17, 13), {"subsampling": 0}),
+        ((17, 13), {"subsampling": 1}),
+        ((17, 13), {"subsampling": 2}),
+        ((7, 5), {"subsampling": 2}),
+        ((3, 3), {"subsampling": 2}),
+        ((1, 1), {"subsampling": 1}),
+        ((13, 18), {"subsampling": 0, "progressive": True}),
+        ((19, 9), {"subsampling": 2, "progressive": True}),
+        ((9, 21), {"subsampling": 1, "progressive": True, "restart_marker_blocks": 1}),
+        ((18, 17), {"subsampling": 2, "restart_marker_blocks": 1}),
+        ((12, 11), {"keep_rgb": True}),
+        ((16, 16), {"quality": 5}),
+        ((16, 16), {"quality": 100, "optimize": True}),
+    ):
+        yield decoded(saved(drawn(*size), format="JPEG", **{"quality": 85, **options}))
+    # 4:4:0, which Pillow reads and does not write: a square of whole MCUs has as many of either.
+    data = saved(drawn(16, 16), format="JPEG", subsampling=1)
+    yield decoded(data.replace(b"\x03\x01\x21\x00", b"\x03\x01\x12\x00"))
+    for options in ({}, {"progressive": True}, {"restart_marker_blocks": 2}):
+        yield decoded(saved(drawn(11, 19).convert("L"), format="JPEG", **options), "L")
+    solid, veiled = drawn(9, 11), drawn(9, 11)
+    veiled.putalpha(drawn(9, 11).convert("L"))
+    for image in (solid, veiled):
+        for options in ({"lossless": True, "exact": True}, {"quality": 80}):
+            for mode in ("RGB", "RGBA"):
+                yield decoded(saved(image, format="WEBP", **options), mode, 0.0 if "exact" in options else 1.0)
+    frames = {"save_all": True, "append_images": [drawn(9, 11)], "duration": 50}
+    yield decoded(saved(solid, format="WEBP", lossless=True, **frames))
+    flat = solid.quantize(8)
+    for options in ({}, {"interlace": 1}, {"save_all": True, "append_images": [drawn(9, 11).quantize(8)], "duration": 50}):
+        yield decoded(saved(flat, format="GIF", **options))
+    yield decoded(saved(flat, format="GIF", transparency=flat.getpixel((0, 0))), "RGBA")
 
 
 def sounds():
@@ -214,5 +262,5 @@ def suppressions():
         yield case("nms", [boxes, scores] + ([] if own is None else [own]), [np.array(kept[:10], np.int64)], overlap=0.4, least=0.2, limit=10)
 
 
-made = [*resizes(), *images(), *sounds(), *arithmetic(), *moves(), *reductions(), *suppressions()]
+made = [*resizes(), *images(), *sounds(), *arithmetic(), *moves(), *reductions(), *suppressions(), *pictures()]
 print("[\n" + ",\n".join(json.dumps(each) for each in made) + "\n]")

@@ -11,11 +11,12 @@ from .array import Array
 
 
 def decode_image(data: bytes, channels: Literal["GRAY", "RGB", "RGBA"] = "RGB", max_pixels: int = 1 << 24) -> Array:
-    """Decodes a PNG or a JPEG to pixels, UINT8 [height, width, channels].
+    """Decodes a PNG, JPEG, WebP or GIF to pixels, UINT8 [height, width, channels].
 
-    For a PNG the pixels are those of Pillow's `convert("RGB")`; for a JPEG they are nearly the
-    same. Raises BadInput for other formats, damaged files, and files whose header states more
-    than `max_pixels`. Those are rejected before they are decoded.
+    The pixels are those of Pillow's `convert("RGB")`; for a lossy WebP they differ by 1 at most.
+    Of an animation the first frame is decoded. Raises BadInput for other formats, damaged files,
+    and files whose header states more than `max_pixels`. Those are rejected before they are
+    decoded.
     """
     kit.needed("decode_image")
     return Array.of_held(kit.image(data, channels, max_pixels))

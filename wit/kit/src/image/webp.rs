@@ -42,10 +42,11 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure
     })
 }
 
-/// Checks the size that each lossy image in chunks states, because the decoder allocates memory for
-/// it before it compares it with the canvas.
+/// Checks the size that each lossy image in chunks states. The decoder allocates memory for it before
+/// it compares it with the canvas, and never compares it with an animation's frame.
 fn check_lossy(chunks: &[u8], max_pixels: usize) -> Result<(), Failure> {
     let mut rest = chunks;
+    let mut frame_size = None;
     while let [a, b, c, d, e, f, g, h, behind @ ..] = rest {
         let length = u32::from_le_bytes([*e, *f, *g, *h]);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -55,10 +56,17 @@ fn check_lossy(chunks: &[u8], max_pixels: usize) -> Result<(), Failure> {
             && let [_, _, _, _, _, _, w, wide, h, high, ..] = chunk
         {
             let side = |bytes: [u8; 2]| usize::from(u16::from_le_bytes(bytes) & 0x3fff);
-            area(side([*h, *high]), side([*w, *wide]), max_pixels)?;
+            let (height, width) = (side([*h, *high]), side([*w, *wide]));
+            area(height, width, max_pixels)?;
+            if frame_size.is_some_and(|size| size != (height, width)) {
+                return Err(data(
+                    "a damaged WebP: a frame of another size than its image",
+                ));
+            }
         }
         // The chunks of an animation's frame follow its header.
         rest = if name == *b"ANMF" {
+            frame_size = stated_size(chunk);
             behind.get(FRAME_BYTES..).unwrap_or_default()
         } else {
             let padded = length.saturating_add(length & 1);
@@ -66,4 +74,16 @@ fn check_lossy(chunks: &[u8], max_pixels: usize) -> Result<(), Failure> {
         };
     }
     Ok(())
+}
+
+/// The height and the width that the header of an animation's frame states.
+fn stated_size(frame: &[u8]) -> Option<(usize, usize)> {
+    let [_, _, _, _, _, _, a, b, c, d, e, f, ..] = frame else {
+        return None;
+    };
+    let side = |[low, middle, high]: [u8; 3]| {
+        let less_one = u32::from_le_bytes([low, middle, high, 0]);
+        usize::try_from(less_one).ok()?.checked_add(1)
+    };
+    Some((side([*d, *e, *f])?, side([*a, *b, *c])?))
 }

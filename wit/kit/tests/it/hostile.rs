@@ -278,6 +278,22 @@ fn a_file_of_an_enormous_claimed_size_is_refused_by_its_header() {
         bytes.extend(b"\x03\x01\x11\x00\x02\x11\x00\x03\x11\x00\xff\xda\x00\x0c\x03\x01\x00\x02\x00\x03\x00\x00\x3f\x00");
         bytes
     };
+    let gif = |width: u16, height: u16| {
+        let mut bytes = b"GIF89a".to_vec();
+        bytes.extend(width.to_le_bytes());
+        bytes.extend(height.to_le_bytes());
+        bytes.extend(b"\x80\0\0\0\0\0\xff\xff\xff;");
+        bytes
+    };
+    // An extended WebP of one size with a lossy image of another.
+    let webp = |width: u8, height: u8, lossy: u16| {
+        let mut bytes = b"RIFF\x2a\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0".to_vec();
+        bytes.extend([width - 1, 0, 0, height - 1, 0, 0]);
+        bytes.extend(b"VP8 \x0a\0\0\0\x10\0\0\x9d\x01\x2a");
+        bytes.extend(lossy.to_le_bytes());
+        bytes.extend(lossy.to_le_bytes());
+        bytes
+    };
     // It is invalid data, not a fault of the handler.
     for (bytes, enormous) in [
         (png_header(i32::MAX as u32, i32::MAX as u32), true),
@@ -286,7 +302,12 @@ fn a_file_of_an_enormous_claimed_size_is_refused_by_its_header() {
         (png_header(100, 100), false),
         (jpeg(65_535, 65_535), true),
         (jpeg(101, 100), true),
+        (gif(65_535, 65_535), true),
+        (gif(101, 100), true),
         (b"GIF89a".to_vec(), false),
+        (webp(10, 10, 16_383), true),
+        (webp(101, 100, 16), true),
+        (webp(16, 16, 16), false),
         (Vec::new(), false),
     ] {
         let failure = decode_image(&bytes, Channels::Rgb, 10_000).unwrap_err();

@@ -153,7 +153,7 @@ def bomb(input):
 
 
 def lie(input):
-    tg.decode_image(b"GIF89a" + input.data)
+    tg.decode_image(b"II*" + input.data)
 
 
 def room(input):
@@ -304,7 +304,7 @@ const acts = {
     const bytes = "ffd8ffc0001108ffffffff03011100021100031100ffda000c03010002000300003f00".match(/../g);
     decodeImage(Uint8Array.from(bytes, (byte) => parseInt(byte, 16)));
   },
-  lie: ({ data }) => decodeImage(Uint8Array.from([71, 73, 70, ...data])),
+  lie: ({ data }) => decodeImage(Uint8Array.from([73, 73, 42, ...data])),
   room: () => NdArray.full("UINT8", [1 << 27], 0),
   overflow: () => NdArray.full("FP32", [2 ** 32 - 1, 2 ** 32 - 1], 0),
   endless() {
