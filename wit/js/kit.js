@@ -80,6 +80,24 @@ export class NdArray {
     return NdArray.concat(arrays.map((each) => each.reshape(1, ...each.shape)));
   }
 
+  /**
+   * The elements of `one` where a mask, BOOL, is true, and those of `other` elsewhere. At least one
+   * of the two is an array, and two have one datatype. All three broadcast.
+   */
+  static where(mask, one, other) {
+    const arrays = [one, other].filter((each) => each instanceof NdArray);
+    if (!arrays.length) throw new TypeError("where needs an array beside its mask");
+    const shape = arrays.reduce((made, each) => made.operate("equal", each), mask).shape;
+    const expanded = (each, datatype) => {
+      if (!(each instanceof NdArray)) return NdArray.full(datatype, shape, each);
+      // A multiplication by ones is exact, and broadcasts.
+      return `${each.shape}` === `${shape}` ? each : each.mul(NdArray.full(each.datatype, shape, 1));
+    };
+    const [chosen, rest] = [one, other].map((each) => expanded(each, arrays[0].datatype));
+    const condition = expanded(mask, "BOOL");
+    return chosen.#made((held) => held.choose(condition.#held, rest.#held));
+  }
+
   /** The shape. */
   get shape() {
     return [...asked(() => this.#held.shape())];
@@ -154,6 +172,19 @@ export class NdArray {
   take(indices, axis = 0) {
     const listed = indices instanceof NdArray ? indices.values() : indices;
     return this.#made((held) => held.gather(this.#axis(axis), numbers(listed)));
+  }
+
+  /**
+   * The elements, or rows, for which a mask is true: `boxes.compress(scores.operate("greater", 0.5))`.
+   * The mask is BOOL, and has the shape of the array or of its first dimensions.
+   */
+  compress(mask) {
+    const [dims, shape] = [mask.shape, this.shape];
+    if (mask.datatype !== "BOOL") throw new TypeError(`a mask is BOOL, not ${mask.datatype}`);
+    if (`${dims}` !== `${shape.slice(0, dims.length)}`) throw new Fault(`a mask of [${dims}] for [${shape}]`);
+    const flags = mask.values();
+    const rows = [...flags.keys()].filter((at) => flags[at]);
+    return this.reshape(flags.length, ...shape.slice(dims.length)).take(rows);
   }
 
   /** Adds elements before and after each axis: `image.pad([[2, 2], [0, 1], [0, 0]])`. */

@@ -261,6 +261,11 @@ impl wit::GuestArray for ArrayHandle {
         hand(moves::gather(&self.0, axis as usize, &wide(&indices)))
     }
 
+    fn choose(&self, mask: wit::ArrayBorrow<'_>, other: wit::ArrayBorrow<'_>) -> Answer {
+        let (mask, other) = (mask.get::<Self>(), other.get::<Self>());
+        hand(moves::choose(&mask.0, &self.0, &other.0))
+    }
+
     fn pad(&self, before: Vec<u32>, after: Vec<u32>, value: f64) -> Answer {
         hand(moves::pad(&self.0, &wide(&before), &wide(&after), value))
     }

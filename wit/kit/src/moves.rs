@@ -9,7 +9,7 @@ use bytemuck::Pod;
 use ndarray::{ArrayViewD, ArrayViewMutD, Axis, IxDyn, Slice};
 
 use crate::array::{Array, count};
-use crate::datatype::with_size;
+use crate::datatype::{Datatype, with_size};
 use crate::failure::{Failure, datatype, value};
 
 /// Rows and columns of a tile, which fits a cache and is one iteration of a loop.
@@ -131,6 +131,31 @@ pub fn gather(array: &Array, axis: usize, indices: &[usize]) -> Result<Array, Fa
                 let end = (block * indices.len() + position) * inner;
                 to[end..end + inner].copy_from_slice(&from[start..start + inner]);
             }
+        }
+    });
+    Ok(made)
+}
+
+/// Selects between the elements of two arrays of one shape and type: those of `one` where `mask`,
+/// `Bool` of the same shape, is true, and those of `other` elsewhere.
+///
+/// # Errors
+/// If the shapes or the types differ, or the mask is not `Bool`.
+pub fn choose(mask: &Array, one: &Array, other: &Array) -> Result<Array, Failure> {
+    if mask.datatype != Datatype::Bool || one.datatype != other.datatype {
+        return Err(datatype("a mask is Bool, and both arrays have one type"));
+    }
+    if mask.shape != one.shape || mask.shape != other.shape {
+        return Err(value(format!(
+            "{:?}, {:?} and {:?} are not one shape",
+            mask.shape, one.shape, other.shape
+        )));
+    }
+    let mut made = other.clone();
+    with_size!(one.datatype, T => {
+        let (from, to) = (one.buffer.view::<T>(), made.buffer.view_mut::<T>());
+        for ((to, from), is_set) in to.iter_mut().zip(from).zip(mask.buffer.bytes()) {
+            *to = if *is_set == 0 { *to } else { *from };
         }
     });
     Ok(made)

@@ -21,12 +21,12 @@ Available:
 
 Not available, and how it shows:
 - numpy, or any other package with compiled parts: importing it fails the build. `Array` has
-  numpy's names for the operations that it supports. The tensor kit computes arrays of 256
-  elements and more, at about a nanosecond for an operation on an element.
+  numpy's names for the operations that it supports, and `xp` has the Array API's. The tensor kit
+  computes arrays of 256 elements and more, at about a nanosecond for an operation on an element.
 - Operations that the kit lacks (`map`, a loop over elements, `flat`): they run as plain Python,
   at hundreds of nanoseconds and 1500 fuel an element.
-- In the kit: views (each operation makes a new array), einsum, matmul, sort, fancy indexing and
-  complex numbers. FP16 is converted on input and output.
+- In the kit: views (each operation makes a new array), einsum, sort, lists of indices
+  and complex numbers. FP16 is converted on input and output.
 - Files, sockets, processes, threads and the environment: a call ends as a fault. `fetch` and
   `lookup` request files and features from the host, if the policy grants it.
 - Clocks: `time.time()` ends the call as a fault. A handler's answer depends on its input alone.
@@ -39,7 +39,8 @@ Not available, and how it shows:
 - ssl, ctypes, lzma, bz2.
 """
 
-from .array import Array, DType, Filter, array, concatenate, full, stack, zeros
+from . import xp
+from .array import Array, DType, Filter, array, concatenate, count_nonzero, full, nonzero, stack, where, zeros
 from .errors import BadInput, Fault
 from .host import config, log
 from .media import decode_image, decode_wav, nms, pad_tokens
@@ -61,6 +62,7 @@ __all__ = [
     "array",
     "concatenate",
     "config",
+    "count_nonzero",
     "decode_image",
     "decode_wav",
     "fetch",
@@ -68,7 +70,10 @@ __all__ = [
     "log",
     "lookup",
     "nms",
+    "nonzero",
     "pad_tokens",
     "stack",
+    "where",
+    "xp",
     "zeros",
 ]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import operator
 from array import array as _flat
-from itertools import repeat
+from itertools import compress, repeat
 from typing import Any, Callable, Iterable, Iterator, Literal, Optional, Sequence, Union
 
 from . import kit
@@ -229,6 +229,8 @@ class Array:
         return self._pick([_every(self.shape[axis], steps[axis]) for axis in order], [self.shape[axis] for axis in order])
 
     def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, Array):
+            return self._masked(key)
         if self._at_kit:
             return self._part(key)
         places, shape = self._places(key)
@@ -239,9 +241,16 @@ class Array:
     def __setitem__(self, key: Any, value: Union[Scalar, Array]) -> None:
         if isinstance(self.flat, memoryview):
             raise TypeError("a tensor's own elements cannot be written: copy() them first")
-        places, shape = self._places(key)
+        if isinstance(key, Array):
+            inner = count_of(self.shape[key.ndim :])
+            rows = self._rows_of(key)
+            shape = [len(rows), *self.shape[key.ndim :]]
+            offsets = [row * inner + at for row in rows for at in range(inner)]
+        else:
+            places, shape = self._places(key)
+            offsets = _offsets(places)
         values = value._spread(tuple(shape)) if isinstance(value, Array) else repeat(value)
-        for place, each in zip(_offsets(places), values):
+        for place, each in zip(offsets, values):
             self.flat[place] = bool(each) if self.dtype == "BOOL" else _cast1(each, self.dtype)
 
     def sum(self, axis: Optional[int] = None, keepdims: bool = False) -> Any:
@@ -437,6 +446,22 @@ class Array:
             return self._asked("apply", kit.case("Function", name))
         return self.map(function, self.dtype if self._float else "FP64")
 
+    def _rows_of(self, mask: Array) -> list[int]:
+        """The rows, of the first dimensions joined, for which a mask is true."""
+        if mask.dtype != "BOOL":
+            raise IndexError(f"an array as an index is BOOL, not {mask.dtype}: take() selects indices")
+        if mask.shape != self.shape[: mask.ndim]:
+            raise IndexError(f"a mask of {list(mask.shape)} for {list(self.shape)}")
+        return list(compress(range(mask.size), mask.tobytes()))
+
+    def _masked(self, mask: Array) -> Array:
+        """The elements, or rows, for which a mask is true, in row-major order."""
+        rows, left = self._rows_of(mask), self.shape[mask.ndim :]
+        if self._at_kit:
+            return self._asked("reshape", [mask.size, *left])._asked("gather", 0, rows)
+        inner, flat = count_of(left), self.flat
+        return Array(_flat(self._code, [flat[row * inner + at] for row in rows for at in range(inner)]), (len(rows), *left), self.dtype)
+
     def _part(self, key: Any) -> Any:
         """An element or a slice of an array in the kit."""
         spans, shape = [], []
@@ -499,6 +524,10 @@ class Array:
             along = None if axis is None else range(self.ndim)[axis]
             reduced = self._asked("reduce", kit.case("Reduction", name), along, keepdims)
             return reduced if reduced.shape or keepdims or axis is not None else reduced.item()
+        return self._folded(function, dtype, axis, keepdims)
+
+    def _folded(self, function: Callable[[list[Any]], Scalar], dtype: DType, axis: Optional[int], keepdims: bool) -> Any:
+        """A reduction in plain Python."""
         if axis is None:
             found = function(self.flat.tolist())
             return Array([found], (1,) * self.ndim, dtype) if keepdims else found
@@ -567,6 +596,60 @@ def concatenate(arrays: Sequence[Array], axis: int = 0) -> Array:
         for each, block in zip(arrays, blocks):
             flat.extend(_flat(first._code, each.flat[outer * block : (outer + 1) * block].tobytes()))
     return Array(flat, shape, first.dtype)
+
+
+def where(mask: Array, one: Operand, other: Operand) -> Array:
+    """The elements of `one` where a mask is true, and those of `other` elsewhere. All three
+    broadcast; the types of `one` and `other` promote.
+    """
+    mask = mask if mask.dtype == "BOOL" else mask != 0
+    dtype, shape = _joint(one, other), mask.shape
+    for each in (one, other):
+        shape = _shape(shape, each.shape) if isinstance(each, Array) else shape
+    if kit.ready() and count_of(shape) >= kit.LEAST:
+        chosen, rest = _expanded(one, shape, dtype), _expanded(other, shape, dtype)
+        return chosen._asked("choose", _expanded(mask, shape, "BOOL").in_kit(), rest.in_kit())
+    left, right = (each._spread(shape) if isinstance(each, Array) else repeat(each) for each in (one, other))
+    return Array([a if chosen else b for chosen, a, b in zip(mask._spread(shape), left, right)], shape, dtype)
+
+
+def nonzero(array: Array) -> tuple[Array, ...]:
+    """For each axis, the INT64 indices of the elements that are not zero, in row-major order."""
+    mask = array if array.dtype == "BOOL" else array != 0
+    rows = mask._rows_of(mask)
+    dims = zip(_steps(array.shape), array.shape)
+    return tuple(Array([row // step % dim for row in rows], (len(rows),), "INT64") for step, dim in dims)
+
+
+def count_nonzero(array: Array) -> int:
+    """The number of elements that are not zero."""
+    return (array if array.dtype == "BOOL" else array != 0).tobytes().count(1)
+
+
+def _joint(one: Operand, other: Operand) -> DType:
+    """The type that two operands promote to."""
+    if isinstance(one, Array) and isinstance(other, Array):
+        return _common(one.dtype, other.dtype)
+    if isinstance(one, Array):
+        return _of_scalar(one.dtype, other)  # type: ignore[arg-type]
+    if isinstance(other, Array):
+        return _of_scalar(other.dtype, one)
+    if isinstance(one, float) or isinstance(other, float):
+        return "FP32"
+    return "BOOL" if isinstance(one, bool) and isinstance(other, bool) else "INT64"
+
+
+def _expanded(value: Operand, shape: tuple[int, ...], dtype: DType) -> Array:
+    """An operand as an array of a shape and a type."""
+    if not isinstance(value, Array):
+        return full(shape, value, dtype)
+    made = value if value.dtype == dtype else value.astype(dtype)
+    if made.shape == shape:
+        return made
+    if kit.ready() and count_of(shape) >= kit.LEAST:
+        # A multiplication by ones is exact, and broadcasts in the kit.
+        return made * full(shape, 1, dtype)
+    return Array(_flat(made._code, made._spread(shape)), shape, dtype)
 
 
 def _steps(shape: Sequence[int]) -> tuple[int, ...]:
@@ -669,6 +752,16 @@ def _rounded(dtype: DType, scalar: Scalar) -> Scalar:
     return _flat("f", [scalar])[0] if dtype == "FP32" and isinstance(scalar, float) else scalar
 
 
+def least(one: Any, other: Any) -> Any:
+    """The lesser of two numbers; NaN if one is."""
+    return one if one <= other or one != one else other
+
+
+def greatest(one: Any, other: Any) -> Any:
+    """The greater of two numbers; NaN if one is."""
+    return one if one >= other or one != one else other
+
+
 # The kit's names of the operators.
 _OPERATORS: dict[Any, str] = {
     operator.add: "ADD",
@@ -684,6 +777,8 @@ _OPERATORS: dict[Any, str] = {
     operator.ge: "GREATER_EQUAL",
     operator.eq: "EQUAL",
     operator.ne: "NOT_EQUAL",
+    least: "MINIMUM",
+    greatest: "MAXIMUM",
 }
 
 # Whole numbers up to this are exact in double precision.

@@ -120,6 +120,7 @@ fn library(name: &str, language: Language) -> Vec<(String, String)> {
                 "tensorgate/testing.py",
                 wit!("python/tensorgate/testing.py"),
             ),
+            file("tensorgate/xp.py", wit!("python/tensorgate/xp.py")),
         ],
         Language::Js => vec![
             file("kit.d.ts", wit!("js/kit.d.ts")),

@@ -208,6 +208,15 @@ OPERATIONS = {
     "where": lambda a, b, c: a.argmax(axis=1),
     "where least": lambda a, b, c: a.argmin(),
     "clip": lambda a, b, c: a.clip(-3, 4),
+    "mask": lambda a, b, c: a[a > 2],
+    "mask of rows": lambda a, b, c: a[a[:, 0] > -5],
+    "chosen": lambda a, b, c: tg.where(a > b, a, c),
+    "chosen number": lambda a, b, c: tg.where(a[:1] > c, 0, a),
+    "finite": lambda a, b, c: tg.xp.isfinite(a),
+    "not": lambda a, b, c: tg.xp.logical_not(a > 0),
+    "towards zero": lambda a, b, c: tg.xp.trunc(a / 4),
+    "deviation": lambda a, b, c: tg.xp.std(a, axis=1),
+    "product": lambda a, b, c: tg.xp.matmul(a.astype("FP64"), b.astype("FP64").T),
     "exp": lambda a, b, c: (a / 16).exp(),
     "concatenate": lambda a, b, c: tg.concatenate([a, b]),
     "beside": lambda a, b, c: tg.concatenate([a, b], axis=1),
@@ -337,6 +346,11 @@ const acts = {
     is([...a.fit(4, { value: 9 }).values()], [3, 1, 2, 9, 6, 5, 4, 9]);
     is([...a.pad([[0, 0], [1, 0]]).values()], [0, 3, 1, 2, 0, 6, 5, 4]);
     is([...NdArray.stack([a, a]).shape], [2, 2, 3]);
+    const mask = a.operate("greater", 3);
+    is([...a.compress(mask).values()], [6, 5, 4]);
+    is([...a.compress(NdArray.of("BOOL", [2], [0, 1])).values()], [6, 5, 4]);
+    is([...NdArray.where(mask, a, 0).values()], [0, 0, 0, 6, 5, 4]);
+    is([...NdArray.where(mask, NdArray.of("INT32", [3], [7, 8, 9]), a).values()], [3, 1, 2, 7, 8, 9]);
     is([...a.sum().values()].map(Number), [21]);
     is(a.cast("FP32").softmax().sum(1).values().every((sum) => Math.abs(sum - 1) < 1e-6), true);
     is([...NdArray.of("FP32", [2, 4], [0, 0, 9, 9, 1, 1, 9, 9]).nms(NdArray.of("FP32", [2], [0.5, 0.9]), { overlap: 0.5 }).values()].map(Number), [1]);
@@ -347,6 +361,7 @@ const acts = {
       [RangeError, () => a.div(0)],
       [Fault, () => a.reshape(7)],
       [TypeError, () => a.resize(2, 2)],
+      [TypeError, () => NdArray.where(a, a, 0)],
       [BadInput, () => decodeImage(data.slice(0, 40))],
     ]) {
       try {
