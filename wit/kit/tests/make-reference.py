@@ -147,6 +147,14 @@ def pictures():
     yield decoded(saved(flat, format="GIF", transparency=flat.getpixel((0, 0))), "RGBA")
 
 
+def selections():
+    rng = np.random.default_rng(9)
+    mask = rng.integers(0, 2, (5, 7)).astype(np.bool_)
+    for name in (np.bool_, np.uint8, np.int16, np.float32, np.float64):
+        one, other = (rng.integers(0, 2 if name is np.bool_ else 99, (5, 7)).astype(name) for _ in range(2))
+        yield case("choose", [mask, one, other], [np.where(mask, one, other)])
+
+
 def sounds():
     for width, channels in ((1, 1), (2, 2), (3, 1), (4, 2)):
         frames = 9
@@ -262,5 +270,5 @@ def suppressions():
         yield case("nms", [boxes, scores] + ([] if own is None else [own]), [np.array(kept[:10], np.int64)], overlap=0.4, least=0.2, limit=10)
 
 
-made = [*resizes(), *images(), *sounds(), *arithmetic(), *moves(), *reductions(), *suppressions(), *pictures()]
+made = [*resizes(), *images(), *sounds(), *arithmetic(), *moves(), *reductions(), *suppressions(), *pictures(), *selections()]
 print("[\n" + ",\n".join(json.dumps(each) for each in made) + "\n]")

@@ -40,9 +40,10 @@ Not available, and how it shows:
 """
 
 from . import xp
-from .array import Array, DType, Filter, array, concatenate, count_nonzero, full, nonzero, stack, where, zeros
+from .array import Array, DType, Filter, array, concatenate, full, stack, zeros
 from .errors import BadInput, Fault
 from .host import config, log
+from .masks import count_nonzero, nonzero, where
 from .media import decode_image, decode_wav, nms, pad_tokens
 from .reach import File, Missing, fetch, lookup
 from .tensor import Datatype, Payload, Raw, Tensor

@@ -19,18 +19,15 @@ from .array import (
     Scalar,
     _binary,
     _common,
-    _expanded,
     array,
     concatenate,
-    count_nonzero,
     count_of,
     full,
     greatest,
     least,
-    nonzero,
-    where,
     zeros,
 )
+from .masks import count_nonzero, expanded, nonzero, where
 
 __all__ = [
     "abs", "add", "all", "any", "arange", "argmax", "argmin", "asarray", "astype", "broadcast_to",
@@ -370,7 +367,7 @@ def roll(x: Array, shift: int, axis: Optional[int] = None) -> Array:
 
 def broadcast_to(x: Array, shape: Sequence[int]) -> Array:
     """The elements, repeated to a shape."""
-    return _expanded(x, tuple(shape), x.dtype)
+    return expanded(x, tuple(shape), x.dtype)
 
 
 def matmul(x1: Array, x2: Array) -> Array:

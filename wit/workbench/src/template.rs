@@ -112,6 +112,7 @@ fn library(name: &str, language: Language) -> Vec<(String, String)> {
             file("tensorgate/errors.py", wit!("python/tensorgate/errors.py")),
             file("tensorgate/host.py", wit!("python/tensorgate/host.py")),
             file("tensorgate/kit.py", wit!("python/tensorgate/kit.py")),
+            file("tensorgate/masks.py", wit!("python/tensorgate/masks.py")),
             file("tensorgate/media.py", wit!("python/tensorgate/media.py")),
             file("tensorgate/py.typed", ""),
             file("tensorgate/reach.py", wit!("python/tensorgate/reach.py")),

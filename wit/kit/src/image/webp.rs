@@ -42,8 +42,8 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure
     })
 }
 
-/// Checks the size that each lossy image in chunks states. The decoder allocates memory for it before
-/// it compares it with the canvas, and never compares it with an animation's frame.
+/// Checks the size that each lossy image in chunks states. The decoder allocates memory for it
+/// before it compares it with the canvas, and never compares it with an animation's frame.
 fn check_lossy(chunks: &[u8], max_pixels: usize) -> Result<(), Failure> {
     let mut rest = chunks;
     let mut frame_size = None;

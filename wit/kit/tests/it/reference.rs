@@ -158,6 +158,7 @@ fn made(case: &Value) -> Result<Vec<Array>, Failure> {
         "apply" => unary::apply(&given[0], function(text("function"))),
         "clip" => arithmetic::clip(&given[0], number("low"), number("high")),
         "concat" => moves::concat(&given.iter().collect::<Vec<_>>(), size("axis")),
+        "choose" => moves::choose(&given[0], &given[1], &given[2]),
         "cast" => given[0].cast(datatype(text("datatype"))),
         "reduce" => {
             let axis = with["axis"].as_u64().map(|axis| axis as usize);

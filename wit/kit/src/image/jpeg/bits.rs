@@ -23,8 +23,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// A table of the numbers of codes of each length from 1, and their symbols. `None` if there are
-    /// more codes of a length than fit.
+    /// A table of the numbers of codes of each length from 1, and their symbols. `None` if there
+    /// are more codes of a length than fit.
     pub(super) fn of(counts: &[u8; LONGEST], symbols: &[u8]) -> Option<Self> {
         let mut made = Self {
             short: Box::new([0; 1 << LOOK]),

@@ -1,5 +1,5 @@
-//! Coefficients of blocks: those of a baseline image at once, those of a progressive image in several
-//! scans. All functions return `None` for invalid codes and at the end of the scan's bits.
+//! Coefficients of blocks: those of a baseline image at once, those of a progressive image in
+//! several scans. All functions return `None` for invalid codes and at the end of the scan's bits.
 #![allow(
     clippy::arithmetic_side_effects,
     clippy::cast_possible_truncation,
