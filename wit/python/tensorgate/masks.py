@@ -4,10 +4,11 @@ rows, and `array[mask] = value` writes them.
 
 from __future__ import annotations
 
+from array import array as _flat
 from itertools import repeat
 
 from . import kit
-from .array import Array, DType, Operand, _common, _flat, _of_scalar, _shape, _steps, count_of, full
+from .array import Array, DType, Operand, _common, _of_scalar, _shape, _steps, count_of, full
 
 
 def where(mask: Array, one: Operand, other: Operand) -> Array:

@@ -8,6 +8,7 @@ the tensor kit for arrays of 256 elements and more.
 
 from __future__ import annotations
 
+import builtins
 import math
 import operator
 from typing import Any, Callable, Optional, Sequence, Union
@@ -43,8 +44,6 @@ __all__ = [
 # The most products that `matmul` has in memory at once.
 _PRODUCTS = 1 << 20
 
-_abs, _all, _any, _max, _round = abs, all, any, max, round
-
 
 def _is_float(x: Array) -> bool:
     return x.dtype in ("FP32", "FP64")
@@ -56,14 +55,18 @@ def _is_float(x: Array) -> bool:
 def asarray(values: Any, dtype: Optional[DType] = None) -> Array:
     """An array of a number, of nested sequences of numbers, or of an array."""
     if isinstance(values, Array):
-        return values if dtype in (None, values.dtype) else values.astype(dtype)  # type: ignore[arg-type]
+        return values if dtype in (None, values.dtype) else values.astype(dtype or values.dtype)
     leaves = [values]
     while leaves and isinstance(leaves[0], (list, tuple)):
         leaves = [each for sequence in leaves for each in sequence]
-    if dtype is None:
-        whole = "BOOL" if leaves and _all(isinstance(each, bool) for each in leaves) else "INT64"
-        dtype = whole if leaves and _all(isinstance(each, int) for each in leaves) else "FP32"  # type: ignore[assignment]
-    return array(values, dtype)  # type: ignore[arg-type]
+    return array(values, dtype or _type_of(leaves))
+
+
+def _type_of(numbers: Sequence[Scalar]) -> DType:
+    """The type of Python's numbers."""
+    if not numbers or not builtins.all(isinstance(each, int) for each in numbers):
+        return "FP32"
+    return "BOOL" if builtins.all(isinstance(each, bool) for each in numbers) else "INT64"
 
 
 def ones(shape: Sequence[int], dtype: DType = "FP32") -> Array:
@@ -74,13 +77,13 @@ def ones(shape: Sequence[int], dtype: DType = "FP32") -> Array:
 def arange(start: Scalar, stop: Optional[Scalar] = None, step: Scalar = 1, dtype: Optional[DType] = None) -> Array:
     """The numbers from `start` to before `stop`, or from 0 to before `start`."""
     low, high = (0, start) if stop is None else (start, stop)
-    count = _max(math.ceil((high - low) / step), 0)
+    count = builtins.max(math.ceil((high - low) / step), 0)
     return asarray([low + at * step for at in range(count)], dtype or ("INT64" if isinstance(low + step, int) else "FP32"))
 
 
 def linspace(start: float, stop: float, num: int, dtype: DType = "FP32", endpoint: bool = True) -> Array:
     """`num` numbers at equal distances, from `start` to `stop`."""
-    parts = _max(num - 1 if endpoint else num, 1)
+    parts = builtins.max(num - 1 if endpoint else num, 1)
     return asarray([start + (stop - start) * at / parts for at in range(num)], dtype)
 
 
@@ -130,7 +133,7 @@ def negative(x: Array) -> Array:
 
 def abs(x: Array) -> Array:
     """|x|"""
-    return _abs(x)
+    return builtins.abs(x)
 
 
 def square(x: Array) -> Array:
@@ -193,7 +196,7 @@ def ceil(x: Array) -> Array:
 
 def round(x: Array) -> Array:
     """The nearest whole number, halves to even."""
-    return _to_whole(x, "ROUND", _round)
+    return _to_whole(x, "ROUND", builtins.round)
 
 
 def trunc(x: Array) -> Array:
@@ -237,12 +240,12 @@ def isnan(x: Array) -> Array:
 
 def isinf(x: Array) -> Array:
     """Whether it is an infinity."""
-    return _abs(x) == math.inf if _is_float(x) else full(x.shape, False, "BOOL")  # type: ignore[no-any-return]
+    return builtins.abs(x) == math.inf if _is_float(x) else full(x.shape, False, "BOOL")
 
 
 def isfinite(x: Array) -> Array:
     """Whether it is neither NaN nor an infinity."""
-    return _abs(x) < math.inf if _is_float(x) else full(x.shape, True, "BOOL")
+    return builtins.abs(x) < math.inf if _is_float(x) else full(x.shape, True, "BOOL")
 
 
 # Reductions
@@ -339,7 +342,7 @@ def expand_dims(x: Array, axis: int = 0) -> Array:
 def squeeze(x: Array, axis: Union[int, Sequence[int]]) -> Array:
     """Removes dimensions of 1. Raises ValueError if one is not."""
     listed = [range(x.ndim)[each] for each in ([axis] if isinstance(axis, int) else axis)]
-    if _any(x.shape[each] != 1 for each in listed):
+    if builtins.any(x.shape[each] != 1 for each in listed):
         raise ValueError(f"dims {listed} of {list(x.shape)} are not all 1")
     return x.reshape([dim for at, dim in enumerate(x.shape) if at not in listed])
 
@@ -360,7 +363,7 @@ def roll(x: Array, shift: int, axis: Optional[int] = None) -> Array:
     if axis is None:
         return roll(x.reshape(-1), shift, 0).reshape(x.shape)
     at = range(x.ndim)[axis]
-    cut = -shift % _max(x.shape[at], 1)
+    cut = -shift % builtins.max(x.shape[at], 1)
     before = (slice(None),) * at
     return concatenate([x[(*before, slice(cut, None))], x[(*before, slice(None, cut))]], at)
 
@@ -378,7 +381,7 @@ def matmul(x1: Array, x2: Array) -> Array:
         raise ValueError(f"no product of {list(x1.shape)} and {list(x2.shape)}")
     count, depth = count_of(x1.shape[:-1]), x1.shape[-1]
     left, right = x1.reshape([count, depth, 1]), x2.reshape([1, depth, count_of(x2.shape[1:])])
-    rows = _max(_PRODUCTS // _max(right.size, 1), 1)
+    rows = builtins.max(_PRODUCTS // builtins.max(right.size, 1), 1)
     parts = [(left[at : at + rows] * right).sum(1) for at in range(0, left.shape[0], rows)]
     shape = x1.shape[:-1] + x2.shape[1:]
     dtype = _common(x1.dtype, x2.dtype)

@@ -326,6 +326,52 @@ fn a_file_of_an_enormous_claimed_size_is_refused_by_its_header() {
     assert_eq!(decode_wav(&wav, 5).unwrap().0.shape(), [5, 1]);
 }
 
+#[test]
+fn a_truncated_jpeg_is_refused_wherever_it_ends() {
+    let cases: Vec<serde_json::Value> =
+        serde_json::from_str(include_str!("../reference.json")).unwrap();
+    let mut tried = 0;
+    for file in cases.iter().filter_map(|case| case["file"].as_str()) {
+        if !file.starts_with("ffd8") {
+            continue;
+        }
+        // Two digits are a byte. Without the last marker, a baseline image is complete.
+        for end in (0..=file.len() / 2 - 3).rev().step_by(13) {
+            let bytes: Vec<u8> = (0..end)
+                .map(|at| u8::from_str_radix(&file[2 * at..2 * at + 2], 16).unwrap())
+                .collect();
+            let found = decode_image(&bytes, Channels::Rgb, 4_096);
+            assert_eq!(kind(found), Kind::Data, "{end} bytes of {file}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 500);
+}
+
+#[test]
+fn a_jpeg_of_an_unsupported_kind_is_refused_by_name() {
+    let frame = |marker: u8, bits: u8, components: u8| {
+        let length = 8 + 3 * components;
+        let mut bytes = vec![
+            0xff, 0xd8, 0xff, marker, 0, length, bits, 0, 8, 0, 8, components,
+        ];
+        for id in 0..components {
+            bytes.extend([id, 0x11, 0]);
+        }
+        bytes
+    };
+    for (bytes, message) in [
+        (frame(0xc0, 8, 4), "a JPEG of 4 components"),
+        (frame(0xc1, 12, 3), "a JPEG of 12 bits"),
+        (frame(0xc3, 8, 3), "lossless"),
+        (frame(0xc9, 8, 3), "arithmetic-coded"),
+    ] {
+        let failure = decode_image(&bytes, Channels::Rgb, 64).unwrap_err();
+        assert_eq!(failure.kind, Kind::Data);
+        assert!(failure.message.contains(message), "{failure}");
+    }
+}
+
 /// Every file of the reference, truncated or with a byte changed: a result or a failure, and never
 /// more pixels than allowed.
 #[test]
