@@ -354,8 +354,8 @@ def stack(arrays: Sequence[Array], axis: int = 0) -> Array:
 
 def flip(x: Array, axis: Optional[int] = None) -> Array:
     """Reverses an axis, or all axes."""
-    kept, back = slice(None), slice(None, None, -1)
-    return x[tuple(back if axis is None or at == _axis(x, axis) else kept for at in range(x.ndim))]  # type: ignore[no-any-return]
+    forward, backward = slice(None), slice(None, None, -1)
+    return x[tuple(backward if axis is None or at == _axis(x, axis) else forward for at in range(x.ndim))]  # type: ignore[no-any-return]
 
 
 def roll(x: Array, shift: int, axis: Optional[int] = None) -> Array:

@@ -33,12 +33,12 @@ pub(super) fn block(
     }
     let mut columns = [[0_i32; SIDE]; SIDE];
     for (column, to) in columns.iter_mut().enumerate() {
-        let mut given = [0; SIDE];
-        for (row, each) in given.iter_mut().enumerate() {
+        let mut values = [0; SIDE];
+        for (row, each) in values.iter_mut().enumerate() {
             let at = row.wrapping_mul(SIDE).wrapping_add(column);
             *each = i32::from(coefficients[at]).wrapping_mul(i32::from(quantization[at]));
         }
-        *to = transform(given, FACTOR_BITS - PASS_BITS);
+        *to = transform(values, FACTOR_BITS - PASS_BITS);
     }
     for (at, row) in samples.chunks_mut(stride).take(SIDE).enumerate() {
         let values = transform(
@@ -57,11 +57,11 @@ fn limited(value: i32) -> u8 {
 }
 
 /// Transforms eight values, and removes bits behind the point.
-fn transform(given: [i32; SIDE], bits: u32) -> [i32; SIDE] {
+fn transform(values: [i32; SIDE], bits: u32) -> [i32; SIDE] {
     let add = i32::wrapping_add;
     let sub = i32::wrapping_sub;
     let times = i32::wrapping_mul;
-    let [d0, d1, d2, d3, d4, d5, d6, d7] = given;
+    let [d0, d1, d2, d3, d4, d5, d6, d7] = values;
 
     let z1 = times(add(d2, d6), 4_433);
     let t2 = add(z1, times(d6, -15_137));
