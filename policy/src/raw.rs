@@ -231,6 +231,32 @@ pub struct Handler {
     /// Lookups that it may request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lookups: Vec<String>,
+    /// Parameters of requests that its `context` shows; none by default.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<String>,
+    /// Whether callers get its own text when it rejects an input; `private` by default.
+    #[serde(skip_serializing_if = "HandlerErrors::is_private")]
+    pub errors: HandlerErrors,
+}
+
+/// Whether callers get a handler's own text when it rejects an input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum HandlerErrors {
+    /// Callers get the title of the reason.
+    #[default]
+    Private,
+    /// Callers also get the handler's text for them: at most 256 characters, without control
+    /// characters. The text of a fault stays in the log.
+    Public,
+}
+
+impl HandlerErrors {
+    /// Whether callers get only the title of the reason.
+    pub const fn is_private(&self) -> bool {
+        matches!(self, Self::Private)
+    }
 }
 
 /// A model and its contract.

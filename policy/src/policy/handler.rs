@@ -1,6 +1,6 @@
 //! Validated sandboxed handlers and their signatures.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use core::fmt;
 
@@ -22,6 +22,8 @@ pub struct Handler {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) fetch: Option<Fetch>,
     pub(crate) lookups: BTreeMap<String, Lookup>,
+    pub(crate) parameters: BTreeSet<String>,
+    pub(crate) has_public_errors: bool,
 }
 
 getters! { Handler {
@@ -41,6 +43,10 @@ getters! { Handler {
     config: &BTreeMap<String, String>,
     /// Lookups that it may request, by name.
     lookups: &BTreeMap<String, Lookup>,
+    /// Parameters of requests that its `context` shows.
+    parameters: &BTreeSet<String>,
+    /// Whether callers get its own text when it rejects an input.
+    has_public_errors: bool,
     /// Files that the host fetches for it, if allowed.
     fetch: Option<&Fetch>,
 } }

@@ -1,6 +1,6 @@
 //! Sandboxed handlers, their limits and their chains before and after a model.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -27,6 +27,8 @@ const MAX_MEMORY_BYTES: u64 = 1 << 30;
 const TIMEOUT_MS: Bounds = bounds(1, 60_000, 50, "ms");
 /// Maximum configuration entries.
 const MAX_CONFIG_ENTRIES: usize = 256;
+/// Maximum parameters of requests that a handler sees.
+const MAX_PARAMETERS: usize = 64;
 /// Maximum size of a value; it is copied into the guest at each call.
 const MAX_CONFIG_BYTES: usize = 64 << 10;
 
@@ -99,6 +101,7 @@ fn handler(path: &Path, raw: &raw::Handler, policy: &raw::Policy) -> Option<Hand
     let fetch = optional(raw.fetch.as_ref(), |raw| {
         egress::fetch(&path.field("fetch"), raw)
     });
+    let parameters = parameters(&path.field("parameters"), &raw.parameters, policy);
     config?;
     Some(Handler {
         component: component?.clone(),
@@ -110,7 +113,27 @@ fn handler(path: &Path, raw: &raw::Handler, policy: &raw::Policy) -> Option<Hand
         config: raw.config.clone(),
         fetch: fetch?,
         lookups: BTreeMap::new(),
+        parameters: parameters?,
+        has_public_errors: !raw.errors.is_private(),
     })
+}
+
+/// The parameters of requests that a handler sees.
+fn parameters(path: &Path, listed: &[String], policy: &raw::Policy) -> Option<BTreeSet<String>> {
+    let mut valid = path.up_to(listed.len(), MAX_PARAMETERS, "parameters are too many");
+    valid = valid.and(path.distinct(listed));
+    for (index, name) in listed.iter().enumerate() {
+        let path = path.index(index);
+        valid = valid.and(names::tensor_name(&path, name));
+        let mut models = policy.models.values();
+        if !models.any(|model| model.parameters.contains_key(name)) {
+            path.warn(
+                format!("no model has a parameter {}", quote(name)),
+                "a name below `parameters` of a model that uses the handler",
+            );
+        }
+    }
+    valid.map(|()| listed.iter().cloned().collect())
 }
 
 fn config(path: &Path, raw: &BTreeMap<String, String>) -> Option<()> {

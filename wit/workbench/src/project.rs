@@ -248,6 +248,9 @@ pub fn rule(
         config: config.clone(),
         fetch: grants.fetch.clone(),
         lookups: grants.lookups.keys().cloned().collect(),
+        // The host decides what callers see, not the manifest.
+        parameters: Vec::new(),
+        errors: raw::HandlerErrors::Private,
     };
     let policy = raw::Policy {
         version: Some(1),

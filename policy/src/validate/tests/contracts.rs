@@ -437,3 +437,28 @@ fn parameters_of_inputs_need_a_server_that_reads_them() {
         assert!(error.contains("is never passed on"), "{error}");
     }
 }
+
+#[test]
+fn a_handler_sees_the_parameters_that_its_policy_lists() {
+    let (at, path) = ("/handlers/png/parameters", "handlers.png.parameters");
+    accept(at, json!(["priority"]));
+    let unknown = "no model has a parameter \"priorty\"";
+    warn(at, json!(["priorty"]), &format!("{path}[0]"), unknown);
+    let twice = json!(["priority", "priority"]);
+    check(at, twice, &format!("{path}[1]"), "is listed twice");
+    check(at, json!([""]), &format!("{path}[0]"), "is empty");
+    let many: Vec<_> = (0..65).map(|number| format!("p{number}")).collect();
+    check(at, json!(many), path, "65 parameters are too many");
+}
+
+#[test]
+fn a_handlers_own_text_is_private_by_default() {
+    let errors = |value: Value| {
+        let raw = raw(with("/handlers/png/errors", value));
+        let (policy, _) = validate(&raw).unwrap();
+        policy.handlers()["png"].has_public_errors()
+    };
+    assert!(!errors(Value::Null));
+    assert!(!errors(json!("private")));
+    assert!(errors(json!("public")));
+}
