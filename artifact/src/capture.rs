@@ -6,6 +6,7 @@
 //! checked before it is used.
 
 mod header;
+mod request;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use tensorgate_policy::contract::check_structure;
 use tensorgate_policy::{Datatype, Tensor};
 
 pub use header::{Envelope, HEAD_BYTES, ID_BYTES, MAGIC, NONCE_BYTES, SALT_BYTES, TAG_BYTES, head};
+pub use request::{CapturedParameter, CapturedRequest};
 
 /// The version of the fields. Calls have `wasi` since version 2.
 pub const FORMAT: u64 = 2;
@@ -49,6 +51,9 @@ pub struct Captured {
     pub model: String,
     /// The handler.
     pub handler: HandlerFacts,
+    /// What it could read about its request. `None` if its component reads none of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<CapturedRequest>,
     /// The input.
     pub input: Input,
     /// The resolved resources with their requests.
@@ -94,6 +99,9 @@ pub struct HandlerFacts {
     pub files: Option<u64>,
     /// The most requests of each lookup in a call.
     pub lookups: BTreeMap<String, u64>,
+    /// The parameters of requests that it sees.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<String>,
 }
 
 /// The input of a call.
@@ -245,6 +253,9 @@ impl Captured {
             }
             let tensors: Vec<_> = tensors.iter().map(Named::tensor).collect();
             check_structure(&tensors).map_err(|denial| denial.cause)?;
+        }
+        if let Some(request) = &self.request {
+            request.check()?;
         }
         if self.brought.len() > MAX_RESOURCES {
             return Err(format!("{} things were brought", self.brought.len()));

@@ -416,6 +416,8 @@ impl Reason {
                 | Self::NotFinite
                 | Self::OutOfRange
                 | Self::UrlBlocked
+                // A handler's own text for the caller, if its policy has `errors: public`.
+                | Self::HandlerRejected
         )
     }
 
@@ -453,8 +455,9 @@ pub struct Denial {
     /// The reason.
     pub reason: Reason,
     /// The invalid field of the caller's own request (`input "image"`, `input "image": dim 2`), or
-    /// what to change, for authenticated callers only. It never contains the source of a limit, or
-    /// names that are neither in the request nor in the published contract.
+    /// what to change, for authenticated callers only. For `handler-rejected` it is the handler's
+    /// own text. It never contains the source of a limit, or names that are neither in the request
+    /// nor in the published contract.
     pub field: Option<String>,
     /// What the contract expects of that field. Without a field it is not shown.
     pub expected: Option<Box<Expected>>,

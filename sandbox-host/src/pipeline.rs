@@ -12,6 +12,7 @@ pub(crate) mod openai;
 mod prepared;
 pub mod record;
 pub mod reply;
+mod request_facts;
 pub mod request_record;
 mod route;
 pub mod settlement;
@@ -23,11 +24,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use tensorgate_audit::Audit;
 use tensorgate_base::guard::offload;
 use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
 use tensorgate_base::owned;
 use tensorgate_base::payload::{Payload, Role};
+use tensorgate_base::unix_time::now_unix_ms;
 use tensorgate_judge::model_version::model_version;
 use tensorgate_judge::request::ModelRequest;
 use tensorgate_policy::contract::{NearBounds, TensorRule, near_bounds};
@@ -36,8 +39,8 @@ use tensorgate_policy::raw::WatchRule;
 use tensorgate_policy::release::{release, top_class};
 use tensorgate_policy::tensor::{ASK_FOR_BINARY, InferResponse};
 use tensorgate_policy::{Denial, Policy, Protocol, Reason, Tensor};
-use tensorgate_sandbox::CallContext;
 use tensorgate_sandbox::capture::Capturer;
+use tensorgate_sandbox::{CallContext, CallRequest};
 use tensorgate_telemetry::labels::ModelLabels;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_telemetry::timings::Timings;
@@ -52,6 +55,7 @@ use crate::pipeline::mirroring::PendingMirror;
 use chain::CallContents;
 use ensemble::{EnsembleContext, EnsembleRun};
 use prepared::{BackendInputs, ResponseContext};
+use request_facts::request_facts;
 pub use route::{HandlerChain, ModelRoute, Target};
 use shadow::{InShadow, Values};
 pub use stage::Stage;
@@ -334,7 +338,7 @@ impl Pipeline {
         let ModelRequest {
             caller,
             protocol,
-            operation: _,
+            operation,
             model: model_id,
             grant,
             version,
@@ -361,17 +365,26 @@ impl Pipeline {
         let links = route.chain(grant);
         let handled = !(links.preprocess.is_empty() && links.postprocess.is_empty());
         let capturer = self.capturer.as_ref().filter(|_| handled);
-        let behalf = CallContext {
+        let time_unix_ms = now_unix_ms();
+        let facts = links.reads_request().then(|| {
+            let target = (model.name(), version.as_str(), operation);
+            request_facts((client, time_unix_ms), target, &parameters, &payload)
+        });
+        let mut behalf = CallContext {
             client: client.into(),
             request_id: request_id.as_str().into(),
+            request: CallRequest {
+                facts: facts.unwrap_or_default().into(),
+                carry: Bytes::new(),
+            },
             egress_log: timings.reached.clone(),
             capture: capturer.and_then(|capturer| capturer.for_request(model.name(), client)),
-            at: Some(SystemTime::now()),
+            at: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(time_unix_ms)),
             seed: None,
         };
         let mut asked = CallContents {
             request_id: &request_id,
-            behalf: &behalf,
+            behalf: &mut behalf,
             request_deadline,
             memory_permit,
             timings,
@@ -433,9 +446,10 @@ impl Pipeline {
     ) -> Result<Encoded, Denial> {
         let (model, route) = self.route(wanted.model)?;
         let request_id = wanted.request_id.as_str();
+        let mut behalf = wanted.behalf.clone();
         let mut asked = CallContents {
             request_id,
-            behalf: &wanted.behalf,
+            behalf: &mut behalf,
             request_deadline,
             memory_permit: &mut *memory_permit,
             timings: &mut *timings,

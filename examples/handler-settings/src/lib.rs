@@ -90,7 +90,8 @@ pub fn output<'a>(outputs: &'a [Tensor], name: &str) -> Result<&'a Tensor, Error
 #[must_use]
 pub fn ours(error: Error) -> Error {
     match error {
-        Error::BadInput(text) | Error::Fault(text) => Error::Fault(text),
+        Error::BadInput(rejection) => Error::Fault(rejection.log),
+        fault @ Error::Fault(_) => fault,
     }
 }
 

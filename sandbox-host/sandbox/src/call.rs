@@ -9,20 +9,23 @@ use tensorgate_base::payload::Payload;
 use tensorgate_policy::values::safe_text::{escaped, prefix};
 use wasmtime::{Engine, Store, UpdateDeadline};
 
-use crate::bindings::preprocess as abi;
-use crate::bindings::preprocess::tensorgate::handler::types;
+use crate::bindings::preprocess::tensorgate::handler::errors::Error as GuestError;
+use crate::bindings::v0_1::preprocess::tensorgate::handler::types;
 use crate::breaker::CallVerdict;
+use crate::call_request::CallRequest;
 use crate::call_state::CallState;
 use crate::call_usage::CallUsage;
+use crate::caller_text::caller_text;
 use crate::capabilities::CapabilityState;
 use crate::cause::{self, Phase};
 use crate::component_cache::CompiledComponent;
+use crate::export::{Arguments, Export};
 use crate::finished_call::HandlerOutput;
 use crate::fixed_limits::{EPOCH_TICK, MAX_HANDLES, MAX_MESSAGE_BYTES, MAX_SHORT_CALL};
 use crate::guest_log::GuestLog;
 use crate::job_handle::JobHandle;
 use crate::limits::Limits;
-use crate::load::{Export, HandlerLimits};
+use crate::load::HandlerLimits;
 use crate::log_quota::LogQuota;
 use crate::memory_account::MemoryAccount;
 use crate::outcome::{FaultCause, HandlerError};
@@ -71,15 +74,12 @@ pub(super) enum Run {
     },
 }
 
-/// The result of the export, if the guest returns.
-type Answer = Result<Vec<types::TensorResult>, types::Error>;
-
 impl Callee {
     /// Calls the export. The deadline counts from here; the time in the queue has a limit of its
     /// own.
     pub(super) fn call(
         &self,
-        request_id: String,
+        (request_id, request): (String, CallRequest),
         input: &Payload,
         job_handle: Arc<JobHandle>,
         queued: Duration,
@@ -88,16 +88,22 @@ impl Callee {
     ) -> Result<Run, HandlerError> {
         let started = Instant::now();
         let ran_before = before.ran;
-        let mut store = self.store(request_id, started, job_handle, Some(cpu_timer), before)?;
+        let mut store = self.store(
+            (request_id, request),
+            started,
+            job_handle,
+            Some(cpu_timer),
+            before,
+        )?;
         let answer = match input {
             Payload::Tensors(tensors) => {
                 let dims = Dims::from_tensors(tensors).map_err(input_fault)?;
                 let tensors = tensors::arguments(tensors, &dims).map_err(input_fault)?;
-                self.answer(&mut store, abi::Payload::Tensors(&tensors))
+                (self.export).call(&mut store, Arguments::Tensors(&tensors))
             }
-            Payload::Raw { content_type, data } => self.answer(
+            Payload::Raw { content_type, data } => (self.export).call(
                 &mut store,
-                abi::Payload::Raw(types::RawBody { content_type, data }),
+                Arguments::Raw(types::RawBody { content_type, data }),
             ),
         };
         let fuel_used = self
@@ -149,6 +155,7 @@ impl Callee {
             memory_grown_bytes: state.limits.grown_bytes(),
             queued_us: micros(queued),
             ran_us: micros(ran),
+            carry: state.request.carry,
             verdict: CallVerdict::default(),
         }))
     }
@@ -156,17 +163,14 @@ impl Callee {
     /// Instantiates the component without calling it.
     pub(super) fn instantiate(&self) -> Result<(), HandlerError> {
         let mut store = self.store(
-            String::new(),
+            (String::new(), CallRequest::default()),
             Instant::now(),
             Arc::default(),
             // The priority of the calling thread must not change.
             None,
             PreviousRuns::default(),
         )?;
-        let made = match &self.export {
-            Export::Preprocess(export) => export.instantiate(&mut store).map(drop),
-            Export::Postprocess(export) => export.instantiate(&mut store).map(drop),
-        };
+        let made = self.export.instantiate(&mut store);
         made.map_err(|error| {
             let state = store.data();
             let last_error = state.log.last_error();
@@ -189,7 +193,7 @@ impl Callee {
     /// Creates a store with every limit set.
     fn store(
         &self,
-        request_id: String,
+        (request_id, request): (String, CallRequest),
         started: Instant,
         job_handle: Arc<JobHandle>,
         cpu_timer: Option<CpuTimer>,
@@ -199,6 +203,8 @@ impl Callee {
             limits: Limits::new(self.allowance.memory_bytes).counted_in(&self.memory_account),
             handler: Arc::clone(&self.name),
             request_id,
+            request,
+            shown_parameters: Arc::clone(&self.allowance.shown_parameters),
             config: Arc::clone(&self.allowance.config),
             log: GuestLog::resume_after(before.logged, Arc::clone(&self.log_quota)),
             // A timeout beyond the range of the clock counts as none. Fuel still ends the call.
@@ -248,49 +254,18 @@ impl Callee {
         store.set_epoch_deadline(1);
         Ok(store)
     }
-
-    /// Instantiates and calls. An error comes with the phase in which it occurred.
-    fn answer(
-        &self,
-        store: &mut Store<CallState>,
-        input: abi::Payload<'_>,
-    ) -> Result<Answer, (wasmtime::Error, Phase)> {
-        let at = |phase| move |error| (error, phase);
-        match &self.export {
-            Export::Preprocess(export) => {
-                let instance = export
-                    .instantiate(&mut *store)
-                    .map_err(at(Phase::Instantiate))?;
-                instance
-                    .call_preprocess(&mut *store, input)
-                    .map_err(at(Phase::Call))
-            }
-            Export::Postprocess(export) => {
-                let abi::Payload::Tensors(outputs) = input else {
-                    return Ok(Err(types::Error::Fault(
-                        "a postprocess handler received a body".to_owned(),
-                    )));
-                };
-                let instance = export
-                    .instantiate(&mut *store)
-                    .map_err(at(Phase::Instantiate))?;
-                instance
-                    .call_postprocess(&mut *store, outputs)
-                    .map_err(at(Phase::Call))
-            }
-        }
-    }
 }
 
 /// Converts the handler's own error. The text is shortened and escaped because it is logged.
-fn handler_error(error: types::Error, fuel_used: u64) -> HandlerError {
+fn handler_error(error: GuestError, fuel_used: u64) -> HandlerError {
     let bounded = |text: String| escaped(prefix(&text, MAX_MESSAGE_BYTES));
     match error {
-        types::Error::BadInput(text) => HandlerError::Rejected {
-            text: bounded(text),
+        GuestError::BadInput(rejection) => HandlerError::Rejected {
+            text: bounded(rejection.log),
+            caller: rejection.caller.as_deref().and_then(caller_text),
             fuel_used,
         },
-        types::Error::Fault(text) => HandlerError::Fault {
+        GuestError::Fault(text) => HandlerError::Fault {
             cause: FaultCause::Reported,
             detail: bounded(text),
             fuel_used,

@@ -144,6 +144,7 @@ mod tests {
         let rejected = || {
             Err(HandlerError::Rejected {
                 text: String::new(),
+                caller: None,
                 fuel_used: 0,
             })
         };

@@ -1,11 +1,12 @@
 //! The state of a call in its store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::call_request::CallRequest;
 use crate::capabilities::CapabilityState;
-use crate::fixed_limits::{MAX_HOST_CALLS, MAX_WASI_BYTES};
+use crate::fixed_limits::{MAX_CARRY_BYTES, MAX_HOST_CALLS, MAX_WASI_BYTES};
 use crate::guest_log::GuestLog;
 use crate::job_handle::JobHandle;
 use crate::limits::Limits;
@@ -20,6 +21,10 @@ pub(super) struct CallState {
     pub(super) handler: Arc<str>,
     /// The ID of the request.
     pub(super) request_id: String,
+    /// The values of `context.get`, and the bytes of `carry`.
+    pub(super) request: CallRequest,
+    /// The parameters of the request that the policy shows to the handler.
+    pub(super) shown_parameters: Arc<BTreeSet<String>>,
     /// The values of `config.get`.
     pub(super) config: Arc<BTreeMap<String, String>>,
     /// The log lines of the call.
@@ -53,6 +58,9 @@ pub(super) enum Stop {
     /// The call made too many capability requests.
     #[error("requested more from the host than the policy allows")]
     CapabilityLimit,
+    /// The call carried too many bytes.
+    #[error("carried more than {MAX_CARRY_BYTES} bytes to later handlers: carry less")]
+    CarryLimit,
     /// The call made a capability request that is not resolved yet.
     #[error("waits for a capability request")]
     Unresolved,

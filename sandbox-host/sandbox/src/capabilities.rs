@@ -15,6 +15,7 @@ use tensorgate_base::egress_log::EgressLog;
 use tensorgate_policy::policy::Handler;
 use tokio::time::Instant;
 
+use crate::call_request::CallRequest;
 use crate::finished_call::CallCapture;
 use crate::fixed_limits::MAX_CAPABILITY_REQUESTS;
 use crate::resources::{CapabilityRequest, ResolvedResource, ResolvedResources};
@@ -26,6 +27,8 @@ pub struct CallContext {
     pub client: Arc<str>,
     /// The request's ID.
     pub request_id: Arc<str>,
+    /// What the handler can read about the request.
+    pub request: CallRequest,
     /// Where egress records of the request are collected.
     pub egress_log: EgressLog,
     /// Captures the handler calls, if capture is enabled.
@@ -41,6 +44,7 @@ impl Default for CallContext {
         Self {
             client: Arc::from(""),
             request_id: Arc::from(""),
+            request: CallRequest::default(),
             egress_log: EgressLog::default(),
             capture: None,
             at: None,

@@ -5,6 +5,7 @@
 
 mod convert;
 pub mod folder;
+mod request;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -29,6 +30,7 @@ use crate::random_seed::unix_ms;
 use convert::{End, QueuedCall, known_bytes};
 pub use convert::{known, outcome, payload, role, wasi_inputs};
 use folder::Folder;
+pub use request::call_request;
 
 /// The most queued calls.
 const QUEUE_CALLS: usize = 64;
@@ -262,6 +264,7 @@ impl CallCapture for RequestCapture {
             handler: ran.handler.to_owned(),
             role: ran.role,
             rule: Arc::clone(ran.rule),
+            request: ran.request.map(|read| request::captured(read, ran.rule)),
             input: Arc::clone(ran.input),
             known: Arc::clone(ran.resolved),
             wasi: ran.wasi,

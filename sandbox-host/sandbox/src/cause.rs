@@ -157,6 +157,7 @@ fn cause(error: &wasmtime::Error, phase: Phase, limits: &Limits) -> FaultCause {
         return match stop {
             Stop::Deadline | Stop::Abandoned => FaultCause::Deadline,
             Stop::HostCalls => FaultCause::HostCalls,
+            Stop::CarryLimit => FaultCause::BadOutput,
             // Unresolved requests are not a fault. The caller checks for them first.
             Stop::CapabilityLimit | Stop::Unresolved => FaultCause::Capabilities,
             Stop::Exit | Stop::Wait | Stop::WasiBytes => FaultCause::Trap,

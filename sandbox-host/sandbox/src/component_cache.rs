@@ -19,10 +19,12 @@ pub(super) struct CompiledComponent {
     pub(super) linked: InstancePre<CallState>,
     /// Whether it imports WASI.
     pub(super) uses_wasi: bool,
-    /// Whether it imports the fetch interface.
-    pub(super) needs_fetch: bool,
-    /// Whether it imports the lookup interface.
-    pub(super) needs_lookup: bool,
+    /// The fetch interface, if it imports one.
+    pub(super) needs_fetch: Option<&'static str>,
+    /// The lookup interface, if it imports one.
+    pub(super) needs_lookup: Option<&'static str>,
+    /// Whether it imports an interface that tells it about the request.
+    pub(super) reads_request: bool,
     /// The bytes of its code, and of the initial memory that its instances share.
     pub(super) code_bytes: usize,
     /// The same bytes in the account of the host.

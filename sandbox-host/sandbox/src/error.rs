@@ -57,6 +57,16 @@ pub enum LoadFault {
         /// What to do about it.
         advice: &'static str,
     },
+    /// The component was built for a version of the handler interface that this host does not have.
+    #[error(
+        "handler {handler}: needs version {version} of the handler interface, and this host has 0.1.0 and 0.2.0: update tensorgate, or build the handler with `tensorgate handler build` of this release"
+    )]
+    Version {
+        /// The handler's name.
+        handler: String,
+        /// The version that it needs. The component chose the text.
+        version: String,
+    },
     /// The component imports an interface that its policy does not grant.
     #[error(
         "handler {handler}: needs {grant} (it imports {import}), which the policy does not grant: add `{grant}:` to the handler, or build it without this import"

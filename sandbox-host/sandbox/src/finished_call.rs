@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::Tensor;
 use tensorgate_policy::policy::Handler;
 
 use crate::breaker::CallVerdict;
+use crate::call_request::CallRequest;
 use crate::outcome::{CapturedCall, HandlerError};
 use crate::random_seed::WasiInputs;
 use crate::resources::ResolvedResources;
@@ -30,6 +32,8 @@ pub struct HandlerOutput {
     pub queued_us: u64,
     /// The run time in microseconds, instantiation included.
     pub ran_us: u64,
+    /// The bytes for later handlers of the same request.
+    pub carry: Bytes,
     /// Where the caller reports whether the output keeps the contract.
     pub verdict: CallVerdict,
 }
@@ -47,6 +51,8 @@ pub struct FinishedCall<'c> {
     pub role: Role,
     /// The ID of the request.
     pub request_id: &'c str,
+    /// What the handler could read about the request. `None` if its component reads none of it.
+    pub request: Option<&'c CallRequest>,
     /// The input.
     pub input: &'c Arc<Payload>,
     /// The resolved resources.

@@ -61,7 +61,14 @@ pub(super) const MAX_NAME_BYTES: usize = 256;
 /// The longest error message of a handler, in bytes. The rest is cut off.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 << 10;
 
-/// The most calls to `config` and `log` in one call.
+/// The longest text for the caller of a rejected input, in characters. The rest is cut off.
+pub(super) const MAX_CALLER_CHARACTERS: usize = 256;
+
+/// The most bytes that a handler carries to later handlers of its request. The host has them in
+/// memory until the request ends.
+pub(super) const MAX_CARRY_BYTES: usize = 64 << 10;
+
+/// The most calls to the host's functions in one call.
 pub(super) const MAX_HOST_CALLS: u32 = 10_000;
 
 /// The longest key for `config.get`, in bytes. No policy has a longer one.

@@ -7,17 +7,19 @@ use tensorgate_base::egress_log::ResolveFailure;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Linker, Lower, WasmList, WasmStr};
 
-use crate::bindings::preprocess::tensorgate::handler::log::Level;
+use crate::bindings::v0_1::preprocess::tensorgate::handler::log::Level;
 use crate::call_state::{CallState, Stop};
 use crate::fixed_limits::{
     MAX_CONFIG_KEY_BYTES, MAX_LOOKUP_ITEM_BYTES, MAX_LOOKUP_ITEMS, MAX_URL_BYTES,
 };
 use crate::guest_log::{GuestLine, longest};
+use crate::request_imports;
 use crate::resources::{CapabilityRequest, ResolvedResource};
+use crate::versions::{COMMON, Common, ERRORS};
 
 /// Adds the imports to a linker.
-fn link_capabilities(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    linker.instance(FETCH)?.func_wrap(
+fn link_capabilities(linker: &mut Linker<CallState>, version: &Common) -> wasmtime::Result<()> {
+    linker.instance(version.fetch)?.func_wrap(
         "get",
         |mut store: StoreContextMut<'_, CallState>, (urls,): (WasmList<WasmStr>,)| {
             store.data_mut().enter_host()?;
@@ -40,7 +42,7 @@ fn link_capabilities(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
             Ok((files.collect::<Vec<_>>(),))
         },
     )?;
-    linker.instance(LOOKUP)?.func_wrap(
+    linker.instance(version.lookup)?.func_wrap(
         "get",
         |mut store: StoreContextMut<'_, CallState>,
          (lookup, features, keys): (WasmStr, WasmList<WasmStr>, WasmList<WasmStr>)| {
@@ -170,23 +172,20 @@ impl CallState {
     }
 }
 
-/// The interfaces that exist, with versions. `types` has no functions.
-pub(super) const INTERFACES: [&str; 5] =
-    ["tensorgate:handler/types@0.1.0", CONFIG, LOG, FETCH, LOOKUP];
-
-const CONFIG: &str = "tensorgate:handler/config@0.1.0";
-const LOG: &str = "tensorgate:handler/log@0.1.0";
-/// Only for handlers with `fetch` in their policy.
-pub(super) const FETCH: &str = "tensorgate:handler/fetch@0.1.0";
-/// Only for handlers with `lookups` in their policy.
-pub(super) const LOOKUP: &str = "tensorgate:handler/lookup@0.1.0";
-
-/// Adds the imports to a linker. Strings are checked in the guest's memory before they are copied.
+/// Adds the imports of every version to a linker.
 pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
-    for interface in INTERFACES {
-        linker.instance(interface)?;
+    for version in &COMMON {
+        link_common(linker, version)?;
     }
-    linker.instance(CONFIG)?.func_wrap(
+    linker.instance(ERRORS)?;
+    request_imports::link(linker)
+}
+
+/// Adds the imports that have the same functions in every version. Strings are checked in the
+/// guest's memory before they are copied.
+fn link_common(linker: &mut Linker<CallState>, version: &Common) -> wasmtime::Result<()> {
+    linker.instance(version.types)?;
+    linker.instance(version.config)?.func_wrap(
         "get",
         |mut store: StoreContextMut<'_, CallState>, (key,): (WasmStr,)| {
             store.data_mut().enter_host()?;
@@ -197,7 +196,7 @@ pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
                 .flatten(),))
         },
     )?;
-    linker.instance(LOG)?.func_wrap(
+    linker.instance(version.log)?.func_wrap(
         "write",
         |mut store: StoreContextMut<'_, CallState>, (level, message): (Level, WasmStr)| {
             store.data_mut().enter_host()?;
@@ -215,7 +214,7 @@ pub(super) fn link(linker: &mut Linker<CallState>) -> wasmtime::Result<()> {
             Ok(())
         },
     )?;
-    link_capabilities(linker)
+    link_capabilities(linker, version)
 }
 
 /// Writes one line at the level that the handler chose.

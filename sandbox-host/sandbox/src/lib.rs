@@ -1,9 +1,10 @@
 //! Runs untrusted handler components: a fresh instance for each call, on threads of its own, within
 //! the limits of the policy.
 //!
-//! A component may import `tensorgate:handler/{types,config,log}@0.1.0`, and also `fetch` and
-//! `lookup` if the policy grants them. A component that imports WASI gets one that grants nothing
-//! (module `wasi`): its output becomes log lines, its clocks stand still, and it has no files.
+//! A component may import `tensorgate:handler/{types,config,log}` of version 0.1 or 0.2, `errors`,
+//! `context` and `carry` of version 0.2, and also `fetch` and `lookup` if the policy grants them. A
+//! component that imports WASI gets one that grants nothing (module `wasi`): its output becomes log
+//! lines, its clocks stand still, and it has no files.
 //!
 //! The sandbox does not check contracts; the caller checks a handler's tensors. It keeps no state
 //! between calls. It never runs guest code on a thread of an async runtime.
@@ -19,9 +20,11 @@ mod bindings;
 mod breaker;
 mod call;
 mod call_history;
+mod call_request;
 mod call_state;
 mod call_usage;
 mod caller;
+mod caller_text;
 mod capabilities;
 pub mod capture;
 mod cause;
@@ -29,6 +32,7 @@ mod compile;
 mod component_cache;
 mod engine;
 mod error;
+mod export;
 mod finished_call;
 mod fixed_limits;
 mod guest_log;
@@ -45,10 +49,12 @@ mod output_lines;
 mod pool;
 mod priority;
 mod random_seed;
+mod request_imports;
 mod resources;
 mod structure;
 mod tensors;
 mod ticker;
+mod versions;
 mod wasi;
 mod wasi_state;
 
@@ -68,6 +74,7 @@ use wasmtime::component::Linker;
 use self::breaker::{Breaker, ClientName};
 pub use self::breaker::{BreakerListener, BreakerReporting, CallVerdict};
 use self::call::{Callee, PreviousRuns, Run};
+pub use self::call_request::{CallRequest, RequestFacts};
 use self::caller::{CallWaiter, NoAnswer, WaitLimits};
 pub use self::capabilities::{CallContext, EgressBusy, ResourceResolver};
 use self::compile::Compiler;
@@ -301,6 +308,16 @@ impl LoadedHandler {
         self.callee.allowance.max_resolved_bytes
     }
 
+    /// Whether its component reads the request's context or carried bytes.
+    pub fn reads_request(&self) -> bool {
+        self.callee.compiled.reads_request
+    }
+
+    /// Whether callers get its own text when it rejects an input.
+    pub fn has_public_errors(&self) -> bool {
+        self.rule.has_public_errors()
+    }
+
     /// Returns the same handler with the deadline of a request. A call that has not started by then
     /// is [`HandlerError::Overloaded`]. A running call is stopped with
     /// [`FaultCause::RequestDeadline`].
@@ -447,6 +464,7 @@ impl LoadedHandler {
                 rule: &self.rule,
                 role,
                 request_id,
+                request: self.reads_request().then_some(&self.context.request),
                 input: &input,
                 resolved: &known,
                 wasi,
@@ -521,6 +539,7 @@ impl LoadedHandler {
                 Arc::clone(&job_handle),
             );
             let (request_id, submitted) = (request_id.to_owned(), Instant::now());
+            let request = self.context.request.clone();
             let input = Arc::clone(input);
             let (paces, client) = (Arc::clone(&self.call_histories), self.client.clone());
             move || {
@@ -532,8 +551,9 @@ impl LoadedHandler {
                 if job_handle.start() {
                     let _ticking = workers.ticker.run();
                     let (queued, cpu_timer) = (submitted.elapsed(), CpuTimer::start());
+                    let request = (request_id, request);
                     let outcome =
-                        callee.call(request_id, &input, job_handle, queued, cpu_timer, before);
+                        callee.call(request, &input, job_handle, queued, cpu_timer, before);
                     pace.record(CallKind::from_outcome(&outcome, cpu_timer.is_long()));
                     // The caller may have left.
                     let _ = answer.send(outcome);

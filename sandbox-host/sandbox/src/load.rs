@@ -11,37 +11,20 @@ use tensorgate_policy::policy::Handler;
 use tensorgate_settings::folders::MAX_COMPONENT_BYTES;
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, InstancePre, Linker};
+use wasmtime::component::{Component, Linker};
 
-use crate::bindings::postprocess::PostprocessPre;
-use crate::bindings::preprocess::PreprocessPre;
 use crate::call_state::CallState;
 use crate::capabilities::CapabilityLimits;
 use crate::cause;
 use crate::compile::Compiler;
 use crate::component_cache::{CompiledComponent, ComponentCache};
 use crate::error::LoadFault;
+use crate::export::Export;
 use crate::fixed_limits::PAGE_BYTES;
 use crate::memory_account::{MemoryAccount, MemoryShare};
-use crate::{imports, wasi};
-
-/// The export of a compiled component.
-pub(super) enum Export {
-    /// The export of a preprocess handler.
-    Preprocess(PreprocessPre<CallState>),
-    /// The export of a postprocess handler.
-    Postprocess(PostprocessPre<CallState>),
-}
-
-impl Export {
-    /// The role of the handler.
-    pub(super) const fn role(&self) -> Role {
-        match self {
-            Self::Preprocess(_) => Role::Preprocess,
-            Self::Postprocess(_) => Role::Postprocess,
-        }
-    }
-}
+use crate::request_imports::{CARRY, CONTEXT};
+use crate::versions::{self, COMMON};
+use crate::wasi;
 
 /// The limits of one handler, from its policy.
 #[derive(Clone, Debug)]
@@ -50,6 +33,7 @@ pub(super) struct HandlerLimits {
     pub(super) memory_bytes: usize,
     pub(super) timeout: Duration,
     pub(super) config: Arc<std::collections::BTreeMap<String, String>>,
+    pub(super) shown_parameters: Arc<std::collections::BTreeSet<String>>,
     pub(super) capabilities: CapabilityLimits,
     pub(super) max_resolved_bytes: usize,
 }
@@ -61,6 +45,7 @@ impl HandlerLimits {
             memory_bytes: rule.memory_bytes(),
             timeout: Duration::from_millis(rule.timeout_ms()),
             config: Arc::new(rule.config().clone()),
+            shown_parameters: Arc::new(rule.parameters().clone()),
             capabilities: CapabilityLimits::from_policy(rule),
             max_resolved_bytes: rule.max_resolved_bytes(),
         }
@@ -113,21 +98,13 @@ impl ComponentLoader {
             .component_cache
             .get(found, || self.compile(name, &found, file))
             .map_err(|unfit| unfit.into_load_fault(name, role))?;
-        for (needed, granted, grant, import) in [
-            (
-                compiled.needs_fetch,
-                rule.fetch().is_some(),
-                "fetch",
-                imports::FETCH,
-            ),
-            (
-                compiled.needs_lookup,
-                !rule.lookups().is_empty(),
-                "lookups",
-                imports::LOOKUP,
-            ),
+        for (needed, granted, grant) in [
+            (compiled.needs_fetch, rule.fetch().is_some(), "fetch"),
+            (compiled.needs_lookup, !rule.lookups().is_empty(), "lookups"),
         ] {
-            if needed && !granted {
+            if let Some(import) = needed
+                && !granted
+            {
                 return Err(LoadFault::Ungranted {
                     handler: handler(),
                     grant,
@@ -136,7 +113,7 @@ impl ComponentLoader {
             }
         }
         check_memory(name, rule, &compiled.component)?;
-        let export = export(role, compiled.linked.clone())
+        let export = Export::new(role, compiled.linked.clone())
             .map_err(|error| ComponentError::World(error).into_load_fault(name, role))?;
         Ok(Loaded { export, compiled })
     }
@@ -152,15 +129,16 @@ impl ComponentLoader {
             (self.compiler.component(name, digest, file)).map_err(ComponentError::Compile)?;
         let whole = component.component_type();
         let asks = |of: &str| (whole.imports(&self.engine)).any(|(import, _)| import == of);
-        let (fetches, looks_up) = (asks(imports::FETCH), asks(imports::LOOKUP));
+        let needs_fetch = (COMMON.iter().map(|version| version.fetch)).find(|import| asks(import));
+        let needs_lookup =
+            (COMMON.iter().map(|version| version.lookup)).find(|import| asks(import));
+        let reads_request = asks(CONTEXT) || asks(CARRY);
         let foreign = whole
             .imports(&self.engine)
             // Type imports are not functions, so a world may name any.
             .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
             .map(|(import, _)| import.to_owned())
-            .find(|import| {
-                !imports::INTERFACES.contains(&import.as_str()) && !wasi::is_linked(import)
-            });
+            .find(|import| !versions::has(import) && !wasi::is_linked(import));
         if let Some(import) = foreign {
             return Err(ComponentError::Import(import));
         }
@@ -184,14 +162,16 @@ impl ComponentLoader {
             component,
             linked,
             uses_wasi,
-            needs_fetch: fetches,
-            needs_lookup: looks_up,
+            needs_fetch,
+            needs_lookup,
+            reads_request,
         })
     }
 }
 
 /// What a component may import besides WASI.
-const OWN_INTERFACES: &str = "allowed are tensorgate:handler/{types,config,log}@0.1.0 and WASI 0.2";
+const OWN_INTERFACES: &str = "allowed are \
+    tensorgate:handler/{types,errors,config,log,context,carry}@0.2.0 and WASI 0.2";
 
 /// Why a file is not a usable handler, for any policy.
 enum ComponentError {
@@ -209,14 +189,20 @@ impl ComponentError {
                 handler,
                 detail: cause::describe(&error),
             },
-            Self::Import(import) => LoadFault::Import {
-                handler,
-                advice: if wasi::is_wasi(&import) {
-                    wasi::advice(&import)
-                } else {
-                    OWN_INTERFACES
+            Self::Import(import) => match versions::unknown(&import) {
+                Some(version) => LoadFault::Version {
+                    handler,
+                    version: version.to_owned(),
                 },
-                import,
+                None => LoadFault::Import {
+                    handler,
+                    advice: if wasi::is_wasi(&import) {
+                        wasi::advice(&import)
+                    } else {
+                        OWN_INTERFACES
+                    },
+                    import,
+                },
             },
             Self::World(error) => LoadFault::World {
                 handler,
@@ -225,13 +211,6 @@ impl ComponentError {
             },
         }
     }
-}
-
-fn export(role: Role, linked: InstancePre<CallState>) -> wasmtime::Result<Export> {
-    Ok(match role {
-        Role::Preprocess => Export::Preprocess(PreprocessPre::new(linked)?),
-        Role::Postprocess => Export::Postprocess(PostprocessPre::new(linked)?),
-    })
 }
 
 /// The memory that a loaded component takes: its compiled file, and a copy of the initial content

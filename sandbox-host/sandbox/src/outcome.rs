@@ -19,6 +19,8 @@ pub enum HandlerError {
     Rejected {
         /// The reason, for the log.
         text: String,
+        /// The reason for the caller, safe to show. The policy decides whether it is shown.
+        caller: Option<String>,
         /// The fuel that was used.
         fuel_used: u64,
     },

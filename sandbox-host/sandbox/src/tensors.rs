@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::{Datatype, Tensor};
 
-use crate::bindings::preprocess::tensorgate::handler::types;
+use crate::bindings::v0_1::preprocess::tensorgate::handler::types;
 use crate::fixed_limits::{MAX_NAME_BYTES, MAX_OUTPUT_TENSORS};
 
 /// The dimensions of tensors in the interface's type, stored here so that arguments can borrow

@@ -24,7 +24,7 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, DynPollable, IoError, StreamError, StreamResult,
 };
 
-use crate::bindings::preprocess::tensorgate::handler::log::Level;
+use crate::bindings::v0_1::preprocess::tensorgate::handler::log::Level;
 use crate::call_state::{CallState, Stop};
 use crate::fixed_limits::MAX_WASI_BYTES;
 use crate::wasi_state::Output;

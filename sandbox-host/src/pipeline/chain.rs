@@ -25,7 +25,8 @@ use super::stage::Stage;
 /// The common inputs of a request's handler calls.
 pub(super) struct CallContents<'a> {
     pub(super) request_id: &'a str,
-    pub(super) behalf: &'a CallContext,
+    /// Its carried bytes change from handler to handler.
+    pub(super) behalf: &'a mut CallContext,
     /// The request's deadline.
     pub(super) request_deadline: Instant,
     pub(super) memory_permit: &'a mut MemoryPermit,
@@ -59,6 +60,9 @@ pub(super) async fn run(
             }
             (Role::Postprocess, Payload::Raw { .. }) => return Err(no_tensors()),
         };
+        if let Ok(called) = &called {
+            contents.behalf.request.carry = called.carry.clone();
+        }
         let is_last = number == stages.len();
         let rules = is_last.then_some((rules, chain));
         let tensors = check_made(metrics, stage, role, started, called, rules, contents)?;
@@ -126,12 +130,18 @@ fn check_made(
     };
     let called = match called {
         Ok(called) => called,
-        Err(HandlerError::Rejected { text, fuel_used }) => {
+        Err(HandlerError::Rejected {
+            text,
+            caller,
+            fuel_used,
+        }) => {
             timings.fuel = timings.fuel.saturating_add(fuel_used);
-            return Err(Denial::new(
-                Reason::HandlerRejected,
-                format!("handler {:?}: {text}", stage.name),
-            ));
+            let cause = format!("handler {:?}: {text}", stage.name);
+            let shown = caller.filter(|_| stage.handler.has_public_errors());
+            return Err(match shown {
+                Some(shown) => Denial::with_field(Reason::HandlerRejected, shown, cause),
+                None => Denial::new(Reason::HandlerRejected, cause),
+            });
         }
         Err(HandlerError::Overloaded(overload)) => {
             metrics

@@ -51,6 +51,12 @@ impl HandlerChain {
             Role::Postprocess => &self.postprocess,
         }
     }
+
+    /// Whether a handler reads the request's context or carried bytes.
+    pub(super) fn reads_request(&self) -> bool {
+        let mut stages = self.preprocess.iter().chain(&self.postprocess);
+        stages.any(|stage| stage.handler.reads_request())
+    }
 }
 
 /// What answers a model's requests.

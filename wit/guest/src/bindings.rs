@@ -41,9 +41,12 @@ pub mod postprocess {
         export_macro_name: "export_postprocess_world",
         default_bindings_module: "tensorgate_handler::bindings::postprocess",
         with: {
-            "tensorgate:handler/types@0.1.0": super::preprocess::tensorgate::handler::types,
-            "tensorgate:handler/config@0.1.0": super::preprocess::tensorgate::handler::config,
-            "tensorgate:handler/log@0.1.0": super::preprocess::tensorgate::handler::log,
+            "tensorgate:handler/types@0.2.0": super::preprocess::tensorgate::handler::types,
+            "tensorgate:handler/errors@0.2.0": super::preprocess::tensorgate::handler::errors,
+            "tensorgate:handler/config@0.2.0": super::preprocess::tensorgate::handler::config,
+            "tensorgate:handler/log@0.2.0": super::preprocess::tensorgate::handler::log,
+            "tensorgate:handler/context@0.2.0": super::preprocess::tensorgate::handler::context,
+            "tensorgate:handler/carry@0.2.0": super::preprocess::tensorgate::handler::carry,
         },
     });
 }

@@ -1,6 +1,7 @@
 //! BYTES tensors: each element is a 4-byte little-endian length and that many bytes.
 
-use crate::bindings::preprocess::tensorgate::handler::types::{Datatype, Error, Tensor};
+use crate::bindings::preprocess::tensorgate::handler::errors::Error;
+use crate::bindings::preprocess::tensorgate::handler::types::{Datatype, Tensor};
 
 /// Bytes of an element's length prefix, as the Open Inference Protocol's raw form has it.
 const PREFIX_BYTES: usize = 4;

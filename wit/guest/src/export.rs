@@ -1,7 +1,8 @@
 //! The traits that an author implements, and the macros that export them from the component.
 
 use crate::bindings::preprocess::Payload;
-use crate::bindings::preprocess::tensorgate::handler::types::{Error, Tensor};
+use crate::bindings::preprocess::tensorgate::handler::errors::Error;
+use crate::bindings::preprocess::tensorgate::handler::types::Tensor;
 
 /// A handler that runs before the model.
 pub trait Preprocess {

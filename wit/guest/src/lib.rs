@@ -51,7 +51,8 @@
 //! # Tests
 //!
 //! All but the exports works natively, so `cargo test` can test a handler. [`log`] writes to
-//! standard error, and [`config`] returns what [`testing::set_config`] sets.
+//! standard error, and [`config`] returns what [`testing::set_config`] sets. [`context`] returns what
+//! [`testing::set_context`] sets.
 
 #[cfg(target_endian = "big")]
 compile_error!("tensor data is little-endian, and is read in place");
@@ -59,7 +60,9 @@ compile_error!("tensor data is little-endian, and is read in place");
 mod arena;
 pub mod bindings;
 mod bytes;
+pub mod carry;
 mod configured;
+mod context;
 mod element;
 mod error;
 mod export;
@@ -76,10 +79,12 @@ pub use arena::{Allocator, Arena, allocator};
 #[doc(hidden)]
 pub use arena::{LEAST_BYTES, before_calls};
 pub use bindings::preprocess::Payload;
-pub use bindings::preprocess::tensorgate::handler::types::{Datatype, Error, RawBody, Tensor};
+pub use bindings::preprocess::tensorgate::handler::errors::{Error, Rejection};
+pub use bindings::preprocess::tensorgate::handler::types::{Datatype, RawBody, Tensor};
 pub use configured::configured;
 #[doc(hidden)]
 pub use configured::{keep, outcome_words};
+pub use context::{Input, Parameter, Request, TensorShape, context};
 pub use element::Element;
 pub use export::{Postprocess, Preprocess, log_panics};
 pub use fetch::{Failure, File, fetch};

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use ndarray::{Array, ArrayD, ArrayViewD, ArrayViewMutD, CowArray, Dimension, IxDyn};
 
-use crate::bindings::preprocess::tensorgate::handler::types::{Error, Tensor};
+use crate::bindings::preprocess::tensorgate::handler::errors::Error;
+use crate::bindings::preprocess::tensorgate::handler::types::Tensor;
 use crate::element::Element;
 
 impl Tensor {

@@ -4,6 +4,7 @@ use core::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::bindings::granted::tensorgate::handler::fetch::{Failure, File};
+use crate::bindings::preprocess::tensorgate::handler::context::{Input, Request};
 
 /// Lookup, feature and key.
 type FeatureOf = (String, String, String);
@@ -12,6 +13,8 @@ thread_local! {
     static FEATURES: RefCell<BTreeMap<FeatureOf, f64>> = const { RefCell::new(BTreeMap::new()) };
     static FILES: RefCell<BTreeMap<String, File>> = const { RefCell::new(BTreeMap::new()) };
     static CONFIGURED: RefCell<Option<&'static [u8]>> = const { RefCell::new(None) };
+    static CONTEXT: RefCell<Option<Request>> = const { RefCell::new(None) };
+    static CARRY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static CONFIG: RefCell<BTreeMap<String, String>> = const { RefCell::new(BTreeMap::new()) };
 }
 
@@ -27,6 +30,39 @@ pub fn set_config<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) {
 
 pub(crate) fn config(key: &str) -> Option<String> {
     CONFIG.with_borrow(|config| config.get(key).cloned())
+}
+
+/// Sets what [`crate::context`] returns on this thread.
+pub fn set_context(request: Request) {
+    CONTEXT.set(Some(request));
+}
+
+/// The request that was set, or one whose values are all empty.
+pub(crate) fn context() -> Request {
+    let set = CONTEXT.with_borrow(Clone::clone);
+    set.unwrap_or_else(|| Request {
+        request_id: String::new(),
+        client: String::new(),
+        model: String::new(),
+        version: String::new(),
+        operation: String::new(),
+        time: 0,
+        parameters: Vec::new(),
+        input: Input {
+            tensors: Vec::new(),
+            media_type: None,
+            media_bytes: 0,
+        },
+    })
+}
+
+/// Sets what [`crate::carry::get`] returns on this thread.
+pub fn set_carry(data: &[u8]) {
+    CARRY.set(data.to_vec());
+}
+
+pub(crate) fn carry() -> Vec<u8> {
+    CARRY.with_borrow(Clone::clone)
 }
 
 /// Sets what [`crate::configured`] returns on this thread. The bytes are leaked, which is fine in a

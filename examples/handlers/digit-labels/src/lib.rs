@@ -43,7 +43,8 @@ export_postprocess!(DigitLabels);
 /// Converts an error to a fault, because the client has not sent these bytes.
 fn fault(error: Error) -> Error {
     match error {
-        Error::BadInput(text) | Error::Fault(text) => Error::Fault(text),
+        Error::BadInput(rejection) => Error::Fault(rejection.log),
+        fault @ Error::Fault(_) => fault,
     }
 }
 

@@ -72,9 +72,7 @@ impl<'de> Visitor<'de> for Row<'_, '_> {
             .map(|cell| cell.unwrap_or(Value::Missing))
             .collect();
         let done = table.columns.append(&row, &mut table.features);
-        done.map_err(|error| match error {
-            Error::BadInput(text) | Error::Fault(text) => A::Error::custom(text),
-        })
+        done.map_err(|error| A::Error::custom(error.log_text()))
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::capture::{
-    Blob, Captured, CapturedOutcome, CapturedResource, CapturedWasi, FORMAT, HandlerFacts, Input,
-    Named, packed, unpacked,
+    Blob, Captured, CapturedOutcome, CapturedRequest, CapturedResource, CapturedWasi, FORMAT,
+    HandlerFacts, Input, Named, packed, unpacked,
 };
 use tensorgate_base::egress_log::ResolveFailure;
 use tensorgate_base::payload::{Payload, Role};
@@ -33,6 +33,7 @@ fn handler_facts(name: &str, role: Role, rule: &Handler) -> HandlerFacts {
         config: rule.config().clone(),
         files: rule.fetch().map(|rule| wide(rule.max_requests())),
         lookups: rule.lookups().iter().map(lookup).collect(),
+        parameters: rule.parameters().iter().cloned().collect(),
     }
 }
 
@@ -215,9 +216,9 @@ impl End {
     pub(super) fn from_call(called: &Result<HandlerOutput, HandlerError>) -> Option<Self> {
         Some(match called {
             Ok(called) => Self::Answered(called.tensors.clone(), called.fuel_used),
-            Err(HandlerError::Rejected { text, fuel_used }) => {
-                Self::Rejected(text.clone(), *fuel_used)
-            }
+            Err(HandlerError::Rejected {
+                text, fuel_used, ..
+            }) => Self::Rejected(text.clone(), *fuel_used),
             Err(HandlerError::Fault {
                 cause, fuel_used, ..
             }) => Self::Fault(cause.name(), *fuel_used),
@@ -294,6 +295,7 @@ pub(super) struct QueuedCall {
     pub(super) handler: String,
     pub(super) role: Role,
     pub(super) rule: Arc<Handler>,
+    pub(super) request: Option<CapturedRequest>,
     pub(super) input: Arc<Payload>,
     pub(super) known: Arc<ResolvedResources>,
     pub(super) wasi: Option<WasiInputs>,
@@ -312,6 +314,7 @@ impl QueuedCall {
             client: self.client.clone(),
             model: self.model.clone(),
             handler: handler_facts(&self.handler, self.role, &self.rule),
+            request: self.request.clone(),
             input: captured_input(&self.input)?,
             brought: self.known.iter().filter_map(captured_resource).collect(),
             wasi: self.wasi.map(|inputs| CapturedWasi {

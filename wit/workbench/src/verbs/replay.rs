@@ -378,6 +378,7 @@ fn captured_context(call: &Captured) -> CallContext {
     CallContext {
         at: SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(wasi.unix_ms)),
         seed: Some(wasi.seed),
+        request: capture::call_request(call),
         ..CallContext::default()
     }
 }
@@ -412,6 +413,7 @@ fn rule(facts: &HandlerFacts, digest: &str) -> Result<Handler, String> {
     let handler = json!({
         "component": "captured.wasm", "sha256": digest, "fuel": facts.fuel, "memory_bytes": facts.memory_bytes,
         "timeout_ms": TIMEOUT_MS, "config": facts.config, "fetch": fetch, "lookups": lookups.keys().collect::<Vec<_>>(),
+        "parameters": facts.parameters,
     });
     let document = json!({"version": 1, "handlers": {&facts.name: handler}, "lookups": lookups});
     let raw: raw::Policy = serde_json::from_value(document).map_err(|error| error.to_string())?;
