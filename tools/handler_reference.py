@@ -66,10 +66,14 @@ ITEMS = (
     ("postprocess.postprocess", "`Postprocess::postprocess(outputs)`", "`postprocess(outputs)`", "`postprocess(outputs)`"),
     ("preprocess.payload.tensors", "`Payload::Tensors(Vec<Tensor>)`", "`list[Tensor]`", "`Tensor[]`"),
     ("preprocess.payload.raw", "`Payload::Raw(RawBody)`", "`Raw`", "`Raw`"),
-    ("types.error.bad-input", "`Error::bad_input(cause)`", "`raise BadInput(cause)`", "`throw new BadInput(cause)`"),
-    ("types.error.fault", "`Error::fault(cause)`", "`raise Fault(cause)`", "`throw new Fault(cause)`"),
+    ("errors.error.bad-input", "`Error::bad_input(cause)`", "`raise BadInput(cause)`", "`throw new BadInput(cause)`"),
+    ("errors.rejection.caller", "`Error::bad_input(cause).for_caller(text)`", "`raise BadInput(cause, caller=text)`", "`throw new BadInput(cause, { caller: text })`"),
+    ("errors.error.fault", "`Error::fault(cause)`", "`raise Fault(cause)`", "`throw new Fault(cause)`"),
     ("config.get", "`config(key)`", "`config(key)`", "`config(key)`"),
     ("log.write", "`log::info(message)`", "`log.info(message)`", "`log.info(message)`"),
+    ("context.get", "`context()`", "`context()`", "`context()` in `request.js`"),
+    ("carry.set", "`carry::set(&data)`", "`carry.set(data)`", "`carry.set(data)` in `request.js`"),
+    ("carry.get", "`carry::get()`", "`carry.get()`", "`carry.get()` in `request.js`"),
     ("fetch.get", "`fetch(&urls)`", "`fetch(urls)`", "`fetch(urls)` in `reach.js`"),
     ("fetch.file", "`File`", "`File`", "`File` in `reach.js`"),
     ("fetch.failure", "`Failure`", None, None),
@@ -85,6 +89,16 @@ FIELDS = (
     ("types.tensor.data", "`data: Vec<u8>`", "`data: bytes`", "`data`: Uint8Array"),
     ("types.raw-body.content-type", "`content_type: String`", "`content_type: str`", "`contentType`: string"),
     ("types.raw-body.data", "`data: Vec<u8>`", "`data: bytes`", "`data`: Uint8Array"),
+    ("context.request.request-id", "`request_id: String`", "`request_id: str`", "`requestId`: string"),
+    ("context.request.client", "`client: String`", "`client: str`", "`client`: string"),
+    ("context.request.model", "`model: String`", "`model: str`", "`model`: string"),
+    ("context.request.version", "`version: String`", "`version: str`", "`version`: string"),
+    ("context.request.operation", "`operation: String`", "`operation: str`", "`operation`: string"),
+    ("context.request.time", "`time: u64`", "`time: int`", "`time`: number"),
+    ("context.request.parameters", "`parameter(name)`", "`parameters: dict`", "`parameters`: object"),
+    ("context.input.tensors", "`input.tensors: Vec<TensorShape>`", "`input.tensors: dict`", "`input.tensors`: object"),
+    ("context.input.media-type", "`input.media_type: Option<String>`", "`input.media_type: Optional[str]`", "`input.mediaType`: string or null"),
+    ("context.input.media-bytes", "`input.media_bytes: u64`", "`input.media_bytes: int`", "`input.mediaBytes`: number"),
 )
 
 # Elements in each language. FP16, BF16 and BYTES are described in words.
@@ -206,8 +220,8 @@ are available. [Handler interface](../handler.md) has the whole WIT file.
 """
 
 JAVASCRIPT = """\
-The modules `tensorgate.js`, `kit.js` and `reach.js`, in a project that `tensorgate handler new
---lang js` makes. [Write a handler in JavaScript](../../how-to/handler-javascript.md) introduces
+The modules `tensorgate.js`, `kit.js`, `reach.js` and `request.js`, in a project that `tensorgate
+handler new --lang js` makes. [Write a handler in JavaScript](../../how-to/handler-javascript.md) introduces
 them. [Handler interface](../handler.md) has the whole WIT file.
 """
 
@@ -226,7 +240,12 @@ def interface(title, intro, column, elements, functions):
     out = [f"# Handlers in {title}\n\n", NOTE, intro, "\n## Interface\n\n", table((title, "meaning"), rows)]
     levels = ", ".join(f"`{name}`" for name in names(docs, "log.level"))
     out.append(f"\nThe log has a function for each level: {levels}.\n")
-    for heading, path in (("Tensor", "types.tensor"), ("Raw body", "types.raw-body")):
+    for heading, path in (
+        ("Tensor", "types.tensor"),
+        ("Raw body", "types.raw-body"),
+        ("Request", "context.request"),
+        ("Input of a request", "context.input"),
+    ):
         fields = [(row[column], docs[row[0]]) for row in FIELDS if row[0].startswith(path + ".")]
         out.append(f"\n## {heading}\n\n{docs[path]}\n\n" + table(("field", "meaning"), fields))
     types = [(f"`{name.upper()}`", elements[name], docs[f"types.datatype.{name}"]) for name in names(docs, "types.datatype")]
@@ -296,8 +315,9 @@ PYTHON_ARRAYS = ("array", "full", "zeros", "stack", "concatenate")
 
 
 def javascript():
-    tests = ("setConfig", "setFile", "setFeature")
-    functions = javascript_functions("tensorgate.js") + javascript_functions("reach.js")
+    tests = ("setConfig", "setFile", "setFeature", "setContext", "setCarry")
+    files = ("tensorgate.js", "reach.js", "request.js")
+    functions = [row for file in files for row in javascript_functions(file)]
     texts = [row for row in functions if name_of(row) in ("bytes", "text")]
     return (
         interface("JavaScript", JAVASCRIPT, 3, javascript_elements(), functions)

@@ -1,2 +1,2 @@
-import * as fetchInterface from "tensorgate:handler/fetch@0.1.0";
+import * as fetchInterface from "tensorgate:handler/fetch@0.2.0";
 reach.fetch = fetchInterface;

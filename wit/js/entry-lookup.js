@@ -1,2 +1,2 @@
-import * as lookupInterface from "tensorgate:handler/lookup@0.1.0";
+import * as lookupInterface from "tensorgate:handler/lookup@0.2.0";
 reach.lookup = lookupInterface;

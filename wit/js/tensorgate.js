@@ -16,6 +16,8 @@
 // - `kit.js` beside this file: arrays at about a nanosecond for such an operation, and decoders of
 //   images and sounds.
 // - `console`, which writes to the operator's log.
+// - `request.js` beside this file: the request that the call belongs to, and bytes for the handlers
+//   after it.
 // - Modules of plain JavaScript: by relative import, or from `node_modules` beside handler.js if
 //   they need no platform API.
 //
@@ -26,8 +28,18 @@
 // - Clocks: `Date.now()` ends the call as a fault.
 // - Random numbers: `Math.random()` gives the same sequence in every call.
 
-/** The input is bad: the caller gets 400. The text goes to the log. */
-export class BadInput extends Error {}
+/**
+ * The input is bad: the caller gets 400. The text goes to the log. `caller` is a text for the
+ * caller. It is passed on if the policy has `errors: public` for the handler: at most 256
+ * characters, without control characters.
+ */
+export class BadInput extends Error {
+  /** @param {string} log @param {{ caller?: string }} [texts] */
+  constructor(log, { caller } = {}) {
+    super(log);
+    this.caller = caller;
+  }
+}
 
 /**
  * The handler failed: the caller gets 500. The text goes to the log. Any other exception is a fault

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { Missing, connectReach, fetch, lookup, setFeature, setFile } from "./reach.js";
+import { carry, connectRequest, context, setCarry, setContext } from "./request.js";
 import { BadInput, Fault, Tensor, bytes, config, setConfig, text } from "./tensorgate.js";
 
 const bits = (tensor) => [...new Uint16Array(tensor.data.buffer)];
@@ -122,4 +123,37 @@ test("what a host answers is what a handler gets", () => {
   assert.throws(() => fetch(["a"]), /built without a `fetch:`/);
   assert.throws(() => lookup("customers", [], []), /built without a `lookups:`/);
   connectReach(null);
+});
+
+test("a bad input may have a text for the caller", () => {
+  const bad = new BadInput("row 3", { caller: "no rows" });
+  assert.deepEqual([bad.message, bad.caller], ["row 3", "no rows"]);
+  assert.equal(new BadInput("row 3").caller, undefined);
+});
+
+test("the request and carried bytes come from the test", () => {
+  assert.equal(context().client, "");
+  setContext({ client: "scorer", parameters: { top: 3 } });
+  assert.deepEqual([context().client, context().parameters.top, context().input.mediaBytes], ["scorer", 3, 0]);
+  assert.equal(carry.get().length, 0);
+  setCarry([1, 2]);
+  assert.deepEqual([...carry.get()], [1, 2]);
+  carry.set(new Uint8Array(65536));
+  assert.equal(carry.get().length, 65536);
+  assert.throws(() => carry.set(new Uint8Array(65537)), RangeError);
+});
+
+test("the request of a component has plain numbers", () => {
+  const input = { tensors: [{ name: "x", shape: [1n, 2n] }], mediaType: undefined, mediaBytes: 8n };
+  const parameters = [["a", { tag: "int64", val: 3n }], ["b", { tag: "uint64", val: 2n ** 64n - 1n }], ["__proto__", { tag: "text", val: "c" }]];
+  const given = { requestId: "r", client: "c", model: "m", version: "1", operation: "infer", time: 7n, parameters, input };
+  let sent = null;
+  connectRequest({ context: { get: () => given }, carry: { set: (data) => (sent = data), get: () => sent } });
+  const request = context();
+  assert.deepEqual([request.requestId, request.time, request.parameters.a, request.parameters.b], ["r", 7, 3, 2n ** 64n - 1n]);
+  assert.equal(request.parameters["__proto__"], "c");
+  assert.deepEqual([request.input.tensors.x, request.input.mediaType, request.input.mediaBytes], [[1, 2], null, 8]);
+  carry.set(Uint8Array.of(5));
+  assert.deepEqual([...carry.get()], [5]);
+  connectRequest(null);
 });

@@ -11,6 +11,11 @@ import tensorgate
 from componentize_py_types import Err
 from wit_world.imports import types
 
+try:
+    from wit_world.imports import errors
+except ImportError:  # version 0.1 of the interface
+    errors = types
+
 # The `tensorgate` folder of an older project has no kit.
 _kit = getattr(tensorgate, "kit", None)
 
@@ -55,6 +60,14 @@ def _without_files():
     for its file would end the call with a trap, because a call has no files.
     """
     sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not PathFinder]
+
+
+def _rejection(error):
+    """What a bad input says: the text for the log and, since version 0.2, the one for the caller."""
+    if errors is types:
+        return str(error)
+    caller = getattr(error, "caller", None)
+    return errors.Rejection(str(error), None if caller is None else str(caller))
 
 
 # What a handler returns in place of a list of tensors, by the name of its type, and the cure.
@@ -106,16 +119,16 @@ def _call(world, function, given):
             for each in _tensors_of(world, function(given))
         ]
     except tensorgate.BadInput as error:
-        failed = types.Error_BadInput(str(error))
+        failed = errors.Error_BadInput(_rejection(error))
     except tensorgate.Fault as error:
-        failed = types.Error_Fault(str(error))
+        failed = errors.Error_Fault(str(error))
     except MemoryError:
         # The host reports this itself, because it refused the memory.
         raise
     except ImportError as error:
-        failed = types.Error_Fault(_story(error) + LATE_IMPORT)
+        failed = errors.Error_Fault(_story(error) + LATE_IMPORT)
     except BaseException as error:  # SystemExit, too: otherwise the log has only a trap
-        failed = types.Error_Fault(_story(error))
+        failed = errors.Error_Fault(_story(error))
     raise Err(failed)
 
 

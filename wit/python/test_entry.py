@@ -149,6 +149,17 @@ class Calls(unittest.TestCase):
         )
         self.assertEqual(self.entry._call("preprocess", handler.preprocess, []), [("x", "FP32", [1], b"\0\0\x80?")])
 
+    def test_a_bad_input_has_a_text_for_the_caller_since_version_0_2(self):
+        bad = "from tensorgate import BadInput\ndef preprocess(input):\n    raise BadInput('row 3', caller='no rows')\n"
+        self.assertEqual(self.failure(bad), ("bad-input", "row 3"))
+        errors = types.SimpleNamespace(
+            Error_BadInput=lambda rejection: ("bad-input", rejection), Rejection=lambda log, caller: (log, caller)
+        )
+        self.entry.errors = errors
+        self.assertEqual(self.failure(bad), ("bad-input", ("row 3", "no rows")))
+        plain = bad.replace(", caller='no rows'", "")
+        self.assertEqual(self.failure(plain), ("bad-input", ("row 3", None)))
+
 
 if __name__ == "__main__":
     unittest.main()

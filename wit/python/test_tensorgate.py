@@ -5,11 +5,12 @@ import math
 import pathlib
 import re
 import struct
+import types
 import unittest
 
 import tensorgate as tg
-from tensorgate import reach
-from tensorgate.testing import set_config, set_feature, set_file
+from tensorgate import reach, request
+from tensorgate.testing import set_carry, set_config, set_context, set_feature, set_file
 
 
 class Arrays(unittest.TestCase):
@@ -230,6 +231,40 @@ class Host(unittest.TestCase):
                     wrong()
         finally:
             reach._host = None
+
+
+class Requests(unittest.TestCase):
+    def test_the_request_and_carried_bytes_come_from_the_test(self):
+        self.assertEqual(tg.context(), tg.Request())
+        set_context(tg.Request(client="scorer", parameters={"top": 3}))
+        self.assertEqual((tg.context().client, tg.context().parameters["top"]), ("scorer", 3))
+        self.assertEqual(tg.carry.get(), b"")
+        set_carry(b"12")
+        self.assertEqual(tg.carry.get(), b"12")
+        tg.carry.set(bytes(65_536))
+        self.assertEqual(len(tg.carry.get()), 65_536)
+        with self.assertRaises(ValueError):
+            tg.carry.set(bytes(65_537))
+
+    def test_the_request_of_a_component_has_plain_values(self):
+        value = types.SimpleNamespace
+        shape = value(name="x", shape=[1, 2])
+        given = value(
+            request_id="r",
+            client="c",
+            model="m",
+            version="1",
+            operation="infer",
+            time=7,
+            parameters=[("a", value(value=3)), ("b", value(value="t"))],
+            input=value(tensors=[shape], media_type=None, media_bytes=8),
+        )
+        expected = tg.Request("r", "c", "m", "1", "infer", 7, {"a": 3, "b": "t"}, tg.Input({"x": (1, 2)}, None, 8))
+        self.assertEqual(request._request(given), expected)
+
+    def test_a_bad_input_may_have_a_text_for_the_caller(self):
+        error = tg.BadInput("row 3", caller="no rows")
+        self.assertEqual((str(error), error.caller, tg.BadInput("row 3").caller), ("row 3", "no rows", None))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ from .host import config, log
 from .masks import count_nonzero, nonzero, where
 from .media import decode_image, decode_wav, nms, pad_tokens
 from .reach import File, Missing, fetch, lookup
+from .request import Input, Request, carry, context
 from .tensor import Datatype, Payload, Raw, Tensor
 
 __all__ = [
@@ -56,13 +57,17 @@ __all__ = [
     "Fault",
     "File",
     "Filter",
+    "Input",
     "Missing",
     "Payload",
     "Raw",
+    "Request",
     "Tensor",
     "array",
+    "carry",
     "concatenate",
     "config",
+    "context",
     "count_nonzero",
     "decode_image",
     "decode_wav",

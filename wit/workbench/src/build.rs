@@ -18,6 +18,7 @@ use crate::initialise::initialised;
 use crate::kit;
 use crate::project::{Language, Project, World};
 use crate::tools::{self, RUST_TARGET, RUSTUP, Tool};
+use crate::wit_version::{self, WitVersion};
 
 /// Name of the Python module that adapts a handler to its world.
 const PYTHON_ENTRY: &str = "tensorgate_entry";
@@ -59,6 +60,9 @@ pub fn build(project: &Project, may_reuse: bool) -> Result<Vec<u8>, Failure> {
             "the component imports {}, which no handler may use",
             foreign.join(", ")
         )));
+    }
+    if let Some(advice) = wit_version::unknown(&surface.imports) {
+        return Err(Failure::Failed(advice));
     }
     if !surface
         .exports
@@ -298,10 +302,16 @@ fn js(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
             });
         }
     }
+    let version = WitVersion::of_project(&folder)?;
+    let own = match version {
+        WitVersion::V0_1 => include_str!("../../js/entry-0.1.js"),
+        WitVersion::V0_2 => include_str!("../../js/entry-0.2.js"),
+    };
     let text = format!(
-        "{with_kit}{capabilities}{}{world}",
+        "{with_kit}{capabilities}{own}{}{world}",
         include_str!("../../js/entry.js")
     );
+    let text = version.applied(&text);
     let check = include_str!("../../js/world_check.js");
     let results = include_str!("../../js/results.js");
     tools::write(

@@ -18,7 +18,7 @@ use tensorgate_policy::hex;
 use wasmtime::{Caller, Config, Engine, Extern, Instance, Linker, Memory, Module, Store};
 use wasmtime_wizer::Wizer;
 
-use crate::initialise::{LOG, MAX_FUEL, State, log_write, snapshot, store, with_lines};
+use crate::initialise::{LOGS, MAX_FUEL, State, log_write, snapshot, store, with_lines};
 
 /// Exports of the guest crate's `export_configure!`: compute the result, locate it, and allocate
 /// memory for it.
@@ -26,7 +26,11 @@ const CONFIGURE: &str = "tensorgate-configure";
 const MADE: &str = "tensorgate-made";
 const KEEP: &str = "tensorgate-keep";
 
-const CONFIG: &str = "tensorgate:handler/config@0.1.0";
+/// The config interface of each version.
+const CONFIGS: [&str; 2] = [
+    "tensorgate:handler/config@0.1.0",
+    "tensorgate:handler/config@0.2.0",
+];
 
 /// Name of the custom section that records what a configured component was made from.
 const NOTE: &str = "tensorgate-configured";
@@ -154,8 +158,12 @@ fn instance(
     module: &Module,
 ) -> wasmtime::Result<Instance> {
     let mut linker = Linker::new(engine);
-    linker.func_wrap(LOG, "write", log_write)?;
-    linker.func_wrap(CONFIG, "get", config_get)?;
+    for log in LOGS {
+        linker.func_wrap(log, "write", log_write)?;
+    }
+    for config in CONFIGS {
+        linker.func_wrap(config, "get", config_get)?;
+    }
     linker.define_unknown_imports_as_traps(module)?;
     linker.instantiate(store, module)
 }

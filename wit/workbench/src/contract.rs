@@ -11,6 +11,7 @@ use tensorgate_cli_common::Failure;
 use crate::kit;
 use crate::project::{Language, Project};
 use crate::tools;
+use crate::wit_version::WitVersion;
 
 /// The JavaScript module for interfaces that a policy must grant.
 pub const REACH_JS: &str = "reach.js";
@@ -30,6 +31,7 @@ pub struct Contract {
 /// written.
 pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
     let (own, world) = (folder.join("wit"), project.world.name());
+    let package = WitVersion::of_project(folder)?.package();
     let with_kit = kit::is_used(project.language, folder);
     let granted = granted(project);
     if !with_kit && granted.is_empty() {
@@ -55,7 +57,7 @@ pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
         .map(|import| format!("    import {import};\n"))
         .collect();
     let worlds = format!(
-        "package tensorgate:handler@0.1.0;\n\n/// A handler, and what else its component imports as its tools make it.\nworld {joined} {{\n    include {world};\n{imports}}}\n"
+        "package {package};\n\n/// A handler, and what else its component imports as its tools make it.\nworld {joined} {{\n    include {world};\n{imports}}}\n"
     );
     let mut files = vec![
         ("handler.wit".to_owned(), handler),

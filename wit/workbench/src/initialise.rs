@@ -25,8 +25,11 @@ pub(super) const MAX_FUEL: u64 = 100_000_000_000;
 /// Memory limit, bytes. The policy's `memory_bytes` must allow the resulting memory.
 const MAX_MEMORY_BYTES: usize = 1 << 30;
 
-/// The log interface.
-pub(super) const LOG: &str = "tensorgate:handler/log@0.1.0";
+/// The log interface of each version.
+pub(super) const LOGS: [&str; 2] = [
+    "tensorgate:handler/log@0.1.0",
+    "tensorgate:handler/log@0.2.0",
+];
 
 /// Maximum number of log lines, and bytes per line. Later lines are dropped.
 const MAX_LINES: usize = 100;
@@ -119,7 +122,9 @@ fn failed(cause: &dyn core::fmt::Display) -> Failure {
 
 fn run(engine: &Engine, store: &mut Store<State>, module: &Module) -> wasmtime::Result<Instance> {
     let mut linker = Linker::new(engine);
-    linker.func_wrap(LOG, "write", log_write)?;
+    for log in LOGS {
+        linker.func_wrap(log, "write", log_write)?;
+    }
     linker.define_unknown_imports_as_traps(module)?;
     let instance = linker.instantiate(&mut *store, module)?;
     instance

@@ -24,6 +24,7 @@ mod template;
 mod tools;
 mod verbs;
 mod watch;
+mod wit_version;
 
 use std::process::ExitCode;
 

@@ -12,12 +12,14 @@ macro_rules! wit {
 }
 
 /// The guest crate, written to `wit/guest/`.
-pub const GUEST: [(&str, &str); 14] = [
+pub const GUEST: [(&str, &str); 16] = [
     ("Cargo.toml", wit!("guest/Cargo.toml")),
     ("src/arena.rs", wit!("guest/src/arena.rs")),
     ("src/bindings.rs", wit!("guest/src/bindings.rs")),
     ("src/bytes.rs", wit!("guest/src/bytes.rs")),
+    ("src/carry.rs", wit!("guest/src/carry.rs")),
     ("src/configured.rs", wit!("guest/src/configured.rs")),
+    ("src/context.rs", wit!("guest/src/context.rs")),
     ("src/element.rs", wit!("guest/src/element.rs")),
     ("src/error.rs", wit!("guest/src/error.rs")),
     ("src/export.rs", wit!("guest/src/export.rs")),
@@ -116,6 +118,10 @@ fn library(name: &str, language: Language) -> Vec<(String, String)> {
             file("tensorgate/media.py", wit!("python/tensorgate/media.py")),
             file("tensorgate/py.typed", ""),
             file("tensorgate/reach.py", wit!("python/tensorgate/reach.py")),
+            file(
+                "tensorgate/request.py",
+                wit!("python/tensorgate/request.py"),
+            ),
             file("tensorgate/tensor.py", wit!("python/tensorgate/tensor.py")),
             file(
                 "tensorgate/testing.py",
@@ -129,6 +135,7 @@ fn library(name: &str, language: Language) -> Vec<(String, String)> {
             file("package.json", wit!("js/package.json")),
             file("reach.d.ts", wit!("js/reach.d.ts")),
             file("reach.js", wit!("js/reach.js")),
+            file("request.js", wit!("js/request.js")),
             file("tensorgate.d.ts", wit!("js/tensorgate.d.ts")),
             file("tensorgate.js", wit!("js/tensorgate.js")),
         ],

@@ -23,7 +23,7 @@ const LOOKUP: &str = "tensorgate:handler/lookup@";
 
 /// Interfaces by name prefix, longest prefix first, with a description of what they allow a
 /// component to do. The sandbox grants a handler only its own interfaces.
-const KNOWN: [(&str, &str); 20] = [
+const KNOWN: [(&str, &str); 23] = [
     (
         "tensorgate:handler/types@",
         "type definitions without functions",
@@ -35,6 +35,18 @@ const KNOWN: [(&str, &str); 20] = [
     (
         "tensorgate:handler/log@",
         "bounded lines in the operator's log",
+    ),
+    (
+        "tensorgate:handler/errors@",
+        "type definitions without functions",
+    ),
+    (
+        "tensorgate:handler/context@",
+        "the request: its client, model, time, listed parameters and dimensions",
+    ),
+    (
+        "tensorgate:handler/carry@",
+        "bytes for later handlers of the same request",
     ),
     (
         FETCH,
