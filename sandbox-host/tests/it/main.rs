@@ -33,6 +33,7 @@ mod gateways;
 mod generations;
 mod handler_breaker;
 mod handler_memory;
+mod handler_request;
 mod hardened;
 mod hostile_answers;
 mod http_json;

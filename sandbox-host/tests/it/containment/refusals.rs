@@ -6,7 +6,7 @@ use super::*;
 fn forbidden_imports_are_rejected_at_load_by_name() {
     let sandbox = sandbox();
     let empty = "(module (memory (export \"memory\") 1) (func (export \"cabi_realloc\") (param i32 i32 i32 i32) (result i32) (unreachable)) IMPORT (func (export \"preprocess\") (param i32 i32 i32 i32 i32) (result i32) (unreachable)))";
-    let own = include_str!("../../../../wit/handler.wit");
+    let own = include_str!("../../../../wit/0.1/handler.wit");
     let with = |wit: &str, import: &str| {
         // Core imports come first in a module.
         let module = empty
@@ -38,14 +38,6 @@ fn forbidden_imports_are_rejected_at_load_by_name() {
             "clock",
         ),
         (
-            "another version",
-            with(
-                &own.replace("handler@0.1.0", "handler@0.2.0"),
-                "(import \"tensorgate:handler/log@0.2.0\" \"write\" (func (param i32 i32 i32)))",
-            ),
-            "tensorgate:handler/",
-        ),
-        (
             "sockets",
             importing("wasi:sockets/tcp@0.2.9"),
             "wasi:sockets/tcp@0.2.9",
@@ -72,6 +64,22 @@ fn forbidden_imports_are_rejected_at_load_by_name() {
             }
             other => panic!("{name}: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn a_component_of_an_unknown_version_is_refused_with_what_to_do() {
+    for version in ["0.1.1", "0.3.0", "1.0.0"] {
+        let import = format!(r#"(import "tensorgate:handler/log@{version}" (instance))"#);
+        let component = wat::parse_str(format!("(component {import})")).unwrap();
+        let fault = load(&sandbox(), "h", &component, Role::Preprocess, BUDGET, &[])
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        let expected = format!("handler h: needs version {version} of the handler interface");
+        assert!(fault.starts_with(&expected), "{fault}");
+        assert!(fault.contains("update tensorgate, or build"), "{fault}");
+        assert!(!fault.contains('\n'), "{fault}");
     }
 }
 

@@ -81,7 +81,7 @@ pub fn component(module: &str, world: &str, wit: Option<&str>) -> Vec<u8> {
     let package = resolve
         .push_str(
             "handler.wit",
-            wit.unwrap_or(include_str!("../../../../wit/handler.wit")),
+            wit.unwrap_or(include_str!("../../../../wit/0.1/handler.wit")),
         )
         .unwrap();
     let world = resolve.select_world(&[package], Some(world)).unwrap();
