@@ -13,7 +13,7 @@ use tensorgate_policy::{hex, raw};
 
 use crate::configure::{Origin, origin};
 use crate::project::{Grants, Limits, World, component_at, read_component, rule};
-use crate::runner;
+use crate::{runner, wit_version};
 
 /// The interface that requires `fetch:` in the policy.
 const FETCH: &str = "tensorgate:handler/fetch@";
@@ -125,7 +125,8 @@ impl Inspect {
         let foreign = surface.foreign();
         let imports = surface.imports.iter().map(|name| Import {
             authority: authority(name),
-            given: !foreign.contains(&name.as_str()),
+            given: !foreign.contains(&name.as_str())
+                && wit_version::unknown(std::slice::from_ref(name)).is_none(),
             name: name.clone(),
         });
         let report = Report {

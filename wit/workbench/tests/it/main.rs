@@ -27,6 +27,7 @@ mod rust;
 mod sign;
 mod snapshot;
 mod untrusted;
+mod versions;
 mod watch;
 
 use std::path::{Path, PathBuf};

@@ -336,7 +336,7 @@ fn undeclared_resources_are_absent_and_ungranted_ones_fail_the_load() {
     let ran = project.verb("test", &[]);
     assert_eq!(ran.code, 1, "{}", story(&ran));
     assert!(
-        ran.stderr.contains("tensorgate:handler/fetch@0.1.0"),
+        ran.stderr.contains("tensorgate:handler/fetch@0.2.0"),
         "{}",
         ran.stderr
     );

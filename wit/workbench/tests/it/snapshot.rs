@@ -87,7 +87,7 @@ fn a_failing_initialisation_in_rust_is_reported_by_the_build() {
         (r#"panic!("no such vocabulary")"#, "no such vocabulary"),
         (
             r#"drop(tensorgate_handler::config("vocabulary"))"#,
-            "tensorgate:handler/config@0.1.0",
+            "tensorgate:handler/config@0.2.0",
         ),
     ] {
         project.write(
