@@ -129,9 +129,9 @@ impl ComponentLoader {
             (self.compiler.component(name, digest, file)).map_err(ComponentError::Compile)?;
         let whole = component.component_type();
         let asks = |of: &str| (whole.imports(&self.engine)).any(|(import, _)| import == of);
-        let needs_fetch = (COMMON.iter().map(|version| version.fetch)).find(|import| asks(import));
+        let needs_fetch = (COMMON.iter().map(|version| version.fetch)).find(|&import| asks(import));
         let needs_lookup =
-            (COMMON.iter().map(|version| version.lookup)).find(|import| asks(import));
+            (COMMON.iter().map(|version| version.lookup)).find(|&import| asks(import));
         let reads_request = asks(CONTEXT) || asks(CARRY);
         let foreign = whole
             .imports(&self.engine)
