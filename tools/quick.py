@@ -25,6 +25,7 @@ READERS = {
     # Its tests run the rooms together: containment, the audit log, verified models.
     "sandbox-host/": ["tensorgate-host"],
     "tools/": ["tensorgate-tidy"],
+    "wit/0.1/handler.wit": ["tensorgate-host", "tensorgate-sandbox", "tensorgate-workbench"],
     "wit/guest/src/": ["tensorgate-kit"],
     "wit/handler.wit": ["tensorgate-handler", "tensorgate-sandbox", "tensorgate-workbench"],
     "wit/js/": ["tensorgate-workbench"],

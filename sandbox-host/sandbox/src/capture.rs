@@ -250,6 +250,7 @@ impl CallCapture for RequestCapture {
         };
         let bytes = (ran.input.data_bytes())
             .saturating_add(known_bytes(ran.resolved))
+            .saturating_add(ran.request.map_or(0, |read| read.carry.len()))
             .saturating_add(made);
         if bytes > capturer.rule.max_bytes() {
             return Some(Arc::new(over(None)));

@@ -65,7 +65,18 @@ pub(super) fn unknown(import: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+    use tensorgate_policy::hex;
+
     use super::*;
+
+    /// Components that were built against it must keep working.
+    #[test]
+    fn the_text_of_version_0_1_stays() {
+        let text = include_bytes!("../../../wit/0.1/handler.wit");
+        let digest = "1e9e894a7b1adaeb5603e440f42e4e95621b7a259c2a9c05e45b4e8bce06b2da";
+        assert_eq!(hex(&Sha256::digest(text)), digest);
+    }
 
     #[test]
     fn an_interface_belongs_to_a_version() {
