@@ -273,7 +273,7 @@ fn rejects() -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_text_for_the_caller_is_passed_on_only_if_the_policy_says_so() {
+async fn a_text_for_the_caller_is_passed_on_with_public_errors_only() {
     let rejected = "the input was rejected";
     let hostile = "<script>a(\"b\")</script>\r\nset-cookie: c=d\u{1b}[2J\u{202e}";
     let shown = "<script>a(\"b\")</script> set-cookie: c=d[2J";

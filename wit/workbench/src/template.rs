@@ -135,6 +135,7 @@ fn library(name: &str, language: Language) -> Vec<(String, String)> {
             file("package.json", wit!("js/package.json")),
             file("reach.d.ts", wit!("js/reach.d.ts")),
             file("reach.js", wit!("js/reach.js")),
+            file("request.d.ts", wit!("js/request.d.ts")),
             file("request.js", wit!("js/request.js")),
             file("tensorgate.d.ts", wit!("js/tensorgate.d.ts")),
             file("tensorgate.js", wit!("js/tensorgate.js")),
