@@ -13,7 +13,7 @@ export interface Request {
   /** In milliseconds since 1970. */
   time: number;
   /** Those that the policy lists for this handler. */
-  parameters: Record<string, boolean | number | bigint | string>;
+  parameters: Record<string, boolean | number | string>;
   /** The dimensions by tensor, or the media type of a body that is not parsed, and the size. */
   input: { tensors: Record<string, number[]>; mediaType: string | null; mediaBytes: number };
 }

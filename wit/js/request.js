@@ -28,19 +28,19 @@ let carried = new Uint8Array(0);
  * The request that the call belongs to. A replay of the call gets the same values. `operation` is
  * "infer", or "stream" for a message of a stream. `time` is in milliseconds since 1970.
  * `parameters` has those that the policy lists for this handler. `input` has the dimensions by
- * tensor, or the media type of a body that is not parsed, and the size in bytes.
+ * tensor, or the media type of a body that is not parsed, and the size in bytes. Whole numbers
+ * beyond 2 ** 53 are rounded.
  */
 export function context() {
   if (!host) return request;
-  const { parameters, input, time, ...texts } = host.context.get();
+  const { parameters, input, ...rest } = host.context.get();
   return {
-    ...texts,
-    time: Number(time),
-    parameters: named(parameters.map(([name, { val }]) => [name, number(val)])),
+    ...rest,
+    parameters: named(parameters.map(([name, { val }]) => [name, val])),
     input: {
-      tensors: named(input.tensors.map(({ name, shape }) => [name, Array.from(shape, Number)])),
+      tensors: named(input.tensors.map(({ name, shape }) => [name, [...shape]])),
       mediaType: input.mediaType ?? null,
-      mediaBytes: Number(input.mediaBytes),
+      mediaBytes: input.mediaBytes,
     },
   };
 }
@@ -62,11 +62,6 @@ export const carry = {
 /** Without a prototype, because a name may be any text. */
 function named(entries) {
   return Object.assign(Object.create(null), Object.fromEntries(entries));
-}
-
-/** A whole number as a plain number if it is exact as one. */
-function number(value) {
-  return typeof value === "bigint" && Number.isSafeInteger(Number(value)) ? Number(value) : value;
 }
 
 /** Sets values that `context` returns in unit tests. */

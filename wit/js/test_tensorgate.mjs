@@ -143,14 +143,14 @@ test("the request and carried bytes come from the test", () => {
   assert.throws(() => carry.set(new Uint8Array(65537)), RangeError);
 });
 
-test("the request of a component has plain numbers", () => {
-  const input = { tensors: [{ name: "x", shape: [1n, 2n] }], mediaType: undefined, mediaBytes: 8n };
-  const parameters = [["a", { tag: "int64", val: 3n }], ["b", { tag: "uint64", val: 2n ** 64n - 1n }], ["__proto__", { tag: "text", val: "c" }]];
-  const given = { requestId: "r", client: "c", model: "m", version: "1", operation: "infer", time: 7n, parameters, input };
+test("the request of a component has objects by name", () => {
+  const input = { tensors: [{ name: "x", shape: [1, 2] }], mediaType: undefined, mediaBytes: 8 };
+  const parameters = [["a", { tag: "int64", val: 3 }], ["__proto__", { tag: "text", val: "c" }]];
+  const given = { requestId: "r", client: "c", model: "m", version: "1", operation: "infer", time: 7, parameters, input };
   let sent = null;
   connectRequest({ context: { get: () => given }, carry: { set: (data) => (sent = data), get: () => sent } });
   const request = context();
-  assert.deepEqual([request.requestId, request.time, request.parameters.a, request.parameters.b], ["r", 7, 3, 2n ** 64n - 1n]);
+  assert.deepEqual([request.requestId, request.time, request.parameters.a], ["r", 7, 3]);
   assert.equal(request.parameters["__proto__"], "c");
   assert.deepEqual([request.input.tensors.x, request.input.mediaType, request.input.mediaBytes], [[1, 2], null, 8]);
   carry.set(Uint8Array.of(5));
