@@ -13,8 +13,11 @@ export type Values =
 /** The input of a preprocess handler. */
 export type Payload = Tensor[] | Raw;
 
-/** The input is bad: the caller gets 400. */
-export class BadInput extends Error {}
+/** The input is bad: the caller gets 400, and the text for it if the policy allows that. */
+export class BadInput extends Error {
+  constructor(log: string, texts?: { caller?: string });
+  caller?: string;
+}
 
 /** The handler failed: the caller gets 500. */
 export class Fault extends Error {}

@@ -5,15 +5,16 @@ import test from "node:test";
 
 import * as kit from "./kit.js";
 import * as reach from "./reach.js";
+import * as request from "./request.js";
 import * as tensorgate from "./tensorgate.js";
 
 // What only the build's entry calls.
-const INTERNAL = ["connect", "connectKit", "connectReach"];
+const INTERNAL = ["connect", "connectKit", "connectReach", "connectRequest"];
 
 const own = (value) => Object.getOwnPropertyNames(value).filter((name) => !["length", "name", "prototype"].includes(name));
 
 test("every export and every method is declared", () => {
-  for (const [name, module] of Object.entries({ kit, reach, tensorgate })) {
+  for (const [name, module] of Object.entries({ kit, reach, request, tensorgate })) {
     const text = readFileSync(new URL(`./${name}.d.ts`, import.meta.url), "utf8");
     const declared = new Set(Array.from(text.matchAll(/^export (?:class|const|function) (\w+)/gm), (match) => match[1]));
     const exported = Object.keys(module).filter((each) => !INTERNAL.includes(each));
