@@ -15,7 +15,7 @@ if [ "${1:-}" = --no-tests ]; then
     wanted=()
     for_tests=false
 else
-    targets+=(wasm32v1-none)
+    targets+=(wasm32v1-none wasm32-wasip2)
 fi
 
 say() { printf 'setup: %s\n' "$*"; }

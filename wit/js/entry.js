@@ -4,21 +4,34 @@ import * as config from "tensorgate:handler/config@0.2.0";
 import * as log from "tensorgate:handler/log@0.2.0";
 import * as handler from "../../handler.js";
 import * as tensorgate from "../../tensorgate.js";
+import { start } from "./random.js";
 import { tensorsOf } from "./results.js";
 
 tensorgate.connect({ config, log });
-const line = (write) => (...said) => write(said.join(" "));
+const line = (write) => (...values) => values.map(text).join(" ").split("\n").forEach((each) => write(each));
 globalThis.console = {
   debug: line(tensorgate.log.debug),
-  log: line(tensorgate.log.debug),
+  log: line(tensorgate.log.info),
   info: line(tensorgate.log.info),
   warn: line(tensorgate.log.warn),
   error: line(tensorgate.log.error),
 };
 
+// A value as a line of the log shows it.
+function text(value) {
+  if (value instanceof Error) return `${value}\n${value.stack ?? ""}`.trimEnd();
+  if (typeof value !== "object" || value === null) return String(value);
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return String(value);
+  }
+}
+
 const tensors = (given) => given.map((each) => new tensorgate.Tensor(each.name, each.datatype.toUpperCase(), each.shape, each.data));
 
 function call(world, called, given) {
+  start();
   try {
     const results = tensorsOf(world, called(given), tensorgate.Fault);
     return results.map(({ name, datatype, shape, data }) => ({ name, datatype: datatype.toLowerCase(), shape, data }));

@@ -25,8 +25,8 @@
 // - Node.js and the web platform: require, Buffer, fetch, setTimeout, TextDecoder, WebAssembly.
 // - Files, sockets, threads, and promises that wait. `reach.js` requests files and features from
 //   the host.
-// - Clocks: `Date.now()` ends the call as a fault.
-// - Random numbers: `Math.random()` gives the same sequence in every call.
+// - A clock that advances: `Date` has the time of the request.
+// - Secrets: `Math.random()` has a seed of the request.
 
 /**
  * The input is bad: the caller gets 400. The text goes to the log. `caller` is a text for the

@@ -6,8 +6,77 @@ import io
 import sys
 from importlib.machinery import PathFinder
 
-import handler
 import tensorgate
+
+# Frames of a fault's traceback that are logged: the innermost.
+MAX_FRAMES = 8
+
+# What the log says after an exception of each kind, if the handler's environment is its cause.
+LATE_IMPORT = (
+    "; a handler can import only what was imported while it was built:"
+    " move the import to the top of the file, so that the build checks it"
+)
+NO_FILES = "; a handler has no files: put the data into a module, or into the policy's `config:`"
+NO_THREADS = "; a handler has no threads: call the function itself"
+NO_SOCKETS = (
+    "a handler has no sockets, which asyncio needs too:"
+    " use `fetch` or `lookup` of tensorgate, if the policy grants them"
+)
+
+# Functions of `socket` that would open a socket or ask a name server.
+SOCKET_FUNCTIONS = (
+    "create_connection",
+    "create_server",
+    "fromfd",
+    "getaddrinfo",
+    "gethostbyaddr",
+    "gethostbyname",
+    "gethostbyname_ex",
+    "getnameinfo",
+    "socketpair",
+)
+
+# Whether a call runs. Until then, the component is being built.
+_running = False
+
+
+class _Lines(io.TextIOBase):
+    """Standard output or error: lines of the log while a call runs, in order with `log`."""
+
+    def __init__(self, level, stream):
+        self.level = level
+        self.stream = stream
+        self.rest = ""
+
+    @property
+    def buffer(self):
+        return self.stream.buffer
+
+    def writable(self):
+        return True
+
+    def write(self, text):
+        if not _running:
+            return self.stream.write(text)
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            getattr(tensorgate.log, self.level)(line)
+        return len(text)
+
+    def flush(self):
+        self.stream.flush()
+
+    def end(self):
+        """Writes the last line, if it does not end with a line break."""
+        if self.rest:
+            self.write("\n")
+
+
+# Before the handler's modules are imported: what they configure keeps these streams.
+_streams = [_Lines("info", sys.stdout), _Lines("warn", sys.stderr)]
+sys.stdout, sys.stderr = _streams
+
+import handler
 from componentize_py_types import Err
 from wit_world.imports import types
 
@@ -19,30 +88,42 @@ except ImportError:  # version 0.1 of the interface
 # The `tensorgate` folder of an older project has no kit.
 _kit = getattr(tensorgate, "kit", None)
 
-# Frames of a fault's traceback that are logged: the innermost.
-MAX_FRAMES = 8
 
-# What the log says after an import that failed in a call.
-LATE_IMPORT = (
-    "; a handler can import only what was imported while it was built:"
-    " move the import to the top of the file, so that the build checks it"
-)
+def prepare(modules):
+    """Adapts the modules that the handler has imported to the environment of a call."""
+    if "logging" in modules:
+        _log_records(modules["logging"])
+    if "socket" in modules:
+        _refuse_sockets(modules["socket"])
 
 
-class _Lines(io.TextIOBase):
-    """Writes printed lines to the log, because there is no standard output."""
+def _log_records(logging):
+    """Makes records for standard output and error lines of the log at the level of the record."""
+    emit = logging.StreamHandler.emit
 
-    def __init__(self):
-        self.rest = ""
+    def emit_lines(self, record):
+        if not (_running and isinstance(self.stream, _Lines)):
+            return emit(self, record)
+        levels = [(logging.ERROR, "error"), (logging.WARNING, "warn"), (logging.INFO, "info")]
+        level = next((name for least, name in levels if record.levelno >= least), "debug")
+        try:
+            for line in self.format(record).split("\n"):
+                getattr(tensorgate.log, level)(line)
+        except Exception:
+            self.handleError(record)
 
-    def writable(self):
-        return True
+    logging.StreamHandler.emit = emit_lines
 
-    def write(self, text):
-        *lines, self.rest = (self.rest + text).split("\n")
-        for line in lines:
-            tensorgate.log.debug(line)
-        return len(text)
+
+def _refuse_sockets(socket):
+    """Makes sockets fail with an exception. The host would end the call with a trap."""
+
+    def refuse(*_args, **_kwargs):
+        raise PermissionError(NO_SOCKETS)
+
+    socket.socket.__init__ = refuse
+    for name in SOCKET_FUNCTIONS:
+        setattr(socket, name, refuse)
 
 
 def _story(error):
@@ -52,12 +133,24 @@ def _story(error):
         code = at.tb_frame.f_code
         frames.append(f"{code.co_filename.rpartition('/')[2]}:{at.tb_lineno} in {code.co_name}")
         at = at.tb_next
-    return f"{type(error).__name__}: {error} ({', '.join(frames[1:][-MAX_FRAMES:])})"
+    story = f"{type(error).__name__}: {error} ({', '.join(frames[1:][-MAX_FRAMES:])})"
+    return story + _environment(error)
+
+
+def _environment(error):
+    """What a handler lacks, if that caused the exception."""
+    if isinstance(error, ImportError):
+        return LATE_IMPORT
+    if isinstance(error, FileNotFoundError):
+        return NO_FILES
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return NO_THREADS
+    return ""
 
 
 def _without_files():
-    """Makes the import of a module that is not in the component fail with an exception. The search
-    for its file would end the call with a trap, because a call has no files.
+    """Makes the import of a module that is not in the component fail at once. A call has no files
+    to search.
     """
     sys.meta_path[:] = [finder for finder in sys.meta_path if finder is not PathFinder]
 
@@ -109,7 +202,8 @@ def _named(value):
 
 
 def _call(world, function, given):
-    sys.stdout = sys.stderr = _Lines()
+    global _running
+    _running = True
     _without_files()
     if _kit is not None:
         _kit.start()
@@ -122,13 +216,15 @@ def _call(world, function, given):
         failed = errors.Error_BadInput(_rejection(error))
     except tensorgate.Fault as error:
         failed = errors.Error_Fault(str(error))
-    except MemoryError:
-        # The host reports this itself, because it refused the memory.
+    except MemoryError as error:
+        # The host reports this itself, because it refused the memory. It does not know the line.
+        tensorgate.log.error(_story(error))
         raise
-    except ImportError as error:
-        failed = errors.Error_Fault(_story(error) + LATE_IMPORT)
     except BaseException as error:  # SystemExit, too: otherwise the log has only a trap
         failed = errors.Error_Fault(_story(error))
+    finally:
+        for stream in _streams:
+            stream.end()
     raise Err(failed)
 
 
@@ -146,3 +242,7 @@ class WitWorld:
 
     def postprocess(self, outputs):
         return _call("postprocess", handler.postprocess, _tensors(outputs))
+
+
+# The adapted modules become part of the component.
+prepare(sys.modules)

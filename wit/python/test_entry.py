@@ -7,6 +7,7 @@ import sys
 import types
 import unittest
 
+import tensorgate
 import world_check
 
 
@@ -82,9 +83,16 @@ class Calls(unittest.TestCase):
         }
         sys.modules.update(self.modules)
         self.finders, self.streams = sys.meta_path[:], (sys.stdout, sys.stderr)
+        # The tests adapt modules of their own.
+        hidden = {name: sys.modules.pop(name) for name in ("logging", "socket") if name in sys.modules}
         self.entry = importlib.import_module("entry")
+        sys.modules.update(hidden)
+        self.lines = []
+        self.write = tensorgate.host._write
+        tensorgate.host._write = lambda level, message: self.lines.append((level, message))
 
     def tearDown(self):
+        tensorgate.host._write = self.write
         sys.meta_path[:] = self.finders
         sys.stdout, sys.stderr = self.streams
         for name in [*self.modules, "entry"]:
@@ -112,8 +120,70 @@ class Calls(unittest.TestCase):
         for statement, expected in [
             ("1 / 0", "ZeroDivisionError: division by zero (handler.py:2 in preprocess)"),
             ("raise SystemExit('no model')", "SystemExit: no model (handler.py:2 in preprocess)"),
+            (
+                "open('no-such-file')",
+                "FileNotFoundError: [Errno 2] No such file or directory: 'no-such-file'"
+                f" (handler.py:2 in preprocess){self.entry.NO_FILES}",
+            ),
+            (
+                'raise RuntimeError("can\'t start new thread")',
+                "RuntimeError: can't start new thread"
+                f" (handler.py:2 in preprocess){self.entry.NO_THREADS}",
+            ),
         ]:
             self.assertEqual(self.failure(f"def preprocess(input):\n    {statement}\n"), ("fault", expected))
+
+    def test_refused_memory_is_logged_with_its_line(self):
+        handler = module("handler", "def preprocess(input):\n    raise MemoryError\n")
+        with self.assertRaises(MemoryError):
+            self.entry._call("preprocess", handler.preprocess, [])
+        self.assertEqual(self.lines, [("ERROR", "MemoryError:  (handler.py:2 in preprocess)")])
+
+    def test_printed_lines_are_in_the_log_in_order(self):
+        source = (
+            "import sys\nfrom tensorgate import log\nsaved = sys.stdout\n"
+            "def preprocess(input):\n"
+            "    print('one', end=' '); log.debug('first'); print('two\\nthree', file=saved)\n"
+            "    print('four', file=sys.stderr); print('five', end='')\n    return []\n"
+        )
+        handler = module("handler", source)
+        self.assertEqual(self.entry._call("preprocess", handler.preprocess, []), [])
+        expected = [
+            ("DEBUG", "first"),
+            ("INFO", "one two"),
+            ("INFO", "three"),
+            ("WARN", "four"),
+            ("INFO", "five"),
+        ]
+        self.assertEqual(self.lines, expected)
+
+    def test_records_of_logging_have_their_level(self):
+        import logging
+
+        emit = logging.StreamHandler.emit
+        handlers = logging.root.handlers[:]
+        source = (
+            "import logging\nlogging.basicConfig(level=logging.INFO, format='%(message)s', force=True)\n"
+            "def preprocess(input):\n"
+            "    logging.debug('no'); logging.info('one'); logging.warning('two')\n"
+            "    logging.error('three\\nfour')\n    return []\n"
+        )
+        try:
+            handler = module("handler", source)
+            self.entry.prepare({"logging": logging})
+            self.entry._call("preprocess", handler.preprocess, [])
+        finally:
+            logging.StreamHandler.emit = emit
+            logging.root.handlers[:] = handlers
+        expected = [("INFO", "one"), ("WARN", "two"), ("ERROR", "three"), ("ERROR", "four")]
+        self.assertEqual(self.lines, expected)
+
+    def test_sockets_are_named_as_what_a_handler_lacks(self):
+        socket = types.SimpleNamespace(socket=type("socket", (), {}))
+        self.entry.prepare({"socket": socket})
+        for open_socket in (socket.socket, lambda: socket.getaddrinfo("example.com", 443)):
+            with self.assertRaisesRegex(PermissionError, "a handler has no sockets"):
+                open_socket()
 
     def test_a_wrong_return_is_one_sentence_that_says_what_to_return(self):
         for returned, expected in [

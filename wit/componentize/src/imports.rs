@@ -1,5 +1,5 @@
-//! The imports and exports of a module or a component. The host links only a handler's own
-//! interfaces, so other imports are reported here, at build time, and not when the policy is
+//! The imports and exports of a module or a component. The host links a handler's own interfaces
+//! and a part of WASI. Other imports are reported here, at build time, and not when the policy is
 //! loaded.
 
 use wasmparser::{BinaryReaderError, ComponentTypeRef, Parser, Payload, TypeBounds};
@@ -12,6 +12,53 @@ pub const KIT: &str = "tensorgate:kit/arrays@0.1.0";
 
 /// The kit's functions that pass many bytes, in blocks.
 pub const BLOCKS: &str = "tensorgate:kit/blocks@0.1.0";
+
+/// The interfaces of WASI that a host links, with nothing behind files and the environment.
+const WASI: [&str; 20] = [
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+];
+
+/// The start of the version of each. Versions of WASI 0.2 are compatible.
+const WASI_VERSION: &str = "0.2.";
+
+/// What to do about imports that no host provides, by the start of their name.
+const ADVICE: [(&str, &str); 4] = [
+    (
+        "wasi:sockets/",
+        "a handler has no sockets: use `fetch` or `lookup`, if the policy grants them",
+    ),
+    (
+        "wasi:http/",
+        "a handler has no HTTP client or server: use `fetch`, if the policy grants it",
+    ),
+    (
+        "wasi_snapshot_preview1",
+        "this is WASI 0.1: build with --target wasm32-wasip2",
+    ),
+    (
+        "wasi:",
+        "of WASI, a host provides only cli, clocks, filesystem, io and random in version 0.2",
+    ),
+];
 
 /// The module prefix of a core module's imports for its own exported resources, which
 /// `wit-component` satisfies itself.
@@ -39,7 +86,7 @@ impl Surface {
         let imports = self.imports.iter().map(String::as_str);
         let own = |import: &str| !self.component && import.starts_with(OWN_EXPORT);
         imports
-            .filter(|import| !import.starts_with(PACKAGE) && !own(import))
+            .filter(|import| !import.starts_with(PACKAGE) && !is_wasi(import) && !own(import))
             .collect()
     }
 
@@ -54,6 +101,35 @@ impl Surface {
             .iter()
             .any(|export| EXPORTS.contains(&export.as_str()))
     }
+}
+
+/// Whether a host links this interface of WASI, or this function of it.
+fn is_wasi(import: &str) -> bool {
+    let interface = import.split('#').next().unwrap_or(import);
+    interface
+        .split_once('@')
+        .is_some_and(|(name, version)| WASI.contains(&name) && version.starts_with(WASI_VERSION))
+}
+
+/// Names imports that no host provides, each interface once, and says what to do about the first.
+pub fn refusal(foreign: &[&str]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for import in foreign {
+        let name = import.split('#').next().unwrap_or(import);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let first = names.first().copied().unwrap_or_default();
+    let advice = ADVICE.iter().find(|(start, _)| first.starts_with(start));
+    let advice = advice.map_or(
+        "a handler may import tensorgate:handler and a part of WASI 0.2",
+        |(_, advice)| *advice,
+    );
+    format!(
+        "imports {}, which no host provides: {advice}",
+        names.join(", ")
+    )
 }
 
 /// Reads the imports and exports of a module or a component, without compiling it.
@@ -135,7 +211,11 @@ mod tests {
         for (module, expected) in [
             ("tensorgate:handler/log@0.1.0", &[][..]),
             ("wasi_snapshot_preview1", &["wasi_snapshot_preview1#f"]),
-            ("wasi:io/streams@0.2.0", &["wasi:io/streams@0.2.0#f"]),
+            ("wasi:io/streams@0.2.0", &[]),
+            ("wasi:random/insecure-seed@0.2.12", &[]),
+            ("wasi:io/streams@0.3.0", &["wasi:io/streams@0.3.0#f"]),
+            ("wasi:io/streams", &["wasi:io/streams#f"]),
+            ("wasi:sockets/tcp@0.2.9", &["wasi:sockets/tcp@0.2.9#f"]),
             (
                 "tensorgate:handlers/log@0.1.0",
                 &["tensorgate:handlers/log@0.1.0#f"],
@@ -146,6 +226,35 @@ mod tests {
             let found = surface(&importing(module, "f")).unwrap();
             assert!(!found.component);
             assert_eq!(found.foreign(), expected, "{module}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_each_interface_once_and_says_what_to_do() {
+        for (foreign, expected) in [
+            (
+                &["wasi:sockets/tcp@0.2.6#a", "wasi:sockets/tcp@0.2.6#b"][..],
+                "imports wasi:sockets/tcp@0.2.6, which no host provides: a handler has no sockets",
+            ),
+            (
+                &["wasi:http/types@0.2.0", "acme:gpu/device"],
+                "imports wasi:http/types@0.2.0, acme:gpu/device, which no host provides: a handler has no HTTP",
+            ),
+            (
+                &["wasi_snapshot_preview1#fd_write"],
+                "imports wasi_snapshot_preview1, which no host provides: this is WASI 0.1",
+            ),
+            (
+                &["wasi:nn/graph@0.2.0"],
+                "wasi:nn/graph@0.2.0, which no host provides: of WASI,",
+            ),
+            (
+                &["env#f"],
+                "imports env, which no host provides: a handler may import",
+            ),
+        ] {
+            let found = refusal(foreign);
+            assert!(found.contains(expected), "{found}");
         }
     }
 

@@ -1,10 +1,12 @@
-//! Converts a core module, as `cargo build --target wasm32-unknown-unknown` makes it, to a handler
-//! component. It also lists the imports and exports of a component, composes a handler with the
-//! tensor kit, replaces a module in a component, and fuses a component's modules.
+//! Converts a core module, as `cargo build` links it for wasm32-unknown-unknown or wasm32-wasip2,
+//! to a handler component. It also lists the imports and exports of a component, composes a handler
+//! with the tensor kit, replaces a module in a component, fuses a component's modules, and removes
+//! imports that no host provides.
 //!
-//! It adds no adapter: a module that imports WASI is rejected. The output depends only on the
+//! It adds no adapter: a module that imports WASI 0.1 is rejected. The output depends only on the
 //! input, byte for byte.
 
+mod absent;
 mod blocks;
 mod compose;
 mod filler;
@@ -12,9 +14,10 @@ mod fuse;
 mod imports;
 mod parts;
 
+pub use absent::without;
 pub use compose::compose;
 pub use fuse::{Kept, fused};
-pub use imports::{BLOCKS, KIT, Surface, surface};
+pub use imports::{BLOCKS, KIT, Surface, refusal, surface};
 pub use parts::{Part, note, noted, part};
 
 use wit_component::ComponentEncoder;
@@ -30,10 +33,8 @@ pub enum Fault {
     /// It is not a module, or not a handler's.
     #[error("not a core module with tensorgate-handler's exports: {0}")]
     Encode(String),
-    /// It has imports that no host provides.
-    #[error(
-        "imports {0}, which no host provides: only tensorgate:handler/{{types,config,log}} exist. Build with --target wasm32-unknown-unknown, and without crates that want a clock, random numbers or files"
-    )]
+    /// It has imports that no host provides. The text names them, and says what to do.
+    #[error("{0}")]
     Imports(String),
 }
 
@@ -54,13 +55,14 @@ pub fn componentize(core: &[u8]) -> Result<Vec<u8>, Fault> {
     }
 }
 
-/// Rejects imports other than a handler's.
+/// Rejects imports that no host provides.
 fn only_handler(wasm: &[u8]) -> Result<(), Fault> {
-    let foreign = surface(wasm).map_err(Fault::Encode)?.foreign().join(", ");
+    let surface = surface(wasm).map_err(Fault::Encode)?;
+    let foreign = surface.foreign();
     if foreign.is_empty() {
         Ok(())
     } else {
-        Err(Fault::Imports(foreign))
+        Err(Fault::Imports(refusal(&foreign)))
     }
 }
 

@@ -5,7 +5,7 @@ pub const HELP: &str = "\
 usage: tensorgate-componentize CORE.wasm -o COMPONENT.wasm
 
 Wraps a core module into a handler component and prints its path, size and sha256.
-Refuses a module that imports anything but tensorgate:handler.
+Refuses a module that imports anything but tensorgate:handler and a part of WASI 0.2.
 
 example:
   cargo build --release --target wasm32-unknown-unknown

@@ -30,10 +30,11 @@
 //! `tensorgate handler build` compiles the crate and prints the digest for the policy's
 //! `handlers.normalise.sha256`. Without it:
 //!
-//! - Set `crate-type = ["cdylib"]` and build with `cargo build --release --target
-//!   wasm32-unknown-unknown`.
-//! - Wrap the result: `tensorgate-componentize target/wasm32-unknown-unknown/release/normalise.wasm
-//!   -o normalise.wasm`. It prints the digest too.
+//! - Set `crate-type = ["cdylib"]` and build with `cargo build --release --target wasm32-wasip2`.
+//!   The result is a component: the policy may name it. `std::time`, `println!` and hash maps work.
+//! - A crate without them is smaller with `--target wasm32-unknown-unknown`. That result has to be
+//!   wrapped: `tensorgate-componentize target/wasm32-unknown-unknown/release/normalise.wasm -o
+//!   normalise.wasm`. It prints the digest too.
 //! - Set `RUSTFLAGS="-Clink-arg=-zstack-size=262144 -Ctarget-feature=+simd128"`. A smaller stack
 //!   starts calls faster, because the host clears an instance's memory after each call, and the
 //!   default stack has 1 MiB. The second flag vectorises loops. `tensorgate handler build` sets

@@ -27,12 +27,10 @@ Not available, and how it shows:
   at hundreds of nanoseconds and 1500 fuel an element.
 - In the kit: views (each operation makes a new array), einsum, sort, lists of indices
   and complex numbers. FP16 is converted on input and output.
-- Files, sockets, processes, threads and the environment: a call ends as a fault. `fetch` and
-  `lookup` request files and features from the host, if the policy grants it.
-- Clocks: `time.time()` ends the call as a fault. A handler's answer depends on its input alone.
-- Standard output: printed text goes to the operator's log, at level debug. See `log`.
-- Random numbers: `random` gives the same sequence in every call, because its seed is in the
-  component. Never make a secret with it.
+- Files, sockets, processes, threads and the environment: an exception says what a handler lacks.
+  `fetch` and `lookup` request files and features from the host, if the policy grants it.
+- A clock that advances: `time` and `datetime` have the time of the request, so nothing can sleep.
+- Secrets: `random`, `uuid` and `os.urandom` have a seed of the request.
 - Late imports: every module is imported while the component is built. Import at the top of a
   file, not inside a function. There, a module that was not imported yet is not found
   (ModuleNotFoundError).

@@ -1,18 +1,19 @@
 //! Builds a project into its component, with the tools of its language and without a network.
 //!
-//! The component imports only a handler's own interfaces. WASI imports of a language's runtime are
-//! stubbed at build time, and the tensor kit is composed into the component.
+//! The component imports a handler's own interfaces, and what a host links of WASI. Imports of
+//! sockets, which CPython's C library always has, are removed, and the tensor kit is composed into
+//! the component.
 
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
-use tensorgate_componentize::{componentize, fused, surface};
+use tensorgate_componentize::{componentize, fused, refusal, surface, without};
 
 use crate::build_cache::{BuildCache, Key};
 use crate::build_error;
-use crate::contract::{REACH_JS, contract, granted};
+use crate::contract::{Contract, REACH_JS, contract, granted};
 use crate::copy::Copy;
 use crate::initialise::initialised;
 use crate::kit;
@@ -21,10 +22,13 @@ use crate::tools::{self, RUST_TARGET, RUSTUP, Tool};
 use crate::wit_version::{self, WitVersion};
 
 /// Name of the Python module that adapts a handler to its world.
-const PYTHON_ENTRY: &str = "tensorgate_entry";
+pub const PYTHON_ENTRY: &str = "tensorgate_entry";
 
 /// Name of the Python module that checks that a handler fits its world.
 const PYTHON_CHECK: &str = "tensorgate_world_check";
+
+/// Imports of CPython's C library that no host provides.
+const SOCKETS: &str = "wasi:sockets/";
 
 /// Stack of a Rust handler, bytes. The default of 1 MiB would have to be cleared after every call.
 const STACK_BYTES: usize = 256 << 10;
@@ -41,11 +45,7 @@ pub fn build(project: &Project, may_reuse: bool) -> Result<Vec<u8>, Failure> {
             project.folder.display()
         ))
     })?;
-    if std::fs::symlink_metadata(folder.join("build")).is_ok_and(|found| found.is_symlink()) {
-        return Err(Failure::Input(
-            "build is a symbolic link: a project's component must stay in its own folder; remove the link".to_owned(),
-        ));
-    }
+    expect_own_outputs(&folder)?;
     let built = match project.language {
         Language::Rust => rust(project, &folder)?,
         Language::Python => with_kit(build_copy(project, &folder, python, may_reuse)?)?,
@@ -57,8 +57,8 @@ pub fn build(project: &Project, may_reuse: bool) -> Result<Vec<u8>, Failure> {
     let foreign = surface.foreign();
     if !foreign.is_empty() {
         return Err(Failure::Failed(format!(
-            "the component imports {}, which no handler may use",
-            foreign.join(", ")
+            "the component {}",
+            refusal(&foreign)
         )));
     }
     if let Some(advice) = wit_version::unknown(&surface.imports) {
@@ -80,8 +80,18 @@ pub fn build(project: &Project, may_reuse: bool) -> Result<Vec<u8>, Failure> {
     Ok(built)
 }
 
+/// Checks that the outputs of a build stay in the project's folder.
+pub fn expect_own_outputs(folder: &Path) -> Result<(), Failure> {
+    if std::fs::symlink_metadata(folder.join("build")).is_ok_and(|found| found.is_symlink()) {
+        return Err(Failure::Input(
+            "build is a symbolic link: a project's component must stay in its own folder; remove the link".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 /// Writes a temporary file beside the target and renames it.
-fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
+pub fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
     if let Some(folder) = file.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -112,12 +122,18 @@ fn build_copy(
     if may_reuse && let Some(made) = cache.as_ref().and_then(|cache| cache.get(&key)) {
         return Ok(made);
     }
-    let fix = format!(
-        "run `tensorgate handler setup --lang {}` once, with a network",
-        project.language.name()
-    );
-    tool.run(&fix).map_err(|failure| match failure {
-        // Error messages name the project that the author knows, not the copy.
+    tool.run(&tools::setup_fix(project.language))
+        .map_err(|failure| tool_failure(failure, &copy, folder))?;
+    let made = read(&copy.made())?;
+    if let Some(cache) = cache {
+        cache.put(&key, &made);
+    }
+    Ok(made)
+}
+
+/// The failure of a tool that built a copy. It names the project that the author knows.
+pub fn tool_failure(failure: Failure, copy: &Copy, folder: &Path) -> Failure {
+    match failure {
         Failure::Failed(text) => Failure::Failed(build_error::message(
             &text.replace(
                 &copy.project().display().to_string(),
@@ -126,12 +142,7 @@ fn build_copy(
             folder,
         )),
         other => other,
-    })?;
-    let made = read(&copy.made())?;
-    if let Some(cache) = cache {
-        cache.put(&key, &made);
     }
-    Ok(made)
 }
 
 /// A digest of all that a tool is given. What is done with its output is done in each build, so
@@ -150,7 +161,7 @@ fn key(project: &Project, copy: &Copy, tool: &Tool) -> Result<Key, Failure> {
 }
 
 /// Checks that the module exists whose functions the host calls.
-fn expect_module(project: &Project, folder: &Path, copy: &Copy) -> Result<(), Failure> {
+pub fn expect_module(project: &Project, folder: &Path, copy: &Copy) -> Result<(), Failure> {
     let (module, package) = match project.language {
         // cargo has its own message.
         Language::Rust => return Ok(()),
@@ -168,9 +179,12 @@ fn expect_module(project: &Project, folder: &Path, copy: &Copy) -> Result<(), Fa
     )))
 }
 
-/// Merges the modules of a language's runtime into one, which halves the start-up time, and adds
-/// the tensor kit. A component that cannot be merged is used unchanged.
-fn with_kit(component: Vec<u8>) -> Result<Vec<u8>, Failure> {
+/// Removes sockets from a language's runtime, merges its modules into one, which halves the
+/// start-up time, and adds the tensor kit. A component that cannot be merged is used unchanged.
+pub fn with_kit(component: Vec<u8>) -> Result<Vec<u8>, Failure> {
+    let component = without(&component, SOCKETS).map_err(|fault| {
+        Failure::Failed(format!("cannot remove the sockets of the runtime: {fault}"))
+    })?;
     kit::compose(&fused(&component).unwrap_or(component))
 }
 
@@ -217,6 +231,8 @@ fn rust_flags(folder: &Path) -> Result<OsString, Failure> {
         // The sandbox supports SIMD and counts a vector instruction as one.
         "-Ctarget-feature=+simd128".into(),
         format!("-Clink-arg=-zstack-size={STACK_BYTES}").into(),
+        // The module itself, which is initialised before it becomes a component.
+        "-Clink-arg=--skip-wit-component".into(),
         remap(folder, "."),
     ];
     let home = std::env::var_os("CARGO_HOME")
@@ -264,29 +280,30 @@ fn python(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
         ],
     )?;
     let contract = contract(project, &folder)?;
+    python_tool(copy, &contract, &[&folder, &entry])
+}
+
+/// componentize-py for a copy, with the folders that it finds modules in. One has the entry.
+pub fn python_tool(copy: &Copy, contract: &Contract, folders: &[&Path]) -> Result<Tool, Failure> {
     let mut tool = tools::componentize_py(&copy.environment())?;
     tool.command
         .arg("-d")
-        .arg(contract.folder)
-        .args(["-w", &contract.world, "componentize", "--stub-wasi"])
-        .arg("-p")
-        .arg(folder)
-        .arg("-p")
-        .arg(&entry)
-        .arg("-o")
-        .arg(copy.made())
-        .arg(PYTHON_ENTRY);
+        .arg(&contract.folder)
+        .args(["-w", &contract.world, "componentize"]);
+    for folder in folders {
+        tool.command.arg("-p").arg(folder);
+    }
+    tool.command.arg("-o").arg(copy.made()).arg(PYTHON_ENTRY);
     Ok(tool)
 }
 
-fn js(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
-    let folder = copy.project();
-    let entry = folder.join("build/js");
+/// The modules in `build/js`, which connect a JavaScript handler with its world.
+pub fn js_entry(project: &Project, folder: &Path) -> Result<Vec<(String, String)>, Failure> {
     let world = match project.world {
         World::Preprocess => include_str!("../../js/entry-preprocess.js"),
         World::Postprocess => include_str!("../../js/entry-postprocess.js"),
     };
-    let with_kit = if kit::is_used(Language::Js, &folder) {
+    let with_kit = if kit::is_used(Language::Js, folder) {
         include_str!("../../js/entry-kit.js")
     } else {
         ""
@@ -302,33 +319,44 @@ fn js(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
             });
         }
     }
-    let version = WitVersion::of_project(&folder)?;
+    let version = WitVersion::of_project(folder)?;
     let own = match version {
         WitVersion::V0_1 => include_str!("../../js/entry-0.1.js"),
         WitVersion::V0_2 => include_str!("../../js/entry-0.2.js"),
     };
+    // Modules are evaluated in the order of their imports. The handler's own may keep
+    // `Math.random`, so it is replaced first.
     let text = format!(
-        "{with_kit}{capabilities}{own}{}{world}",
+        "import \"./random.js\";\n{with_kit}{capabilities}{own}{}{world}",
         include_str!("../../js/entry.js")
     );
     let text = version.applied(&text);
     let check = include_str!("../../js/world_check.js");
+    let random = include_str!("../../js/random.js");
     let results = include_str!("../../js/results.js");
-    tools::write(
-        &entry,
-        &[
-            ("entry.js".to_owned(), text),
-            ("world_check.js".to_owned(), check.to_owned()),
-            ("results.js".to_owned(), results.to_owned()),
-        ],
-    )?;
+    Ok(vec![
+        ("entry.js".to_owned(), text),
+        ("world_check.js".to_owned(), check.to_owned()),
+        ("random.js".to_owned(), random.to_owned()),
+        ("results.js".to_owned(), results.to_owned()),
+    ])
+}
+
+fn js(project: &Project, copy: &Copy) -> Result<Tool, Failure> {
+    let folder = copy.project();
+    tools::write(&folder.join("build/js"), &js_entry(project, &folder)?)?;
     let contract = contract(project, &folder)?;
+    js_tool(copy, &contract, &folder)
+}
+
+/// componentize-qjs for a copy, with the folder of all modules. Its `build/js` has the entry.
+pub fn js_tool(copy: &Copy, contract: &Contract, folder: &Path) -> Result<Tool, Failure> {
     let mut tool = tools::componentize_qjs()?;
     tool.command
         .arg("--wit")
-        .arg(contract.folder)
-        .args(["-n", &contract.world, "--stub-wasi", "--sync", "--js"])
-        .arg(entry.join("entry.js"))
+        .arg(&contract.folder)
+        .args(["-n", &contract.world, "--sync", "--js"])
+        .arg(folder.join("build/js/entry.js"))
         .arg("--module-root")
         .arg(folder)
         .arg("-o")

@@ -18,7 +18,7 @@ use tensorgate_policy::hex;
 use wasmtime::{Caller, Config, Engine, Extern, Instance, Linker, Memory, Module, Store};
 use wasmtime_wizer::Wizer;
 
-use crate::initialise::{LOGS, MAX_FUEL, State, log_write, snapshot, store, with_lines};
+use crate::initialise::{LOGS, MAX_FUEL, State, link_seed, log_write, snapshot, store, with_lines};
 
 /// Exports of the guest crate's `export_configure!`: compute the result, locate it, and allocate
 /// memory for it.
@@ -164,6 +164,7 @@ fn instance(
     for config in CONFIGS {
         linker.func_wrap(config, "get", config_get)?;
     }
+    link_seed(&mut linker, module)?;
     linker.define_unknown_imports_as_traps(module)?;
     linker.instantiate(store, module)
 }

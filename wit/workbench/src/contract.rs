@@ -1,7 +1,7 @@
 //! The WIT contract for the tools of a language.
 //!
-//! It consists of the project's own contract, the tensor kit if the project uses it, and the
-//! interfaces that its manifest requests. Rust drops unused imports. Python and JavaScript
+//! It consists of the project's own contract, the tensor kit if the project uses it, a seed for
+//! JavaScript, and the interfaces that its manifest requests. Rust drops unused imports. Python and JavaScript
 //! components import their whole world, and a host rejects imports that the policy does not grant.
 
 use std::path::{Path, PathBuf};
@@ -15,6 +15,10 @@ use crate::wit_version::WitVersion;
 
 /// The JavaScript module for interfaces that a policy must grant.
 pub const REACH_JS: &str = "reach.js";
+
+/// The interface with which the entry point of JavaScript seeds `Math.random`, and its WIT.
+const SEED: &str = "wasi:random/insecure-seed@0.2.12";
+const SEED_WIT: &str = include_str!("../../js/random.wit");
 
 /// The contract that a project is built against: a folder and the name of a world.
 pub struct Contract {
@@ -33,8 +37,9 @@ pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
     let (own, world) = (folder.join("wit"), project.world.name());
     let package = WitVersion::of_project(folder)?.package();
     let with_kit = kit::is_used(project.language, folder);
+    let with_seed = project.language == Language::Js;
     let granted = granted(project);
-    if !with_kit && granted.is_empty() {
+    if !with_kit && !with_seed && granted.is_empty() {
         return Ok(Contract {
             folder: own,
             world: world.to_owned(),
@@ -52,6 +57,9 @@ pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
             tensorgate_componentize::BLOCKS,
         ]);
     }
+    if with_seed {
+        imports.push(SEED);
+    }
     let imports: String = imports
         .iter()
         .map(|import| format!("    import {import};\n"))
@@ -65,6 +73,9 @@ pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
     ];
     if with_kit {
         files.push(("deps/kit.wit".to_owned(), kit::WIT.to_owned()));
+    }
+    if with_seed {
+        files.push(("deps/random.wit".to_owned(), SEED_WIT.to_owned()));
     }
     let both = folder.join("build/wit");
     // A folder of an earlier build, which may contain other files.

@@ -5,7 +5,8 @@
 //! module-level code.
 //!
 //! The function runs in wasmtime without access to this machine: it can only compute and log lines
-//! for the author. Fuel and memory are bounded.
+//! for the author. A hash map that it makes has a fixed seed, so that a build gives the same bytes
+//! each time. Fuel and memory are bounded.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,12 @@ pub(super) const LOGS: [&str; 2] = [
     "tensorgate:handler/log@0.1.0",
     "tensorgate:handler/log@0.2.0",
 ];
+
+/// The interface of WASI with the seed of Rust's hash maps, without version; its function; and the
+/// seed.
+const SEED: &str = "wasi:random/insecure-seed@";
+const SEED_FUNCTION: &str = "insecure-seed";
+const FIXED_SEED: [u8; 16] = *b"tensorgate-build";
 
 /// Maximum number of log lines, and bytes per line. Later lines are dropped.
 const MAX_LINES: usize = 100;
@@ -125,6 +132,7 @@ fn run(engine: &Engine, store: &mut Store<State>, module: &Module) -> wasmtime::
     for log in LOGS {
         linker.func_wrap(log, "write", log_write)?;
     }
+    link_seed(&mut linker, module)?;
     linker.define_unknown_imports_as_traps(module)?;
     let instance = linker.instantiate(&mut *store, module)?;
     instance
@@ -146,6 +154,27 @@ pub(super) fn log_write(mut caller: Caller<'_, State>, _level: i32, at: i32, byt
     if let (Some(text), true) = (text, state.lines.len() < MAX_LINES) {
         state.lines.push(String::from_utf8_lossy(text).into_owned());
     }
+}
+
+/// Links the seed of hash maps, if the module imports it.
+pub(super) fn link_seed(linker: &mut Linker<State>, module: &Module) -> wasmtime::Result<()> {
+    let mut imports = module.imports();
+    let found =
+        imports.find(|import| import.module().starts_with(SEED) && import.name() == SEED_FUNCTION);
+    if let Some(import) = found {
+        linker.func_wrap(import.module(), SEED_FUNCTION, seed_write)?;
+    }
+    Ok(())
+}
+
+/// `insecure-seed` in the canonical ABI: the address of the answer, two numbers of 64 bits.
+fn seed_write(mut caller: Caller<'_, State>, at: i32) -> wasmtime::Result<()> {
+    let Some(Extern::Memory(memory)) = caller.get_export("memory") else {
+        return Ok(());
+    };
+    let address = usize::try_from(at.cast_unsigned()).unwrap_or(usize::MAX);
+    memory.write(&mut caller, address, &FIXED_SEED)?;
+    Ok(())
 }
 
 /// An instance after its function has run.
@@ -218,6 +247,21 @@ mod tests {
     }
 
     #[test]
+    fn hash_maps_have_the_same_seed_in_each_build() {
+        let core = module(
+            r#"(import "wasi:random/insecure-seed@0.2.4" "insecure-seed" (func $seed (param i32)))
+            (memory (export "memory") 1)
+            (func (export "tensorgate-init") (call $seed (i32.const 32)))"#,
+        );
+        let made = initialised(core.clone()).unwrap();
+        assert!(
+            made.windows(FIXED_SEED.len())
+                .any(|bytes| bytes == FIXED_SEED)
+        );
+        assert_eq!(initialised(core).unwrap(), made);
+    }
+
+    #[test]
     fn failures_include_their_cause() {
         for (body, expected) in [
             (
@@ -229,6 +273,10 @@ mod tests {
             (
                 r#"(import "tensorgate:handler/config@0.1.0" "get" (func $get)) (func (export "tensorgate-init") (call $get))"#,
                 "config",
+            ),
+            (
+                r#"(import "wasi:cli/stdout@0.2.0" "get-stdout" (func $out (result i32))) (func (export "tensorgate-init") (drop (call $out)))"#,
+                "wasi:cli/stdout",
             ),
             (
                 r#"(import "tensorgate:handler/log@0.1.0" "write" (func $log (param i32 i32 i32))) (memory (export "memory") 1)

@@ -20,8 +20,9 @@ const WHEELS: &str = include_str!("../../tools/componentize-py.txt");
 const PACKAGE: &str = include_str!("../../tools/package.json");
 const PACKAGE_LOCK: &str = include_str!("../../tools/package-lock.json");
 
-/// Compilation target of Rust handlers.
-pub const RUST_TARGET: &str = "wasm32-unknown-unknown";
+/// Compilation target of Rust handlers. With it, the standard library prints, and has clocks and
+/// random numbers.
+pub const RUST_TARGET: &str = "wasm32-wasip2";
 
 /// Marker of a complete installation, written last.
 const COMPLETE: &str = ".complete";

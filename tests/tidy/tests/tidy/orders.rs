@@ -369,7 +369,7 @@ const GUEST: Crate = Crate {
 const COMPONENTIZE: Crate = Crate {
     source: "wit/componentize/src",
     order: &[
-        "filler", "imports", "options", "parts", "blocks", "compose", "fuse",
+        "filler", "imports", "options", "parts", "absent", "blocks", "compose", "fuse",
     ],
     for_tests: &[],
     section: "## Components from modules",

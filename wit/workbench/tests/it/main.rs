@@ -23,6 +23,7 @@ mod logs;
 mod python;
 mod reach;
 mod replay;
+mod runtime;
 mod rust;
 mod sign;
 mod snapshot;

@@ -1,0 +1,231 @@
+//! What a language's runtime has of WASI: the time, random numbers of the request, and output. A
+//! component of each language is built and run.
+
+use tensorgate_base::payload::Payload;
+use tensorgate_sandbox::{LoadedHandler, Sandbox, SandboxConfig};
+use tokio::runtime::Runtime;
+use wasmtime::component::{Component, Linker, Resource, ResourceType};
+use wasmtime::{Engine, Store, Trap};
+
+use super::hostile::load;
+use super::{Project, story};
+
+/// Fails if the clock stands at the time of the build or before it, and answers with random
+/// numbers.
+const PYTHON: &str = r#"import datetime, logging, random, struct, sys, time, uuid
+from tensorgate import Tensor
+
+built = time.time()
+logging.basicConfig(level=logging.INFO)
+
+
+def preprocess(input):
+    print("printed")
+    print("an error", file=sys.stderr)
+    logging.info("logged")
+    if time.time() <= built or datetime.datetime.now().timestamp() <= built:
+        raise ValueError("the clock stands still")
+    numbers = (random.random(), uuid.uuid4().int / 2**128)
+    return [Tensor("random", "FP64", (2,), struct.pack("<2d", *numbers))]
+"#;
+
+const JS: &str = r#"import { Tensor } from "./tensorgate.js";
+
+const { random } = Math;
+const built = Date.now();
+
+export function preprocess() {
+  console.log("printed", { built });
+  if (Date.now() <= built) throw new Error("the clock stands still");
+  const numbers = Float64Array.of(random(), Math.random());
+  return [new Tensor("random", "FP64", [2], new Uint8Array(numbers.buffer))];
+}
+"#;
+
+/// Fails without a clock, and with a file, an environment or a thread. The order of a hash map's
+/// keys is random.
+const RUST: &str = r#"use std::collections::HashMap;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tensorgate_handler::ndarray::Array1;
+use tensorgate_handler::{Error, Payload, Preprocess, Tensor, export_preprocess};
+
+/// A time of 2023.
+const PAST_SECONDS: u64 = 1_700_000_000;
+
+struct Handler;
+
+impl Preprocess for Handler {
+    fn preprocess(_: Payload) -> Result<Vec<Tensor>, Error> {
+        println!("printed");
+        eprintln!("an error");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        if now.map_or(0, |now| now.as_secs()) < PAST_SECONDS {
+            return Err(Error::fault("no clock"));
+        }
+        let _ = Instant::now().elapsed();
+        let is_alone = std::fs::read("/etc/passwd").is_err()
+            && std::fs::write("file", "text").is_err()
+            && std::env::vars().next().is_none()
+            && std::thread::Builder::new().spawn(|| {}).is_err();
+        if !is_alone {
+            return Err(Error::fault("a file, the environment or a thread"));
+        }
+        let numbers: HashMap<i64, ()> = (0..64).map(|number| (number, ())).collect();
+        let order: Vec<i64> = numbers.into_keys().collect();
+        Ok(vec![Tensor::from_array("random", Array1::from(order))?])
+    }
+}
+
+export_preprocess!(Handler);
+"#;
+
+/// The answer to a request with this ID.
+fn answer(runtime: &Runtime, handler: &LoadedHandler, request: &str) -> String {
+    let called = runtime.block_on(handler.preprocess(request, Payload::Tensors(vec![])));
+    match called {
+        Ok(called) => format!("{:?}", called.tensors),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn a_call_has_the_time_and_random_numbers_of_its_request() {
+    let sandbox = Sandbox::new(SandboxConfig {
+        // A busy machine may have no core for a call at once.
+        queue_wait_ms: 60_000,
+        ..SandboxConfig::default()
+    });
+    let sandbox = sandbox.unwrap();
+    let runtime = Runtime::new().unwrap();
+    for (name, lang, file, source) in [
+        ("time-py", "python", "handler.py", PYTHON),
+        ("time-js", "js", "handler.js", JS),
+        ("time-rs", "rust", "src/lib.rs", RUST),
+    ] {
+        let project = Project::unbuilt(name, lang, "preprocess");
+        project.write(file, source);
+        let ran = project.verb("build", &[]);
+        assert_eq!(ran.code, 0, "{}", story(&ran));
+        let component = std::fs::read(project.component()).unwrap();
+        let handler = load(&sandbox, &component, "");
+        let [first, again, other] = ["a", "a", "b"].map(|id| answer(&runtime, &handler, id));
+        assert_eq!(first, again, "{lang}");
+        assert_ne!(first, other, "{lang}");
+    }
+}
+
+/// A handler of the standard library's network.
+const NETWORK: &str = r#"use std::net::TcpStream;
+
+use tensorgate_handler::{Error, Payload, Preprocess, Tensor, export_preprocess};
+
+struct Handler;
+
+impl Preprocess for Handler {
+    fn preprocess(_: Payload) -> Result<Vec<Tensor>, Error> {
+        TcpStream::connect("127.0.0.1:80").map_err(|error| Error::fault(error.to_string()))?;
+        Ok(Vec::new())
+    }
+}
+
+export_preprocess!(Handler);
+"#;
+
+#[test]
+fn a_handler_with_sockets_is_not_built() {
+    let project = Project::unbuilt("network-rs", "rust", "preprocess");
+    project.write("src/lib.rs", NETWORK);
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    let expected = "which no host provides: a handler has no sockets";
+    assert!(
+        ran.stderr.contains("wasi:sockets/tcp@0.2."),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+}
+
+/// A component that imports sockets between other interfaces. Its function needs a socket for 1
+/// and 2, and calls an interface that stays.
+const SOCKETS: &str = r#"(component
+  (type $poll (instance (export "pollable" (type (sub resource)))))
+  (import "wasi:io/poll@0.2.9" (instance $poll (type $poll)))
+  (type $network (instance (export "network" (type (sub resource)))))
+  (import "wasi:sockets/network@0.2.9" (instance $network (type $network)))
+  (alias export $network "network" (type $socket))
+  (alias export $poll "pollable" (type $pollable))
+  (type $tcp (instance
+    (alias outer 1 $socket (type $outer))
+    (export "network" (type $named (eq $outer)))
+    (type $borrowed (borrow $named))
+    (export "connect" (func (param "network" $borrowed) (result u32)))))
+  (import "wasi:sockets/tcp@0.2.9" (instance $tcp (type $tcp)))
+  (type $clock (instance
+    (alias outer 1 $pollable (type $outer))
+    (export "pollable" (type $named (eq $outer)))
+    (type $owned (own $named))
+    (export "subscribe" (func (result $owned)))
+    (export "double" (func (param "value" u32) (result u32)))))
+  (import "wasi:clocks/monotonic-clock@0.2.9" (instance $clock (type $clock)))
+  (alias export $tcp "connect" (func $connect))
+  (core func $connect (canon lower (func $connect)))
+  (alias export $clock "double" (func $double))
+  (core func $double (canon lower (func $double)))
+  (core func $drop_socket (canon resource.drop $socket))
+  (core func $drop_pollable (canon resource.drop $pollable))
+  (core module $main
+    (import "host" "connect" (func $connect (param i32) (result i32)))
+    (import "host" "double" (func $double (param i32) (result i32)))
+    (import "host" "drop-socket" (func $drop_socket (param i32)))
+    (import "host" "drop-pollable" (func $drop_pollable (param i32)))
+    (func (export "run") (param i32) (result i32)
+      (if (i32.eq (local.get 0) (i32.const 1)) (then (drop (call $connect (i32.const 0)))))
+      (if (i32.eq (local.get 0) (i32.const 2)) (then (call $drop_socket (i32.const 0))))
+      (call $double (local.get 0))))
+  (core instance $main (instantiate $main (with "host" (instance
+    (export "connect" (func $connect)) (export "double" (func $double))
+    (export "drop-socket" (func $drop_socket)) (export "drop-pollable" (func $drop_pollable))))))
+  (func $run (param "value" u32) (result u32) (canon lift (core func $main "run")))
+  (export "run" (func $run)))"#;
+
+/// CPython's C library imports sockets, and a host refuses them.
+#[test]
+fn imports_of_sockets_become_functions_that_trap() {
+    let component = wat::parse_str(SOCKETS).unwrap();
+    let made = tensorgate_componentize::without(&component, "wasi:sockets/").unwrap();
+    let surface = tensorgate_componentize::surface(&made).unwrap();
+    let left = ["wasi:io/poll@0.2.9", "wasi:clocks/monotonic-clock@0.2.9"];
+    assert_eq!(surface.imports, left);
+    assert_eq!(surface.exports, ["run"]);
+    // What has none is unchanged.
+    let again = tensorgate_componentize::without(&made, "wasi:sockets/").unwrap();
+    assert_eq!(again, made);
+
+    let engine = Engine::default();
+    let mut linker = Linker::<()>::new(&engine);
+    let pollable = ResourceType::host::<()>();
+    let mut poll = linker.instance(left[0]).unwrap();
+    poll.resource("pollable", pollable, |_, _| Ok(())).unwrap();
+    let mut clock = linker.instance(left[1]).unwrap();
+    clock.resource("pollable", pollable, |_, _| Ok(())).unwrap();
+    clock
+        .func_wrap("subscribe", |_, ()| Ok((Resource::<()>::new_own(0),)))
+        .unwrap();
+    clock
+        .func_wrap("double", |_, (value,): (u32,)| Ok((value.wrapping_mul(2),)))
+        .unwrap();
+    let component = Component::new(&engine, &made).unwrap();
+    let outcomes = [1, 2, 3].map(|value: u32| {
+        let mut store = Store::new(&engine, ());
+        let instance = linker.instantiate(&mut store, &component).unwrap();
+        let run = instance.get_typed_func::<(u32,), (u32,)>(&mut store, "run");
+        let outcome = run.unwrap().call(&mut store, (value,));
+        outcome.map_err(|error| *error.downcast_ref::<Trap>().unwrap())
+    });
+    let [connect, drop_socket, double] = outcomes;
+    assert_eq!(connect.unwrap_err(), Trap::UnreachableCodeReached);
+    assert_eq!(drop_socket.unwrap_err(), Trap::UnreachableCodeReached);
+    assert_eq!(double.unwrap(), (6,));
+}
