@@ -152,6 +152,10 @@ struct Flags {
     /// used.
     #[arg(long, env = "TENSORGATE_CACHE_FOLDER")]
     cache_folder: Option<PathBuf>,
+    /// Load development builds of handlers, whose calls read the author's code. `tensorgate up
+    /// --dev` sets it. A host without it refuses them by the name of their import.
+    #[arg(long)]
+    development: bool,
     /// Restricts this process by the kernel (Landlock, seccomp): no privileges, no new programs,
     /// and only the files and ports that it needs. The log shows the restrictions in force. With
     /// `required`, the host does not start if the kernel cannot enforce all of them.
@@ -279,6 +283,7 @@ fn main() -> ExitCode {
     let compiler_config = CompilerConfig {
         folder: flags.cache_folder.clone(),
         process,
+        development: flags.development,
         ..CompilerConfig::default()
     };
     let code = match runtime(flags.handler_threads) {

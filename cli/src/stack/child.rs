@@ -46,6 +46,32 @@ pub struct Spec {
     pub log: PathBuf,
 }
 
+/// Starts a process with the output of this one, which is killed when this process or the returned
+/// value ends. As [`Child::start`], it must be called on the main thread.
+pub fn beside(program: &Path, arguments: &[OsString]) -> io::Result<Process> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    spawn(&mut command)
+}
+
+/// Starts a process that does not outlive this one.
+#[expect(
+    unsafe_code,
+    reason = "there is no safe way to set a death signal between fork and exec"
+)]
+fn spawn(command: &mut Command) -> io::Result<Process> {
+    let parent = getpid();
+    // A separate process group: Ctrl-C in a terminal reaches only this process, which stops the
+    // children in order.
+    command.process_group(0).kill_on_drop(true);
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed. The closure makes two
+    // raw system calls, which neither allocate nor lock. The error is created without allocation.
+    unsafe {
+        command.pre_exec(move || kill_with_parent(parent));
+    }
+    command.spawn()
+}
+
 /// A running process.
 #[derive(Debug)]
 pub struct Child {
@@ -57,13 +83,8 @@ pub struct Child {
 impl Child {
     /// Starts a process. Must be called on the main thread, because the kernel binds a child's
     /// death signal to the thread that started it.
-    #[expect(
-        unsafe_code,
-        reason = "there is no safe way to set a death signal between fork and exec"
-    )]
     pub fn start(spec: &Spec) -> io::Result<Self> {
         let log = new_log(&spec.log)?;
-        let parent = getpid();
         let mut command = Command::new(&spec.program);
         command
             .args(&spec.arguments)
@@ -71,21 +92,11 @@ impl Child {
             .envs(spec.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            // A separate process group: Ctrl-C in a terminal reaches only this process, which stops
-            // the children in order.
-            .process_group(0)
-            .kill_on_drop(true);
-        // SAFETY: between fork and exec only async-signal-safe calls are allowed. The closure makes
-        // two raw system calls, which neither allocate nor lock. The error is created without
-        // allocation.
-        unsafe {
-            command.pre_exec(move || kill_with_parent(parent));
-        }
+            .stderr(log);
         Ok(Self {
             name: spec.name.clone(),
             log: spec.log.clone(),
-            process: command.spawn()?,
+            process: spawn(&mut command)?,
         })
     }
 

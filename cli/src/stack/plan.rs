@@ -220,8 +220,9 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     );
     host.arguments.extend(endpoints);
     if options.dev {
-        // A handler's own lines are kept at info: their target begins as our crates' names do.
-        let filter = "info,tensorgate=debug,tensorgate::handler=info";
+        host.arguments.push("--development".into());
+        // Lines of handlers, too: their target begins as our crates' names do.
+        let filter = "info,tensorgate=debug";
         host.environment.push(("RUST_LOG".into(), filter.into()));
     }
     let host_admin = Target::Tcp(admin);

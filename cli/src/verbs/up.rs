@@ -5,6 +5,7 @@ mod held_lines;
 mod printed_changes;
 mod printed_warnings;
 mod process_lines;
+mod projects;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use clap::Args;
 use serde::Serialize;
 use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_cli_common::policy_file::PolicyFile;
+use tensorgate_cli_common::state_folder::HOST_LOG;
 use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
 use tensorgate_cli_common::{Failure, last_gate, runtime, user_folders};
 use tensorgate_policy::Severity;
@@ -38,17 +40,19 @@ use crate::stack::watch::Watch;
 use held_lines::{held_lines, unshown};
 use printed_changes::PrintedChanges;
 use printed_warnings::PrintedWarnings;
+use projects::Projects;
 
 /// Start the gate with a policy and run it until Ctrl-C or SIGTERM.
 #[derive(Args)]
 #[command(
-    after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A process that ends unexpectedly is started again, and both are a line. After five such ends of Envoy and the host within a minute the gate ends, with exit code 1. A line is also printed when a model, a backend, a circuit, a client's block or the audit log changes its state, and for each alert. A step that takes more than a second, such as the compilation of a handler, is named on standard error, except with --json. A backend that is down does not delay the start or a change; models that need it are listed after each.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held, and so is a component that differs from its sha256: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has, and contracts that only tighten). A change that would make ready models unready is held, too, until they are ready for it or `tensorgate reload --accept` accepts it; with `reload: {hold: off}` in the policy it is not. Certificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up gate.yaml --dev"
+    after_help = "Prints one line when a request has passed the filter, and one for the result of each change of the policy. A process that ends unexpectedly is started again, and both are a line. After five such ends of Envoy and the host within a minute the gate ends, with exit code 1. A line is also printed when a model, a backend, a circuit, a client's block or the audit log changes its state, and for each alert. A step that takes more than a second, such as the compilation of a handler, is named on standard error, except with --json. A backend that is down does not delay the start or a change; models that need it are listed after each.\n\nChanged files are read once they have stayed the same for 0.4 seconds, or immediately on SIGHUP. Requests in flight finish under the old policy. A policy with faults, or one that Envoy or the host rejects, is held, and so is a component that differs from its sha256: the policy in force stays, but revocations of the change take effect (entries of revocation lists; clients, keys and grants that a valid policy no longer has, and contracts that only tighten). A change that would make ready models unready is held, too, until they are ready for it or `tensorgate reload --accept` accepts it; with `reload: {hold: off}` in the policy it is not. With --dev, a handler whose component is in the `build` folder of a project is built for development when a file of the project changes, and its digest is written into the policy. Build it once more with `tensorgate handler build` before you ship: no other gate loads such a build.\n\nCertificates, authorities and revocation lists of the listener are reloaded when they change; if they are invalid, the previous ones stay. SIGHUP from a closing terminal stops the gate instead.\n\nEnvoy is $ENVOY, else the one that `make setup` installed, else the one in PATH.\n\nExample: tensorgate up gate.yaml --dev"
 )]
 pub struct Up {
     #[command(flatten)]
     policy: PolicyFile,
-    /// More detail in the logs, and no second compilation of what `tensorgate handler` compiled;
-    /// only while the gate and its admin address are on loopback.
+    /// Follow the projects of handlers: build them after each change, and print their log lines.
+    /// Also more detail in the logs, and no second compilation of what `tensorgate handler`
+    /// compiled. Only while the gate and its admin address are on loopback.
     #[arg(long)]
     dev: bool,
     /// Folder for logs and rendered configuration; only one running gate per folder. Default:
@@ -142,6 +146,12 @@ impl Up {
     pub fn run(self, ui: &Ui) -> Result<(), Failure> {
         let config = self.policy.find()?;
         let root = root(&config)?;
+        let projects = if self.dev {
+            let policy = load(&config)?.policy;
+            Projects::build(ui, &policy, (&config, &root))
+        } else {
+            Projects::default()
+        };
         let mut watch = Watch::new([config.clone()]);
         let loaded = loop {
             watch.begin();
@@ -176,6 +186,7 @@ impl Up {
             printed,
             held: Vec::new(),
             changes: PrintedChanges::default(),
+            projects,
             generation: loaded.bundle.generation.clone(),
             admin: plan.admin,
         };
@@ -260,6 +271,8 @@ struct Operator<'a> {
     held: Vec<SourceState>,
     /// What the host said of itself, as far as it was printed.
     changes: PrintedChanges,
+    /// The projects of handlers, with `--dev`.
+    projects: Projects,
     generation: String,
     /// Admin address of the host.
     admin: SocketAddr,
@@ -304,6 +317,8 @@ impl Front for Operator<'_> {
     fn ready(&mut self, url: &str, unready: &[String]) {
         self.changes.warned(unready);
         let (ui, options) = (self.ui, self.options);
+        let host_log = options.state.join(HOST_LOG);
+        self.projects.follow(ui, self.config, &host_log);
         let (generation, state) = (&self.generation, options.state.display());
         let admin = self.admin;
         if ui.json {

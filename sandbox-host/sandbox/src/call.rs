@@ -46,6 +46,8 @@ pub(super) struct Callee {
     pub(super) allowance: HandlerLimits,
     /// Where the memory of instances is counted.
     pub(super) memory_account: Arc<MemoryAccount>,
+    /// The author's code, if the component is one for development; else empty.
+    pub(super) sources: Arc<[u8]>,
     /// The log lines that all its calls may write.
     pub(super) log_quota: Arc<LogQuota>,
     /// The limit for the output's data and names, in bytes.
@@ -206,6 +208,7 @@ impl Callee {
             request,
             shown_parameters: Arc::clone(&self.allowance.shown_parameters),
             config: Arc::clone(&self.allowance.config),
+            sources: Arc::clone(&self.sources),
             log: GuestLog::resume_after(before.logged, Arc::clone(&self.log_quota)),
             // A timeout beyond the range of the clock counts as none. Fuel still ends the call.
             deadline: started

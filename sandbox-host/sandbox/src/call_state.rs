@@ -27,6 +27,8 @@ pub(super) struct CallState {
     pub(super) shown_parameters: Arc<BTreeSet<String>>,
     /// The values of `config.get`.
     pub(super) config: Arc<BTreeMap<String, String>>,
+    /// The author's code, if the component is one for development; else empty.
+    pub(super) sources: Arc<[u8]>,
     /// The log lines of the call.
     pub(super) log: GuestLog,
     /// The deadline of the call.

@@ -36,6 +36,9 @@ pub struct CompilerConfig {
     pub process: Option<Arc<CompilerProcess>>,
     /// Where the names of handlers are while they are compiled.
     pub running: RunningCompilations,
+    /// Whether components are loaded whose calls read the author's code from the host: only in
+    /// programs of authors.
+    pub development: bool,
 }
 
 impl CompilerConfig {
@@ -64,6 +67,7 @@ impl Compiler {
             folder,
             process,
             running,
+            development: _,
         } = compiling;
         let cache = folder.and_then(|folder| {
             Cache::open(&folder, identity(engine))

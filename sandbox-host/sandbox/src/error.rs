@@ -67,6 +67,16 @@ pub enum LoadFault {
         /// The version that it needs. The component chose the text.
         version: String,
     },
+    /// The component is for development, and this host is not.
+    #[error(
+        "handler {handler}: a development build (it imports {import}), which only `tensorgate handler serve` and `tensorgate up --dev` load: run `tensorgate handler build PROJECT --into GATE_YAML --name {handler}`"
+    )]
+    Development {
+        /// The handler's name.
+        handler: String,
+        /// The import that returns the author's code.
+        import: &'static str,
+    },
     /// The component imports an interface that its policy does not grant.
     #[error(
         "handler {handler}: needs {grant} (it imports {import}), which the policy does not grant: add `{grant}:` to the handler, or build it without this import"

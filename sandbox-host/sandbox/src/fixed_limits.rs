@@ -184,6 +184,12 @@ pub(super) const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
 /// The most concurrent compilers, independent of cores and memory. Each has several threads.
 pub(super) const MAX_COMPILERS: usize = 16;
 
+/// What a call of a development component may use beyond its policy, because it loads the author's
+/// modules: fuel, bytes of memory and time.
+pub(super) const DEVELOPMENT_FUEL: u64 = 20_000_000_000;
+pub(super) const DEVELOPMENT_MEMORY_BYTES: usize = 128 << 20;
+pub(super) const DEVELOPMENT_TIME: Duration = Duration::from_secs(5);
+
 /// The interval of the log line that a component is still being compiled.
 pub(super) const COMPILE_LOG_INTERVAL: Duration = Duration::from_secs(5);
 

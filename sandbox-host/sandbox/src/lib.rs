@@ -30,6 +30,7 @@ pub mod capture;
 mod cause;
 mod compile;
 mod component_cache;
+mod development;
 mod engine;
 mod error;
 mod export;
@@ -79,9 +80,10 @@ use self::caller::{CallWaiter, NoAnswer, WaitLimits};
 pub use self::capabilities::{CallContext, EgressBusy, ResourceResolver};
 use self::compile::Compiler;
 pub use self::compile::{CompilerConfig, CompilerProcess, RunningCompilations, compiler_process};
+pub use self::development::SOURCES_SECTION;
 pub use self::finished_call::{CallCapture, FinishedCall, HandlerOutput};
 use self::handler_queue::{HandlerId, QueueDelayLimits};
-use self::load::{ComponentLoader, HandlerLimits};
+use self::load::ComponentLoader;
 pub use self::memory_account::MemoryAccount;
 pub use self::outcome::{CapturedCall, FaultCause, HandlerError, OpenCircuitError, Overload};
 use self::pool::ThreadPool;
@@ -175,9 +177,13 @@ impl Sandbox {
         let threads = threads.max(1);
         let engine = engine::engine(handler_queue::threads(threads, handlers), max_memory_bytes)?;
         let mut linker = Linker::new(&engine);
-        imports::link(&mut linker).map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
+        let link_error = |error| SandboxError::Engine(format!("{error:#}"));
+        imports::link(&mut linker).map_err(link_error)?;
+        if compiling.development {
+            development::link(&mut linker).map_err(link_error)?;
+        }
         let mut wasi_linker = linker.clone();
-        wasi::link(&mut wasi_linker).map_err(|error| SandboxError::Engine(format!("{error:#}")))?;
+        wasi::link(&mut wasi_linker).map_err(link_error)?;
         let queue_wait = Duration::from_millis(queue_wait_ms);
         let patience = QueueDelayLimits::from_queue_wait(queue_wait);
         let workers = Arc::new(Workers {
@@ -191,6 +197,7 @@ impl Sandbox {
         Ok(Self {
             engine: engine_name.into(),
             loader: ComponentLoader {
+                development: compiling.development,
                 compiler: Compiler::new(&engine, compiling),
                 engine,
                 linker,
@@ -217,13 +224,15 @@ impl Sandbox {
         component: &[u8],
     ) -> Result<LoadedHandler, LoadFault> {
         let loaded = self.loader.load(name, rule, role, component)?;
+        let allowance = loaded.limits(rule);
         let callee = Callee {
             engine: self.loader.engine.clone(),
             name: Arc::from(name),
             export: loaded.export,
             compiled: loaded.compiled,
-            allowance: HandlerLimits::from_policy(rule),
+            allowance,
             memory_account: Arc::clone(&self.loader.memory_account),
+            sources: loaded.sources,
             log_quota: Arc::default(),
             max_output_bytes: self.max_output_bytes,
         };

@@ -18,9 +18,12 @@ use crate::capabilities::CapabilityLimits;
 use crate::cause;
 use crate::compile::Compiler;
 use crate::component_cache::{CompiledComponent, ComponentCache};
+use crate::development;
 use crate::error::LoadFault;
 use crate::export::Export;
-use crate::fixed_limits::PAGE_BYTES;
+use crate::fixed_limits::{
+    DEVELOPMENT_FUEL, DEVELOPMENT_MEMORY_BYTES, DEVELOPMENT_TIME, PAGE_BYTES,
+};
 use crate::memory_account::{MemoryAccount, MemoryShare};
 use crate::request_imports::{CARRY, CONTEXT};
 use crate::versions::{self, COMMON};
@@ -56,6 +59,24 @@ impl HandlerLimits {
 pub(super) struct Loaded {
     pub(super) export: Export,
     pub(super) compiled: Arc<CompiledComponent>,
+    /// The author's code, if the component is one for development; else empty.
+    pub(super) sources: Arc<[u8]>,
+}
+
+impl Loaded {
+    /// The limits of its calls. Those of a development component load the author's modules, too.
+    pub(super) fn limits(&self, rule: &Handler) -> HandlerLimits {
+        let limits = HandlerLimits::from_policy(rule);
+        if self.sources.is_empty() {
+            return limits;
+        }
+        HandlerLimits {
+            fuel: limits.fuel.saturating_add(DEVELOPMENT_FUEL),
+            memory_bytes: (limits.memory_bytes).saturating_add(DEVELOPMENT_MEMORY_BYTES),
+            timeout: limits.timeout.saturating_add(DEVELOPMENT_TIME),
+            ..limits
+        }
+    }
 }
 
 /// The engine, linker and cache that every load uses.
@@ -67,6 +88,8 @@ pub(super) struct ComponentLoader {
     pub(super) component_cache: ComponentCache,
     pub(super) compiler: Compiler,
     pub(super) memory_account: Arc<MemoryAccount>,
+    /// See [`crate::CompilerConfig::development`].
+    pub(super) development: bool,
 }
 
 impl ComponentLoader {
@@ -94,9 +117,24 @@ impl ComponentLoader {
                 max: MAX_COMPONENT_BYTES,
             });
         }
+        let (code, sources) = match development::split(file) {
+            Some(_) if !self.development => {
+                return Err(LoadFault::Development {
+                    handler: handler(),
+                    import: development::SOURCES,
+                });
+            }
+            Some(parts) => parts,
+            None => (file, &[][..]),
+        };
+        // The code of a runtime is compiled once, whatever sources follow it.
+        let digest = match sources {
+            [] => found,
+            _ => Sha256::digest(code).into(),
+        };
         let compiled = self
             .component_cache
-            .get(found, || self.compile(name, &found, file))
+            .get(digest, || self.compile(name, &digest, code))
             .map_err(|unfit| unfit.into_load_fault(name, role))?;
         for (needed, granted, grant) in [
             (compiled.needs_fetch, rule.fetch().is_some(), "fetch"),
@@ -115,7 +153,18 @@ impl ComponentLoader {
         check_memory(name, rule, &compiled.component)?;
         let export = Export::new(role, compiled.linked.clone())
             .map_err(|error| ComponentError::World(error).into_load_fault(name, role))?;
-        Ok(Loaded { export, compiled })
+        Ok(Loaded {
+            export,
+            compiled,
+            sources: sources.into(),
+        })
+    }
+
+    /// Whether handlers may import an interface, as far as their policy grants it.
+    fn is_linked(&self, import: &str) -> bool {
+        versions::has(import)
+            || wasi::is_linked(import)
+            || (self.development && import == development::SOURCES)
     }
 
     /// The steps that depend on the file only, not on a policy.
@@ -138,7 +187,7 @@ impl ComponentLoader {
             // Type imports are not functions, so a world may name any.
             .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
             .map(|(import, _)| import.to_owned())
-            .find(|import| !versions::has(import) && !wasi::is_linked(import));
+            .find(|import| !self.is_linked(import));
         if let Some(import) = foreign {
             return Err(ComponentError::Import(import));
         }

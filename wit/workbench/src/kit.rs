@@ -9,7 +9,7 @@ use tensorgate_cli_common::Failure;
 use crate::project::Language;
 
 /// The kit's component, built from `wit/kit` by `tools/kit.sh`, compressed.
-const KIT: &[u8] = include_bytes!("../../kit/kit.wasm.gz");
+pub const KIT: &[u8] = include_bytes!("../../kit/kit.wasm.gz");
 
 /// WIT contract of the kit.
 pub const WIT: &str = include_str!("../../kit.wit");

@@ -13,6 +13,7 @@ mod compare;
 mod configure;
 mod contract;
 mod copy;
+mod dev;
 mod handler_image;
 mod initialise;
 mod kit;
@@ -20,6 +21,7 @@ mod pin;
 mod policy_contract;
 mod project;
 mod runner;
+mod serve;
 mod template;
 mod tools;
 mod verbs;
@@ -40,6 +42,7 @@ use verbs::inspect::Inspect;
 use verbs::logs::Logs;
 use verbs::new::New;
 use verbs::replay::Replay;
+use verbs::serve::Serve;
 use verbs::setup::Setup;
 use verbs::sign::Sign;
 use verbs::test::Test;
@@ -67,6 +70,7 @@ enum Verb {
     Configure(Configure),
     Inspect(Inspect),
     Test(Test),
+    Serve(Serve),
     Bench(Bench),
     Sign(Sign),
     Image(Image),
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
         Verb::Configure(verb) => verb.run(&ui),
         Verb::Inspect(verb) => verb.run(&ui),
         Verb::Test(verb) => verb.run(&ui),
+        Verb::Serve(verb) => verb.run(&ui),
         Verb::Bench(verb) => verb.run(&ui),
         Verb::Sign(verb) => verb.run(&ui),
         Verb::Image(verb) => verb.run(&ui),

@@ -49,6 +49,18 @@ pub struct Runner<'p> {
 /// # Errors
 /// There is no compiler process, or the machine cannot provide a sandbox.
 pub fn sandbox() -> Result<Sandbox, String> {
+    sandbox_for(false)
+}
+
+/// The same for development builds, too.
+///
+/// # Errors
+/// As [`sandbox`].
+pub fn development_sandbox() -> Result<Sandbox, String> {
+    sandbox_for(true)
+}
+
+fn sandbox_for(development: bool) -> Result<Sandbox, String> {
     let process = LazyLock::force(&COMPILER).clone()?;
     Sandbox::new(SandboxConfig {
         threads: 1,
@@ -56,6 +68,7 @@ pub fn sandbox() -> Result<Sandbox, String> {
         compiler: CompilerConfig {
             folder: user_folders::compiled_code(),
             process: Some(process),
+            development,
             ..CompilerConfig::default()
         },
         ..SandboxConfig::default()

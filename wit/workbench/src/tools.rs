@@ -109,6 +109,11 @@ pub fn componentize_qjs() -> Result<Tool, Failure> {
     made(Language::Js).map(|folder| qjs(&folder))
 }
 
+/// Node.js, from the search path.
+pub fn node() -> Tool {
+    Tool::new("node", "node")
+}
+
 fn qjs(folder: &Path) -> Tool {
     let mut tool = Tool::new("componentize-qjs", "node");
     tool.command
@@ -123,10 +128,19 @@ fn made(language: Language) -> Result<PathBuf, Failure> {
         Ok(folder)
     } else {
         Err(Failure::Failed(format!(
-            "the build tools for {0} are not installed: run `tensorgate handler setup --lang {0}` once, with a network",
-            language.name()
+            "the build tools for {} are not installed: {}",
+            language.name(),
+            setup_fix(language)
         )))
     }
+}
+
+/// What to do if a language's tools are missing.
+pub fn setup_fix(language: Language) -> String {
+    format!(
+        "run `tensorgate handler setup --lang {}` once, with a network",
+        language.name()
+    )
 }
 
 /// The folder of a language's tools. Its name contains a digest of their version list.

@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod logs;
 pub mod new;
 pub mod replay;
+pub mod serve;
 pub mod setup;
 pub mod sign;
 pub mod test;

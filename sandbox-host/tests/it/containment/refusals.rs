@@ -1,5 +1,7 @@
 //! Components that are rejected before any call.
 
+use tensorgate_sandbox::{CompilerConfig, SOURCES_SECTION};
+
 use super::*;
 
 #[test]
@@ -228,4 +230,46 @@ async fn a_handler_is_not_called_in_the_other_role() {
         cause(&guest.postprocess("request", vec![]).await),
         Some(FaultCause::Input)
     );
+}
+
+#[test]
+fn a_development_build_is_loaded_by_programs_of_authors_only() {
+    let runtime = wat::parse_str(
+        r#"(component (import "tensorgate:development/sources@0.1.0"
+            (instance (export "read" (func (result (list u8)))))))"#,
+    )
+    .unwrap();
+    // A custom section: its length, that of its name, the name, and one byte.
+    let name = SOURCES_SECTION.as_bytes();
+    let length = u8::try_from(name.len()).unwrap();
+    let build = [runtime.as_slice(), &[0, length + 2, length][..], name, b"x"].concat();
+    let outcome = |sandbox: &Sandbox, file: &[u8]| {
+        let loaded = load(sandbox, "h", file, Role::Preprocess, BUDGET, &[]);
+        loaded.map(drop).unwrap_err()
+    };
+    let production = sandbox();
+    let import = "tensorgate:development/sources@0.1.0";
+    let compiled = production.compilations();
+    let fault = outcome(&production, &build);
+    assert!(matches!(&fault, LoadFault::Development { .. }), "{fault:?}");
+    assert!(fault.to_string().contains(import), "{fault}");
+    assert_eq!(production.compilations(), compiled, "refused before");
+    let fault = outcome(&production, &runtime);
+    assert!(
+        matches!(&fault, LoadFault::Import { import: found, .. } if found == import),
+        "{fault:?}"
+    );
+    let development = Sandbox::new(SandboxConfig {
+        compiler: CompilerConfig {
+            development: true,
+            ..CompilerConfig::default()
+        },
+        ..SandboxConfig::default()
+    });
+    let development = development.unwrap();
+    // Files with other sources have one runtime, which lacks only its export.
+    for file in [build.clone(), [&build[..build.len() - 1], b"y"].concat()] {
+        let fault = outcome(&development, &file);
+        assert!(matches!(&fault, LoadFault::World { .. }), "{fault:?}");
+    }
 }

@@ -37,6 +37,9 @@ pub struct Logs {
     /// Only lines of this request.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
+    /// Print the level, request, handler and text of each line, if the log has JSON.
+    #[arg(long)]
+    plain: bool,
     /// Continue with new lines, including those of a new file with this name.
     #[arg(short, long)]
     follow: bool,
@@ -50,6 +53,13 @@ struct Entry {
     handler: String,
     #[serde(default)]
     request_id: String,
+    #[serde(default)]
+    level: String,
+    #[serde(default)]
+    message: String,
+    /// What a line about a fault has.
+    #[serde(default)]
+    detail: String,
 }
 
 impl Logs {
@@ -73,7 +83,8 @@ impl Logs {
                 let text = String::from_utf8_lossy(&line);
                 let text = text.trim_end();
                 if self.wants(text) {
-                    ui.line(&printable(text));
+                    let plain = self.plain.then(|| plain(text)).flatten();
+                    ui.line(&printable(plain.as_deref().unwrap_or(text)));
                 }
                 line.clear();
             }
@@ -100,6 +111,22 @@ impl Logs {
         };
         is(&self.handler, &handler) && is(&self.request_id, &request_id)
     }
+}
+
+/// A JSON line for people.
+fn plain(line: &str) -> Option<String> {
+    let Entry {
+        handler,
+        request_id,
+        level,
+        message,
+        detail,
+        ..
+    } = serde_json::from_str(line).ok()?;
+    let separator = if detail.is_empty() { "" } else { ": " };
+    Some(format!(
+        "{level:5} {request_id} {handler}: {message}{separator}{detail}"
+    ))
 }
 
 /// The new log, if the file was replaced or truncated.

@@ -42,6 +42,9 @@ fn a_handlers_lines_are_found_in_the_hosts_log() {
         assert_eq!(lines, expected, "{arguments:?}: {}", story(&ran));
         assert!(!ran.stdout.contains('\u{1b}'), "{}", story(&ran));
     }
+    let ran = handler(&["logs", log, "--plain", "--request-id", "r1"]);
+    let last = ran.stdout.lines().last();
+    assert_eq!(last, Some("INFO  r1 b: two"), "{}", story(&ran));
     let state = scratch.path().to_str().unwrap();
     let ran = handler(&["logs", "--state", state]);
     assert_eq!((ran.code, ran.stdout.lines().count()), (0, 7));

@@ -13,6 +13,7 @@ mod arena;
 mod cases;
 mod components;
 mod configure;
+mod development;
 mod examples;
 mod fuse;
 mod hostile;

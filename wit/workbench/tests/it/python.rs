@@ -86,7 +86,7 @@ fn a_project_after_the_model_works() {
 fn the_package_passes_its_tests() {
     let output = Command::new("python3")
         .args(["-B", "-m", "unittest", "-q"])
-        .args(["test_tensorgate", "test_entry"])
+        .args(["test_tensorgate", "test_entry", "test_development"])
         .current_dir(tree().join("wit/python"))
         .output()
         .unwrap();

@@ -1,0 +1,94 @@
+//! Development builds, which follow a change of an author's files within a second or two.
+//!
+//! For Python and JavaScript, the component is a runtime that was built and compiled once, and the
+//! author's files in a section after it (`runtime`, `sources`). Calls read them from the host
+//! (`wit/development.wit`), so a change builds and compiles nothing. A call is slower, because it
+//! imports the author's modules. Rust needs no such runtime: its ordinary build is quick.
+
+mod check;
+mod imports;
+mod modules;
+mod runtime;
+mod sources;
+
+use std::path::PathBuf;
+
+use tensorgate_cli_common::Failure;
+use tensorgate_componentize::noted;
+use tensorgate_sandbox::{LoadedHandler, SOURCES_SECTION, Sandbox};
+
+use self::sources::Sources;
+use crate::build::{build, expect_module, expect_own_outputs, replace};
+use crate::copy::Copy;
+use crate::project::{Language, Project};
+
+/// A development build.
+pub struct DevelopmentBuild {
+    /// The component.
+    pub component: Vec<u8>,
+    /// Why it is an ordinary build, although the language has a runtime for development.
+    pub ordinary: Option<String>,
+    /// Keeps the compiled runtime in memory, for the next load or build with the same sandbox.
+    pub runtime: Option<LoadedHandler>,
+}
+
+/// The path of a project's development build. No other verb uses it.
+pub fn path(project: &Project) -> PathBuf {
+    project.component().with_extension("dev.wasm")
+}
+
+/// Builds a project for development, and loads the author's modules once.
+///
+/// # Errors
+/// A tool is missing or fails, or a module cannot be loaded.
+pub fn build_for_development(
+    project: &Project,
+    sandbox: &Sandbox,
+) -> Result<DevelopmentBuild, Failure> {
+    if project.language == Language::Rust {
+        return Ok(DevelopmentBuild {
+            component: build(project, true)?,
+            ordinary: None,
+            runtime: None,
+        });
+    }
+    let folder = project.folder.canonicalize().map_err(|cause| {
+        Failure::Input(format!(
+            "cannot enter {}: {cause}",
+            project.folder.display()
+        ))
+    })?;
+    let copy = Copy::new(&folder)?;
+    expect_module(project, &folder, &copy)?;
+    let sources = match Sources::of(project.language, &copy)? {
+        Ok(sources) => sources,
+        Err(cause) => {
+            return Ok(DevelopmentBuild {
+                component: build(project, true)?,
+                ordinary: Some(cause),
+                runtime: None,
+            });
+        }
+    };
+    let runtime = runtime::runtime(project, &copy, &sources)?;
+    let checked = noted(&runtime, SOURCES_SECTION, &sources.archive_to_check());
+    let loaded = check::check(project, sandbox, &checked)?;
+    Ok(DevelopmentBuild {
+        component: noted(&runtime, SOURCES_SECTION, &sources.archive()),
+        ordinary: None,
+        runtime: Some(loaded),
+    })
+}
+
+/// Builds a project for development, and writes the component to [`path`].
+///
+/// # Errors
+/// As [`build_for_development`], or the file cannot be written.
+pub fn build_file(project: &Project, sandbox: &Sandbox) -> Result<DevelopmentBuild, Failure> {
+    expect_own_outputs(&project.folder)?;
+    let built = build_for_development(project, sandbox)?;
+    let file = path(project);
+    replace(&file, &built.component)
+        .map_err(|cause| Failure::Failed(format!("cannot write {}: {cause}", file.display())))?;
+    Ok(built)
+}
