@@ -13,11 +13,17 @@ export class NdArray {
   static full(datatype: Datatype, shape: number[], value: number): NdArray;
   static concat(arrays: NdArray[], axis?: number): NdArray;
   static stack(arrays: NdArray[]): NdArray;
+  static where(
+    mask: NdArray,
+    one: NdArray | number | bigint,
+    other: NdArray | number | bigint,
+  ): NdArray;
   get shape(): number[];
   get datatype(): Datatype;
   values(): Values;
   tensor(name: string, datatype?: Datatype): Tensor;
   cast(datatype: Datatype): NdArray;
+  compress(mask: NdArray): NdArray;
   reshape(...dims: number[]): NdArray;
   transpose(...axes: number[]): NdArray;
   slice(...ranges: ([from: number, to?: number] | null)[]): NdArray;
@@ -51,7 +57,7 @@ export class NdArray {
   ): NdArray;
 }
 
-/** Decodes a PNG or a JPEG to pixels, UINT8 [height, width, channels]. */
+/** Decodes a PNG, JPEG, WebP or GIF to pixels, UINT8 [height, width, channels]. */
 export function decodeImage(
   data: Uint8Array,
   options?: { channels?: "gray" | "rgb" | "rgba"; maxPixels?: number },
