@@ -61,6 +61,9 @@ const COMPILED_ENDS: [&str; 3] = [".so", ".pyd", ".dylib"];
 /// The sentence for a file of compiled code in the project.
 const COMPILED_FILE: &str = "is compiled code, which a component cannot run: use a version of the package in the handler's own language, or the tensor kit";
 
+/// What the entry of Python adds to a failed import of a call, from its first words.
+const LATE_IMPORT: &str = "; a handler can import only what was imported";
+
 /// An error of the author's code.
 struct AuthorError {
     text: String,
@@ -94,6 +97,19 @@ pub fn message(failure: &str, project: &Path) -> String {
         message.push_str(&error.printed);
     }
     message
+}
+
+/// The message for the author whose modules a development component cannot load, from the text of
+/// the call's fault, which is one line.
+pub fn loading_message(fault: &str, project: &Path) -> String {
+    // JavaScript has a stack after an escaped line break, and the error's class before its text.
+    let error = fault.split("\\n").next().unwrap_or(fault);
+    let text = error.split_once(": ").map_or(error, |(_, text)| text);
+    let Some(fix) = python_fix(error, project).or_else(|| js_fix(text)) else {
+        return fault.to_owned();
+    };
+    let cause = fault.split(LATE_IMPORT).next().unwrap_or(fault);
+    format!("{cause}\nfix: {fix}")
 }
 
 /// The last line of Python's traceback, which may be several if the exception's text is.

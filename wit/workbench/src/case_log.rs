@@ -4,33 +4,16 @@
 //! for the verb that made the call. The sandbox limits lines per call and per time, so the
 //! collector needs no limit of its own.
 
-use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use serde::Serialize;
 use tensorgate_cli_common::ui::printable;
 use tensorgate_sandbox::LoadedHandler;
-use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
 
-/// Target of handlers' lines. Lines of the host about a handler have others.
-const TARGET: &str = "tensorgate::handler";
+use crate::log_line::{LogLine, TARGET};
 
 /// Lines since the last [`CaseLog::take`]. Handlers run on threads of the sandbox.
 static LINES: Mutex<Vec<LogLine>> = Mutex::new(Vec::new());
-
-/// One line of a handler.
-#[derive(Debug, Default, Serialize)]
-pub struct LogLine {
-    /// `debug`, `info`, `warn` or `error`.
-    level: String,
-    /// Name of the handler.
-    handler: String,
-    /// Request ID of the call.
-    request_id: String,
-    /// The text, escaped and cut by the sandbox.
-    message: String,
-}
 
 /// The log of one or more calls.
 #[derive(Debug, Default)]
@@ -102,33 +85,13 @@ impl Subscriber for Collector {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = LogLine {
-            level: event.metadata().level().as_str().to_lowercase(),
-            ..LogLine::default()
-        };
-        event.record(&mut line);
+        let line = LogLine::of(event);
         lines().push(line);
     }
 
     fn enter(&self, _: &span::Id) {}
 
     fn exit(&self, _: &span::Id) {}
-}
-
-impl Visit for LogLine {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "handler" => self.handler = value.to_owned(),
-            "request_id" => self.request_id = value.to_owned(),
-            "message" => self.message = value.to_owned(),
-            _ => {}
-        }
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // The message is recorded as format arguments, whose debug form is the text itself.
-        self.record_str(field, &format!("{value:?}"));
-    }
 }
 
 #[cfg(test)]

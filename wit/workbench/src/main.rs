@@ -17,6 +17,8 @@ mod dev;
 mod handler_image;
 mod initialise;
 mod kit;
+mod log_line;
+mod owned_tensor;
 mod pin;
 mod policy_contract;
 mod project;

@@ -406,11 +406,13 @@ const WORKBENCH: Crate = Crate {
     order: &[
         "build_cache",
         "build_error",
+        "log_line",
         "case_log",
         "compare",
         "copy",
         "handler_image",
         "initialise",
+        "owned_tensor",
         "pin",
         "policy_contract",
         "project",

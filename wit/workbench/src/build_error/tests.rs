@@ -180,3 +180,29 @@ fn other_output_is_unchanged() {
         assert_eq!(message(failure, Path::new("")), failure);
     }
 }
+
+#[test]
+fn a_module_that_a_development_build_cannot_load_has_the_hint_of_a_build() {
+    let late = "; a handler can import only what was imported while it was built: move the import";
+    for (fault, expected) in [
+        (
+            format!(
+                "ModuleNotFoundError: No module named 'numpy' (handler.py:1 in <module>){late}"
+            ),
+            "ModuleNotFoundError: No module named 'numpy' (handler.py:1 in <module>)\nfix: a component cannot contain numpy: ",
+        ),
+        (
+            "ReferenceError: Buffer is not defined\\n    at f (handler.js:3)".to_owned(),
+            "ReferenceError: Buffer is not defined\\n    at f (handler.js:3)\nfix: a component has neither Node.js nor the web platform, so no Buffer: ",
+        ),
+        (
+            "ValueError: one (handler.py:1 in <module>)".to_owned(),
+            "ValueError: one (handler.py:1 in <module>)",
+        ),
+    ] {
+        let found = loading_message(&fault, Path::new(""));
+        assert!(found.starts_with(expected), "{found}");
+        let has_fix = |text: &str| text.contains("\nfix: ");
+        assert_eq!(has_fix(&found), has_fix(expected), "{found}");
+    }
+}

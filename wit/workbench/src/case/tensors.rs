@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tensorgate_policy::decision::BodyFormat;
-use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
 
 use super::files::{beside, content};
 use super::{npy, npz};
 use crate::compare::{ExpectedTensor, Summary};
+use crate::owned_tensor::owned;
 
 /// Key of a tensor whose elements are in a file.
 pub const FILE_KEY: &str = "file";
@@ -215,35 +215,6 @@ fn inline(value: &Value) -> Result<Tensor<'static>, String> {
         .map_err(|denial| format!("tensors must have the JSON form of OIP: {}", denial.cause))?;
     let tensor = request.inputs.into_iter().next();
     owned(tensor.ok_or("no tensor")?)
-}
-
-fn owned(tensor: Tensor<'_>) -> Result<Tensor<'static>, String> {
-    let name = tensor.name.into_owned();
-    let at = |fault: String| format!("tensor {name:?}: {fault}");
-    let datatype = Datatype::from_name(&tensor.datatype)
-        .ok_or_else(|| at(format!("unknown datatype {:?}", tensor.datatype)))?;
-    let data = tensor.data.map_err(|fault| at(fault.to_string()))?;
-    let elements = tensor.shape.iter().try_fold(1_usize, |count, dim| {
-        count.checked_mul(usize::try_from(*dim).ok()?)
-    });
-    let found = match datatype.size_bytes() {
-        Some(size) => data.len().checked_div(size),
-        None => Some(items(&data).count()),
-    };
-    if elements.is_none() || elements != found {
-        return Err(at(format!(
-            "{} elements for a shape of {:?}",
-            found.unwrap_or(0),
-            tensor.shape
-        )));
-    }
-    Ok(Tensor {
-        name: Cow::Owned(name),
-        datatype: Cow::Borrowed(datatype.name()),
-        shape: tensor.shape,
-        parameters: Vec::new(),
-        data: Ok(Cow::Owned(data.into_owned())),
-    })
 }
 
 #[cfg(test)]

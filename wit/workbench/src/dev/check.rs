@@ -6,6 +6,7 @@ use tensorgate_base::payload::{Payload, Role};
 use tensorgate_cli_common::{Failure, runtime};
 use tensorgate_sandbox::{HandlerError, LoadedHandler, Sandbox};
 
+use crate::build_error;
 use crate::project::Project;
 
 /// Request id of the call in the log.
@@ -37,7 +38,10 @@ pub fn check(
     });
     match outcome {
         Ok(_) => Ok(handler),
-        Err(HandlerError::Fault { detail, .. }) => Err(Failure::Failed(detail)),
+        Err(HandlerError::Fault { detail, .. }) => {
+            let message = build_error::loading_message(&detail, &project.folder);
+            Err(Failure::Failed(message))
+        }
         Err(error) => Err(Failure::Failed(error.to_string())),
     }
 }

@@ -1,7 +1,5 @@
 //! Requests and responses of the local server: Open Inference JSON, or any other body as it is.
 
-use std::borrow::Cow;
-
 use axum::body::Bytes;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -9,9 +7,10 @@ use tensorgate_base::payload::Payload;
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::tensor::InferResponse;
-use tensorgate_policy::{Datatype, InferRequest, Tensor};
+use tensorgate_policy::{InferRequest, Tensor};
 use tensorgate_wire::encode::{AnswerForm, Encoded, Unencodable, infer_response};
 
+use crate::owned_tensor::owned;
 use crate::project::World;
 
 /// Media type of Open Inference requests and of all responses.
@@ -70,22 +69,6 @@ fn inference(request: InferRequest<'_>) -> Result<Input, String> {
         payload: Payload::Tensors(tensors.collect::<Result<_, _>>()?),
         id,
         form,
-    })
-}
-
-fn owned(tensor: Tensor<'_>) -> Result<Tensor<'static>, String> {
-    let name = tensor.name.into_owned();
-    let datatype = Datatype::from_name(&tensor.datatype)
-        .ok_or_else(|| format!("tensor {name:?}: unknown datatype {:?}", tensor.datatype))?;
-    let data = tensor
-        .data
-        .map_err(|fault| format!("tensor {name:?}: {fault}"))?;
-    Ok(Tensor {
-        name: Cow::Owned(name),
-        datatype: Cow::Borrowed(datatype.name()),
-        shape: tensor.shape,
-        parameters: Vec::new(),
-        data: Ok(Cow::Owned(data.into_owned())),
     })
 }
 

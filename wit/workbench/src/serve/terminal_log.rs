@@ -1,14 +1,10 @@
 //! Prints the lines that handlers log, and the sandbox's warnings, on the terminal.
 
-use std::fmt::Debug;
-
 use tensorgate_cli_common::ui::{Ui, printable};
-use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// The target of handlers' lines.
-const TARGET: &str = "tensorgate::handler";
+use crate::log_line::{LogLine, TARGET};
 
 /// Prints lines from now on. A second call changes nothing.
 pub(super) fn print_handlers_lines(ui: Ui) {
@@ -18,30 +14,6 @@ pub(super) fn print_handlers_lines(ui: Ui) {
 
 struct TerminalLog {
     ui: Ui,
-}
-
-/// The fields of a line.
-#[derive(Debug, Default)]
-struct Line {
-    message: String,
-    handler: String,
-    request_id: String,
-}
-
-impl Visit for Line {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        let text = match field.name() {
-            "message" => &mut self.message,
-            "handler" => &mut self.handler,
-            "request_id" => &mut self.request_id,
-            _ => return,
-        };
-        value.clone_into(text);
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.record_str(field, &format!("{value:?}"));
-    }
 }
 
 impl Subscriber for TerminalLog {
@@ -58,29 +30,28 @@ impl Subscriber for TerminalLog {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut line = Line::default();
-        event.record(&mut line);
-        let level = *event.metadata().level();
-        let Line {
-            message,
+        let LogLine {
+            level,
             handler,
             request_id,
-        } = line;
+            message,
+        } = LogLine::of(event);
         if self.ui.json {
             self.ui.json_line(&serde_json::json!({
                 "log": message,
-                "level": level.as_str().to_ascii_lowercase(),
+                "level": level,
                 "handler": handler,
                 "request_id": request_id,
             }));
             return;
         }
-        let style = match level {
-            Level::ERROR => "1;31",
-            Level::WARN => "1;33",
+        let style = match level.as_str() {
+            "error" => "1;31",
+            "warn" => "1;33",
             _ => "2",
         };
-        let level = self.ui.paint(style, &format!("{:5}", level.as_str()));
+        let level = level.to_uppercase();
+        let level = self.ui.paint(style, &format!("{level:5}"));
         let from = printable(&format!("{request_id} {handler}"));
         self.ui
             .line(&format!("{level} {from}: {}", printable(&message)));

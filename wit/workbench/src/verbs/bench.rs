@@ -11,7 +11,8 @@ use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::hex;
 
 use crate::case::{self, Expected};
-use crate::case_log::{CaseLog, LogLine};
+use crate::case_log::CaseLog;
+use crate::log_line::LogLine;
 use crate::project::{Language, Project, World};
 use crate::runner::Runner;
 

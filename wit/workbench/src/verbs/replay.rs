@@ -32,7 +32,8 @@ use tensorgate_settings::sealed_capture::CaptureKeys;
 use tokio::time::Instant;
 
 use crate::case::captured;
-use crate::case_log::{self, CaseLog, LogLine};
+use crate::case_log::{self, CaseLog};
+use crate::log_line::LogLine;
 use crate::project::read_component;
 use crate::runner;
 

@@ -12,8 +12,9 @@ use tensorgate_sandbox::{HandlerError, HandlerOutput};
 
 use crate::build::build;
 use crate::case::{self, Case, Expected, update};
-use crate::case_log::{CaseLog, LogLine};
+use crate::case_log::CaseLog;
 use crate::compare::differences;
+use crate::log_line::LogLine;
 use crate::policy_contract::PolicyContract;
 use crate::project::{Project, read_component};
 use crate::runner::Runner;
