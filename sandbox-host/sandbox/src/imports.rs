@@ -29,8 +29,8 @@ fn link_capabilities(linker: &mut Linker<CallState>, version: &Common) -> wasmti
             }
             let urls = texts(&mut store, &urls, MAX_URL_BYTES)?;
             let asks: Vec<_> = urls.into_iter().map(CapabilityRequest::File).collect();
-            let brought = store.data_mut().ask(&asks)?;
-            let files = brought.into_iter().map(|brought| match brought {
+            let resolved = store.data_mut().ask(&asks)?;
+            let files = resolved.into_iter().map(|resolved| match resolved {
                 ResolvedResource::File(Ok(file)) => Ok(File {
                     content_type: file.content_type,
                     data: file.data.into(),
@@ -55,8 +55,8 @@ fn link_capabilities(linker: &mut Linker<CallState>, version: &Common) -> wasmti
                 features: texts(&mut store, &features, MAX_LOOKUP_ITEM_BYTES)?,
                 keys: texts(&mut store, &keys, MAX_LOOKUP_ITEM_BYTES)?,
             };
-            let brought = store.data_mut().ask(&[ask])?;
-            let columns = match brought.into_iter().next() {
+            let resolved = store.data_mut().ask(&[ask])?;
+            let columns = match resolved.into_iter().next() {
                 Some(ResolvedResource::Columns(Ok(columns))) => Ok(columns
                     .into_iter()
                     .map(|column| Column {

@@ -17,7 +17,7 @@ use wasm_encoder::reencode::{Error, Reencode, RoundtripReencoder};
 use wasm_encoder::{
     CodeSection, ExportKind, ExportSection, Function, FunctionSection, Module, TypeSection,
 };
-use wasmparser::{FuncType, Validator, WasmFeatures};
+use wasmparser::{Validator, WasmFeatures};
 
 use crate::imports::surface;
 use crate::parts::{Section, sections};
@@ -69,8 +69,10 @@ fn stub(component: &[u8], core_functions: &[u32]) -> Result<Vec<u8>, String> {
         CodeSection::new(),
     );
     for (nth, index) in (0_u32..).zip(core_functions) {
-        let ty: &FuncType = known[known.core_function_at(*index)].unwrap_func();
-        let ty = Reencode::func_type(&mut RoundtripReencoder, ty.clone())
+        let ty = known
+            .get(known.core_function_at(*index))
+            .ok_or("a core function without a type")?;
+        let ty = Reencode::func_type(&mut RoundtripReencoder, ty.unwrap_func().clone())
             .map_err(|error: Error<Infallible>| error.to_string())?;
         types.ty().func_type(&ty);
         functions.function(nth);

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_each_interface_once_and_says_what_to_do() {
+    fn a_refusal_names_each_interface_once_with_what_to_do() {
         for (foreign, expected) in [
             (
                 &["wasi:sockets/tcp@0.2.6#a", "wasi:sockets/tcp@0.2.6#b"][..],

@@ -52,8 +52,8 @@
 //! # Tests
 //!
 //! All but the exports works natively, so `cargo test` can test a handler. [`log`] writes to
-//! standard error, and [`config`] returns what [`testing::set_config`] sets. [`context`] returns what
-//! [`testing::set_context`] sets.
+//! standard error, and [`config`] returns what [`testing::set_config`] sets. [`context`] returns
+//! what [`testing::set_context`] sets.
 
 #[cfg(target_endian = "big")]
 compile_error!("tensor data is little-endian, and is read in place");

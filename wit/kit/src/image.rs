@@ -42,8 +42,8 @@ struct Decoded {
     pixels: Vec<u8>,
 }
 
-/// Decodes a PNG, JPEG, WebP or GIF to `Uint8` `[height, width, channels]`, of an animation the first
-/// frame. EXIF's orientation is not applied.
+/// Decodes a PNG, JPEG, WebP or GIF to `Uint8` `[height, width, channels]`, of an animation the
+/// first frame. EXIF's orientation is not applied.
 ///
 /// # Errors
 /// If it is none of them, is damaged, or its header states more than `max_pixels`.

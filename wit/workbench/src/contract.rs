@@ -1,8 +1,9 @@
 //! The WIT contract for the tools of a language.
 //!
 //! It consists of the project's own contract, the tensor kit if the project uses it, a seed for
-//! JavaScript, and the interfaces that its manifest requests. Rust drops unused imports. Python and JavaScript
-//! components import their whole world, and a host rejects imports that the policy does not grant.
+//! JavaScript, and the interfaces that its manifest requests. Rust drops unused imports. Python and
+//! JavaScript components import their whole world, and a host rejects imports that the policy does
+//! not grant.
 
 use std::path::{Path, PathBuf};
 

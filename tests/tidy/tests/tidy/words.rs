@@ -50,7 +50,7 @@ const PRIVATE_NAMES: [(&str, usize); 12] = [
     ("fuzz", 281),
     ("identity", 0),
     ("policy", 297),
-    ("sandbox-host", 1_611),
+    ("sandbox-host", 1_606),
     ("tests", 798),
     ("wire", 0),
     ("wit", 1),

@@ -61,19 +61,23 @@ impl Removed {
                 let imports = ComponentImportSectionReader::new(reader)?;
                 for (nth, import) in imports.into_iter().enumerate() {
                     let import = import?;
-                    let gone = import.name.name.starts_with(package);
-                    if gone {
+                    let is_removed = import.name.name.starts_with(package);
+                    if is_removed {
                         self.entries.insert((at, nth));
                     }
                     match import.ty {
                         ComponentTypeRef::Instance(ty) => {
-                            if gone {
+                            if is_removed {
                                 self.types.insert(ty);
                             }
-                            self.add(ComponentExternalKind::Instance, gone);
+                            self.add(ComponentExternalKind::Instance, is_removed);
                         }
-                        ComponentTypeRef::Func(_) => self.add(ComponentExternalKind::Func, gone),
-                        ComponentTypeRef::Type(_) => self.add(ComponentExternalKind::Type, gone),
+                        ComponentTypeRef::Func(_) => {
+                            self.add(ComponentExternalKind::Func, is_removed)
+                        }
+                        ComponentTypeRef::Type(_) => {
+                            self.add(ComponentExternalKind::Type, is_removed)
+                        }
                         _ => {}
                     }
                 }
@@ -103,14 +107,14 @@ impl Removed {
     }
 
     /// Counts an item, which may be removed.
-    fn add(&mut self, kind: ComponentExternalKind, gone: bool) {
+    fn add(&mut self, kind: ComponentExternalKind, is_removed: bool) {
         let (count, indices) = match kind {
             ComponentExternalKind::Type => (&mut self.counts.types, &mut self.types),
             ComponentExternalKind::Func => (&mut self.counts.functions, &mut self.functions),
             ComponentExternalKind::Instance => (&mut self.counts.instances, &mut self.instances),
             _ => return,
         };
-        if gone {
+        if is_removed {
             indices.insert(*count);
         }
         *count = count.saturating_add(1);
@@ -124,9 +128,9 @@ impl Removed {
                 instance_index,
                 ..
             } => {
-                let gone = self.instances.contains(instance_index);
-                self.add(*kind, gone);
-                return gone;
+                let is_removed = self.instances.contains(instance_index);
+                self.add(*kind, is_removed);
+                return is_removed;
             }
             ComponentAlias::CoreInstanceExport {
                 kind: ExternalKind::Func,
@@ -145,7 +149,7 @@ impl Removed {
 
     /// Counts a canonical function, which traps if it is made of something that is removed.
     fn canonical(&mut self, entry: (usize, usize), function: &CanonicalFunction) {
-        let gone = match function {
+        let is_removed = match function {
             CanonicalFunction::Lift { .. } => {
                 return self.add(ComponentExternalKind::Func, false);
             }
@@ -153,7 +157,7 @@ impl Removed {
             CanonicalFunction::ResourceDrop { resource } => self.types.contains(resource),
             _ => false,
         };
-        if gone {
+        if is_removed {
             self.stubs.insert(entry, self.core_functions.len());
             self.core_functions.push(self.counts.core_functions);
         }
