@@ -17,11 +17,11 @@ const OUT_OF_FUEL: &str =
 const STACK_OVERFLOW: &str = "the call overflowed its stack: its functions call too deeply";
 
 /// The detail of a trap about which the handler wrote nothing.
-const UNREACHABLE: &str =
-    "the handler stopped at `unreachable`: it panicked, or used the time, a file or the network";
+const UNREACHABLE: &str = "the handler stopped at `unreachable`: it panicked, or used the network";
 
-/// The detail of a call that asked for the time.
-const NO_CLOCK: &str = "the handler asked for the time, and a handler has no clock";
+/// The detail of a call that asked for the time, in a build of an older release.
+const NO_CLOCK: &str =
+    "the handler asked for the time, and its build has no clock: build it with this release";
 
 /// The detail of a call that used a file.
 const NO_FILES: &str =
@@ -30,8 +30,8 @@ const NO_FILES: &str =
 /// The detail of a call that used a socket.
 const NO_NETWORK: &str = "the handler used the network, and a handler has no sockets";
 
-/// The detail of a call that asked the system for random bytes.
-const NO_RANDOM: &str = "the handler asked the system for random bytes, and a handler gets none";
+/// The detail of a call that asked the system for random bytes, in a build of an older release.
+const NO_RANDOM: &str = "the handler asked the system for random bytes, and its build has none: build it with this release";
 
 /// The detail of a call that ended its process.
 const EXIT: &str = "the handler ended its process: it must return or report a fault instead";
@@ -126,8 +126,8 @@ fn innermost_name(error: &wasmtime::Error) -> Option<&str> {
     frames.iter().find_map(|frame| frame.func_name())
 }
 
-/// The sentence for a WASI function, by its name in a language's runtime. A build replaces these
-/// functions by stubs that end in `unreachable`.
+/// The sentence for a WASI function, by its name in a language's runtime. A build replaces those of
+/// sockets by functions that end in `unreachable`. Builds of older releases replaced all of them.
 fn missing_interface(function: &str) -> Option<&'static str> {
     MISSING_INTERFACES
         .iter()

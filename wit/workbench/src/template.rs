@@ -191,13 +191,13 @@ const fn limits(language: Language) -> &'static str {
 const fn notes(language: Language) -> &'static str {
     match language {
         Language::Rust => {
-            "\n`export_init!` names a function that fills tables at build time. `export_preprocess!(Handler, arena: BYTES)` gives each instance memory that `bench` saw grow in\neach call. `cargo test` runs unit tests on this machine. Add other crates as in any project and run `cargo fetch`; they must not need a clock,\nrandom numbers or files."
+            "\n`export_init!` names a function that fills tables at build time. `export_preprocess!(Handler, arena: BYTES)` gives each instance memory that `bench` saw grow in\neach call. `cargo test` runs unit tests on this machine. Add other crates as in any project and run `cargo fetch`; they must not need\nfiles, sockets or threads. `println!` writes to the log, and the clock shows the time of the request."
         }
         Language::Python => {
-            "\nThis is CPython in a sandbox: `tensorgate/__init__.py` lists what is available and what is not (no numpy, no files, no clock). Its arrays have\nnumpy's names and are computed by the tensor kit, in Rust, inside the same component. Modules of pure\nPython work from this folder. Any Python from 3.9 on runs unit tests: `tensorgate.testing` stands in for the host. Module-level\ncode runs at build time, so tables cost a call nothing."
+            "\nThis is CPython in a sandbox: `tensorgate/__init__.py` lists what is available and what is not (no numpy, no files, no threads). Its arrays have\nnumpy's names and are computed by the tensor kit, in Rust, inside the same component. Modules of pure\nPython work from this folder. Any Python from 3.9 on runs unit tests: `tensorgate.testing` stands in for the host. Module-level\ncode runs at build time, so tables cost a call nothing."
         }
         Language::Js => {
-            "\nThis is QuickJS, not Node.js: `tensorgate.js` lists what is available and what is not (no files, no fetch, no clock). `kit.js` has\narrays, images and sounds: the tensor kit, in Rust, inside the same component. Modules that do not use Node.js APIs\nwork by relative import. `node --test` runs unit tests: `setConfig` stands in for the host. `reach.js` requests files and features, `request.js` tells about the request. Module-level\ncode runs at build time, so tables cost a call nothing."
+            "\nThis is QuickJS, not Node.js: `tensorgate.js` lists what is available and what is not (no files, no fetch, no timers). `kit.js` has\narrays, images and sounds: the tensor kit, in Rust, inside the same component. Modules that do not use Node.js APIs\nwork by relative import. `node --test` runs unit tests: `setConfig` stands in for the host. `reach.js` requests files and features, `request.js` tells about the request. Module-level\ncode runs at build time, so tables cost a call nothing."
         }
     }
 }

@@ -195,7 +195,7 @@ async fn traps_and_memory_exhaustion_are_distinguished() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_detail_of_a_trap_says_what_a_handler_lacks_or_logged_last() {
-    // The runtime of a language names its stub so.
+    // Runtimes in builds of older releases name their stub so.
     let clock = preprocess_with(
         "(call $wall_clock_now) (unreachable)",
         "(func $wall_clock_now (unreachable))",
@@ -203,7 +203,7 @@ async fn the_detail_of_a_trap_says_what_a_handler_lacks_or_logged_last() {
     // Level 3 is an error, the text is "x".
     let panic = preprocess("(call $log (i32.const 3) (i32.const 0) (i32.const 1)) (unreachable)");
     for (name, component, text) in [
-        ("clock", clock, "a handler has no clock"),
+        ("clock", clock, "its build has no clock"),
         ("panic", panic, "x; then the handler stopped"),
     ] {
         check(name, &component, PATIENT, FaultCause::Trap, text).await;
