@@ -85,12 +85,12 @@ impl Project {
     fn arguments(&self, ui: &Ui, config: &Path, watches: bool) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = Vec::new();
         arguments.extend(ui.json.then(|| OsString::from("--json")));
-        arguments.extend(["build".into(), "--dev".into()]);
+        arguments.extend([OsString::from("build"), "--dev".into()]);
         arguments.extend(watches.then(|| OsString::from("--watch")));
-        arguments.extend(["--into".into(), config.into()]);
-        arguments.extend(["--name".into(), self.handler.clone().into()]);
+        arguments.extend([OsString::from("--into"), config.into()]);
+        arguments.extend([OsString::from("--name"), self.handler.clone().into()]);
         // A folder may begin with a hyphen.
-        arguments.extend(["--".into(), self.folder.clone().into()]);
+        arguments.extend([OsString::from("--"), self.folder.clone().into()]);
         arguments
     }
 }
