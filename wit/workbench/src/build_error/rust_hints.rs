@@ -65,6 +65,6 @@ pub const RUST: &[Hint] = &[
     Hint {
         modules: &["getrandom"],
         why: NO_SYSTEM,
-        instead: "leave out the feature that needs random numbers, and seed a generator from the input or from `config`",
+        instead: "use a later version of `getrandom`, which has random numbers from a seed of the request, or seed a generator from `config`",
     },
 ];
