@@ -114,7 +114,7 @@ const FUNCTIONS: &str = r#"
 
 /// A guest around a body, which may call all of [`FUNCTIONS`].
 fn guest(body: &str) -> Vec<u8> {
-    let own = include_str!("../../../../wit/handler.wit");
+    let own = include_str!("../../../../wit/0.1/handler.wit");
     let world = "world preprocess {";
     let wit = own.replace(world, &format!("{world}{INTERFACES}"));
     preprocess_with_imports(body, FUNCTIONS, &format!("{wit}{WASI}"))
