@@ -1,7 +1,8 @@
 //! Requests and responses of the local server: Open Inference JSON, or any other body as it is.
 
+use std::collections::BTreeMap;
+
 use axum::body::Bytes;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tensorgate_base::payload::Payload;
 use tensorgate_policy::decision::BodyFormat;
@@ -24,12 +25,6 @@ pub(super) struct Input {
     form: AnswerForm,
 }
 
-/// The member that makes a document a request of the Open Inference Protocol.
-#[derive(Deserialize)]
-struct Document {
-    inputs: Option<IgnoredAny>,
-}
-
 /// Reads a request. `content_type` is the header's value.
 ///
 /// # Errors
@@ -37,9 +32,10 @@ struct Document {
 pub(super) fn input(world: World, content_type: &str, body: Bytes) -> Result<Input, String> {
     let media_type = content_type.split(';').next().unwrap_or_default();
     let media_type = media_type.trim().to_ascii_lowercase();
+    // This member makes a document a request of the Open Inference Protocol.
     let is_inference = media_type == JSON
-        && serde_json::from_slice::<Document>(&body)
-            .is_ok_and(|document| document.inputs.is_some());
+        && serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&body)
+            .is_ok_and(|members| members.contains_key("inputs"));
     if is_inference {
         let request = tensorgate_wire::decode(BodyFormat::OipJson, &body, &[])
             .map_err(|denial| denial.cause)?;
