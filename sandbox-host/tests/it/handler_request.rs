@@ -283,7 +283,7 @@ async fn a_text_for_the_caller_is_passed_on_with_public_errors_only() {
         ("private", "row 3 has no label", None),
         ("public", "\r\n\0", None),
         ("public", hostile, Some(shown)),
-        ("public", &long, Some(&*"é".repeat(256))),
+        ("public", long.as_str(), Some(&*"é".repeat(256))),
     ] {
         let backend = Backend::start(Act::Answer);
         let fields = json!({"errors": errors, "config": {"x": text}});
