@@ -137,6 +137,6 @@ fn js(project: &Project, copy: &Copy, parts: &Path, contract: &Contract) -> Resu
     let handler = include_str!("../../../js/development.js").replace("// SUPPORT\n", &table);
     files.push(("handler.js".to_owned(), handler));
     tools::write(parts, &files)?;
-    tools::write(&parts.join("build/js"), &js_entry(project, &folder))?;
+    tools::write(&parts.join("build/js"), &js_entry(project, &folder)?)?;
     js_tool(copy, contract, parts)
 }
