@@ -6,6 +6,7 @@ mod files;
 mod json_parts;
 mod npy;
 mod npz;
+mod request;
 mod tensors;
 pub mod update;
 mod written;
@@ -21,7 +22,9 @@ use tensorgate_sandbox::{FaultCause, FetchedFile};
 
 use crate::compare::{ExpectedTensor, Tolerance};
 use crate::project::{Project, World};
-use files::{beside, content};
+use files::{content, content_beside};
+pub use request::CaseRequest;
+use request::{RawCarry, RawContext};
 use tensors::Reader;
 
 /// Folder of a project's cases.
@@ -42,6 +45,9 @@ struct Raw {
     files: BTreeMap<String, RawBody>,
     #[serde(default)]
     features: Features,
+    #[serde(default)]
+    context: RawContext,
+    carry: Option<RawCarry>,
     input: RawInput,
     expect: RawExpected,
 }
@@ -61,12 +67,13 @@ struct RawBody {
     text: Option<String>,
 }
 
-/// Either `tensors` or `refused`, each with one optional field.
+/// Either `tensors` or `refused`, each with optional fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawExpected {
     tensors: Option<Vec<Value>>,
     tolerance: Option<Value>,
+    carry: Option<RawCarry>,
     refused: Option<String>,
     #[serde(rename = "says")]
     message: Option<String>,
@@ -95,9 +102,12 @@ pub struct Case {
     pub files: BTreeMap<String, FetchedFile>,
     /// Features that lookups return.
     pub features: Features,
+    /// The request of the call.
+    pub request: CaseRequest,
     /// The handler's input.
     pub input: Payload,
-    /// Files of its input, and of what `fetch` returns. They are never written.
+    /// Files of its input, of what earlier handlers carried, and of what `fetch` returns. They are
+    /// never written.
     pub input_files: BTreeSet<PathBuf>,
     /// The expected result.
     pub expected: Expected,
@@ -112,6 +122,8 @@ pub enum Expected {
         tensors: Vec<ExpectedTensor>,
         /// Allowed deviation of a number.
         tolerance: Tolerance,
+        /// Bytes that later handlers of the request get, if the case says which.
+        carry: Option<Vec<u8>>,
     },
     /// A rejection.
     Refused {
@@ -161,6 +173,8 @@ fn read(project: &Project, file: &Path) -> Result<Case, String> {
         config,
         files,
         features,
+        context,
+        carry,
         input,
         expect,
     } = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
@@ -195,6 +209,8 @@ fn read(project: &Project, file: &Path) -> Result<Case, String> {
             content_type: body.content_type,
         },
     };
+    let carry = read_carry(file, "carry", carry.as_ref(), &mut input_files)?;
+    let request = context.request(project.world, &input, carry.unwrap_or_default())?;
     let name = file.file_stem().unwrap_or_default();
     Ok(Case {
         file: file.to_owned(),
@@ -202,6 +218,7 @@ fn read(project: &Project, file: &Path) -> Result<Case, String> {
         config,
         files,
         features,
+        request,
         input,
         input_files,
         expected: expected(file, &expect)?,
@@ -213,6 +230,7 @@ fn expected(file: &Path, raw: &RawExpected) -> Result<Expected, String> {
         RawExpected {
             tensors: Some(values),
             tolerance,
+            carry,
             refused: None,
             message: None,
         } => {
@@ -224,11 +242,13 @@ fn expected(file: &Path, raw: &RawExpected) -> Result<Expected, String> {
                 tensors: reader.expected("expect.tensors", values)?,
                 tolerance: read_tolerance(tolerance.as_ref())
                     .map_err(|fault| format!("expect.tolerance: {fault}"))?,
+                carry: read_carry(file, "expect.carry", carry.as_ref(), &mut BTreeSet::new())?,
             })
         }
         RawExpected {
             tensors: None,
             tolerance: None,
+            carry: None,
             refused: Some(refused),
             message,
         } => Ok(Expected::Refused {
@@ -236,10 +256,23 @@ fn expected(file: &Path, raw: &RawExpected) -> Result<Expected, String> {
             message: message.clone().unwrap_or_default(),
         }),
         _ => Err(
-            "expect: needs `tensors`, with or without `tolerance`, or `refused`, with or without `says`"
+            "expect: needs `tensors`, with or without `tolerance` and `carry`, or `refused`, with or without `says`"
                 .to_owned(),
         ),
     }
+}
+
+/// The bytes of a field that a case may have.
+fn read_carry(
+    file: &Path,
+    field: &str,
+    raw: Option<&RawCarry>,
+    files: &mut BTreeSet<PathBuf>,
+) -> Result<Option<Vec<u8>>, String> {
+    let read = |raw: &RawCarry| raw.read(file, files);
+    raw.map(read)
+        .transpose()
+        .map_err(|fault| format!("{field}{fault}"))
 }
 
 /// A number, or an object with `absolute` and `relative`.
@@ -283,12 +316,7 @@ fn cause(name: &str) -> Result<Option<FaultCause>, String> {
 /// what follows the body's field.
 fn raw_data(case: &Path, body: &RawBody, files: &mut BTreeSet<PathBuf>) -> Result<Vec<u8>, String> {
     match (&body.file, &body.text) {
-        (Some(file), None) => {
-            let path = beside(case, file).map_err(|fault| format!(".file: {fault}"))?;
-            let data = content(&path).map_err(|fault| format!(".file: {file}: {fault}"))?;
-            files.insert(path);
-            Ok(data)
-        }
+        (Some(file), None) => content_beside(case, file, files),
         (None, Some(text)) => Ok(text.clone().into_bytes()),
         _ => Err(": a raw body needs either `file` or `text`".to_owned()),
     }
@@ -307,6 +335,8 @@ mod tests {
             r#"{"input": {"tensors": []}, "expect": {"tensors": []}, "tolerance": 1}"#,
             r#"{"input": {"tensors": [], "raw": {"content_type": "a"}}, "expect": {"tensors": []}}"#,
             r#"{"input": {"tensors": []}, "expect": {"tensors": [], "summary": {}}}"#,
+            r#"{"input": {"tensors": []}, "context": {"user": "a"}, "expect": {"tensors": []}}"#,
+            r#"{"input": {"tensors": []}, "carry": {"text": "a"}, "expect": {"tensors": []}}"#,
         ] {
             assert!(serde_json::from_str::<Raw>(text).is_err(), "{text}");
         }
@@ -323,6 +353,11 @@ mod tests {
             (r#"{"tensors": [], "says": "a"}"#, "expect: needs"),
             (r#"{"refused": "fuel", "tolerance": 1}"#, "expect: needs"),
             (r#"{"refused": "tired"}"#, "expect.refused: unknown"),
+            (
+                r#"{"refused": "fuel", "carry": {"base64": ""}}"#,
+                "expect: needs",
+            ),
+            (r#"{"tensors": [], "carry": {}}"#, "expect.carry: needs"),
             (
                 r#"{"tensors": [], "tolerance": -1}"#,
                 "expect.tolerance: invalid",

@@ -82,6 +82,19 @@ pub fn differences(
         .collect()
 }
 
+/// How carried bytes differ from the expected ones; `None` if they match.
+pub fn carry_difference(expected: &[u8], found: &[u8]) -> Option<String> {
+    let pairs = expected.iter().zip(found);
+    let equal = pairs.take_while(|(wanted, got)| wanted == got).count();
+    (expected != found).then(|| {
+        format!(
+            "carry: {} bytes where {} are expected; the first {equal} are equal",
+            found.len(),
+            expected.len()
+        )
+    })
+}
+
 fn names<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let names: Vec<&str> = names.collect();
     names.join(", ")

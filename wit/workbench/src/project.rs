@@ -222,17 +222,33 @@ impl Project {
         config: &BTreeMap<String, String>,
         sha256: &[u8; 32],
     ) -> Result<Handler, Failure> {
-        rule(&self.name, self.limits, config, &self.grants, sha256).map_err(|fault| {
-            Failure::Input(format!("{}: {fault}", self.folder.join(MANIFEST).display()))
-        })
+        self.rule_for_parameters(config, Vec::new(), sha256)
+            .map_err(|fault| {
+                Failure::Input(format!("{}: {fault}", self.folder.join(MANIFEST).display()))
+            })
+    }
+
+    /// The same for a handler that sees these parameters of requests.
+    ///
+    /// # Errors
+    /// The faults of a policy with this rule.
+    pub fn rule_for_parameters(
+        &self,
+        config: &BTreeMap<String, String>,
+        parameters: Vec<String>,
+        sha256: &[u8; 32],
+    ) -> Result<Handler, String> {
+        let limits = self.limits;
+        rule(&self.name, limits, config, parameters, &self.grants, sha256)
     }
 }
 
-/// The policy's rule for a handler.
+/// The policy's rule for a handler that sees these parameters of requests.
 pub fn rule(
     name: &str,
     limits: Limits,
     config: &BTreeMap<String, String>,
+    parameters: Vec<String>,
     grants: &Grants,
     sha256: &[u8; 32],
 ) -> Result<Handler, String> {
@@ -248,8 +264,8 @@ pub fn rule(
         config: config.clone(),
         fetch: grants.fetch.clone(),
         lookups: grants.lookups.keys().cloned().collect(),
+        parameters,
         // The host decides what callers see, not the manifest.
-        parameters: Vec::new(),
         errors: raw::HandlerErrors::Private,
     };
     let policy = raw::Policy {
@@ -346,13 +362,17 @@ mod tests {
             fuel: Some(5),
             ..Limits::default()
         };
-        let made = rule("a", limits, &BTreeMap::new(), &Grants::default(), &[1; 32]).unwrap();
+        let rule = |limits| {
+            let (config, grants) = (BTreeMap::new(), Grants::default());
+            rule("a", limits, &config, Vec::new(), &grants, &[1; 32])
+        };
+        let made = rule(limits).unwrap();
         assert_eq!((made.fuel(), made.timeout_ms()), (5, 50));
         let limits = Limits {
             timeout_ms: Some(0),
             ..limits
         };
-        let fault = rule("a", limits, &BTreeMap::new(), &Grants::default(), &[1; 32]).unwrap_err();
+        let fault = rule(limits).unwrap_err();
         assert!(fault.contains("timeout_ms"), "{fault}");
     }
 }

@@ -1,7 +1,6 @@
 //! Runs a component in the host's sandbox: the host's engine, imports and limits, with one guest
 //! thread.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest as _, Sha256};
@@ -9,17 +8,17 @@ use tensorgate_base::payload::Payload;
 use tensorgate_cli_common::{Failure, runtime, user_folders};
 use tensorgate_policy::policy::Handler;
 use tensorgate_sandbox::{
-    CompilerConfig, CompilerProcess, HandlerError, HandlerOutput, LoadedHandler, Sandbox,
-    SandboxConfig,
+    CallContext, CompilerConfig, CompilerProcess, HandlerError, HandlerOutput, LoadedHandler,
+    Sandbox, SandboxConfig,
 };
 use tokio::runtime::Runtime;
 
-use crate::case::Case;
+use crate::case::{Case, CaseRequest};
 use crate::case_log;
 use crate::case_resources::CaseResources;
 use crate::project::Project;
 
-/// Request id of calls in the log; there is no request here.
+/// Request id of calls, unless the case has one.
 const REQUEST_ID: &str = "tensorgate-handler";
 
 /// The compiler of every sandbox of this program, in separate processes as the host's. A component
@@ -107,17 +106,24 @@ impl<'p> Runner<'p> {
         &self.rule
     }
 
-    /// The same component with some configuration entries replaced. It is not compiled again.
+    /// The same component with the configuration entries of a case, and with the parameters of its
+    /// request. It is not compiled again.
     ///
     /// # Errors
-    /// The configuration would be invalid in a policy.
-    pub fn with_config(&self, config: &BTreeMap<String, String>) -> Result<LoadedHandler, Failure> {
-        if config.is_empty() {
+    /// The configuration or the parameters would be invalid in a policy.
+    pub fn for_case(&self, case: &Case) -> Result<LoadedHandler, Failure> {
+        let parameters = &case.request.read.facts.parameters;
+        if case.config.is_empty() && parameters.is_empty() {
             return Ok(self.plain.clone());
         }
-        let mut all = self.project.config.clone();
-        all.extend(config.clone());
-        let rule = self.project.rule(&all, &self.sha256)?;
+        let mut config = self.project.config.clone();
+        config.extend(case.config.clone());
+        let names = parameters
+            .iter()
+            .map(|known| known.name.clone().into_owned());
+        let rule = (self.project)
+            .rule_for_parameters(&config, names.collect(), &self.sha256)
+            .map_err(|fault| Failure::Input(format!("{}: {fault}", case.file.display())))?;
         self.sandbox
             .load(
                 &self.project.name,
@@ -142,13 +148,22 @@ impl<'p> Runner<'p> {
             files: case.files.clone(),
             features: case.features.clone(),
         };
-        let handler = handler.with_resolver(Arc::new(resources));
+        let CaseRequest { id, read, at, seed } = &case.request;
+        let handler = handler
+            .with_resolver(Arc::new(resources))
+            .with_context(CallContext {
+                request: read.clone(),
+                at: *at,
+                seed: *seed,
+                ..CallContext::default()
+            });
+        let request_id = id.as_deref().unwrap_or(REQUEST_ID);
         self.runtime.block_on(async {
             match (self.project.world.role(), case.input.clone()) {
                 (tensorgate_base::payload::Role::Postprocess, Payload::Tensors(outputs)) => {
-                    handler.postprocess(REQUEST_ID, outputs).await
+                    handler.postprocess(request_id, outputs).await
                 }
-                (_, input) => handler.preprocess(REQUEST_ID, input).await,
+                (_, input) => handler.preprocess(request_id, input).await,
             }
         })
     }

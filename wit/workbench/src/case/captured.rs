@@ -11,15 +11,16 @@ use tensorgate_artifact::capture::Named;
 use tensorgate_base::egress_log::ResolveFailure;
 use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
-use tensorgate_sandbox::capture::{self, Captured, Input};
+use tensorgate_sandbox::capture::{self, Blob, Captured, Input};
 use tensorgate_sandbox::{
     CapabilityRequest, FeatureColumn, HandlerError, HandlerOutput, ResolvedResource,
 };
 
+use super::request::captured_context;
 use super::{BAD_INPUT, Features, npy, written};
 use crate::compare::Summary;
 
-/// Most bytes of a tensor whose elements stand in the JSON file.
+/// Most bytes of a tensor, or of what is carried, that stand in the JSON file.
 const MAX_INLINE_BYTES: usize = 64;
 
 /// A case that is not written yet.
@@ -44,16 +45,19 @@ pub fn write(
         name,
         files: Vec::new(),
     };
-    let input = case.input(&call.input)?;
-    let expect = case.expected(outcome)?;
+    let carried = capture::call_request(call).carry;
     let (files, features) = case.resources(call)?;
-    let document = json!({
-        "config": call.handler.config,
-        "features": features,
-        "files": files,
-        "input": input,
-        "expect": expect,
-    });
+    let mut document = Map::from_iter([
+        ("config".to_owned(), json!(call.handler.config)),
+        ("features".to_owned(), json!(features)),
+        ("files".to_owned(), Value::Object(files)),
+        ("context".to_owned(), captured_context(call)?),
+        ("input".to_owned(), case.input(&call.input)?),
+        ("expect".to_owned(), case.expected(outcome, &carried)?),
+    ]);
+    if !carried.is_empty() {
+        document.insert("carry".to_owned(), case.carry("carry.bin", &carried));
+    }
     let text = serde_json::to_string_pretty(&document).map_err(|error| error.to_string())?;
     let file = folder.join(format!("{name}.json"));
     let beside = folder.join(name);
@@ -114,7 +118,22 @@ impl NewCase<'_> {
         })
     }
 
-    fn expected(&mut self, outcome: &Result<HandlerOutput, HandlerError>) -> Result<Value, String> {
+    /// Carried bytes, in the JSON file if they are few.
+    fn carry(&mut self, file: &str, bytes: &[u8]) -> Value {
+        let bytes = bytes.to_vec();
+        if bytes.len() <= MAX_INLINE_BYTES {
+            return json!({"base64": Blob(bytes)});
+        }
+        let file = self.file(file, bytes);
+        json!({"file": file})
+    }
+
+    /// The result. `carried` is what earlier handlers of the request carried.
+    fn expected(
+        &mut self,
+        outcome: &Result<HandlerOutput, HandlerError>,
+        carried: &[u8],
+    ) -> Result<Value, String> {
         Ok(match outcome {
             Ok(output) => {
                 let mut values = Vec::new();
@@ -123,7 +142,12 @@ impl NewCase<'_> {
                     let summary = || parsed(&written::summary(&Summary::of(tensor)));
                     values.push(value.or_else(summary));
                 }
-                json!({"tensors": values})
+                let mut expected = Map::from_iter([("tensors".to_owned(), json!(values))]);
+                if *output.carry != *carried {
+                    let carry = self.carry("expected-carry.bin", &output.carry);
+                    expected.insert("carry".to_owned(), carry);
+                }
+                Value::Object(expected)
             }
             Err(HandlerError::Rejected { text, .. }) => {
                 json!({"refused": BAD_INPUT, "says": text})

@@ -1,5 +1,6 @@
 //! Files beside a case: read within a bound, and only below the case's folder.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use tensorgate_base::files::regular_at_most;
@@ -45,6 +46,21 @@ pub fn content(file: &Path) -> Result<Vec<u8>, String> {
         Ok(None) => Err(format!("larger than {MAX_FILE_BYTES} bytes")),
         Err(cause) => Err(cause.to_string()),
     }
+}
+
+/// Reads a file that a case names, and notes it. The fault begins with what follows the field.
+///
+/// # Errors
+/// As [`beside`] and [`content`].
+pub fn content_beside(
+    case: &Path,
+    name: &str,
+    files: &mut BTreeSet<PathBuf>,
+) -> Result<Vec<u8>, String> {
+    let path = beside(case, name).map_err(|fault| format!(".file: {fault}"))?;
+    let data = content(&path).map_err(|fault| format!(".file: {name}: {fault}"))?;
+    files.insert(path);
+    Ok(data)
 }
 
 #[cfg(test)]

@@ -163,7 +163,7 @@ fn measure<'c>(
     case: &'c case::Case,
     time: Duration,
 ) -> Result<(Row<'c>, Vec<String>), Failure> {
-    let handler = runner.with_config(&case.config)?;
+    let handler = runner.for_case(case)?;
     let mut row = Row {
         case: &case.name,
         calls: 0,

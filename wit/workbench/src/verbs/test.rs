@@ -13,7 +13,7 @@ use tensorgate_sandbox::{HandlerError, HandlerOutput};
 use crate::build::build;
 use crate::case::{self, Case, Expected, update};
 use crate::case_log::CaseLog;
-use crate::compare::differences;
+use crate::compare::{carry_difference, differences};
 use crate::log_line::LogLine;
 use crate::policy_contract::PolicyContract;
 use crate::project::{Project, read_component};
@@ -154,7 +154,7 @@ impl Test {
                 .is_none_or(|text| case.name.contains(text))
         };
         for case in cases.iter().filter(wanted) {
-            let handler = runner.with_config(&case.config)?;
+            let handler = runner.for_case(case)?;
             let outcome = runner.call(&handler, case);
             let log = CaseLog::take(&handler);
             let mut faults = judge(&case.expected, &outcome);
@@ -170,9 +170,10 @@ impl Test {
                 (Some(contract), Ok(called)) => contract.fault(&project.name, &called.tensors),
                 _ => None,
             };
-            if let Some(fault) = broken {
-                faults.push(fault);
-                ok = false;
+            // Neither is what --update rewrites.
+            for fault in [broken, carry_fault(&case.expected, &outcome)] {
+                ok &= fault.is_none();
+                faults.extend(fault);
             }
             let fuel = match &outcome {
                 Ok(called) => Some(called.fuel_used),
@@ -219,9 +220,12 @@ impl Test {
 /// Differences between the expected result and the actual one.
 fn judge(expected: &Expected, outcome: &Result<HandlerOutput, HandlerError>) -> Vec<String> {
     match (expected, outcome) {
-        (Expected::Tensors { tensors, tolerance }, Ok(called)) => {
-            differences(tensors, &called.tensors, *tolerance)
-        }
+        (
+            Expected::Tensors {
+                tensors, tolerance, ..
+            },
+            Ok(called),
+        ) => differences(tensors, &called.tensors, *tolerance),
         (Expected::Tensors { .. }, Err(error)) => vec![error.to_string()],
         (Expected::Refused { .. }, Ok(called)) => {
             vec![format!(
@@ -245,6 +249,22 @@ fn judge(expected: &Expected, outcome: &Result<HandlerOutput, HandlerError>) -> 
                 _ => vec![format!("the case expects another rejection than: {error}")],
             }
         }
+    }
+}
+
+/// How the bytes for later handlers differ from those that the case expects, if it says which.
+fn carry_fault(
+    expected: &Expected,
+    outcome: &Result<HandlerOutput, HandlerError>,
+) -> Option<String> {
+    match (expected, outcome) {
+        (
+            Expected::Tensors {
+                carry: Some(carry), ..
+            },
+            Ok(called),
+        ) => carry_difference(carry, &called.carry),
+        _ => None,
     }
 }
 

@@ -206,6 +206,38 @@ fn log_lines_stand_below_their_case_and_dropped_ones_are_counted() {
 }
 
 #[test]
+fn an_unknown_part_of_a_request_is_refused_with_its_case() {
+    let folder = Folder::new("passthrough.wasm");
+    for (context, carry, fault) in [
+        (
+            json!({"user": "a"}),
+            json!({"base64": ""}),
+            "unknown field `user`",
+        ),
+        (json!({}), json!({"base64": "?"}), "one.json: "),
+        (
+            json!({}),
+            json!({"file": "none.bin"}),
+            "carry.file: none.bin: ",
+        ),
+        (
+            json!({"parameters": {"": 1}}),
+            json!({"base64": ""}),
+            "one.json: handlers.a.parameters[0]",
+        ),
+    ] {
+        let case = json!({
+            "context": context, "carry": carry,
+            "input": {"tensors": []}, "expect": {"tensors": []},
+        });
+        folder.scratch.file("cases/one.json", case.to_string());
+        let ran = folder.test(&[]);
+        assert_eq!(ran.code, 2, "{}", story(&ran));
+        assert!(ran.stderr.contains(fault), "{fault}: {}", story(&ran));
+    }
+}
+
+#[test]
 fn a_bench_shows_the_lines_of_the_first_call_and_totals() {
     // It logs one line per call, and fetches nothing without URLs.
     let folder = Folder::new("hostile_fetch.wasm");

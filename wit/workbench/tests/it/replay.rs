@@ -515,6 +515,30 @@ fn captured_calls_become_cases_that_pass() {
     let ran = handler(&test);
     assert_eq!((ran.code, lines(&ran).len()), (0, 4), "{}", story(&ran));
 
+    // A call that read its request has it in its case, too.
+    let request = json!({
+        "version": "2", "operation": "stream", "time_unix_ms": 5, "parameters": [["a", {"uint64": 5}]],
+        "tensors": [["x", [3]]], "media_type": null, "media_bytes": 12, "carry": "AQI=",
+    });
+    let file = folder::names(&gate.folder).unwrap().remove(0);
+    let read = |call: &mut Value| call["request"] = request.clone();
+    let ran = gate.replay(
+        &gate.changed("read", &gate.folder.join(file), read),
+        &as_case,
+    );
+    assert_eq!(ran.code, 0, "{}", story(&ran));
+    let case = std::fs::read(cases.join("read.json")).unwrap();
+    let case: Value = serde_json::from_slice(&case).unwrap();
+    let expected = json!({
+        "request_id": "r0", "client": "scorer", "model": "m", "version": "2", "operation": "stream",
+        "time": 5, "parameters": {"a": {"uint64": 5}},
+        "input": {"tensors": [{"name": "x", "shape": [3]}], "media_type": null, "media_bytes": 12},
+    });
+    assert_eq!(case["context"], expected);
+    assert_eq!(case["carry"], json!({"base64": "AQI="}));
+    let ran = handler(&test);
+    assert_eq!((ran.code, lines(&ran).len()), (0, 5), "{}", story(&ran));
+
     // An existing case is not written again, and a call with another result becomes none.
     let ran = gate.replay(&gate.folder, &as_case);
     assert_eq!(ran.code, 1, "{}", story(&ran));
