@@ -29,6 +29,7 @@ mod meshes;
 mod mutated;
 mod no_leaks;
 mod places;
+mod projects;
 mod readme;
 mod reload;
 mod replies;
