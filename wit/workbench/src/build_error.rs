@@ -55,6 +55,9 @@ const CRATE_ERRORS: [&str; 3] = [
     "no matching package named `",
 ];
 
+/// What begins the end of a fault about an import. A call says it, and a build knows better.
+const LATE_IMPORT: &str = "; a handler can import only what was imported";
+
 /// The ends of the names of compiled Python modules.
 const COMPILED_ENDS: [&str; 3] = [".so", ".pyd", ".dylib"];
 
@@ -110,6 +113,11 @@ pub fn loading_message(fault: &str, project: &Path) -> String {
     };
     let cause = fault.split(LATE_IMPORT).next().unwrap_or(fault);
     format!("{cause}\nfix: {fix}")
+}
+
+/// Whether no component has a Python package, by the hints.
+pub fn lacks_python(package: &str) -> bool {
+    hint(PYTHON, package).is_some()
 }
 
 /// The last line of Python's traceback, which may be several if the exception's text is.

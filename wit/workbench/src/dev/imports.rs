@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::build_error::lacks_python;
 use crate::dev::sources::Sources;
 
 /// The package that the runtime has in any case.
@@ -51,7 +52,7 @@ const COMMON: [&str; 38] = [
 ];
 
 /// The modules that these files may import from elsewhere, sorted. A name that is none is imported
-/// in vain.
+/// in vain. Packages that no component has are left out, so that their import fails at once.
 pub fn imported(sources: &Sources) -> BTreeSet<String> {
     let own: BTreeSet<&str> = sources
         .files()
@@ -71,7 +72,7 @@ pub fn imported(sources: &Sources) -> BTreeSet<String> {
     }
     found.retain(|name| {
         let top = name.split('.').next().unwrap_or_default();
-        !own.contains(top)
+        !own.contains(top) && !lacks_python(top)
     });
     found
 }
@@ -120,7 +121,7 @@ mod tests {
         let sources = Sources::from_texts(&[
             (
                 "handler.py",
-                "import colorsys, lib.scale as s  # import no\nfrom concurrent import (futures,\nfrom . import near\nfrom .near import far\nfrom words import LIST\n    import html.parser\nfrom tensorgate import Array\nimportant = 1\n",
+                "import colorsys, lib.scale as s  # import no\nimport numpy.linalg as linalg, cv2\nfrom concurrent import (futures,\nfrom . import near\nfrom .near import far\nfrom words import LIST\n    import html.parser\nfrom tensorgate import Array\nimportant = 1\n",
             ),
             ("lib/scale.py", "import calendar\n"),
             ("words.py", ""),

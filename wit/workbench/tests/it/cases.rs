@@ -9,13 +9,13 @@ use tensorgate_client::run::{Ran, Scratch, tree};
 use super::{handler, lines, story};
 
 /// A project whose component returns its input.
-struct Folder {
-    scratch: Scratch,
+pub(super) struct Folder {
+    pub(super) scratch: Scratch,
     component: PathBuf,
 }
 
 impl Folder {
-    fn new(component: &str) -> Self {
+    pub(super) fn new(component: &str) -> Self {
         let scratch = Scratch::new();
         std::fs::create_dir(scratch.path().join("cases")).unwrap();
         scratch.file(
@@ -29,13 +29,13 @@ impl Folder {
         }
     }
 
-    fn case(&self, name: &str, input: &Value, expect: &Value) {
+    pub(super) fn case(&self, name: &str, input: &Value, expect: &Value) {
         let case = json!({"input": input, "expect": expect});
         let text = serde_json::to_string_pretty(&case).unwrap();
         self.scratch.file(&format!("cases/{name}.json"), text);
     }
 
-    fn test(&self, more: &[&str]) -> Ran {
+    pub(super) fn test(&self, more: &[&str]) -> Ran {
         let (component, folder) = (self.component.to_str(), self.scratch.path().to_str());
         let arguments = ["test", "--component", component.unwrap(), folder.unwrap()];
         handler(&[&arguments, more].concat())

@@ -6,10 +6,10 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{Project, binary, lines, story};
+use super::{Project, binary, lines, mistakes, story};
 
 /// The server of a project.
-struct Server {
+pub(super) struct Server {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
     address: String,
@@ -44,7 +44,7 @@ impl Server {
     }
 
     /// The value of a member in the next line that has it.
-    fn next(&mut self, member: &str) -> Value {
+    pub(super) fn next(&mut self, member: &str) -> Value {
         loop {
             let line = self.lines.next().unwrap().unwrap();
             let mut line: Value = serde_json::from_str(&line).unwrap();
@@ -55,7 +55,7 @@ impl Server {
     }
 
     /// The status and the document of a response.
-    fn post(&self, content_type: &str, body: &str) -> (u16, Value) {
+    pub(super) fn post(&self, content_type: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         write!(
@@ -72,15 +72,14 @@ impl Server {
 }
 
 /// Three versions of a handler: one that returns its input and logs, one that fails in its third
-/// line, and one that is no program.
-fn followed(lang: &str, file: &str, versions: [&str; 3]) {
-    let project = Project::unbuilt("followed", lang, "preprocess");
+/// line, and one that is no program. Returns the server with the first one.
+fn followed(project: &Project, file: &str, versions: [&str; 3]) -> Server {
     let [works, fails, broken] = versions;
     project.write(file, works);
     let tensor = json!({"name": "t", "datatype": "FP32", "shape": [1], "data": [1.5]});
     let body = json!({"inputs": [tensor]}).to_string();
-    let mut server = Server::start(&project);
-    assert_eq!(server.next("live"), true, "{lang}");
+    let mut server = Server::start(project);
+    assert_eq!(server.next("live"), true, "{file}");
     let (status, document) = server.post("application/json", &body);
     assert_eq!(status, 200, "{document}");
     assert_eq!(document["outputs"][0]["data"], json!([1.5]), "{document}");
@@ -89,28 +88,31 @@ fn followed(lang: &str, file: &str, versions: [&str; 3]) {
     assert_eq!(status, 400, "{document}");
     assert!(document["error"].to_string().contains("text/plain"));
     project.write(file, fails);
-    assert_eq!(server.next("live"), true, "{lang}");
+    assert_eq!(server.next("live"), true, "{file}");
     let (status, document) = server.post("application/json", &body);
     assert_eq!(status, 500, "{document}");
     let line = format!("{file}:3");
     assert!(document["error"].to_string().contains(&line), "{document}");
     project.write(file, broken);
-    assert_eq!(server.next("live"), false, "{lang}");
+    assert_eq!(server.next("live"), false, "{file}");
     let (status, document) = server.post("application/json", &body);
     assert_eq!(status, 503, "{document}");
     project.write(file, works);
-    assert_eq!(server.next("live"), true, "{lang}");
+    assert_eq!(server.next("live"), true, "{file}");
     let ran = project.verb("build", &["--dev"]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     let component = lines(&ran).remove(0)["component"].to_string();
     assert!(component.contains("build/followed.dev.wasm"), "{component}");
     assert!(!project.component().exists(), "an ordinary build");
+    server
 }
 
 #[test]
-fn a_project_in_python_is_followed() {
-    followed(
-        "python",
+fn a_project_in_python_is_followed_and_its_mistakes_are_named() {
+    let project = Project::unbuilt("followed", "python", "preprocess");
+    project.write("modules.py", mistakes::MODULES);
+    let mut server = followed(
+        &project,
         "handler.py",
         [
             "import colorsys\nfrom tensorgate import BadInput, Raw, log\n\ndef preprocess(input):\n    if isinstance(input, Raw):\n        raise BadInput(input.content_type)\n    log.info('one tensor')\n    return input\n",
@@ -118,12 +120,14 @@ fn a_project_in_python_is_followed() {
             "def preprocess(input:\n",
         ],
     );
+    mistakes::made(&project, "handler.py", &mut server, &mistakes::PYTHON);
 }
 
 #[test]
-fn a_project_in_javascript_is_followed() {
-    followed(
-        "js",
+fn a_project_in_javascript_is_followed_and_its_mistakes_are_named() {
+    let project = Project::unbuilt("followed", "js", "preprocess");
+    let mut server = followed(
+        &project,
         "handler.js",
         [
             "import { BadInput, Raw, log } from \"./tensorgate.js\";\nexport function preprocess(input) {\n  if (input instanceof Raw) throw new BadInput(input.contentType);\n  log.info(\"one tensor\");\n  return input;\n}\n",
@@ -131,4 +135,5 @@ fn a_project_in_javascript_is_followed() {
             "export const process = (input) => input;\n",
         ],
     );
+    mistakes::made(&project, "handler.js", &mut server, &mistakes::JAVASCRIPT);
 }

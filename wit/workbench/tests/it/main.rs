@@ -21,6 +21,7 @@ mod image;
 mod js;
 mod kit;
 mod logs;
+mod mistakes;
 mod python;
 mod reach;
 mod replay;

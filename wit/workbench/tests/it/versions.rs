@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Project, story};
+use super::{Project, mistakes, story};
 
 /// Version 0.1 of the interface, as older projects have it.
 const OLD: &str = include_str!("../../../0.1/handler.wit");
@@ -136,5 +136,9 @@ fn a_project_of_an_unknown_version_is_refused_with_what_to_do() {
             "{}",
             story(&ran)
         );
+        if version == "1.0.0" {
+            let (_, text) = ran.stderr.split_once("handler.wit ").unwrap();
+            mistakes::documented(text.trim_end());
+        }
     }
 }
