@@ -11,6 +11,9 @@ import tensorgate
 # Frames of a fault's traceback that are logged: the innermost.
 MAX_FRAMES = 8
 
+# The file that calls the author's function in a development build. Its frames are not the author's.
+LOADER = "tensorgate_development.py"
+
 # What the log says after an exception of each kind, if the handler's environment is its cause.
 LATE_IMPORT = (
     "; a handler can import only what was imported while it was built:"
@@ -131,7 +134,9 @@ def _story(error):
     frames, at = [], error.__traceback__
     while at is not None:
         code = at.tb_frame.f_code
-        frames.append(f"{code.co_filename.rpartition('/')[2]}:{at.tb_lineno} in {code.co_name}")
+        file = code.co_filename.rpartition("/")[2]
+        if file != LOADER:
+            frames.append(f"{file}:{at.tb_lineno} in {code.co_name}")
         at = at.tb_next
     story = f"{type(error).__name__}: {error} ({', '.join(frames[1:][-MAX_FRAMES:])})"
     return story + _environment(error)

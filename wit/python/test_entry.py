@@ -133,6 +133,16 @@ class Calls(unittest.TestCase):
         ]:
             self.assertEqual(self.failure(f"def preprocess(input):\n    {statement}\n"), ("fault", expected))
 
+    def test_frames_of_a_development_build_are_left_out(self):
+        loader = {}
+        source = "def load(function):\n    return lambda given: function(given)\n"
+        exec(compile(source, f"/0/{self.entry.LOADER}", "exec"), loader)
+        handler = module("handler", "def preprocess(input):\n    1 / 0\n")
+        with self.assertRaises(Err) as raised:
+            self.entry._call("preprocess", loader["load"](handler.preprocess), [])
+        expected = ("fault", "ZeroDivisionError: division by zero (handler.py:2 in preprocess)")
+        self.assertEqual(raised.exception.value, expected)
+
     def test_refused_memory_is_logged_with_its_line(self):
         handler = module("handler", "def preprocess(input):\n    raise MemoryError\n")
         with self.assertRaises(MemoryError):

@@ -23,7 +23,7 @@ enum Outcome {
 pub(super) struct Mistake {
     source: &'static str,
     outcome: Outcome,
-    /// A part of the line of the author's code in the text. Empty if the text has none.
+    /// The line of the author's code in the text. Empty if the text has none.
     line: &'static str,
     text: &'static str,
 }
@@ -41,7 +41,7 @@ const fn unbuilt(source: &'static str, text: &'static str) -> Mistake {
     Mistake {
         source,
         outcome: Outcome::Unbuilt,
-        line: "handler.py:1",
+        line: "(handler.py:1 in <module>)",
         text,
     }
 }
@@ -109,17 +109,17 @@ pub(super) const PYTHON: [Mistake; 15] = [
     ),
     fault(
         "def preprocess(input):\n    open('labels.txt')\n",
-        "handler.py:2 in preprocess",
+        "(handler.py:2 in preprocess)",
         "a handler has no files: put the data into a module, or into the policy's `config:`",
     ),
     fault(
         "import socket\n\ndef preprocess(input):\n    socket.socket()\n",
-        "handler.py:4 in preprocess",
+        "(handler.py:4 in preprocess)",
         "PermissionError: a handler has no sockets, which asyncio needs too: use `fetch` or `lookup` of tensorgate, if the policy grants them",
     ),
     fault(
         "import threading\n\ndef preprocess(input):\n    threading.Thread(target=print).start()\n",
-        "handler.py:4 in preprocess",
+        "(handler.py:4 in preprocess)",
         "a handler has no threads: call the function itself",
     ),
 ];
