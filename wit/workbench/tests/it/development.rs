@@ -6,10 +6,11 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::{Project, binary, lines, mistakes, story};
+use super::mistakes::{self, Mistake, Outcome};
+use super::{Project, binary, lines, story};
 
 /// The server of a project.
-pub(super) struct Server {
+struct Server {
     process: Child,
     lines: Lines<BufReader<ChildStdout>>,
     address: String,
@@ -44,7 +45,7 @@ impl Server {
     }
 
     /// The value of a member in the next line that has it.
-    pub(super) fn next(&mut self, member: &str) -> Value {
+    fn next(&mut self, member: &str) -> Value {
         loop {
             let line = self.lines.next().unwrap().unwrap();
             let mut line: Value = serde_json::from_str(&line).unwrap();
@@ -55,7 +56,7 @@ impl Server {
     }
 
     /// The status and the document of a response.
-    pub(super) fn post(&self, content_type: &str, body: &str) -> (u16, Value) {
+    fn post(&self, content_type: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         write!(
@@ -107,6 +108,40 @@ fn followed(project: &Project, file: &str, versions: [&str; 3]) -> Server {
     server
 }
 
+/// Makes each mistake in the source of a project that a server follows, and sends a request.
+fn make(project: &Project, file: &str, server: &mut Server, list: &[Mistake]) {
+    let tensor = json!({"name": "t", "datatype": "FP32", "shape": [1], "data": [1.5]});
+    let body = json!({"inputs": [tensor]}).to_string();
+    for Mistake {
+        source,
+        outcome,
+        line,
+        text,
+    } in list
+    {
+        mistakes::documented(text);
+        project.write(file, source);
+        let is_built = *outcome != Outcome::Unbuilt;
+        assert_eq!(server.next("live"), is_built, "{source}");
+        let (status, document) = server.post("application/json", &body);
+        let found = match status {
+            200 => Outcome::Answered,
+            400 => Outcome::Rejected,
+            500 => Outcome::Fault,
+            _ => Outcome::Unbuilt,
+        };
+        assert_eq!(found, *outcome, "{source}: {document}");
+        if found == Outcome::Answered {
+            let (_, printed) = text.split_once(": ").unwrap();
+            assert_eq!(server.next("log"), printed);
+            continue;
+        }
+        let error = document["error"].as_str().unwrap();
+        assert!(error.contains(text), "{source}: {error}");
+        assert!(error.contains(line), "{source}: {error}");
+    }
+}
+
 #[test]
 fn a_project_in_python_is_followed_and_its_mistakes_are_named() {
     let project = Project::unbuilt("followed", "python", "preprocess");
@@ -120,7 +155,7 @@ fn a_project_in_python_is_followed_and_its_mistakes_are_named() {
             "def preprocess(input:\n",
         ],
     );
-    mistakes::made(&project, "handler.py", &mut server, &mistakes::PYTHON);
+    make(&project, "handler.py", &mut server, &mistakes::PYTHON);
 }
 
 #[test]
@@ -135,5 +170,5 @@ fn a_project_in_javascript_is_followed_and_its_mistakes_are_named() {
             "export const process = (input) => input;\n",
         ],
     );
-    mistakes::made(&project, "handler.js", &mut server, &mistakes::JAVASCRIPT);
+    make(&project, "handler.js", &mut server, &mistakes::JAVASCRIPT);
 }

@@ -4,15 +4,14 @@ use serde_json::json;
 use tensorgate_client::run::tree;
 
 use super::cases::Folder;
-use super::development::Server;
-use super::{Project, lines, story};
+use super::{lines, story};
 
 /// The page.
 const PAGE: &str = include_str!("../../../../docs/how-to/handler-mistakes.md");
 
 /// What a request to a handler with a mistake gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Answered,
     Rejected,
     Fault,
@@ -21,11 +20,11 @@ enum Outcome {
 
 /// A source with a mistake.
 pub(super) struct Mistake {
-    source: &'static str,
-    outcome: Outcome,
+    pub(super) source: &'static str,
+    pub(super) outcome: Outcome,
     /// The line of the author's code in the text. Empty if the text has none.
-    line: &'static str,
-    text: &'static str,
+    pub(super) line: &'static str,
+    pub(super) text: &'static str,
 }
 
 const fn fault(source: &'static str, line: &'static str, text: &'static str) -> Mistake {
@@ -46,8 +45,8 @@ const fn unbuilt(source: &'static str, text: &'static str) -> Mistake {
     }
 }
 
-/// Modules that the sources import and the hints do not name. In one file, so that one runtime serves
-/// all sources. There is no `polyline`.
+/// Modules that the sources import and the hints do not name. One file has them all, so that one
+/// runtime serves every source. There is no `polyline`.
 pub(super) const MODULES: &str = "import colorsys, polyline, socket, threading\n";
 
 pub(super) const PYTHON: [Mistake; 15] = [
@@ -150,40 +149,6 @@ pub(super) const JAVASCRIPT: [Mistake; 4] = [
 /// Checks that the page has a text.
 pub(super) fn documented(text: &str) {
     assert!(PAGE.contains(text), "handler-mistakes.md lacks {text}");
-}
-
-/// Makes each mistake in the source of a project that a server follows, and sends a request.
-pub(super) fn made(project: &Project, file: &str, server: &mut Server, mistakes: &[Mistake]) {
-    let tensor = json!({"name": "t", "datatype": "FP32", "shape": [1], "data": [1.5]});
-    let body = json!({"inputs": [tensor]}).to_string();
-    for Mistake {
-        source,
-        outcome,
-        line,
-        text,
-    } in mistakes
-    {
-        documented(text);
-        project.write(file, source);
-        let is_built = *outcome != Outcome::Unbuilt;
-        assert_eq!(server.next("live"), is_built, "{source}");
-        let (status, document) = server.post("application/json", &body);
-        let found = match status {
-            200 => Outcome::Answered,
-            400 => Outcome::Rejected,
-            500 => Outcome::Fault,
-            _ => Outcome::Unbuilt,
-        };
-        assert_eq!(found, *outcome, "{source}: {document}");
-        if found == Outcome::Answered {
-            let (_, printed) = text.split_once(": ").unwrap();
-            assert_eq!(server.next("log"), printed);
-            continue;
-        }
-        let error = document["error"].as_str().unwrap();
-        assert!(error.contains(text), "{source}: {error}");
-        assert!(error.contains(line), "{source}: {error}");
-    }
 }
 
 /// The faults of the only case of a folder.
