@@ -10,7 +10,7 @@ set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=${CARGO_TARGET_DIR:-target}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate/components
-target=wasm32-unknown-unknown
+targets=(wasm32-unknown-unknown wasm32-wasip2)
 into=$out/components
 profile=dev folder=debug
 packages=()
@@ -40,27 +40,51 @@ done
 # instructions run as fast as others in the sandbox and cost one unit of fuel each.
 flags=(-Cstrip=symbols -Ctarget-feature=+simd128 -Clink-arg=-zstack-size=262144 "${remap[@]}")
 
-# key PACKAGE...: the digest of their inputs.
+# target_of PACKAGE: most handlers need no WASI, and are smaller without it.
+target_of() {
+    case $1 in
+        hostile-wasi) echo wasm32-wasip2 ;;
+        *) echo wasm32-unknown-unknown ;;
+    esac
+}
+
+# compile TARGET PACKAGE...: compiles packages to core modules.
+compile() {
+    local target=$1 own=("${flags[@]}")
+    shift
+    # The linker of this target would make a component, which $COMPONENTIZE does.
+    [ "$target" != wasm32-wasip2 ] || own+=(-Clink-arg=--skip-wit-component)
+    CARGO_INCREMENTAL=0 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${own[*]}") \
+        cargo build --quiet --locked --config wit/guest/profile.toml --profile "$profile" --target "$target" "${@/#/--package=}"
+}
+
+# key PACKAGE...: the digest of their inputs. Local packages depend on the same ones for each target.
 key() {
-    printf '%s-%s' "$profile" "$(tools/inputs-key.py --target "$target" --with tensorgate-componentize "$@")"
+    printf '%s-%s' "$profile" "$(tools/inputs-key.py --target "${targets[0]}" --with tensorgate-componentize "$@")"
 }
 
 # build FOLDER: builds the components.
 build() {
-    local package dep_infos=()
+    local package target chosen dep_infos=()
     local componentize=${COMPONENTIZE:-$out/debug/tensorgate-componentize}
     [ -n "${COMPONENTIZE:-}" ] || tools/programs.sh
     # The caller's other settings would change the bytes, and are not part of the digest.
     clear_build_settings
-    CARGO_INCREMENTAL=0 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
-        cargo build --quiet --locked --config wit/guest/profile.toml --profile "$profile" --target "$target" "${packages[@]/#/--package=}"
+    for target in "${targets[@]}"; do
+        chosen=()
+        for package in "${packages[@]}"; do
+            [ "$(target_of "$package")" != "$target" ] || chosen+=("$package")
+        done
+        [ ${#chosen[@]} -eq 0 ] || compile "$target" "${chosen[@]}"
+    done
     for package in "${packages[@]}"; do
         # Cargo names a module as Rust names a crate.
-        local module=$out/$target/$folder/${package//-/_}
+        local module
+        module=$out/$(target_of "$package")/$folder/${package//-/_}
         "$componentize" "$module.wasm" -o "$1/${package//-/_}.wasm" | sed "s#$1/#components: #"
         dep_infos+=("$module.d")
     done
-    tools/inputs-key.py --target "$target" "${packages[@]}" --covers "${dep_infos[@]}"
+    tools/inputs-key.py --target "${targets[0]}" "${packages[@]}" --covers "${dep_infos[@]}"
 }
 
 made=$(mktemp -d)

@@ -14,6 +14,7 @@ mod refusals;
 mod refused;
 mod running;
 mod sharing;
+mod standard_library;
 mod table;
 mod wasi;
 

@@ -16,11 +16,15 @@ fn text(fields: &str) -> Vec<u8> {
 }
 
 /// Foreign interfaces, and functions that ours do not have.
-const IMPORTS: [&str; 10] = [
+const IMPORTS: [&str; 14] = [
     "wasi:filesystem/types@0.2.0",
     "wasi:filesystem/preopens@0.2.0",
     "wasi:sockets/tcp@0.2.0",
+    "wasi:sockets/udp@0.2.0",
+    "wasi:sockets/ip-name-lookup@0.2.0",
     "wasi:sockets/instance-network@0.2.0",
+    "wasi:http/types@0.2.0",
+    "wasi:http/incoming-handler@0.2.0",
     "wasi:http/outgoing-handler@0.2.0",
     "wasi:cli/environment@0.2.0",
     "wasi:random/random@0.2.0",

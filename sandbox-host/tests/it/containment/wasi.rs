@@ -137,7 +137,7 @@ fn patient() -> Budget {
     }
 }
 
-fn number(outcome: Result<HandlerOutput, HandlerError>) -> u64 {
+pub fn number(outcome: Result<HandlerOutput, HandlerError>) -> u64 {
     let output = outcome.unwrap();
     let data = output.tensors[0].data.as_ref().unwrap();
     u64::from_le_bytes(data[..].try_into().unwrap())
@@ -393,7 +393,7 @@ async fn a_captured_time_and_seed_give_the_same_answer_on_another_host() {
 }
 
 /// The file with all log lines of handlers, of the whole test program.
-fn handler_log() -> &'static PathBuf {
+pub fn handler_log() -> &'static PathBuf {
     static LOG: OnceLock<PathBuf> = OnceLock::new();
     LOG.get_or_init(|| {
         let file = folder().join("handlers.log");
@@ -410,7 +410,7 @@ fn handler_log() -> &'static PathBuf {
 }
 
 /// The level and the text of each log line of a request.
-fn logged(request_id: &str) -> Vec<(String, String)> {
+pub fn logged(request_id: &str) -> Vec<(String, String)> {
     let log = std::fs::read_to_string(handler_log()).unwrap();
     log.lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())

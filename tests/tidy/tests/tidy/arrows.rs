@@ -280,6 +280,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hostile-lookup", &["tensorgate-handler"]),
     ("hostile-loop", &["tensorgate-handler"]),
     ("hostile-memory-bomb", &["tensorgate-handler"]),
+    ("hostile-wasi", &["tensorgate-handler"]),
     ("hostile-wrong-shape", &["tensorgate-handler"]),
 ];
 
