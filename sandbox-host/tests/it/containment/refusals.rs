@@ -96,11 +96,14 @@ fn importing(interface: &str) -> Vec<u8> {
 #[test]
 fn a_component_that_wants_the_network_reads_that_a_handler_has_none() {
     let sandbox = sandbox();
-    let component = importing("wasi:sockets/tcp@0.2.9");
-    let refused = load(&sandbox, "h", &component, Role::Preprocess, BUDGET, &[]);
-    let text = refused.map(|_| ()).unwrap_err().to_string();
-    assert!(text.contains("a handler has no network"), "{text}");
-    assert!(text.contains("`fetch` or `lookups`"), "{text}");
+    for import in ["wasi:sockets/tcp@0.2.9", "wasi:http/types@0.2.0"] {
+        let component = importing(import);
+        let refused = load(&sandbox, "h", &component, Role::Preprocess, BUDGET, &[]);
+        let text = refused.map(|_| ()).unwrap_err().to_string();
+        assert!(text.contains(&format!("imports {import}")), "{text}");
+        assert!(text.contains("a handler has no network"), "{text}");
+        assert!(text.contains("`fetch` or `lookups`"), "{text}");
+    }
 }
 
 #[test]

@@ -126,3 +126,37 @@ fn a_project_that_was_not_built_cannot_be_tested() {
         assert!(ran.stderr.contains("handler build"), "{}", ran.stderr);
     }
 }
+
+/// Opens connections, binds a port and looks up a name.
+const NETWORK: &str = r#"
+use std::net::{TcpStream, ToSocketAddrs, UdpSocket};
+use tensorgate_handler::{Error, Payload, Preprocess, Tensor, config, export_preprocess};
+struct Network;
+impl Preprocess for Network {
+    fn preprocess(_: Payload) -> Result<Vec<Tensor>, Error> {
+        let peer = config("peer").unwrap_or_default();
+        let addresses = peer.to_socket_addrs().map_err(Error::fault)?;
+        for address in addresses {
+            TcpStream::connect(address).map_err(Error::fault)?;
+            UdpSocket::bind("0.0.0.0:0").map_err(Error::fault)?;
+        }
+        Ok(Vec::new())
+    }
+}
+export_preprocess!(Network);
+"#;
+
+#[test]
+fn a_project_that_uses_the_network_is_not_built_and_its_imports_are_named() {
+    let project = Project::unbuilt("network", "rust", "preprocess");
+    project.write("src/lib.rs", NETWORK);
+    let ran = project.verb("build", &[]);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    for interface in ["tcp", "udp", "ip-name-lookup"] {
+        let import = format!("wasi:sockets/{interface}@0.2.");
+        assert!(ran.stderr.contains(&import), "{import}: {}", ran.stderr);
+    }
+    let reason = "which no host provides: a handler has no sockets";
+    assert!(ran.stderr.contains(reason), "{}", ran.stderr);
+    assert!(!project.component().exists());
+}
