@@ -6,6 +6,7 @@
 
 mod agreement;
 mod cost;
+pub mod guardrail;
 mod items;
 mod kernels;
 mod media;

@@ -13,6 +13,7 @@ mod composition;
 mod credentials;
 mod decoupled;
 mod egress;
+mod guardrail;
 mod json;
 mod limits;
 mod listen;
@@ -52,6 +53,7 @@ pub use credentials::{
 };
 pub use decoupled::Decoupled;
 pub use egress::Fetch;
+pub use guardrail::Guardrail;
 pub use json::{BytesAs, Json, TensorPointer};
 pub use limits::{
     Budget, Cost, LocalShare, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure,
@@ -299,6 +301,10 @@ pub struct Model {
     /// With `json`: its route and the locations of its tensors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json: Option<Json>,
+    /// Instead of a backend, inputs, outputs and protocols: its preprocess handlers answer Agent
+    /// Router's `POST /analyze`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guardrail: Option<Guardrail>,
     /// With `openai`, instead of inputs and outputs: allowed requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub openai: Option<OpenAi>,

@@ -15,6 +15,7 @@ mod ensemble;
 pub mod fault;
 mod grant_handlers;
 mod grants;
+mod guardrail;
 mod handlers;
 mod http_url;
 mod interfaces;

@@ -42,6 +42,7 @@ pub(crate) struct Rules {
     pub(crate) postprocess: Vec<String>,
     pub(crate) template: Option<Arc<Template>>,
     pub(crate) backend_template: Option<Arc<Template>>,
+    pub(crate) is_guardrail: bool,
     pub(crate) artifacts: ModelArtifacts,
 }
 
@@ -67,7 +68,12 @@ impl Model {
         u64::try_from(steps).unwrap_or(u64::MAX).max(1)
     }
 
-    /// Its backend, a key of [`crate::Policy::backends`]; empty for an ensemble.
+    /// Whether its preprocess handlers answer the guardrail contract, without a backend.
+    pub fn is_guardrail(&self) -> bool {
+        self.rules.is_guardrail
+    }
+
+    /// Its backend, a key of [`crate::Policy::backends`]; empty for an ensemble or a guardrail.
     pub fn backend(&self) -> &str {
         &self.rules.backend
     }

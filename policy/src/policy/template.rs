@@ -14,6 +14,7 @@ pub struct Template {
     pub(crate) inputs: Vec<TensorPointer>,
     pub(crate) outputs: Vec<TensorPointer>,
     pub(crate) ignored: Vec<Pointer>,
+    pub(crate) skips_unknown: bool,
 }
 
 getters! { Template {
@@ -25,6 +26,8 @@ getters! { Template {
     outputs: &[TensorPointer],
     /// Members that are allowed and ignored.
     ignored: &[Pointer],
+    /// Whether members of requests without a location are skipped instead of rejected.
+    skips_unknown: bool,
 } }
 
 /// Location of a tensor.

@@ -66,6 +66,10 @@ fn of_model(
         let message = "a model of OpenAI's API has no handlers";
         return path.fail_with_fix(message, "remove them");
     }
+    if model.is_guardrail() && (postprocess.is_some() || returns.is_some()) {
+        let message = "a guardrail answers with the result of its preprocess handlers";
+        return path.fail_with_fix(message, "preprocess alone");
+    }
     if preprocess.is_none() && postprocess.is_none() {
         return path.fail_with_fix("names no handler", "postprocess: the name of a handler");
     }

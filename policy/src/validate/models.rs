@@ -14,7 +14,7 @@ use super::report::{Path, Valid, quote};
 use super::signing::{Keys, Signers};
 use super::usage::Usage;
 use super::{
-    accepts, artifact, backend_rules, ensemble, handlers, limits, names, openai, parameters,
+    accepts, artifact, backend_rules, ensemble, guardrail, handlers, limits, names, openai, parameters,
     protocols, release, template, tensors, versions,
 };
 use crate::contract::{Contract, TensorRule};
@@ -90,11 +90,25 @@ pub(super) fn models(
 
 /// Everything except its name.
 fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
+    match &raw.guardrail {
+        Some(rule) => {
+            let body_bytes = policy.listen.limits.body_bytes;
+            let expanded = guardrail::expanded(path, raw, rule, body_bytes)?;
+            rules_of_tensors(path, &expanded, policy)
+        }
+        None => rules_of_tensors(path, raw, policy),
+    }
+}
+
+/// The rules of a model of tensors. A guardrail has been given its own.
+fn rules_of_tensors(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     let symbols = Symbols::of(raw);
     let body_bytes = policy.listen.limits.body_bytes;
 
+    let is_guardrail = raw.guardrail.is_some();
     let backend = match &raw.ensemble {
         Some(_) => ensemble::meaningless(path, raw).map(|()| String::new()),
+        None if is_guardrail => Some(String::new()),
         None => backend(&path.field("backend"), raw, policy),
     };
     let kind = (raw.backend.as_ref()).and_then(|name| policy.backends.get(name)?.kind);
@@ -108,7 +122,11 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     if let (Some(rules), None) = (&inputs, &raw.accepts) {
         tensors::fit(&inputs_path, rules, body_bytes.0);
     }
-    let outputs = tensors::rules(&path.field("outputs"), &raw.outputs, &symbols);
+    // A guardrail's handler makes the inputs of no backend: they are its answer.
+    let outputs = match is_guardrail {
+        true => inputs.clone(),
+        false => tensors::rules(&path.field("outputs"), &raw.outputs, &symbols),
+    };
     let parameters = parameters::of_model(path, raw, kind);
     let decoupled = decoupled(path, raw, policy);
     let limits_path = path.field("limits");
@@ -182,6 +200,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
             outputs: &outputs,
         }),
         handled: raw.preprocess.is_some() || raw.postprocess.is_some(),
+        skips_unknown: is_guardrail,
     };
     let template = template::template(path, raw.json.as_ref(), &sides);
     let to_serve = backend_rules::Served {
@@ -222,6 +241,7 @@ fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
         postprocess: postprocess?,
         backend_template: template.clone()?.filter(|_| in_json),
         template: template?.filter(|_| called),
+        is_guardrail,
         artifacts: ModelArtifacts::default(),
     })
 }

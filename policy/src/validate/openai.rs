@@ -160,6 +160,7 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
         postprocess: Vec::new(),
         template: None,
         backend_template: None,
+        is_guardrail: false,
         artifacts: ModelArtifacts::default(),
     })
 }
@@ -222,6 +223,7 @@ fn meaningless(path: &Path, raw: &raw::Model) {
         ("returns", raw.returns.is_some()),
         ("encodings", !raw.encodings.is_empty()),
         ("json", raw.json.is_some()),
+        ("guardrail", raw.guardrail.is_some()),
         ("sticky", raw.sticky.is_some()),
         ("decoupled", raw.decoupled.is_some()),
         ("ensemble", raw.ensemble.is_some()),

@@ -158,7 +158,9 @@ pub(super) fn grant(
             valid = path.fail_with_fix(message, "remove it");
         }
     }
-    let documents = |(model, _): &&Given<'_>| matches!(model.accepts(), Accepts::OpenAi(_));
+    let documents = |(model, _): &&Given<'_>| {
+        model.is_guardrail() || matches!(model.accepts(), Accepts::OpenAi(_))
+    };
     let written = raw.outputs.is_some() || raw.round_decimals.is_some() || raw.top_k.is_some();
     if let Some((model, _)) = models.iter().find(documents).filter(|_| written) {
         let message = format!(

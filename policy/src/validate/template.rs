@@ -39,6 +39,8 @@ pub(super) struct Sides<'m> {
     pub(super) backend: Option<Side<'m>>,
     /// Whether handlers convert between the two.
     pub(super) handled: bool,
+    /// Whether clients may send members without a location.
+    pub(super) skips_unknown: bool,
 }
 
 /// Inputs and outputs.
@@ -130,6 +132,7 @@ pub(super) fn template(
         inputs,
         outputs,
         ignored,
+        skips_unknown: sides.skips_unknown,
     })))
 }
 
@@ -203,9 +206,13 @@ pub(super) fn templates(path: &Path, models: &[Model]) -> Option<Templates> {
         };
         let earlier = templates.insert(template.route.clone(), model.name().to_string());
         if let Some(earlier) = earlier {
+            let section = match model.is_guardrail() {
+                true => "guardrail",
+                false => "json",
+            };
             valid = path
                 .key(model.name())
-                .field("json")
+                .field(section)
                 .field("route")
                 .fail_with_fix(
                     format!("is also the route of model {}", quote(&earlier)),
@@ -217,7 +224,7 @@ pub(super) fn templates(path: &Path, models: &[Model]) -> Option<Templates> {
 }
 
 /// A path that no other protocol uses.
-fn route(path: &Path, raw: Option<&str>, called: bool) -> Option<String> {
+pub(super) fn route(path: &Path, raw: Option<&str>, called: bool) -> Option<String> {
     let text = path.required(raw, "route: /classify")?;
     let route = names::route(path, text, "/classify")?;
     // Routes of backends are not restricted.

@@ -114,6 +114,7 @@ mod egress;
 mod ensembles;
 mod grant_handlers;
 mod grants;
+mod guardrail;
 mod hostile;
 mod modes;
 mod openai;

@@ -21,15 +21,13 @@ pub(crate) fn template<'a>(
     template: &Template,
     rules: &[TensorRule],
 ) -> Result<InferRequest<'a>, BodyFault> {
+    let others = match template.skips_unknown() {
+        true => Others::Skipped,
+        false => Others::Refused,
+    };
     Ok(InferRequest {
         by_column: true,
-        inputs: tensors(
-            body,
-            template.inputs(),
-            template.ignored(),
-            rules,
-            Others::Refused,
-        )?,
+        inputs: tensors(body, template.inputs(), template.ignored(), rules, others)?,
         ..InferRequest::default()
     })
 }
