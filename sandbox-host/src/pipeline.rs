@@ -33,6 +33,7 @@ use tensorgate_base::payload::{Payload, Role};
 use tensorgate_base::unix_time::now_unix_ms;
 use tensorgate_judge::model_version::model_version;
 use tensorgate_judge::request::ModelRequest;
+use tensorgate_policy::contract::guardrail::text_characters;
 use tensorgate_policy::contract::{NearBounds, TensorRule, near_bounds};
 use tensorgate_policy::policy::{Accepts, Ensemble, GrantId, Model, ModelId};
 use tensorgate_policy::raw::WatchRule;
@@ -120,6 +121,8 @@ impl Pipeline {
         let backends = match &route.target {
             Target::Backend(backend) => return backend.unready(model, version),
             Target::Ensemble(backends) => backends,
+            // It is loaded with the policy.
+            Target::Handlers => return Vec::new(),
         };
         let steps = model.ensemble().map_or(&[][..], Ensemble::steps);
         let members = steps.iter().zip(backends).filter_map(|(step, backend)| {
@@ -140,7 +143,7 @@ impl Pipeline {
         let id = self.policy.model_id(model.name())?;
         match &self.routes.get(&id)?.target {
             Target::Backend(backend) => backend.rejection(model, version),
-            Target::Ensemble(_) => None,
+            Target::Ensemble(_) | Target::Handlers => None,
         }
     }
 
@@ -252,6 +255,7 @@ impl Pipeline {
         let room = |inputs: &[Tensor<'_>]| match &route.target {
             Target::Backend(backend) => backend.dialect().request_memory(model, inputs),
             Target::Ensemble(backends) => ensemble::memory_bytes(&self.policy, model, backends),
+            Target::Handlers => 0,
         };
         let (sent, wanted) = self
             .prepared(
@@ -303,6 +307,7 @@ impl Pipeline {
                 check_outputs(model, &outputs, shadow)?;
                 outputs
             }
+            Target::Handlers => sent.inputs,
         };
         if let Some(copies) = &mut copies {
             copies.record_answer(&outputs);
@@ -386,6 +391,7 @@ impl Pipeline {
             request_id: &request_id,
             behalf: &mut behalf,
             request_deadline,
+            analyzed_characters: analyzed_characters(model, &payload),
             memory_permit,
             timings,
             shadow,
@@ -451,6 +457,7 @@ impl Pipeline {
             request_id,
             behalf: &mut behalf,
             request_deadline,
+            analyzed_characters: None,
             memory_permit: &mut *memory_permit,
             timings: &mut *timings,
             shadow,
@@ -501,6 +508,14 @@ fn inputs_near_bounds(model: &Model, payload: &Payload) -> Option<NearBounds> {
             near_bounds(contract.inputs(), inputs)
         }
         _ => None,
+    }
+}
+
+/// The characters of the text that a guardrail is to analyze.
+fn analyzed_characters(model: &Model, payload: &Payload) -> Option<usize> {
+    match payload {
+        Payload::Tensors(inputs) if model.is_guardrail() => Some(text_characters(inputs)),
+        Payload::Tensors(_) | Payload::Raw { .. } => None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
 use tensorgate_base::owned;
 use tensorgate_base::payload::{Payload, Role};
+use tensorgate_policy::contract::guardrail::check_answer;
 use tensorgate_policy::contract::{TensorRule, check_structure};
 use tensorgate_policy::{Denial, Reason, Tensor};
 use tensorgate_sandbox::{CallContext, HandlerError, HandlerOutput};
@@ -29,6 +30,8 @@ pub(super) struct CallContents<'a> {
     pub(super) behalf: &'a mut CallContext,
     /// The request's deadline.
     pub(super) request_deadline: Instant,
+    /// The characters of the text of a guardrail, whose answer the handlers make.
+    pub(super) analyzed_characters: Option<usize>,
     pub(super) memory_permit: &'a mut MemoryPermit,
     pub(super) timings: &'a mut Timings,
     pub(super) shadow: &'a mut InShadow,
@@ -210,6 +213,14 @@ fn check_made(
         fault.denial(&who, &denial)
     };
     let checked = contents.shadow.check(values, rules, &called.tensors, own);
+    let checked = checked.and_then(|()| match contents.analyzed_characters {
+        Some(characters) => check_answer(characters, &called.tensors).map_err(|cause| {
+            attribution.set(Some(Fault::Handler));
+            let cause = format!("{who} breaks the guardrail contract: {cause}");
+            Denial::new(Reason::HandlerFault, cause)
+        }),
+        None => Ok(()),
+    });
     match (checked, attribution.get()) {
         (Ok(()), None) => chain.history.record_kept(role),
         (Ok(()), Some(_)) => {}

@@ -1,4 +1,4 @@
-//! The route of a model's requests: the handlers for each grant, and the backend.
+//! The route of a model's requests: the handlers for each grant, and the backend if there is one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -65,16 +65,22 @@ pub enum Target {
     Backend(Arc<Dispatcher>),
     /// The backends of an ensemble's steps, in order.
     Ensemble(Vec<Arc<Dispatcher>>),
+    /// The preprocess handlers of a guardrail: their output is the answer.
+    Handlers,
 }
 
 impl ModelRoute {
-    /// The backend of a model that is not an ensemble.
+    /// The backend of a model that has one.
     pub(super) fn backend(&self) -> Result<&Arc<Dispatcher>, Denial> {
         match &self.target {
             Target::Backend(backend) => Ok(backend),
             Target::Ensemble(_) => Err(Denial::new(
                 Reason::BackendUnavailable,
                 "an ensemble has several backends",
+            )),
+            Target::Handlers => Err(Denial::new(
+                Reason::BackendUnavailable,
+                "a guardrail has no backend",
             )),
         }
     }

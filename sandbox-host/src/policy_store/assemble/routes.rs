@@ -97,6 +97,7 @@ fn route(
             .ok_or_else(|| unresolved("backend", of.backend()))
     };
     let target = match model.ensemble() {
+        None if model.is_guardrail() => Target::Handlers,
         None => Target::Backend(backend(model)?),
         Some(ensemble) => {
             let step = |step: &EnsembleStep| {
