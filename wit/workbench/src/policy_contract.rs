@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use tensorgate_base::payload::Role;
+use tensorgate_base::payload::{Payload, Role};
 use tensorgate_cli_common::Failure;
 use tensorgate_policy::contract::check_tensors;
+use tensorgate_policy::contract::guardrail::{check_answer, text_characters};
 use tensorgate_policy::{Policy, Tensor};
 use tensorgate_policy_load::load::load;
 
@@ -38,18 +39,27 @@ impl PolicyContract {
         })
     }
 
-    /// What the host would log about these tensors of a handler, or `None` if they keep the
-    /// contract. A rule in shadow mode counts like any other.
-    pub fn fault(&self, handler: &str, tensors: &[Tensor<'_>]) -> Option<String> {
+    /// What the host would log about these tensors of a handler for this input, or `None` if they
+    /// keep the contract. A rule in shadow mode counts like any other.
+    pub fn fault(&self, handler: &str, input: &Payload, tensors: &[Tensor<'_>]) -> Option<String> {
         let model = self.policy.model(self.policy.model_id(&self.model)?)?;
         let rules = match self.role {
             Role::Preprocess => model.backend_inputs(),
             Role::Postprocess => model.returns(),
         };
-        let denial = check_tensors(rules, tensors, &mut Err).err()?;
+        if let Err(denial) = check_tensors(rules, tensors, &mut Err) {
+            return Some(format!(
+                "handler {handler:?}'s output breaks the contract: {}: {}",
+                denial.reason, denial.cause
+            ));
+        }
+        let Payload::Tensors(inputs) = input else {
+            return None;
+        };
+        let characters = model.is_guardrail().then(|| text_characters(inputs))?;
+        let cause = check_answer(characters, tensors).err()?;
         Some(format!(
-            "handler {handler:?}'s output breaks the contract: {}: {}",
-            denial.reason, denial.cause
+            "handler {handler:?}'s output breaks the guardrail contract: {cause}"
         ))
     }
 }

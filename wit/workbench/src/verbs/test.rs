@@ -167,7 +167,9 @@ impl Test {
             }
             let mut ok = faults.is_empty() || !updated.is_empty();
             let broken = match (&contract, &outcome) {
-                (Some(contract), Ok(called)) => contract.fault(&project.name, &called.tensors),
+                (Some(contract), Ok(called)) => {
+                    contract.fault(&project.name, &case.input, &called.tensors)
+                }
                 _ => None,
             };
             // Neither is what --update rewrites.
