@@ -142,7 +142,7 @@ text: setup base ## Check commit subjects, formatting and the rules for text and
 
 # What is shipped or explained: programs, filters, handlers, and the demo. Tests are linted by
 # `lint-all`, because with them clippy compiles every dependency of every test.
-GUESTS = png-digits digit-labels normalise passthrough image-classifier class-labels text-tokens text-classifier tabular audio-features detection tensorgate-kit
+GUESTS = png-digits digit-labels normalise passthrough image-classifier class-labels text-tokens text-classifier tabular audio-features detection redaction prompt-template tensorgate-kit
 HOSTILE = hostile-fetch hostile-lookup hostile-loop hostile-memory-bomb hostile-behaviours hostile-wasi hostile-wrong-shape
 
 lint: text shipped ## Check text rules, and clippy and documentation of what is shipped

@@ -61,9 +61,10 @@ fn characters_are_code_points() {
 
 #[test]
 fn every_action_has_an_answer() {
+    let none: &[Tensor<'static>] = &[];
     let (start, end) = (offsets(START, &[0, 4]), offsets(END, &[2, 5]));
     for (action, others) in [
-        ("allow", &[][..]),
+        ("allow", none),
         ("block", &[]),
         ("block", &[start.clone(), end.clone()]),
         ("modify", &[texts(REPLACEMENT, &[b""])]),
@@ -79,11 +80,12 @@ fn every_action_has_an_answer() {
 
 #[test]
 fn what_the_router_would_not_apply_is_a_fault() {
+    let none: &[Tensor<'static>] = &[];
     let both = |start, end| [offsets(START, &[start]), offsets(END, &[end])];
     for (action, others, text) in [
         (
             "quarantine",
-            &[][..],
+            none,
             "\"quarantine\"; return one of allow, block, modify",
         ),
         ("ALLOW", &[], "return one of"),

@@ -260,6 +260,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["handler-settings", "tensorgate-handler"],
     ),
     ("detection", &["handler-settings", "tensorgate-handler"]),
+    ("redaction", &["handler-settings", "tensorgate-handler"]),
+    (
+        "prompt-template",
+        &["handler-settings", "tensorgate-handler"],
+    ),
     // The bench may depend on what it measures, and signs its tokens as the tests do.
     (
         "tensorgate-bench",

@@ -9,11 +9,13 @@ use tensorgate_client::run::tree;
 use super::{binary, handler, lines, story, tensorgate};
 
 /// Each example with the number of its cases that are answered, and of those that are rejected.
-const EXAMPLES: [(&str, usize, usize); 6] = [
+const EXAMPLES: [(&str, usize, usize); 8] = [
     ("audio-features", 6, 12),
     ("class-labels", 6, 2),
     ("detection", 6, 3),
     ("image-classifier", 8, 14),
+    ("prompt-template", 4, 3),
+    ("redaction", 5, 4),
     ("tabular", 3, 9),
     ("text-tokens", 8, 3),
 ];
