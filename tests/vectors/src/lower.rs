@@ -28,7 +28,7 @@ pub(crate) struct Model {
     pub protocols: Vec<Protocol>,
     /// Its inputs.
     pub inputs: Vec<Taken>,
-    /// Its own JSON, as the policy has it.
+    /// Its own JSON or its guardrail, as the policy has it.
     pub template: Value,
 }
 
@@ -74,7 +74,10 @@ pub(crate) fn models(policy: &Value) -> Models {
                         rank: list(input.get("shape")).len(),
                     })
                     .collect(),
-                template: model.get("json").cloned().unwrap_or_default(),
+                template: (model.get("json"))
+                    .or_else(|| model.get("guardrail"))
+                    .cloned()
+                    .unwrap_or_default(),
             };
             (name.clone(), read)
         })

@@ -33,6 +33,7 @@ const OTHERS: [&[&str]; 2] = [
         "policies/claims.json",
         "policies/composed.json",
         "policies/decoupled.json",
+        "policies/guardrail.json",
         "policies/raw.json",
         "policies/versions.json",
     ],
