@@ -31,6 +31,7 @@ mod fault_matrix;
 mod fetch;
 mod gateways;
 mod generations;
+mod guardrail;
 mod handler_breaker;
 mod handler_memory;
 mod handler_request;

@@ -17,6 +17,7 @@ mod conformance_envoy;
 mod ensembles;
 mod forged;
 mod global;
+mod guardrails;
 mod headers;
 mod hostile;
 mod infer_decoupled;
