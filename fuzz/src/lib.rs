@@ -3,6 +3,7 @@
 //! same bytes exists (serde_json, prost), the target compares the two.
 
 pub mod agree;
+pub mod analyze;
 pub mod answer;
 pub mod binary;
 pub mod capture;

@@ -118,6 +118,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let model = torch_model(&String::from_utf8_lossy(named));
                 add("torch_grpc", &vector.id, [&[model], message].concat());
             }
+            Protocol::Json if request.path == "/analyze" => {
+                add("analyze", &vector.id, [b"\0", &*request.body].concat());
+            }
             // As above, from the protocol's own vector files.
             Protocol::Json if !request.body.is_empty() && vector.id.starts_with("template") => {
                 if let Some(model) = template_model(&request.path) {

@@ -19,6 +19,9 @@ pub const FOREIGN_KEYS: &str = include_str!("../../policy/vectors/policies/forei
 /// A policy whose contracts restrict tensor contents.
 pub const CONTENTS: &str = include_str!("../../policy/vectors/policies/contents.json");
 
+/// A policy with a guardrail.
+pub const GUARDRAIL: &str = include_str!("../../policy/vectors/policies/guardrail.json");
+
 /// The context key of the gates.
 pub const CONTEXT_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 

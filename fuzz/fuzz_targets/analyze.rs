@@ -1,0 +1,4 @@
+//! See `src/analyze.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tensorgate_fuzz::analyze::run(data));
