@@ -71,6 +71,7 @@ KEYS = {
     "validate/protocols.rs validate/versions.rs raw/composition.rs",
     "`models.NAME.artifact`": "validate/artifact.rs file_exception.rs model_artifacts.rs artifact/src/",
     "`models.NAME.ensemble`": "validate/ensemble.rs validate/interfaces.rs",
+    "`models.NAME.guardrail`": "raw/guardrail.rs validate/guardrail.rs",
     "`models.NAME.inputs`, `outputs`, `accepts` and `returns`": "validate/accepts.rs "
     "validate/dims.rs validate/items.rs validate/tensors.rs validate/values.rs contract/pattern",
     "`models.NAME.json`": "raw/json.rs template.rs",
