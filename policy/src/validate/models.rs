@@ -14,8 +14,8 @@ use super::report::{Path, Valid, quote};
 use super::signing::{Keys, Signers};
 use super::usage::Usage;
 use super::{
-    accepts, artifact, backend_rules, ensemble, guardrail, handlers, limits, names, openai, parameters,
-    protocols, release, template, tensors, versions,
+    accepts, artifact, backend_rules, ensemble, guardrail, handlers, limits, names, openai,
+    parameters, protocols, release, template, tensors, versions,
 };
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{
