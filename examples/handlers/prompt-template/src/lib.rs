@@ -68,7 +68,7 @@ fn word<'t>(tensors: &'t [Tensor], name: &str) -> Result<&'t str, Error> {
     let tensor = tensors.iter().find(|tensor| tensor.name == name);
     let missing = || Error::bad_input(format!("expected the tensor {name}"));
     let items = tensor.ok_or_else(missing)?.items()?;
-    let [item] = items.as_slice() else {
+    let [item] = *items.as_slice() else {
         return Err(Error::bad_input("expected one text"));
     };
     core::str::from_utf8(item).map_err(Error::bad_input)
