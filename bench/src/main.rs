@@ -13,6 +13,7 @@ mod models;
 mod outcome;
 mod peers;
 mod policy;
+mod project;
 mod proxy;
 mod race;
 mod report;

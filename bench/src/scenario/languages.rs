@@ -14,37 +14,33 @@ use crate::figures::{median, quantile};
 use crate::lab::Lab;
 use crate::models::{SIDE, photo, photo_of};
 use crate::outcome::{Failure, Outcome, failure};
+use crate::project::{JS, Language, PYTHON, Project};
 use crate::report::Report;
 
-/// A language: its name after `--lang`, the handler's file and source, and its two targets
-/// (start-up with the first call, and the task).
-struct Language {
-    name: &'static str,
-    title: &'static str,
-    file: &'static str,
+/// A handler: its language and source, and its two targets (start-up with the first call, and the
+/// task).
+struct Contestant {
+    language: Language,
     source: &'static str,
     start: &'static str,
     job: &'static str,
 }
 
-const LANGUAGES: [Language; 2] = [
-    Language {
-        name: "python",
-        title: "Python",
-        file: "handler.py",
-        source: include_str!("../../handlers/handler.py"),
-        start: "python-start",
-        job: "python-nchw",
-    },
-    Language {
-        name: "js",
-        title: "JavaScript",
-        file: "handler.js",
-        source: include_str!("../../handlers/handler.js"),
-        start: "js-start",
-        job: "js-nchw",
-    },
-];
+const IN_PYTHON: Contestant = Contestant {
+    language: PYTHON,
+    source: include_str!("../../handlers/handler.py"),
+    start: "python-start",
+    job: "python-nchw",
+};
+
+const IN_JS: Contestant = Contestant {
+    language: JS,
+    source: include_str!("../../handlers/handler.js"),
+    start: "js-start",
+    job: "js-nchw",
+};
+
+const CONTESTANTS: [Contestant; 2] = [IN_PYTHON, IN_JS];
 
 /// The budget that an interpreter needs for the task without the tensor kit.
 const BUDGET: Budget = Budget {
@@ -106,23 +102,26 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let first = ways.first().and_then(Way::handler);
     let first = first.ok_or_else(|| Failure::from("no handler in Rust"))?;
     starts.push(start(lab, "Rust", first).await?.0);
-    for language in &LANGUAGES {
-        let component = match build(lab, language)? {
+    for contestant in &CONTESTANTS {
+        let title = contestant.language.title;
+        let component = match build(lab, contestant)? {
             Ok(component) => component,
             Err(why) => {
-                report.line(&format!("{}: {why}", language.title));
-                report.absent(language.start, &why);
-                report.absent(language.job, &why);
+                report.line(&format!("{title}: {why}"));
+                report.absent(contestant.start, &why);
+                report.absent(contestant.job, &why);
                 continue;
             }
         };
         let kit = load(&component, "kit")?;
-        let (row, first_call_us) = start(lab, language.title, &load(&component, "start")?).await?;
+        let (row, first_call_us) = start(lab, title, &load(&component, "start")?).await?;
         starts.push(row);
-        report.reached(language.start, first_call_us / 1000.0);
-        let title = format!("{}, the kit", language.title);
-        ways.push(way(title, Does::Handler(Box::new(kit))));
-        let title = format!("{}, plain", language.title);
+        report.reached(contestant.start, first_call_us / 1000.0);
+        ways.push(way(
+            format!("{title}, the kit"),
+            Does::Handler(Box::new(kit)),
+        ));
+        let title = format!("{title}, plain");
         ways.push(way(
             title,
             Does::Handler(Box::new(load(&component, "plain")?)),
@@ -292,53 +291,29 @@ fn tell(report: &mut Report, ways: &[Way]) {
         })
         .collect();
     report.table(&["the task", "p50 µs", "p99 µs", "× Rust", "fuel"], &rows);
-    for language in &LANGUAGES {
-        let kit = format!("{}, the kit", language.title);
+    for contestant in &CONTESTANTS {
+        let kit = format!("{}, the kit", contestant.language.title);
         if let Some(way) = ways.iter().find(|way| way.name == kit) {
-            let figure = match language.name {
+            let figure = match contestant.language.name {
                 "python" => way.p50() / 1000.0,
                 _ => way.p50() / rust,
             };
-            report.reached(language.job, figure);
+            report.reached(contestant.job, figure);
         }
     }
 }
 
+/// Builds the component of the handler in Python, whose configuration may be empty. The inner error
+/// says why the language is not available.
+pub fn python_component(lab: &Lab) -> Outcome<Result<Vec<u8>, String>> {
+    build(lab, &IN_PYTHON)
+}
+
 /// Builds a component from a new project with the bench's handler. The inner error says why the
 /// language is not available.
-fn build(lab: &Lab, language: &Language) -> Outcome<Result<Vec<u8>, String>> {
-    let folder = lab.path(language.name);
-    let name = format!("bench-{}", language.name);
-    let tensorgate = |arguments: &[&std::ffi::OsStr]| {
-        Command::new(lab.bin.join("tensorgate"))
-            .arg("handler")
-            .args(arguments)
-            .output()
-    };
-    let made = tensorgate(&[
-        "new".as_ref(),
-        "--lang".as_ref(),
-        language.name.as_ref(),
-        "--into".as_ref(),
-        folder.as_ref(),
-        name.as_ref(),
-    ])?;
-    if !made.status.success() {
-        return failure(String::from_utf8_lossy(&made.stderr).into_owned());
-    }
-    std::fs::write(folder.join(language.file), language.source)?;
-    let built = tensorgate(&["build".as_ref(), folder.as_ref()])?;
-    if !built.status.success() {
-        let said = String::from_utf8_lossy(&built.stderr).into_owned();
-        if said.contains("handler setup") {
-            return Ok(Err(format!(
-                "the tools that build components of {} are not installed (make handler-tools)",
-                language.title
-            )));
-        }
-        return failure(said);
-    }
-    Ok(Ok(std::fs::read(
-        folder.join(format!("build/{name}.wasm")),
-    )?))
+fn build(lab: &Lab, contestant: &Contestant) -> Outcome<Result<Vec<u8>, String>> {
+    let folder = lab.path(contestant.language.name);
+    let project = Project::new(lab, contestant.language, folder)?;
+    std::fs::write(project.source(), contestant.source)?;
+    project.build(lab)
 }

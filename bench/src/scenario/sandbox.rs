@@ -17,6 +17,7 @@ use crate::figures::{median, number, quantile};
 use crate::lab::Lab;
 use crate::models::{CHANNELS, SIDE, photo, photo_of};
 use crate::outcome::{Failure, Outcome, failure};
+use crate::project::{Project, RUST};
 use crate::report::Report;
 
 /// Deadline of a handler that loops, milliseconds.
@@ -70,6 +71,15 @@ const ATTACKS: [Attack; 5] = [
 /// Calls of each hostile handler that are in flight concurrently.
 const AT_ONCE: usize = 8;
 
+/// Turns of each handler whose instances are measured.
+const TURNS: usize = 10;
+
+/// The limits of a well-behaved handler.
+const BUDGET: Budget = Budget {
+    memory: "16MiB",
+    timeout_ms: 1_000,
+};
+
 /// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     lab.cores.enter(CoreSet::Subject)?;
@@ -85,11 +95,19 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let small = load(lab, &sandbox, "passthrough", &none)?;
     let runs = if lab.quick { 20 } else { 2_000 };
 
-    report.section("The sandbox", "Measured in the bench's own process. An instance is what `LoadedHandler::instantiate` makes and drops: store, limits, memory, start. It is measured for the passthrough handler, which starts with 320 KiB of memory, and for normalise, which starts with what its call needs. A call is the guest thread's time for a whole `preprocess` on a fresh instance, 150,528 bytes in and 602,112 out, with fuel and epochs. Native is the handler's own function compiled for this machine. The ratio is to the second of its two rows, which reuses its output.");
-    let mut instances = instantiated(&small, runs)?;
-    let mut large = instantiated(&handler, runs)?;
-    report.reached("instance-p50", quantile(&instances, 0.5));
-    report.reached("instance-p99", quantile(&instances, 0.99));
+    report.section("The sandbox", "Measured in the bench's own process. An instance is what `LoadedHandler::instantiate` makes and drops: store, limits, memory, start. It is measured for the passthrough handler, which starts with 320 KiB of memory and imports no WASI; for the same source as `tensorgate handler build` makes it, whose standard library imports WASI; and for normalise, which starts with what its call needs. They take turns. A call is the guest thread's time for a whole `preprocess` on a fresh instance, 150,528 bytes in and 602,112 out, with fuel and epochs. Native is the handler's own function compiled for this machine. The ratio is to the second of its two rows, which reuses its output.");
+    let with_wasi = passthrough_with_wasi(lab, &sandbox)?;
+    let mut started = vec![("a fresh instance, made and dropped", &small)];
+    match &with_wasi {
+        Ok(handler) => started.push(("the same source with WASI", handler)),
+        Err(why) => report.line(&format!("No instance with WASI: {why}.")),
+    }
+    started.push(("a fresh instance of normalise", &handler));
+    let mut instances = instantiated(&started, runs)?;
+    if let Some(without_wasi) = instances.first() {
+        report.reached("instance-p50", quantile(without_wasi, 0.5));
+        report.reached("instance-p99", quantile(without_wasi, 0.99));
+    }
 
     let pixels = photo();
     let count = SIDE.saturating_mul(SIDE).saturating_mul(CHANNELS);
@@ -120,31 +138,53 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
         ]
     };
     let ratio = median(&fresh) / median(&reused);
-    report.table(
-        &["", "p50 µs", "p99 µs"],
-        &[
-            row("a fresh instance, made and dropped", &mut instances),
-            row("a fresh instance of normalise", &mut large),
-            row("normalise on a fresh instance", &mut fresh),
-            row("the same code native, output allocated", &mut native),
-            row("the same code native, output reused", &mut reused),
-        ],
-    );
+    let mut rows: Vec<_> = (started.iter().zip(&mut instances))
+        .map(|(&(name, _), samples)| row(name, samples))
+        .collect();
+    rows.extend([
+        row("normalise on a fresh instance", &mut fresh),
+        row("the same code native, output allocated", &mut native),
+        row("the same code native, output reused", &mut reused),
+    ]);
+    report.table(&["", "p50 µs", "p99 µs"], &rows);
     report.line(&format!("Fuel of one call: {fuel}."));
     report.reached("handler", ratio);
     hostile(lab, report, &sandbox, &pixels).await
 }
 
-/// Times of instances that are made and dropped one after the other, microseconds, ascending.
-fn instantiated(handler: &LoadedHandler, runs: usize) -> Outcome<Vec<f64>> {
-    let mut all = Vec::with_capacity(runs);
-    for _ in 0..runs {
-        let began = Instant::now();
-        handler.instantiate()?;
-        all.push(micros(began.elapsed()));
+/// Times of instances that are made and dropped one after the other, microseconds, ascending. The
+/// handlers take turns.
+fn instantiated(handlers: &[(&str, &LoadedHandler)], runs: usize) -> Outcome<Vec<Vec<f64>>> {
+    let mut all = vec![Vec::new(); handlers.len()];
+    for _ in 0..TURNS {
+        for ((_, handler), times) in handlers.iter().zip(&mut all) {
+            for _ in 0..runs.div_euclid(TURNS) {
+                let began = Instant::now();
+                handler.instantiate()?;
+                times.push(micros(began.elapsed()));
+            }
+        }
     }
-    all.sort_by(f64::total_cmp);
+    for times in &mut all {
+        times.sort_by(f64::total_cmp);
+    }
     Ok(all)
+}
+
+/// The passthrough handler for `wasm32-wasip2`. The inner error says why it cannot be built.
+fn passthrough_with_wasi(lab: &Lab, sandbox: &Sandbox) -> Outcome<Result<LoadedHandler, String>> {
+    let project = Project::new(lab, RUST, lab.path("with-wasi"))?;
+    let source = include_str!("../../../examples/handlers/passthrough/src/lib.rs");
+    std::fs::write(project.source(), source)?;
+    let component = match project.build(lab)? {
+        Ok(component) => component,
+        Err(why) => return Ok(Err(why)),
+    };
+    let import = b"wasi:";
+    if !component.windows(import.len()).any(|bytes| bytes == import) {
+        return failure("passthrough built for wasm32-wasip2 imports no WASI");
+    }
+    load_component(sandbox, "passthrough", &component, BUDGET, &BTreeMap::new()).map(Ok)
 }
 
 /// Loads a handler of `make components` with a time limit of one second.
@@ -157,14 +197,13 @@ fn load(
     let file = lab.components.join(format!("{name}.wasm"));
     let component = std::fs::read(&file)
         .map_err(|error| format!("{}: {error}; run make components", file.display()))?;
-    let timeout_ms = if name.starts_with("hostile_") {
-        DEADLINE_MS
+    let budget = if name.starts_with("hostile_") {
+        Budget {
+            timeout_ms: DEADLINE_MS,
+            ..BUDGET
+        }
     } else {
-        1_000
-    };
-    let budget = Budget {
-        memory: "16MiB",
-        timeout_ms,
+        BUDGET
     };
     load_component(sandbox, name, &component, budget, config)
 }
