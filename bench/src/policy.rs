@@ -117,6 +117,8 @@ pub struct Component {
     pub file: String,
     /// Its digest.
     pub sha256: String,
+    /// The memory limit of its handlers, as a policy writes it.
+    pub memory_bytes: &'static str,
 }
 
 impl Component {
@@ -135,11 +137,20 @@ impl Component {
         Self::write(&bytes, folder, format!("normalise-{number}.wasm"))
     }
 
+    /// Writes a component in Python, whose interpreter needs more memory.
+    pub fn in_python(bytes: &[u8], folder: &Path) -> Outcome<Self> {
+        Ok(Self {
+            memory_bytes: "64MiB",
+            ..Self::write(bytes, folder, "python.wasm".to_owned())?
+        })
+    }
+
     fn write(bytes: &[u8], folder: &Path, file: String) -> Outcome<Self> {
         std::fs::write(folder.join(&file), bytes)?;
         Ok(Self {
             file,
             sha256: hex(&Sha256::digest(bytes)),
+            memory_bytes: "16MiB",
         })
     }
 }
@@ -252,7 +263,7 @@ impl Shape {
             models.insert(THUMB.to_owned(), contract(THUMB));
             let rule = json!({
                 "component": component.file, "sha256": component.sha256,
-                "fuel": 50_000_000, "memory_bytes": "16MiB", "timeout_ms": 2_000,
+                "fuel": 50_000_000, "memory_bytes": component.memory_bytes, "timeout_ms": 2_000,
             });
             let mut handlers = Map::new();
             handlers.insert("normalise".to_owned(), rule.clone());
@@ -318,7 +329,8 @@ impl Shape {
     }
 }
 
-fn insert(policy: &mut Value, key: &str, value: Value) {
+/// Sets a member of a mapping of a policy.
+pub fn insert(policy: &mut Value, key: &str, value: Value) {
     if let Some(map) = policy.as_object_mut() {
         map.insert(key.to_owned(), value);
     }

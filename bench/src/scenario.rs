@@ -3,6 +3,7 @@
 
 mod checks;
 mod crowds;
+mod edit;
 mod forms;
 mod headers;
 mod languages;
@@ -49,6 +50,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("languages", |lab, report| {
         Box::pin(languages::run(lab, report))
     }),
+    ("edit", |lab, report| Box::pin(edit::run(lab, report))),
     ("metering", |lab, report| {
         Box::pin(metering::run(lab, report))
     }),

@@ -302,14 +302,14 @@ pub const TARGETS: &[Target] = &[
     ),
     now(
         "instance-p50",
-        "a fresh instance of a Rust handler, p50",
+        "a fresh instance of a Rust handler without WASI, p50",
         ALONE,
         AtMost(8.0, " µs"),
     )
     .because(why::INSTANCE),
     now(
         "instance-p99",
-        "a fresh instance of a Rust handler, p99",
+        "a fresh instance of a Rust handler without WASI, p99",
         ALONE,
         AtMost(40.0, " µs"),
     )
@@ -318,7 +318,7 @@ pub const TARGETS: &[Target] = &[
         "handler",
         "a whole call on a fresh instance, 224×224×3 to FP32 NCHW, metered",
         "the same code native",
-        AtMost(2.5, "×"),
+        AtMost(2.0, "×"),
     )
     .because(why::HANDLER),
     now(
@@ -328,6 +328,13 @@ pub const TARGETS: &[Target] = &[
         AtMost(0.25, "×"),
     )
     .because(why::TRANSFORM),
+    now(
+        "kserve-python",
+        "a request with a handler in Python, gRPC to gRPC, CPU of the host",
+        "CPU of a KServe transformer",
+        AtMost(0.6, "×"),
+    )
+    .because(why::KIT_JOB),
     now(
         "triton",
         "a request with that handler, gRPC to gRPC, CPU of the host",
@@ -431,9 +438,33 @@ pub const TARGETS: &[Target] = &[
         "js-nchw",
         "the NCHW task in JavaScript with the tensor kit",
         "the Rust handler",
-        AtMost(5.0, "×"),
+        AtMost(3.0, "×"),
     )
     .because(why::KIT_JOB),
+    now(
+        "edit-python",
+        "an edit of a handler in Python, until it answers at `up --dev`",
+        ALONE,
+        AtMost(2.0, " s"),
+    ),
+    now(
+        "edit-js",
+        "an edit of a handler in JavaScript, until it answers at `up --dev`",
+        ALONE,
+        AtMost(2.0, " s"),
+    ),
+    now(
+        "edit-rust",
+        "an edit of a handler in Rust, until it answers at `up --dev`",
+        ALONE,
+        AtMost(5.0, " s"),
+    ),
+    now(
+        "handler-test",
+        "`handler test` of a component that was tested before, the slowest language",
+        ALONE,
+        AtMost(0.5, " s"),
+    ),
     later(
         "manifest",
         "SHA-256 manifests",

@@ -2,6 +2,7 @@
 //! model with a handler with Python servers that do the same task.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::host::Host;
 use crate::lab::{Envoy, Lab, Server};
@@ -14,7 +15,7 @@ use crate::proxy::{self, Filters, Rendered, Upstream};
 use crate::race::{Contender, Result, race};
 use crate::report::Report;
 
-use super::{client, course};
+use super::{client, course, languages};
 
 /// A gate with its host.
 pub struct Whole {
@@ -52,6 +53,18 @@ impl Whole {
             let other = Component::other(&component, &folder, number)?;
             shape.own_components.push(other);
         }
+        Self::launch(lab, folder, &shape).await
+    }
+
+    /// Starts both with a handler in Python.
+    async fn in_python(lab: &Lab, upstream: SocketAddr, component: &[u8]) -> Outcome<Self> {
+        let folder = lab.folder("whole")?;
+        let mut shape = Shape::plain(upstream);
+        shape.handler = Some(Component::in_python(component, &folder)?);
+        Self::launch(lab, folder, &shape).await
+    }
+
+    async fn launch(lab: &Lab, folder: PathBuf, shape: &Shape) -> Outcome<Self> {
         let rendered = Rendered::with_host(lab, folder, &shape.to_json())?;
         let host = Host::start(lab, &rendered, "host").await?;
         let envoy = rendered.start(lab, "gate", 1).await?;
@@ -117,6 +130,9 @@ const PEERS: [Named; 3] = [
     ),
 ];
 
+/// The target of a handler in Python, compared with the KServe transformer.
+const IN_PYTHON: &str = "kserve-python";
+
 /// A handler compared with Python.
 pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section("A photograph, 224×224×3 bytes to FP32 NCHW, then forwarded", "gRPC in, gRPC out. The figure is the CPU time of the process that transforms. It is the sandbox host, a KServe transformer, a Triton whose Python backend transforms and calls a second model, or an MLServer whose runtime transforms and does not forward. The CPU time of Envoy with the gate is shown beside the host's; the peers have no proxy in front.");
@@ -147,6 +163,9 @@ pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
                 report.line(&format!("{name}: {why}."));
                 report.absent(id, &why);
                 report.absent(memory_id, &why);
+                if id == "kserve" {
+                    report.absent(IN_PYTHON, &why);
+                }
             }
         }
     }
@@ -156,8 +175,54 @@ pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
     for (((id, ..), _), peer) in running.iter().zip(results.iter().skip(1)) {
         report.reached(id, host.over(peer));
     }
+    let kserve = running.iter().find(|((id, ..), _)| *id == "kserve");
+    in_python(lab, report, upstream.tcp()?, kserve.map(|(_, peer)| peer)).await?;
     small(lab, report, &mut contenders).await?;
     memory(lab, report, &mut contenders, &running).await
+}
+
+/// The same with a handler in Python.
+async fn in_python(
+    lab: &Lab,
+    report: &mut Report,
+    upstream: SocketAddr,
+    kserve: Option<&Peer>,
+) -> Outcome<()> {
+    report.section(
+        "The same photograph with a handler in Python",
+        "The same task in Python with the tensor kit, as `tensorgate handler build` makes it, and the same KServe transformer, which uses numpy.",
+    );
+    let component = match languages::python_component(lab)? {
+        Ok(component) => component,
+        Err(why) => {
+            report.line(&format!("Python: {why}."));
+            report.absent(IN_PYTHON, &why);
+            return Ok(());
+        }
+    };
+    let whole = Whole::in_python(lab, upstream, &component).await?;
+    let mut contenders = vec![Contender {
+        name: "sandbox host with the handler in Python".to_owned(),
+        client: client(&whole.envoy.address, Http::Two, Expect::Grpc),
+        shots: vec![grpc_shot(PHOTO)?.with("x-api-key", &key(0))?],
+        pid: whole.host.process.pid(),
+        beside: Some(("Envoy with the gate", whole.envoy.process.pid())),
+    }];
+    if let Some(kserve) = kserve {
+        contenders.push(Contender {
+            name: "KServe transformer".to_owned(),
+            client: client(&kserve.address, Http::Two, Expect::Grpc),
+            shots: vec![grpc_shot(PHOTO)?],
+            pid: kserve.process.pid(),
+            beside: None,
+        });
+    }
+    let results = race(&mut contenders, course(lab, 7, 200)).await?;
+    report.race(&results, 0);
+    if let [host, kserve] = results.as_slice() {
+        report.reached(IN_PYTHON, host.over(kserve));
+    }
+    Ok(())
 }
 
 /// The same with 1 KB: the cost of a request apart from its content.

@@ -34,7 +34,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let (with, without) = (shape(&upstream, 1)?, shape(&upstream, 0)?);
     let file = folder.join("gate.yaml");
     put(&file, &without)?;
-    let (up, gate) = start(lab, &folder, &file).await?;
+    let (up, gate) = start(lab, &folder, CoreSet::Subject, &[]).await?;
 
     let stopping = Arc::new(AtomicBool::new(false));
     let (sent, failed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -67,7 +67,8 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
             put(&file, if known { &with } else { &without })?;
             let began = Instant::now();
             hang_up(&up)?;
-            in_force(gate, &newcomer, if known { 200 } else { 401 }, began).await?;
+            let status = if known { 200 } else { 401 };
+            in_force(gate, &newcomer, status, Duration::from_millis(1)).await?;
             took.push(began.elapsed().as_secs_f64() * 1000.0);
         }
         stopping.store(true, Ordering::Relaxed);
@@ -114,7 +115,13 @@ fn put(file: &Path, text: &str) -> Outcome<()> {
     Ok(std::fs::rename(&beside, file)?)
 }
 
-async fn start(lab: &Lab, folder: &Path, file: &Path) -> Outcome<(Process, SocketAddr)> {
+/// Starts a gate on these cores, with the policy `gate.yaml` of the folder and further arguments.
+pub async fn start(
+    lab: &Lab,
+    folder: &Path,
+    set: CoreSet,
+    more: &[&str],
+) -> Outcome<(Process, SocketAddr)> {
     let log = lab.path("up.log");
     let mut command = Command::new(lab.bin.join("tensorgate"));
     command
@@ -132,13 +139,14 @@ async fn start(lab: &Lab, folder: &Path, file: &Path) -> Outcome<(Process, Socke
                 .local_addr()?
                 .to_string(),
         )
+        .args(more)
         .arg("-c")
-        .arg(file)
+        .arg(folder.join("gate.yaml"))
         .arg("--state")
         .arg(folder.join("state"))
         .arg("--filters")
         .arg(&lab.filters);
-    let mut up = Process::start("up", &lab.cores, CoreSet::Subject, &command, &log)?;
+    let mut up = Process::start("up", &lab.cores, set, &command, &log)?;
     let gate = up
         .until(async || {
             let text = std::fs::read_to_string(&log).ok()?;
@@ -166,8 +174,14 @@ fn hang_up(up: &Process) -> Outcome<()> {
     )?)
 }
 
-/// Sends requests until the response is that of the new policy.
-async fn in_force(gate: SocketAddr, shot: &Shot, status: u16, began: Instant) -> Outcome<()> {
+/// Sends a request at this interval until the response has the status of the change.
+pub async fn in_force(
+    gate: SocketAddr,
+    shot: &Shot,
+    status: u16,
+    interval: Duration,
+) -> Outcome<()> {
+    let began = Instant::now();
     let mut client = Client::new(Address::Tcp(gate), Http::One, Expect::Status(status), 1);
     while began.elapsed() < PATIENCE {
         let volley = client
@@ -176,7 +190,7 @@ async fn in_force(gate: SocketAddr, shot: &Shot, status: u16, began: Instant) ->
         if volley.failed == 0 {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        tokio::time::sleep(interval).await;
     }
     failure(format!(
         "no answer {status} within {PATIENCE:?} of a change"
