@@ -200,13 +200,13 @@ async fn in_python(
             return Ok(());
         }
     };
-    let whole = Whole::in_python(lab, upstream, &component).await?;
+    let gate = Whole::in_python(lab, upstream, &component).await?;
     let mut contenders = vec![Contender {
         name: "sandbox host with the handler in Python".to_owned(),
-        client: client(&whole.envoy.address, Http::Two, Expect::Grpc),
+        client: client(&gate.envoy.address, Http::Two, Expect::Grpc),
         shots: vec![grpc_shot(PHOTO)?.with("x-api-key", &key(0))?],
-        pid: whole.host.process.pid(),
-        beside: Some(("Envoy with the gate", whole.envoy.process.pid())),
+        pid: gate.host.process.pid(),
+        beside: Some(("Envoy with the gate", gate.envoy.process.pid())),
     }];
     if let Some(kserve) = kserve {
         contenders.push(Contender {
