@@ -13,7 +13,7 @@ use crate::policy::{Shape, key};
 use crate::race::{Contender, race};
 use crate::report::Report;
 
-use super::path::Whole;
+use super::path::GateWithHost;
 use super::{client, course};
 
 /// How long a client waits for a response.
@@ -25,7 +25,7 @@ const FULL_LOAD: f64 = 0.9;
 pub async fn overload(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section("Twice the full load", "Photographs through gate, host and handler. Full load is nine tenths of the throughput of four connections. An open-loop client then sends at that rate and at twice that rate, without waiting for responses. Good responses are those that arrive within one second.");
     let upstream = Server::start(lab, "upstream").await?;
-    let whole = Whole::start(lab, upstream.tcp()?, 0).await?;
+    let whole = GateWithHost::start(lab, upstream.tcp()?, 0).await?;
     let shot = grpc_shot(PHOTO)?.with("x-api-key", &key(0))?;
     let mut closed = client(&whole.envoy.address, Http::Two, Expect::Grpc);
     let count = if lab.quick { 20 } else { 1_500 };
@@ -83,7 +83,7 @@ pub async fn buffering(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let mut shape = Shape::plain(upstream.tcp()?);
     shape.buffered_bytes = BUFFERED.0;
-    let whole = Whole::of(lab, shape).await?;
+    let whole = GateWithHost::of(lab, shape).await?;
     let pid = whole.host.process.pid();
     let before = rss_mib(pid)?;
     let shot = [grpc_shot(STREAMED)?.with("x-api-key", &key(0))?];
@@ -127,7 +127,7 @@ pub async fn many(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let mut started = Vec::new();
     for more in [0, many] {
         let began = Instant::now();
-        let whole = Whole::start(lab, upstream.tcp()?, more).await?;
+        let whole = GateWithHost::start(lab, upstream.tcp()?, more).await?;
         rows.push(vec![
             format!("{}", more.saturating_add(1)),
             format!("{:.1} s", began.elapsed().as_secs_f64()),
@@ -137,7 +137,7 @@ pub async fn many(lab: &Lab, report: &mut Report) -> Outcome<()> {
     }
     let own = if lab.quick { 2 } else { OWN };
     let began = Instant::now();
-    let whole = Whole::with_components(lab, upstream.tcp()?, own).await?;
+    let whole = GateWithHost::with_components(lab, upstream.tcp()?, own).await?;
     rows.push(vec![
         format!("{}, one component each", own.saturating_add(1)),
         format!("{:.1} s", began.elapsed().as_secs_f64()),

@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use crate::host::Host;
 use crate::lab::{Envoy, Lab, Server};
 use crate::load::{Address, Client, Expect, Http};
@@ -18,14 +20,14 @@ use crate::report::Report;
 use super::{client, course, languages};
 
 /// A gate with its host.
-pub struct Whole {
+pub struct GateWithHost {
     /// Envoy, as rendered.
     pub envoy: Envoy,
     /// The host.
     pub host: Host,
 }
 
-impl Whole {
+impl GateWithHost {
     /// Starts both. The policy includes the handler.
     pub async fn start(lab: &Lab, upstream: SocketAddr, more_handlers: usize) -> Outcome<Self> {
         let mut shape = Shape::plain(upstream);
@@ -53,7 +55,7 @@ impl Whole {
             let other = Component::other(&component, &folder, number)?;
             shape.own_components.push(other);
         }
-        Self::launch(lab, folder, &shape).await
+        Self::launch(lab, folder, &shape.to_json()).await
     }
 
     /// Starts both with a handler in Python.
@@ -61,11 +63,12 @@ impl Whole {
         let folder = lab.folder("whole")?;
         let mut shape = Shape::plain(upstream);
         shape.handler = Some(Component::in_python(component, &folder)?);
-        Self::launch(lab, folder, &shape).await
+        Self::launch(lab, folder, &shape.to_json()).await
     }
 
-    async fn launch(lab: &Lab, folder: PathBuf, shape: &Shape) -> Outcome<Self> {
-        let rendered = Rendered::with_host(lab, folder, &shape.to_json())?;
+    /// Starts both with a policy, whose components are in the folder.
+    pub async fn launch(lab: &Lab, folder: PathBuf, policy: &Value) -> Outcome<Self> {
+        let rendered = Rendered::with_host(lab, folder, policy)?;
         let host = Host::start(lab, &rendered, "host").await?;
         let envoy = rendered.start(lab, "gate", 1).await?;
         Ok(Self { envoy, host })
@@ -76,7 +79,7 @@ impl Whole {
 pub async fn pass_through(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section("A model without a handler: the host's own cost", "gRPC from client to backend. The figure is the host's CPU time. The CPU time of Envoy in front of it is in the next column. The baseline is a bare Envoy hop to the same backend. The row for the backend itself has no proxy in front: its figure is the backend's own CPU time, on the load's core, and its latencies are those without the path.");
     let upstream = Server::start(lab, "upstream").await?;
-    let whole = Whole::start(lab, upstream.tcp()?, 0).await?;
+    let whole = GateWithHost::start(lab, upstream.tcp()?, 0).await?;
     let bare = proxy::start(lab, "bare", Filters::None, Upstream::Tcp(upstream.tcp()?)).await?;
     for (id, model, requests) in [("pass-1k", SMALL, 3000), ("pass-600k", LARGE, 250)] {
         let shot = grpc_shot(model)?;
@@ -137,7 +140,7 @@ const IN_PYTHON: &str = "kserve-python";
 pub async fn handler(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section("A photograph, 224×224×3 bytes to FP32 NCHW, then forwarded", "gRPC in, gRPC out. The figure is the CPU time of the process that transforms. It is the sandbox host, a KServe transformer, a Triton whose Python backend transforms and calls a second model, or an MLServer whose runtime transforms and does not forward. The CPU time of Envoy with the gate is shown beside the host's; the peers have no proxy in front.");
     let upstream = Server::start(lab, "upstream").await?;
-    let whole = Whole::start(lab, upstream.tcp()?, 0).await?;
+    let whole = GateWithHost::start(lab, upstream.tcp()?, 0).await?;
     let mut contenders = vec![Contender {
         name: "sandbox host with the handler".to_owned(),
         client: client(&whole.envoy.address, Http::Two, Expect::Grpc),
@@ -200,7 +203,7 @@ async fn in_python(
             return Ok(());
         }
     };
-    let gate = Whole::in_python(lab, upstream, &component).await?;
+    let gate = GateWithHost::in_python(lab, upstream, &component).await?;
     let mut contenders = vec![Contender {
         name: "sandbox host with the handler in Python".to_owned(),
         client: client(&gate.envoy.address, Http::Two, Expect::Grpc),

@@ -11,7 +11,7 @@ use tensorgate_policy::release::TopClass;
 use tensorgate_watch::time::Time;
 use tensorgate_watch::{Monitor, Observation};
 
-use super::path::Whole;
+use super::path::GateWithHost;
 use super::sandbox::micros;
 use super::{client, course};
 use crate::cores::CoreSet;
@@ -167,11 +167,11 @@ async fn throughput(lab: &Lab, report: &mut Report) -> Outcome<()> {
     shape.has_export = true;
     // Otherwise the host would not look for the most likely class.
     shape.has_scores = true;
-    let with_all = Whole::of(lab, shape.clone()).await?;
+    let with_all = GateWithHost::of(lab, shape.clone()).await?;
     (shape.has_watch, shape.has_export) = (false, false);
-    let without_all = Whole::of(lab, shape).await?;
+    let without_all = GateWithHost::of(lab, shape).await?;
     let shot = grpc_shot(SMALL)?.with("x-api-key", &key(0))?;
-    let contender = |name: &str, whole: &Whole| Contender {
+    let contender = |name: &str, whole: &GateWithHost| Contender {
         name: name.to_owned(),
         client: client(&whole.envoy.address, Http::Two, Expect::Grpc),
         shots: vec![shot.clone()],
