@@ -5,6 +5,7 @@ mod checks;
 mod crowds;
 mod edit;
 mod forms;
+mod guardrail;
 mod headers;
 mod languages;
 mod metering;
@@ -59,6 +60,9 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     }),
     ("handler", |lab, report| {
         Box::pin(path::handler(lab, report))
+    }),
+    ("guardrail", |lab, report| {
+        Box::pin(guardrail::run(lab, report))
     }),
     ("watch", |lab, report| Box::pin(watch::run(lab, report))),
     ("overload", |lab, report| {

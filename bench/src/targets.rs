@@ -465,6 +465,18 @@ pub const TARGETS: &[Target] = &[
         ALONE,
         AtMost(0.5, " s"),
     ),
+    now(
+        "guardrail-call",
+        "a handler's call for 10 KB at a guardrail, p99",
+        ALONE,
+        AtMost(1.0, " ms"),
+    ),
+    now(
+        "guardrail-request",
+        "`POST /analyze` with 10 KB at gate and host, p99",
+        ALONE,
+        AtMost(1.0, " ms"),
+    ),
     later(
         "manifest",
         "SHA-256 manifests",
