@@ -64,9 +64,6 @@ const COMPILED_ENDS: [&str; 3] = [".so", ".pyd", ".dylib"];
 /// The sentence for a file of compiled code in the project.
 const COMPILED_FILE: &str = "is compiled code, which a component cannot run: use a version of the package in the handler's own language, or the tensor kit";
 
-/// What the entry of Python adds to a failed import of a call, from its first words.
-const LATE_IMPORT: &str = "; a handler can import only what was imported";
-
 /// An error of the author's code.
 struct AuthorError {
     text: String,

@@ -195,6 +195,7 @@ fn refusal(surface: &Surface, bytes: &[u8]) -> Option<String> {
         "component",
         limits,
         &config,
+        Vec::new(),
         &grants,
         &Sha256::digest(bytes).into(),
     ) {
