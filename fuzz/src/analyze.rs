@@ -45,15 +45,15 @@ fn request(body: &[u8], model: &Model, template: &Template) {
         Ok(request) => request.inputs,
         Err(denial) => return check_body_denial(&denial),
     };
-    let theirs: Value = match serde_json::from_slice(body) {
-        Ok(theirs) => theirs,
+    let request: Value = match serde_json::from_slice(body) {
+        Ok(request) => request,
         // A member that is skipped may have any number.
         Err(error) if error.to_string().starts_with("number out of range") => return,
         Err(error) => panic!("accepted a text that serde_json rejects: {error}"),
     };
     for (name, value) in [
-        ("text", theirs.get("text")),
-        ("stage", theirs.pointer("/context/stage")),
+        ("text", request.get("text")),
+        ("stage", request.pointer("/context/stage")),
     ] {
         let tensor = ours.iter().find(|tensor| tensor.name == name);
         assert_eq!(tensor.is_some(), value.is_some(), "{name}");

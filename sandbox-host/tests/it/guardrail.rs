@@ -193,7 +193,7 @@ async fn a_response_has_the_form_that_the_router_reads() {
 }
 
 #[tokio::test]
-async fn what_the_router_would_not_apply_as_a_whole_is_an_error() {
+async fn an_answer_that_the_router_would_apply_in_part_is_an_error() {
     let span = |start, end| {
         vec![
             action("block"),

@@ -7,8 +7,8 @@
 //! | `fences` | | texts that a prompt must not have, such as the marks around `{text}` |
 //!
 //! Fences are separated by lines or commas. A prompt with one is blocked, because it could end the
-//! template's part early. The case of ASCII letters does not matter. The responses of a model are left as they
-//! are.
+//! template's part early. The case of ASCII letters does not matter. The responses of a model are
+//! left as they are.
 
 use handler_settings::names;
 use tensorgate_handler::ndarray::Array1;

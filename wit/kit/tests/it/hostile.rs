@@ -282,7 +282,7 @@ fn a_file_of_an_enormous_claimed_size_is_refused_by_its_header() {
         let mut bytes = b"GIF89a".to_vec();
         bytes.extend(width.to_le_bytes());
         bytes.extend(height.to_le_bytes());
-        bytes.extend(b"\x80\0\0\0\0\0\xff\xff\xff;");
+        bytes.extend(b"\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0");
         bytes
     };
     // An extended WebP of one size with a lossy image of another.

@@ -273,7 +273,7 @@ def same(one, other):
     return math.isclose(one, other, rel_tol=1e-5, abs_tol=1e-6)
 "#,
     );
-    project.edit("handler.yaml", "fuel: 200000000", "fuel: 1000000000");
+    project.edit("handler.yaml", "fuel: 200000000", "fuel: 2000000000");
     project.edit("handler.yaml", "timeout_ms: 500", "timeout_ms: 60000");
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
