@@ -170,8 +170,8 @@ async fn send(stack: &Stack, vector: &Lowered) -> Result<Reply, String> {
 /// Whether the reply, or its first message, is a rejection for overload.
 fn is_overloaded(reply: &Reply) -> bool {
     let name = Reason::Overloaded.name();
-    let said = String::from_utf8_lossy(&reply.body);
-    reply.reason().as_deref() == Some(name) || said.contains(name)
+    let body = String::from_utf8_lossy(&reply.body);
+    reply.reason().as_deref() == Some(name) || body.contains(name)
 }
 
 async fn ask(stack: &Stack, vector: &Lowered) -> Result<(), String> {
