@@ -57,7 +57,8 @@ pub struct Captured {
     /// The input.
     pub input: Input,
     /// The resolved resources with their requests.
-    pub brought: Vec<CapturedResource>,
+    #[serde(rename = "brought")]
+    pub resources: Vec<CapturedResource>,
     /// What the handler got from WASI. `None` if it used none.
     #[serde(default)]
     pub wasi: Option<CapturedWasi>,
@@ -257,15 +258,15 @@ impl Captured {
         if let Some(request) = &self.request {
             request.check()?;
         }
-        if self.brought.len() > MAX_RESOURCES {
-            return Err(format!("{} things were brought", self.brought.len()));
+        if self.resources.len() > MAX_RESOURCES {
+            return Err(format!("{} things were brought", self.resources.len()));
         }
         if let Some(wasi) = &self.wasi
             && wasi.seed.0.len() != SEED_BYTES
         {
             return Err(format!("a seed of {} bytes", wasi.seed.0.len()));
         }
-        self.brought.iter().try_for_each(CapturedResource::check)
+        self.resources.iter().try_for_each(CapturedResource::check)
     }
 }
 

@@ -46,7 +46,7 @@ pub fn run(data: &[u8]) {
         let tensors: Vec<_> = tensors.iter().map(Named::tensor).collect();
         assert!(check_structure(&tensors).is_ok());
     }
-    for came in &call.brought {
+    for came in &call.resources {
         let CapturedResource::Columns {
             features,
             keys,
@@ -93,7 +93,7 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
         },
         request: None,
         input: Input::Tensors(Vec::new()),
-        brought: Vec::new(),
+        resources: Vec::new(),
         wasi: None,
         outcome: CapturedOutcome {
             what: "answered".to_owned(),
@@ -126,7 +126,7 @@ pub fn examples() -> Vec<(&'static str, Vec<u8>)> {
         values,
     };
     let brought = |brought: Vec<CapturedResource>| Captured {
-        brought,
+        resources: brought,
         ..plain.clone()
     };
     let ended = |what: &str, sha256: Option<String>, broke| Captured {

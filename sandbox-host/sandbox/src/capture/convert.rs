@@ -191,7 +191,7 @@ fn restore(captured: &CapturedResource) -> Result<(CapabilityRequest, ResolvedRe
 /// # Errors
 /// Returns an error if a failure is unknown.
 pub fn known(call: &Captured) -> Result<ResolvedResources, String> {
-    call.brought.iter().map(restore).collect()
+    call.resources.iter().map(restore).collect()
 }
 
 /// Restores the time and the seed of a call. Both are zero for a call that was captured without.
@@ -316,7 +316,7 @@ impl QueuedCall {
             handler: handler_facts(&self.handler, self.role, &self.rule),
             request: self.request.clone(),
             input: captured_input(&self.input)?,
-            brought: self.known.iter().filter_map(captured_resource).collect(),
+            resources: self.known.iter().filter_map(captured_resource).collect(),
             wasi: self.wasi.map(|inputs| CapturedWasi {
                 unix_ms: inputs.unix_ms,
                 seed: Blob(inputs.seed.to_vec()),

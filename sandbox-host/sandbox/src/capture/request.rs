@@ -103,7 +103,7 @@ mod tests {
                 carry: Blob(vec![1, 2, 3]),
             }),
             input: Input::Tensors(Vec::new()),
-            brought: Vec::new(),
+            resources: Vec::new(),
             wasi: None,
             outcome: CapturedOutcome::default(),
             broke: false,

@@ -286,7 +286,7 @@ mod tests {
             handler: HandlerFacts::default(),
             request: serde_json::from_value(request).unwrap(),
             input: Input::Tensors(Vec::new()),
-            brought: Vec::new(),
+            resources: Vec::new(),
             wasi: serde_json::from_value(json!({"unix_ms": 5, "seed": Blob(vec![7; 32])})).unwrap(),
             outcome: CapturedOutcome::default(),
             broke: false,

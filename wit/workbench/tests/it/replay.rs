@@ -464,7 +464,7 @@ fn replayed_lookups_return_the_captured_values() {
     let call = Captured::decode(&text).unwrap();
     let last = |call: &Captured| {
         let mut call = call.clone();
-        for resource in &mut call.brought {
+        for resource in &mut call.resources {
             if let CapturedResource::Columns { values, .. } = resource {
                 values[0].0[1] ^= 1;
             }
