@@ -61,6 +61,10 @@ class Files:
             spec.submodule_search_locations.append(ROOT + name.replace(".", "/"))
         return spec
 
+    def close(self):
+        """Forgets the files: each later import and each later `open` fails."""
+        self.files, self.folders = {}, set()
+
     def create_module(self, spec):
         return None
 
@@ -91,6 +95,8 @@ def loaded(world):
     builtins.open = io.open = files.open
     del sys.modules[HANDLER]
     handler = importlib.import_module(HANDLER)
+    # As in an ordinary build, the files are there while the modules are imported, and not later.
+    files.close()
     try:
         tensorgate_world_check.check(handler, world)
     except tensorgate_world_check.WorldMismatch as error:

@@ -44,7 +44,8 @@ class Loads(unittest.TestCase):
         files = {
             "handler.py": "import pathlib\nfrom lib import scale\nfrom tables.words import WORDS\n"
             "TEXT = (pathlib.Path(__file__).parent / 'note.txt').read_text()\n"
-            "def preprocess(input):\n    return scale.twice(input), WORDS, TEXT, open('note.txt', 'rb').read()\n",
+            "BYTES = open('note.txt', 'rb').read()\n"
+            "def preprocess(input):\n    return scale.twice(input), WORDS, TEXT, BYTES\n",
             "lib/__init__.py": "",
             "lib/scale.py": "def twice(value):\n    return 2 * value\n",
             "tables/words.py": "WORDS = ['a']\n",
@@ -59,9 +60,11 @@ class Loads(unittest.TestCase):
             ("def process(input): pass\n", "did you mean preprocess?", None),
             ("open('/etc/passwd')\n", "only the files of its project", 1),
             ("open('handler.py', 'w')\n", "only the files of its project", 1),
+            ("def preprocess(input):\n    open('handler.py')\n", "only the files of its project", 2),
+            ("def preprocess(input):\n    import late\n", "No module named 'late'", 2),
         ]:
             try:
-                found = self.called({"handler.py": text})
+                found = self.called({"handler.py": text, "late.py": ""})
             except Exception as error:
                 found, at = str(error), error.__traceback__
             lines, others = [], []
