@@ -115,38 +115,6 @@ fn a_call_has_the_time_and_random_numbers_of_its_request() {
     }
 }
 
-/// A handler of the standard library's network.
-const NETWORK: &str = r#"use std::net::TcpStream;
-
-use tensorgate_handler::{Error, Payload, Preprocess, Tensor, export_preprocess};
-
-struct Handler;
-
-impl Preprocess for Handler {
-    fn preprocess(_: Payload) -> Result<Vec<Tensor>, Error> {
-        TcpStream::connect("127.0.0.1:80").map_err(|error| Error::fault(error.to_string()))?;
-        Ok(Vec::new())
-    }
-}
-
-export_preprocess!(Handler);
-"#;
-
-#[test]
-fn a_handler_with_sockets_is_not_built() {
-    let project = Project::unbuilt("network-rs", "rust", "preprocess");
-    project.write("src/lib.rs", NETWORK);
-    let ran = project.verb("build", &[]);
-    assert_eq!(ran.code, 1, "{}", story(&ran));
-    let expected = "which no host provides: a handler has no sockets";
-    assert!(
-        ran.stderr.contains("wasi:sockets/tcp@0.2."),
-        "{}",
-        ran.stderr
-    );
-    assert!(ran.stderr.contains(expected), "{}", ran.stderr);
-}
-
 /// A component that imports sockets between other interfaces. Its function needs a socket for 1
 /// and 2, and calls an interface that stays.
 const SOCKETS: &str = r#"(component
