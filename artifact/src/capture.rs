@@ -18,7 +18,7 @@ use tensorgate_policy::contract::check_structure;
 use tensorgate_policy::{Datatype, Tensor};
 
 pub use header::{Envelope, HEAD_BYTES, ID_BYTES, MAGIC, NONCE_BYTES, SALT_BYTES, TAG_BYTES, head};
-pub use request::{CapturedParameter, CapturedRequest};
+pub use request::{CapturedParameter, CapturedRequest, MAX_CARRY_BYTES};
 
 /// The version of the fields. Calls have `wasi` since version 2.
 pub const FORMAT: u64 = 2;

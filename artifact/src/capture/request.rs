@@ -6,8 +6,8 @@ use super::{Blob, MAX_TENSORS};
 
 /// The most parameters that a policy shows to a handler.
 const MAX_PARAMETERS: usize = 64;
-/// The most bytes that earlier handlers of a request carry to a call.
-const MAX_CARRY_BYTES: usize = 64 << 10;
+/// The most bytes that handlers of a request carry to later ones.
+pub const MAX_CARRY_BYTES: usize = 64 << 10;
 
 /// What a call could read about its request, apart from the ID, the client and the model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

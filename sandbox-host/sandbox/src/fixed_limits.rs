@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tensorgate_artifact::capture;
 use tensorgate_settings::handler_memory;
 
 /// The interval between epochs, and so the delay until a missed deadline is noticed. With 1 ms a
@@ -66,7 +67,7 @@ pub(super) const MAX_CALLER_CHARACTERS: usize = 256;
 
 /// The most bytes that a handler carries to later handlers of its request. The host has them in
 /// memory until the request ends.
-pub(super) const MAX_CARRY_BYTES: usize = 64 << 10;
+pub(super) const MAX_CARRY_BYTES: usize = capture::MAX_CARRY_BYTES;
 
 /// The most calls to the host's functions in one call.
 pub(super) const MAX_HOST_CALLS: u32 = 10_000;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tensorgate_artifact::capture::MAX_CARRY_BYTES;
 use tensorgate_base::payload::Payload;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
 use tensorgate_policy::{Operation, Tensor};
@@ -16,9 +17,6 @@ use tensorgate_sandbox::{CallRequest, RequestFacts};
 
 use super::files::content_beside;
 use crate::project::World;
-
-/// Maximum number of carried bytes, as in the host.
-const MAX_CARRY_BYTES: usize = 64 << 10;
 
 /// The request of a case as it calls the handler.
 #[derive(Debug)]
