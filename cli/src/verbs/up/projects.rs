@@ -24,7 +24,8 @@ struct Project {
 /// The projects, and the processes that follow them.
 #[derive(Default)]
 pub(super) struct Projects {
-    program: PathBuf,
+    /// `tensorgate-handler`. `None` if it is missing or nothing is followed.
+    program: Option<PathBuf>,
     projects: Vec<Project>,
     processes: Vec<Process>,
 }
@@ -51,7 +52,7 @@ impl Projects {
             let _ = Command::new(&program).args(arguments).status();
         }
         Self {
-            program,
+            program: Some(program),
             projects,
             processes: Vec::new(),
         }
@@ -60,9 +61,9 @@ impl Projects {
     /// Follows the projects, and prints the lines of all handlers in the host's log. The processes
     /// end with this value.
     pub(super) fn follow(&mut self, ui: &Ui, config: &Path, host_log: &Path) {
-        if self.program.as_os_str().is_empty() {
+        let Some(program) = &self.program else {
             return;
-        }
+        };
         let of_projects = self.projects.iter();
         let mut commands: Vec<_> = of_projects
             .map(|project| project.arguments(ui, config, true))
@@ -72,7 +73,7 @@ impl Projects {
         logs.push(host_log.into());
         commands.push(logs);
         for arguments in commands {
-            match beside(&self.program, &arguments) {
+            match beside(program, &arguments) {
                 Ok(process) => self.processes.push(process),
                 Err(error) => ui.note(&format!("note: cannot start {PROGRAM}: {error}")),
             }
