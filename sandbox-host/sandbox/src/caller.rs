@@ -146,6 +146,7 @@ mod tests {
                 .unwrap(),
             ticker: Ticker::start(&engine).unwrap(),
             low_priority_slots: LowPrioritySlots::new(1),
+            lowers_priority: true,
             host_key: HostKey::generate().unwrap(),
         });
         let (let_go, held) = std::sync::mpsc::channel::<()>();

@@ -116,6 +116,9 @@ pub struct SandboxConfig {
     pub max_memory_bytes: usize,
     /// The largest output of one call, data and names, in bytes.
     pub max_output_bytes: usize,
+    /// Whether a call that runs for long gets a lower priority than others. Without other clients
+    /// this helps nobody, and on a busy machine the call would miss its deadline.
+    pub lowers_priority: bool,
     /// Where the memory of handlers is counted, with the limit on all of it.
     pub memory_account: Arc<MemoryAccount>,
     /// How components are compiled.
@@ -133,6 +136,7 @@ impl Default for SandboxConfig {
             queue_wait_ms: 1_000,
             max_memory_bytes: 1 << 30,
             max_output_bytes: 64 << 20,
+            lowers_priority: true,
             memory_account: MemoryAccount::new(usize::MAX),
             compiler: CompilerConfig::default(),
         }
@@ -155,6 +159,7 @@ struct Workers {
     pool: ThreadPool,
     ticker: Ticker,
     low_priority_slots: LowPrioritySlots,
+    lowers_priority: bool,
     host_key: HostKey,
 }
 
@@ -171,6 +176,7 @@ impl Sandbox {
             queue_wait_ms,
             max_memory_bytes,
             max_output_bytes,
+            lowers_priority,
             memory_account,
             compiler: compiling,
         } = config;
@@ -189,6 +195,7 @@ impl Sandbox {
         let workers = Arc::new(Workers {
             ticker: Ticker::start(&engine)?,
             low_priority_slots: LowPrioritySlots::new(threads),
+            lowers_priority,
             host_key: HostKey::generate()?,
             pool: ThreadPool::start(threads, handlers, queue.max(1), patience)?,
         });
@@ -553,6 +560,9 @@ impl LoadedHandler {
             let (paces, client) = (Arc::clone(&self.call_histories), self.client.clone());
             move || {
                 let pace = paces.for_client(client.as_ref());
+                if !workers.lowers_priority {
+                    priority::fix();
+                }
                 priority::lower_to(pace.priority());
                 // The call waits here for a low-priority slot.
                 let last = priority::current() == Priority::Lowest;

@@ -30,12 +30,18 @@ const MAX_NICENESS: i32 = 19;
 
 thread_local! {
     static PRIORITY: Cell<Priority> = const { Cell::new(Priority::Normal) };
+    static IS_FIXED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps this thread at its priority: [`lower_to`] changes nothing any more.
+pub(super) fn fix() {
+    IS_FIXED.set(true);
 }
 
 /// Lowers this thread's priority for good. If the kernel refuses, the thread goes on as it is, and
 /// the call's deadline still limits it.
 pub(super) fn lower_to(rank: Priority) {
-    if PRIORITY.get() >= rank {
+    if IS_FIXED.get() || PRIORITY.get() >= rank {
         return;
     }
     PRIORITY.set(rank);
@@ -197,6 +203,18 @@ mod tests {
     /// Whether the kernel has accepted a slice length.
     fn is_kept(slice: u64, wish: Duration) -> bool {
         !slices_are_kept() || u128::from(slice) == wish.as_nanos()
+    }
+
+    #[test]
+    fn a_fixed_priority_is_not_lowered() {
+        std::thread::spawn(|| {
+            let before = noted();
+            fix();
+            lower_to(Priority::Lowest);
+            assert_eq!((current(), noted()), (Priority::Normal, before));
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

@@ -42,6 +42,16 @@ fn sandbox() -> Sandbox {
     .unwrap()
 }
 
+/// The same, where long calls keep their priority. On a busy machine they end as on an idle one.
+fn sandbox_of_one_client() -> Sandbox {
+    Sandbox::new(SandboxConfig {
+        queue_wait_ms: 30_000,
+        lowers_priority: false,
+        ..SandboxConfig::default()
+    })
+    .unwrap()
+}
+
 /// A handler with long calls, for whose threads a queue of this length waits.
 fn crowded(name: &str, guest: &str, threads: usize, queue: usize) -> LoadedHandler {
     let sandbox = Sandbox::new(SandboxConfig {

@@ -64,6 +64,7 @@ fn sandbox_for(development: bool) -> Result<Sandbox, String> {
     Sandbox::new(SandboxConfig {
         threads: 1,
         handlers: 1,
+        lowers_priority: false,
         compiler: CompilerConfig {
             folder: user_folders::compiled_code(),
             process: Some(process),

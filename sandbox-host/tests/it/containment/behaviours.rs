@@ -48,7 +48,7 @@ const TABLE: [(&str, bool, Ends); 25] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_behaviour_of_a_handler_in_rust_ends_by_its_own_bound_and_twice_in_the_same_way() {
-    let sandbox = sandbox();
+    let sandbox = sandbox_of_one_client();
     let minute = Budget {
         timeout_ms: 60_000,
         ..BUDGET

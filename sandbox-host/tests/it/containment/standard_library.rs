@@ -76,7 +76,7 @@ fn guest(sandbox: &Sandbox, behaviour: &str) -> LoadedHandler {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_standard_library_lacks_is_an_error_or_ends_the_call_by_name() {
-    let sandbox = sandbox();
+    let sandbox = sandbox_of_one_client();
     // While one handler exists, the others need no compilation.
     let _loaded = guest(&sandbox, "");
     let mut wrong = Vec::new();
@@ -102,13 +102,13 @@ async fn what_the_standard_library_lacks_is_an_error_or_ends_the_call_by_name() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_clocks_of_the_standard_library_stand_at_the_time_of_the_request() {
-    let handler = guest(&sandbox(), "clock");
+    let handler = guest(&sandbox_of_one_client(), "clock");
     assert_eq!(number(handler.preprocess("r", tensors()).await), 1_234);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_seeds_of_hash_maps_are_those_of_the_request() {
-    let handler = guest(&sandbox(), "hash");
+    let handler = guest(&sandbox_of_one_client(), "hash");
     let first = number(handler.preprocess("a", tensors()).await);
     assert_eq!(number(handler.preprocess("a", tensors()).await), first);
     assert_ne!(number(handler.preprocess("b", tensors()).await), first);
@@ -117,7 +117,7 @@ async fn the_seeds_of_hash_maps_are_those_of_the_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_println_is_cut_and_counted() {
     handler_log();
-    let handler = guest(&sandbox(), "print");
+    let handler = guest(&sandbox_of_one_client(), "print");
     let outcome = handler.preprocess("println-flood", tensors()).await;
     assert_eq!(cause(&outcome), Some(Fuel), "{outcome:?}");
     assert_eq!(logged("println-flood").len(), 100);

@@ -281,7 +281,7 @@ async fn both_clocks_show_the_time_of_the_request() {
         {NUMBER}"
     );
     let handler = load(
-        &sandbox(),
+        &sandbox_of_one_client(),
         "clock",
         &guest(&body),
         Role::Preprocess,
@@ -322,7 +322,10 @@ async fn random_numbers_are_those_of_the_request_and_of_the_host() {
         )
         .unwrap()
     };
-    let (one, other) = (loaded(&sandbox()), loaded(&sandbox()));
+    let (one, other) = (
+        loaded(&sandbox_of_one_client()),
+        loaded(&sandbox_of_one_client()),
+    );
     let first = number(one.preprocess("a", tensors()).await);
     assert_eq!(number(one.preprocess("a", tensors()).await), first);
     assert_ne!(number(one.preprocess("b", tensors()).await), first);
@@ -350,7 +353,7 @@ async fn a_captured_time_and_seed_give_the_same_answer_on_another_host() {
     let captures = Arc::new(Captures::default());
     let captured = |component: &[u8], context| {
         let loaded = load(
-            &sandbox(),
+            &sandbox_of_one_client(),
             "captured",
             component,
             Role::Preprocess,
@@ -426,7 +429,7 @@ async fn printed(request_id: &str, body: &str, budget: Budget) -> (LoadedHandler
     handler_log();
     let component = guest(body);
     let handler = load(
-        &sandbox(),
+        &sandbox_of_one_client(),
         "printer",
         &component,
         Role::Preprocess,
