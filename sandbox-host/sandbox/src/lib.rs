@@ -116,8 +116,8 @@ pub struct SandboxConfig {
     pub max_memory_bytes: usize,
     /// The largest output of one call, data and names, in bytes.
     pub max_output_bytes: usize,
-    /// Whether a call that runs for long gets a lower priority than others. Without other clients
-    /// this helps nobody, and on a busy machine the call would miss its deadline.
+    /// Whether a call that runs for long gets a lower priority than others. Where all calls are of
+    /// one client there is no need, and on a busy machine the call would miss its deadline.
     pub lowers_priority: bool,
     /// Where the memory of handlers is counted, with the limit on all of it.
     pub memory_account: Arc<MemoryAccount>,

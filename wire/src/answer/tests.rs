@@ -202,7 +202,9 @@ fn no_rejection_contains_its_cause_and_only_faults_of_the_request_name_a_field()
             Reason::BodyTooLarge,
         ];
         let names_field = (Reason::Malformed..=Reason::UrlBlocked).contains(&reason)
-            || of_the_head.contains(&reason);
+            || of_the_head.contains(&reason)
+            // The handler's own text.
+            || reason == Reason::HandlerRejected;
         assert_eq!(status, reason.http_status());
         assert!(!body.to_string().contains("CAUSE"), "{reason}");
         let described = body.to_string().contains("FIELD: expected SHAPE");

@@ -1,7 +1,7 @@
 //! Write a tensorgate handler in Rust.
 //!
-//! A handler is a function from tensors (or a raw body) to tensors. It has no files and sockets, its
-//! clock stands at the time of the request, and nothing that it stores survives its call. Its
+//! A handler is a function from tensors (or a raw body) to tensors. It has no files and sockets,
+//! its clock stands at the time of the request, and nothing that it stores survives its call. Its
 //! policy bounds its instructions, memory and time. A call that exceeds a bound is stopped, and the
 //! caller gets an error without details.
 //!

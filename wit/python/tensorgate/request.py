@@ -105,10 +105,10 @@ def _request(given: Any) -> Request:
     )
 
 
-def _built(name: str) -> None:
+def _built(function: str) -> None:
     """Raises RuntimeError in a component that was built against version 0.1 of the interface."""
     if _host is not None:
         raise RuntimeError(
-            f"`{name}` needs version 0.2 of wit/handler.wit: copy that file and the files of"
+            f"`{function}` needs version 0.2 of wit/handler.wit: copy that file and the files of"
             " tensorgate/ from a project that `tensorgate handler new` creates"
         )

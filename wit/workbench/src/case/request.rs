@@ -70,14 +70,15 @@ enum RawParameter {
     LargeUint64(u64),
     Double(f64),
     Text(String),
-    Uint64(RawUint64),
+    Typed(TypedParameter),
 }
 
-/// A whole number of the type `uint64`, whatever its size.
+/// A value with its type. An enum, because a struct would accept a list, too.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawUint64 {
-    uint64: u64,
+enum TypedParameter {
+    /// A whole number of any size.
+    #[serde(rename = "uint64")]
+    Uint64(u64),
 }
 
 /// The input of a request.
@@ -162,7 +163,7 @@ impl RawParameter {
         match self {
             Self::Bool(value) => ParameterValue::Bool(value),
             Self::Int64(value) => ParameterValue::Int64(value),
-            Self::LargeUint64(value) | Self::Uint64(RawUint64 { uint64: value }) => {
+            Self::LargeUint64(value) | Self::Typed(TypedParameter::Uint64(value)) => {
                 ParameterValue::Uint64(value)
             }
             Self::Double(value) => ParameterValue::Double(value),
