@@ -13,6 +13,12 @@ const RIFF_BYTES: usize = 12;
 /// The header of a frame of an animation, before its chunks.
 const FRAME_BYTES: usize = 16;
 
+/// The header of a chunk.
+const CHUNK_BYTES: usize = 8;
+
+/// The name of a chunk with a lossy image.
+const LOSSY: &[u8; 4] = b"VP8 ";
+
 /// Memory for the decoder, for each pixel.
 const PIXEL_BYTES: usize = 16;
 
@@ -46,34 +52,88 @@ pub(super) fn decode(bytes: &[u8], max_pixels: usize) -> Result<Decoded, Failure
 /// before it compares it with the canvas, and never compares it with an animation's frame.
 fn check_lossy(chunks: &[u8], max_pixels: usize) -> Result<(), Failure> {
     let mut rest = chunks;
-    let mut frame_size = None;
-    while let [a, b, c, d, e, f, g, h, behind @ ..] = rest {
-        let length = u32::from_le_bytes([*e, *f, *g, *h]);
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let chunk = behind.get(..length).unwrap_or(behind);
-        let name = [*a, *b, *c, *d];
-        if name == *b"VP8 "
-            && let [_, _, _, _, _, _, w, wide, h, high, ..] = chunk
-        {
-            let side = |bytes: [u8; 2]| usize::from(u16::from_le_bytes(bytes) & 0x3fff);
-            let (height, width) = (side([*h, *high]), side([*w, *wide]));
-            area(height, width, max_pixels)?;
-            if frame_size.is_some_and(|size| size != (height, width)) {
-                return Err(data(
-                    "a damaged WebP: a frame of another size than its image",
-                ));
-            }
+    while let Some(chunk) = Chunk::first(rest) {
+        match &chunk.name {
+            LOSSY => check_size(chunk.content, None, max_pixels)?,
+            b"ANMF" => check_frame(chunk.content, chunk.length, max_pixels)?,
+            _ => {}
         }
-        // The chunks of an animation's frame follow its header.
-        rest = if name == *b"ANMF" {
-            frame_size = stated_size(chunk);
-            behind.get(FRAME_BYTES..).unwrap_or_default()
-        } else {
-            let padded = length.saturating_add(length & 1);
-            behind.get(padded..).unwrap_or_default()
-        };
+        rest = chunk.behind();
     }
     Ok(())
+}
+
+/// Checks the chunks of an animation's frame, of a length. The decoder ignores the name of a chunk
+/// behind alpha, and reads a chunk beyond the frame's end.
+fn check_frame(frame: &[u8], length: usize, max_pixels: usize) -> Result<(), Failure> {
+    let size = stated_size(frame);
+    let mut rest = frame.get(FRAME_BYTES..).unwrap_or_default();
+    let mut left = length.saturating_sub(FRAME_BYTES);
+    let mut behind_alpha = false;
+    while let Some(chunk) = Chunk::first(rest).filter(|_| left >= CHUNK_BYTES) {
+        let is_lossy = chunk.name == *LOSSY;
+        if behind_alpha && !is_lossy {
+            return Err(data("a damaged WebP: a frame with alpha and no image"));
+        }
+        if is_lossy {
+            check_size(chunk.content, size, max_pixels)?;
+        }
+        behind_alpha = chunk.name == *b"ALPH";
+        left = left.saturating_sub(CHUNK_BYTES.saturating_add(chunk.padded()));
+        rest = chunk.behind();
+    }
+    Ok(())
+}
+
+/// Checks the size in the header of a lossy image. `expected` are the height and the width that a
+/// frame states.
+fn check_size(
+    image: &[u8],
+    expected: Option<(usize, usize)>,
+    max_pixels: usize,
+) -> Result<(), Failure> {
+    let [_, _, _, _, _, _, w, wide, h, high, ..] = image else {
+        return Ok(());
+    };
+    let side = |bytes: [u8; 2]| usize::from(u16::from_le_bytes(bytes) & 0x3fff);
+    let (height, width) = (side([*h, *high]), side([*w, *wide]));
+    area(height, width, max_pixels)?;
+    if expected.is_some_and(|size| size != (height, width)) {
+        return Err(data(
+            "a damaged WebP: a frame of another size than its image",
+        ));
+    }
+    Ok(())
+}
+
+/// A chunk of the file.
+struct Chunk<'a> {
+    name: [u8; 4],
+    /// The length that its header states.
+    length: usize,
+    /// All bytes behind its header, also those behind its end.
+    content: &'a [u8],
+}
+
+impl<'a> Chunk<'a> {
+    fn first(bytes: &'a [u8]) -> Option<Self> {
+        let (name, behind) = bytes.split_first_chunk::<4>()?;
+        let (length, content) = behind.split_first_chunk::<4>()?;
+        Some(Self {
+            name: *name,
+            length: usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX),
+            content,
+        })
+    }
+
+    /// Its length with the byte that fills up an odd one.
+    const fn padded(&self) -> usize {
+        self.length.saturating_add(self.length & 1)
+    }
+
+    fn behind(&self) -> &'a [u8] {
+        self.content.get(self.padded()..).unwrap_or_default()
+    }
 }
 
 /// The height and the width that the header of an animation's frame states.

@@ -326,6 +326,73 @@ fn a_file_of_an_enormous_claimed_size_is_refused_by_its_header() {
     assert_eq!(decode_wav(&wav, 5).unwrap().0.shape(), [5, 1]);
 }
 
+/// A chunk of a WebP file, and a lossy image's header of a size.
+fn webp_chunk(name: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).unwrap().to_le_bytes();
+    [name.as_slice(), &length, content].concat()
+}
+
+fn lossy_header(side: u16) -> Vec<u8> {
+    let side = side.to_le_bytes();
+    [b"\x10\0\0\x9d\x01\x2a".as_slice(), &side, &side, &[0; 14]].concat()
+}
+
+/// The decoder allocates memory for the size that such an image states, wherever it stands.
+#[test]
+fn a_lossy_webp_of_another_size_than_its_frame_does_not_reach_the_decoder() {
+    // A frame of 10 × 10 pixels, before its chunks.
+    let frame = |chunks: &[u8]| {
+        let header = [0_u8, 0, 0, 0, 0, 0, 9, 0, 0, 9, 0, 0, 0, 0, 0, 0];
+        webp_chunk(b"ANMF", &[header.as_slice(), chunks].concat())
+    };
+    let file = |flags: u8, chunks: &[Vec<u8>]| {
+        let canvas = webp_chunk(b"VP8X", &[flags, 0, 0, 0, 9, 0, 0, 9, 0, 0]);
+        let content = [b"WEBP".to_vec(), canvas, chunks.concat()].concat();
+        webp_chunk(b"RIFF", &content)
+    };
+    // Its first byte says that the pixels follow as they are.
+    let alpha = webp_chunk(b"ALPH", &[0; 102]);
+    let animation = webp_chunk(b"ANIM", &[0; 6]);
+    let mut beyond_file = webp_chunk(b"JUNK", &[0; 8]);
+    beyond_file[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
+    for (what, bytes) in [
+        (
+            "a chunk of another name behind alpha",
+            file(
+                0x12,
+                &[
+                    animation.clone(),
+                    frame(&[alpha, webp_chunk(b"JUNK", &lossy_header(16_383))].concat()),
+                ],
+            ),
+        ),
+        (
+            "a frame with a chunk beyond the file",
+            file(
+                0,
+                &[
+                    frame(&beyond_file),
+                    webp_chunk(b"VP8 ", &lossy_header(16_383)),
+                ],
+            ),
+        ),
+        (
+            "a frame's image of a smaller size",
+            file(
+                0x02,
+                &[animation, frame(&webp_chunk(b"VP8 ", &lossy_header(9)))],
+            ),
+        ),
+    ] {
+        let failure = decode_image(&bytes, Channels::Rgb, 10_000).unwrap_err();
+        assert_eq!(failure.kind, Kind::Data, "{what}: {failure}");
+        let is_ours = ["pixels, at most 10000", "a damaged WebP: a frame"]
+            .iter()
+            .any(|text| failure.message.contains(text));
+        assert!(is_ours, "{what}: {failure}");
+    }
+}
+
 #[test]
 fn a_truncated_jpeg_is_refused_wherever_it_ends() {
     let cases: Vec<serde_json::Value> =
