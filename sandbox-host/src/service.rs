@@ -8,7 +8,6 @@ pub mod block_follower;
 pub mod conditions;
 pub mod install_filters;
 pub mod limit_server;
-mod local_host;
 mod model_list;
 pub mod pod_command;
 pub(crate) mod readiness;

@@ -8,6 +8,7 @@ pub mod files;
 pub mod grpc_timeout;
 pub mod guard;
 pub mod heap;
+pub mod local_host;
 pub mod memory_budget;
 pub mod owned;
 pub mod payload;

@@ -14,6 +14,7 @@ use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
+use tensorgate_base::local_host;
 use tensorgate_policy::denial::UNAVAILABLE_RETRY_S;
 use tensorgate_sandbox::RunningCompilations;
 use tensorgate_settings::admin::{COMPILING, COMPILING_HANDLER, GatewayStatus};
@@ -26,7 +27,7 @@ use tensorgate_watch::blocks::BlocksShown;
 
 use crate::policy_store::policy_versions::Status;
 use crate::policy_store::waiting_policy::WaitingStatus;
-use crate::service::{App, local_host};
+use crate::service::App;
 
 /// The most admin connections: of a scraper, a kubelet, a browser. A further one displaces another.
 pub const MAX_CONNECTIONS: usize = 64;

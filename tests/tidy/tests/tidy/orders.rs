@@ -63,6 +63,7 @@ const BASE: Crate = Crate {
         "grpc_timeout",
         "guard",
         "heap",
+        "local_host",
         "owned",
         "payload",
         "renewed",

@@ -6,9 +6,11 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State as Extracted};
+use axum::extract::{DefaultBodyLimit, Request, State as Extracted};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
+use tensorgate_base::local_host;
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_cli_common::ui::{Ui, printable_lines};
 use tensorgate_sandbox::{HandlerError, HandlerOutput};
@@ -45,8 +47,19 @@ pub(super) async fn answer_all(
     let router = Router::new()
         .fallback(answer)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(server);
+        .with_state(server)
+        .layer(from_fn(check_host));
     axum::serve(listener, router).await
+}
+
+/// Rejects requests that name another machine, before their bodies are read: a page in a browser
+/// here could otherwise read the answers.
+async fn check_host(request: Request, next: Next) -> Response {
+    if local_host::is_named(&request) {
+        return next.run(request).await;
+    }
+    let text = "the Host of this request is not a loopback name or address";
+    Answer::error(StatusCode::MISDIRECTED_REQUEST, text).into_response()
 }
 
 /// A response, and what the terminal shows of it.
@@ -67,6 +80,20 @@ impl Answer {
             json_bytes: None,
             story: text.to_owned(),
         }
+    }
+
+    fn into_response(self) -> Response {
+        let mut response = (self.status, self.body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
+        if let Some(bytes) = self.json_bytes {
+            headers.insert(JSON_LENGTH, HeaderValue::from(bytes));
+            headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/octet-stream"),
+            );
+        }
+        response
     }
 }
 
@@ -89,17 +116,7 @@ async fn answer(
     };
     let took_ms = started.elapsed().as_secs_f64() * 1e3;
     print(&server.ui, &request_id, &made, took_ms);
-    let mut response = (made.status, made.body).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
-    if let Some(bytes) = made.json_bytes {
-        headers.insert(JSON_LENGTH, HeaderValue::from(bytes));
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/octet-stream"),
-        );
-    }
-    response
+    made.into_response()
 }
 
 /// The answer to a request in the state of the server.

@@ -57,11 +57,16 @@ impl Server {
 
     /// The status and the document of a response.
     fn post(&self, content_type: &str, body: &str) -> (u16, Value) {
+        self.post_to("127.0.0.1", content_type, body)
+    }
+
+    /// The same for a request that names a host.
+    fn post_to(&self, host: &str, content_type: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
         write!(
             stream,
-            "POST /any/path HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
+            "POST /any/path HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n\r\n{body}"
         )
         .unwrap();
         let mut response = String::new();
@@ -85,6 +90,9 @@ fn followed(project: &Project, file: &str, versions: [&str; 3]) -> Server {
     assert_eq!(status, 200, "{document}");
     assert_eq!(document["outputs"][0]["data"], json!([1.5]), "{document}");
     assert_eq!(server.next("log"), "one tensor");
+    // The name of a page that leads to this machine.
+    let (status, document) = server.post_to("page.example", "application/json", &body);
+    assert_eq!(status, 421, "{document}");
     let (status, document) = server.post("text/plain", "words");
     assert_eq!(status, 400, "{document}");
     assert!(document["error"].to_string().contains("text/plain"));
