@@ -35,7 +35,7 @@ pub struct CallContext {
     pub capture: Option<Arc<dyn CallCapture>>,
     /// The time at which the handler's clocks stand. `None` for the start of the call.
     pub at: Option<SystemTime>,
-    /// The seed of the handler's random numbers. `None` for the one of the request's ID.
+    /// The seed of the handler's random numbers. `None` for that of handler and request.
     pub seed: Option<[u8; 32]>,
 }
 

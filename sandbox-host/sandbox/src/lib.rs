@@ -495,9 +495,14 @@ impl LoadedHandler {
 
     /// The time and the seed of a call. `None` if the component does not import WASI.
     fn wasi_inputs(&self, request_id: &str) -> Option<WasiInputs> {
+        let callee = &self.callee;
+        let seed = || {
+            let key = &self.workers.host_key;
+            key.seed(&callee.name, callee.export.role(), request_id)
+        };
         let inputs = || WasiInputs {
             unix_ms: random_seed::unix_ms(self.context.at.unwrap_or_else(SystemTime::now)),
-            seed: (self.context.seed).unwrap_or_else(|| self.workers.host_key.seed(request_id)),
+            seed: self.context.seed.unwrap_or_else(seed),
         };
         self.callee.compiled.uses_wasi.then(inputs)
     }

@@ -1,11 +1,12 @@
-//! The time and the seed that a call gets from WASI. The seed is an HMAC of the request's ID under
-//! a key of this process: it cannot be computed from the ID alone, and a capture that stores it can
-//! replay the call.
+//! The time and the seed that a call gets from WASI. The seed is an HMAC of the handler and the
+//! request's ID under a key of this process: it cannot be computed from the ID alone, no other
+//! handler of the request has it, and a capture that stores it can replay the call.
 
 use std::time::SystemTime;
 
 use ring::hmac;
 use ring::rand::SystemRandom;
+use tensorgate_base::payload::Role;
 
 use crate::error::SandboxError;
 
@@ -32,9 +33,15 @@ impl HostKey {
             .map_err(|_| SandboxError::Engine("the system has no random bytes".to_owned()))
     }
 
-    /// The seed of a request's calls.
-    pub(super) fn seed(&self, request_id: &str) -> [u8; 32] {
-        let tag = hmac::sign(&self.0, request_id.as_bytes());
+    /// The seed of a handler's calls in a role for a request.
+    pub(super) fn seed(&self, handler: &str, role: Role, request_id: &str) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in [handler, role.export(), request_id] {
+            context.update(part.as_bytes());
+            // Ends the part: no name has a zero.
+            context.update(&[0]);
+        }
+        let tag = context.sign();
         let mut seed = [0; 32];
         let tag: &[u8] = tag.as_ref();
         for (byte, tagged) in seed.iter_mut().zip(tag) {
@@ -58,11 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_depends_on_the_request_and_on_the_key() {
+    fn a_seed_depends_on_the_handler_on_the_request_and_on_the_key() {
         let (key, other) = (HostKey::generate().unwrap(), HostKey::generate().unwrap());
-        assert_eq!(key.seed("a"), key.seed("a"));
-        assert_ne!(key.seed("a"), key.seed("b"));
-        assert_ne!(key.seed("a"), other.seed("a"));
-        assert_ne!(key.seed("a"), [0; 32]);
+        let seed = key.seed("h", Role::Preprocess, "a");
+        assert_eq!(key.seed("h", Role::Preprocess, "a"), seed);
+        assert_ne!(key.seed("h", Role::Preprocess, "b"), seed);
+        assert_ne!(key.seed("h", Role::Postprocess, "a"), seed);
+        assert_ne!(key.seed("i", Role::Preprocess, "a"), seed);
+        assert_ne!(other.seed("h", Role::Preprocess, "a"), seed);
+        assert_ne!(seed, [0; 32]);
     }
 }
