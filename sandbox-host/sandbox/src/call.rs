@@ -233,8 +233,9 @@ impl Callee {
                 detail: format!("{error:#}"),
                 fuel_used: 0,
             })?;
-        // Limits what the guest can make the host copy at once. The default is 128 MiB.
-        store.set_hostcall_fuel(self.max_output_bytes);
+        // Limits what the guest can make the host copy at once. The default is 128 MiB. A handle of
+        // WASI is larger in the host than in the guest's memory.
+        store.set_hostcall_fuel(self.max_output_bytes.min(self.allowance.memory_bytes));
         // The default is 100,000.
         store.set_max_component_handles(MAX_HANDLES);
         store.epoch_deadline_callback(|mut store| {

@@ -150,8 +150,19 @@ async fn hostile_use_of_wasi_is_ended_by_its_own_bound() {
         fuel: 500_000,
         ..patient()
     };
+    let small = Budget {
+        memory_bytes: 256 << 10,
+        ..patient()
+    };
     let forever = |body: &str| format!("(loop $l {body} (br $l)) (unreachable)");
     for (name, body, budget, cause, text) in [
+        (
+            "a poll of more than the guest's memory",
+            format!("(call $poll (i32.const 0) (i32.const 32768) (i32.const 520)) {DONE}"),
+            small,
+            Trap,
+            "too much data",
+        ),
         (
             "random numbers for ever",
             forever("(drop (call $number))"),
