@@ -105,7 +105,7 @@ def _pairs(function: Callable[[Any, Any], Any], name: str, result: Optional[DTyp
     def applied(x1: Operand, x2: Operand) -> Array:
         return _binary(function, x1, x2, result, divides)
 
-    applied.__name__, applied.__doc__ = name, f"`{name}` of each pair of elements."
+    applied.__name__, applied.__doc__ = name, "`" + name + "` of each pair of elements."
     return applied
 
 
