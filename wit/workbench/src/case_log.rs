@@ -8,9 +8,8 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use tensorgate_cli_common::ui::printable;
 use tensorgate_sandbox::LoadedHandler;
-use tracing::{Event, Metadata, Subscriber, span};
 
-use crate::log_line::{LogLine, TARGET};
+use crate::log_line::{LineSubscriber, LogLine};
 
 /// Lines since the last [`CaseLog::take`]. Handlers run on threads of the sandbox.
 static LINES: Mutex<Vec<LogLine>> = Mutex::new(Vec::new());
@@ -59,7 +58,7 @@ pub fn collect() {
     static COLLECTING: Once = Once::new();
     COLLECTING.call_once(|| {
         // Fails only if there is another subscriber. This program has none.
-        let _ = tracing::subscriber::set_global_default(Collector);
+        let _ = tracing::subscriber::set_global_default(collector());
     });
 }
 
@@ -68,30 +67,12 @@ fn lines() -> MutexGuard<'static, Vec<LogLine>> {
     LINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps events of handlers, at every level. Spans are not used.
-struct Collector;
-
-impl Subscriber for Collector {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == TARGET
+/// Keeps the lines of handlers.
+fn collector() -> LineSubscriber<impl Fn(LogLine)> {
+    LineSubscriber {
+        others: None,
+        write: |line| lines().push(line),
     }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let line = LogLine::of(event);
-        lines().push(line);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }
 
 #[cfg(test)]
@@ -100,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_line_has_its_level_handler_and_request_and_dropped_lines_are_counted() {
-        tracing::subscriber::with_default(Collector, || {
+        tracing::subscriber::with_default(collector(), || {
             let (handler, request_id) = ("scale", "r1");
             tracing::warn!(target: "tensorgate::handler", handler, request_id, "{}", "wide");
             tracing::warn!(target: "tensorgate::handler::fault", handler, request_id, "other");

@@ -1,13 +1,14 @@
-//! A line that a handler logged, read from the tracing event that the sandbox emits for it.
+//! Lines that handlers log, read from the tracing events that the sandbox emits for them.
 
 use std::fmt::Debug;
 
 use serde::Serialize;
-use tracing::Event;
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Target of handlers' lines. Lines of the host about a handler have others.
-pub const TARGET: &str = "tensorgate::handler";
+/// Target of handlers' lines. Lines of the sandbox about a handler have others.
+const TARGET: &str = "tensorgate::handler";
 
 /// One line of a handler.
 #[derive(Debug, Default, Serialize)]
@@ -24,7 +25,7 @@ pub struct LogLine {
 
 impl LogLine {
     /// The line of an event. Fields that the event lacks are empty.
-    pub fn of(event: &Event<'_>) -> Self {
+    fn of(event: &Event<'_>) -> Self {
         let mut line = Self {
             level: event.metadata().level().as_str().to_lowercase(),
             ..Self::default()
@@ -32,6 +33,36 @@ impl LogLine {
         event.record(&mut line);
         line
     }
+}
+
+/// Receives each line of a handler, at every level. Spans are not used.
+pub struct LineSubscriber<F> {
+    /// The least severe level of other lines that it receives, too.
+    pub others: Option<Level>,
+    /// Called for each line, on the thread that wrote it.
+    pub write: F,
+}
+
+impl<F: Fn(LogLine) + 'static> Subscriber for LineSubscriber<F> {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == TARGET || self.others.is_some_and(|most| *metadata.level() <= most)
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        (self.write)(LogLine::of(event));
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
 impl Visit for LogLine {
