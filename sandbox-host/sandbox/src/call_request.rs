@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tensorgate_base::payload::Payload;
+use tensorgate_policy::Tensor;
 use tensorgate_policy::tensor::Parameter;
 
 /// What a handler can read about the request of its call, apart from the ID.
@@ -35,4 +37,23 @@ pub struct RequestFacts {
     pub media_type: Option<String>,
     /// The size of the raw body, or of the data of all tensors, in bytes.
     pub media_bytes: u64,
+}
+
+impl RequestFacts {
+    /// The facts about a checked input: dimensions, media type and size. All others are empty.
+    pub fn from_input(input: &Payload) -> Self {
+        // A checked tensor has no negative dimension.
+        let dims = |shape: &[i64]| shape.iter().map(|dim| dim.unsigned_abs()).collect();
+        let tensor = |tensor: &Tensor<'_>| (tensor.name.clone().into_owned(), dims(&tensor.shape));
+        let (tensors, media_type) = match input {
+            Payload::Tensors(tensors) => (tensors.iter().map(tensor).collect(), None),
+            Payload::Raw { content_type, .. } => (Vec::new(), Some(content_type.clone())),
+        };
+        Self {
+            tensors,
+            media_type,
+            media_bytes: u64::try_from(input.data_bytes()).unwrap_or(u64::MAX),
+            ..Self::default()
+        }
+    }
 }

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tensorgate_artifact::capture::MAX_CARRY_BYTES;
 use tensorgate_base::payload::Payload;
+use tensorgate_policy::Operation;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
-use tensorgate_policy::{Operation, Tensor};
 use tensorgate_sandbox::capture::{self, Blob, Captured};
 use tensorgate_sandbox::{CallRequest, RequestFacts};
 
@@ -121,9 +121,9 @@ impl RawContext {
                 .map_err(|bytes| format!("context.seed has {} bytes, not 32", bytes.len()))
         });
         let input = match (self.input, world) {
-            (Some(input), _) => input,
-            (None, World::Preprocess) => RawRequestInput::of(input),
-            (None, World::Postprocess) => RawRequestInput::default(),
+            (Some(input), _) => input.facts(),
+            (None, World::Preprocess) => RequestFacts::from_input(input),
+            (None, World::Postprocess) => RequestFacts::default(),
         };
         let operation = match self.operation {
             RawOperation::Infer => Operation::Infer,
@@ -133,7 +133,6 @@ impl RawContext {
             name: Cow::Owned(name),
             value: value.value(),
         };
-        let tensors = input.tensors.into_iter();
         let facts = RequestFacts {
             client: self.client,
             model: self.model,
@@ -141,9 +140,7 @@ impl RawContext {
             operation: operation.name().to_owned(),
             time_unix_ms: self.time.unwrap_or_default(),
             parameters: self.parameters.into_iter().map(parameter).collect(),
-            tensors: tensors.map(|tensor| (tensor.name, tensor.shape)).collect(),
-            media_type: input.media_type,
-            media_bytes: input.media_bytes,
+            ..input
         };
         let after_1970 = |ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms));
         Ok(CaseRequest {
@@ -173,20 +170,13 @@ impl RawParameter {
 }
 
 impl RawRequestInput {
-    /// The dimensions, the media type and the size of a payload, as the host tells them.
-    fn of(payload: &Payload) -> Self {
-        let shape = |tensor: &Tensor<'_>| RawShape {
-            name: tensor.name.clone().into_owned(),
-            shape: tensor.shape.iter().map(|dim| dim.unsigned_abs()).collect(),
-        };
-        let (tensors, media_type) = match payload {
-            Payload::Tensors(tensors) => (tensors.iter().map(shape).collect(), None),
-            Payload::Raw { content_type, .. } => (Vec::new(), Some(content_type.clone())),
-        };
-        Self {
-            tensors,
-            media_type,
-            media_bytes: u64::try_from(payload.data_bytes()).unwrap_or(u64::MAX),
+    fn facts(self) -> RequestFacts {
+        let tensors = self.tensors.into_iter();
+        RequestFacts {
+            tensors: tensors.map(|tensor| (tensor.name, tensor.shape)).collect(),
+            media_type: self.media_type,
+            media_bytes: self.media_bytes,
+            ..RequestFacts::default()
         }
     }
 }
