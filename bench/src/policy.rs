@@ -124,13 +124,13 @@ pub struct Component {
 impl Component {
     /// Copies a component next to a policy.
     pub fn copy(from: &Path, folder: &Path) -> Outcome<Self> {
-        Self::write(&read(from)?, folder, "normalise.wasm".to_owned())
+        Self::write(&read_component(from)?, folder, "normalise.wasm".to_owned())
     }
 
     /// Copies a component and appends a custom section with a number. Nothing reads the number, but
     /// the component's digest differs.
     pub fn other(from: &Path, folder: &Path, number: u16) -> Outcome<Self> {
-        let mut bytes = read(from)?;
+        let mut bytes = read_component(from)?;
         // A custom section of three bytes: the length of its name, which is zero, and the number.
         bytes.extend([0, 3, 0]);
         bytes.extend(number.to_le_bytes());
@@ -155,7 +155,8 @@ impl Component {
     }
 }
 
-fn read(component: &Path) -> Outcome<Vec<u8>> {
+/// Reads a component that `make components` builds.
+pub fn read_component(component: &Path) -> Outcome<Vec<u8>> {
     std::fs::read(component)
         .map_err(|error| format!("{}: {error}; run make components", component.display()).into())
 }

@@ -1,5 +1,5 @@
-//! A guardrail: Agent Router's `POST /analyze` at a gate with its host, which a handler in Rust
-//! answers.
+//! A guardrail: Agent Router's `POST /analyze` at a gate with its host, which the example
+//! `redaction` answers.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -23,8 +23,7 @@ use crate::lab::{Lab, Server};
 use crate::load::{Address, Client, Expect, Http, Shot};
 use crate::models::VERSION;
 use crate::outcome::Outcome;
-use crate::policy::{Shape, insert, key};
-use crate::project::{Project, RUST};
+use crate::policy::{Shape, insert, key, read_component};
 use crate::proxy::{self, Filters, Upstream};
 use crate::race::{Contender, race};
 use crate::report::Report;
@@ -34,9 +33,9 @@ const CALL: &str = "guardrail-call";
 /// The target of a request.
 const REQUEST: &str = "guardrail-request";
 /// The model and its handler.
-const NAME: &str = "redact";
+const NAME: &str = "redaction";
 /// The component's file in the policy's folder.
-const COMPONENT: &str = "redact.wasm";
+const COMPONENT: &str = "redaction.wasm";
 /// Bytes of the analyzed text.
 const TEXT_BYTES: usize = 10 << 10;
 
@@ -44,20 +43,9 @@ const TEXT_BYTES: usize = 10 << 10;
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
         "A guardrail, 10 KB of text",
-        "`POST /analyze` of Agent Router, which a handler in Rust answers: it redacts long numbers, and returns the text without them. The first table has the guest thread's time for the call on a fresh instance, in the bench's own process. The second has requests through gate and host on one connection. Its baseline is a bare Envoy hop to a backend that answers at once.",
+        "`POST /analyze` of Agent Router, which the example `redaction` answers: it finds e-mail addresses and card numbers, and returns them with the masked text. The first table has the guest thread's time for the call on a fresh instance, in the bench's own process. The second has requests through gate and host on one connection. Its baseline is a bare Envoy hop to a backend that answers at once.",
     );
-    let project = Project::new(lab, RUST, lab.path(NAME))?;
-    let source = include_str!("../../handlers/guardrail.rs");
-    std::fs::write(project.source(), source)?;
-    let component = match project.build(lab)? {
-        Ok(component) => component,
-        Err(why) => {
-            report.line(&format!("Rust: {why}."));
-            report.absent(CALL, &why);
-            report.absent(REQUEST, &why);
-            return Ok(());
-        }
-    };
+    let component = read_component(&lab.components.join(COMPONENT))?;
     let text = text();
     lab.cores.enter(CoreSet::Subject)?;
     let outcome = calls(lab, &component, &text).await;
@@ -75,7 +63,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     requests(lab, report, &component, &text).await
 }
 
-/// Sentences with a number that is redacted.
+/// Sentences with a card number.
 fn text() -> String {
     let sentence = "Please pay the invoice of March with my card 4111111111111111 within 30 days. ";
     sentence.chars().cycle().take(TEXT_BYTES).collect()
@@ -158,7 +146,7 @@ fn policy(upstream: SocketAddr, sha256: &str) -> Value {
     let mut policy = Shape::plain(upstream).to_json();
     let handler = json!({
         "component": COMPONENT, "sha256": sha256,
-        "fuel": 50_000_000, "memory_bytes": "16MiB", "timeout_ms": 1_000,
+        "fuel": 200_000_000, "memory_bytes": "16MiB", "timeout_ms": 1_000,
     });
     insert(&mut policy, "handlers", json!({NAME: handler}));
     let model = json!({"guardrail": {}, "versions": [VERSION], "preprocess": NAME});

@@ -14,6 +14,7 @@ use crate::figures::{median, quantile};
 use crate::lab::Lab;
 use crate::models::{SIDE, photo, photo_of};
 use crate::outcome::{Failure, Outcome, failure};
+use crate::policy::read_component;
 use crate::project::{JS, Language, PYTHON, Project};
 use crate::report::Report;
 
@@ -82,8 +83,7 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
         "Measured in the bench's own process with fuel and epochs. An instance is made and dropped. A first call is an instance and a `preprocess` of 2×2 pixels that returns its input (in Rust it performs the task). The task is a whole `preprocess` of 224×224×3 bytes to FP32 NCHW on a fresh instance. Python is CPython and JavaScript QuickJS, each with the tensor kit in its component, as `tensorgate handler build` makes it. Plain is without the kit: a list comprehension for each channel, or a loop over a typed array. Outside the sandbox, an interpreter of this machine (the KServe peer's) runs the same list code, and numpy.",
     );
     let sandbox = Sandbox::new(SandboxConfig::default())?;
-    let rust = std::fs::read(lab.components.join("normalise.wasm"))
-        .map_err(|error| format!("normalise.wasm: {error}; run make components"))?;
+    let rust = read_component(&lab.components.join("normalise.wasm"))?;
     let load = |component: &[u8], how: &str| {
         let config = BTreeMap::from([("how".to_owned(), how.to_owned())]);
         load_component(&sandbox, "normalise", component, BUDGET, &config)

@@ -14,6 +14,7 @@ use crate::figures::{median, quantile};
 use crate::lab::Lab;
 use crate::models::{CHANNELS, SIDE, photo};
 use crate::outcome::{Outcome, failure};
+use crate::policy::read_component;
 use crate::report::Report;
 
 mod bindings {
@@ -61,9 +62,7 @@ fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
         "The cost of metering a handler",
         "The normalise handler, 224×224×3 bytes to FP32 NCHW, in one instance that is reused. A call is only `preprocess` and the copies in and out, so the rows differ only in the metering code. Native is the same function compiled for this machine, with a newly allocated output and no input copy.",
     );
-    let file = lab.components.join("normalise.wasm");
-    let component = std::fs::read(&file)
-        .map_err(|error| format!("{}: {error}; run make components", file.display()))?;
+    let component = read_component(&lab.components.join("normalise.wasm"))?;
     let mut guests = Vec::new();
     for kind in KINDS {
         guests.push(Guest::new(&component, kind)?);

@@ -17,6 +17,7 @@ use crate::figures::{median, number, quantile};
 use crate::lab::Lab;
 use crate::models::{CHANNELS, SIDE, photo, photo_of};
 use crate::outcome::{Failure, Outcome, failure};
+use crate::policy::read_component;
 use crate::project::{Project, RUST};
 use crate::report::Report;
 
@@ -194,9 +195,7 @@ fn load(
     name: &str,
     config: &BTreeMap<String, String>,
 ) -> Outcome<LoadedHandler> {
-    let file = lab.components.join(format!("{name}.wasm"));
-    let component = std::fs::read(&file)
-        .map_err(|error| format!("{}: {error}; run make components", file.display()))?;
+    let component = read_component(&lab.components.join(format!("{name}.wasm")))?;
     let budget = if name.starts_with("hostile_") {
         Budget {
             timeout_ms: DEADLINE_MS,
