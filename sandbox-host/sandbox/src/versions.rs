@@ -70,12 +70,23 @@ mod tests {
 
     use super::*;
 
-    /// Components that were built against it must keep working.
+    /// Components that were built against them must keep working.
     #[test]
-    fn the_text_of_version_0_1_stays() {
-        let text = include_bytes!("../../../wit/0.1/handler.wit");
-        let digest = "1e9e894a7b1adaeb5603e440f42e4e95621b7a259c2a9c05e45b4e8bce06b2da";
-        assert_eq!(hex(&Sha256::digest(text)), digest);
+    fn the_texts_of_the_versions_stay() {
+        let first = include_bytes!("../../../wit/0.1/handler.wit").as_slice();
+        let second = include_bytes!("../../../wit/handler.wit").as_slice();
+        for (text, digest) in [
+            (
+                first,
+                "1e9e894a7b1adaeb5603e440f42e4e95621b7a259c2a9c05e45b4e8bce06b2da",
+            ),
+            (
+                second,
+                "0994ed22d1cc32edd8218517dc0bc53415b97ae6da1baa5f6f62db38718d7c21",
+            ),
+        ] {
+            assert_eq!(hex(&Sha256::digest(text)), digest);
+        }
     }
 
     #[test]
