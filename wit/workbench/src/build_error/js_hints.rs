@@ -88,15 +88,7 @@ pub const JS: &[Hint] = &[
         instead: "use `import` and `export` of ES modules",
     },
     Hint {
-        modules: &[
-            "crypto",
-            "WebAssembly",
-            "performance",
-            "zlib",
-            "stream",
-            "util",
-            "URL",
-        ],
+        modules: &["crypto", "WebAssembly", "zlib", "stream", "util", "URL"],
         why: NO_PLATFORM,
         instead: "put a package of plain JavaScript into `node_modules` beside handler.js",
     },

@@ -41,18 +41,48 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
         ran.stderr
     );
     assert_eq!(ran.stderr.lines().count(), 3, "{}", ran.stderr);
-    project.write(
-        "handler.py",
-        "import socket\n\ndef preprocess(input):\n    socket.socket()\n",
-    );
+    names_what_a_handler_lacks(&project);
+}
+
+/// Uses what its only tensor is named after.
+const LACKING: &str = "import socket, threading
+
+def preprocess(input):
+    if input[0].name == 'file':
+        open('labels.txt')
+    if input[0].name == 'socket':
+        socket.socket()
+    threading.Thread(target=print).start()
+";
+
+/// A development build says the same: see `mistakes`.
+fn names_what_a_handler_lacks(project: &Project) {
+    project.write("handler.py", LACKING);
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    let fault = project.fault("scaled").unwrap();
-    assert!(
-        fault.contains("PermissionError: a handler has no sockets"),
-        "{fault}"
-    );
-    assert!(fault.contains("handler.py:4 in preprocess"), "{fault}");
+    for (name, line, text) in [
+        (
+            "file",
+            "handler.py:5 in preprocess",
+            "a handler has no files",
+        ),
+        (
+            "socket",
+            "handler.py:7 in preprocess",
+            "PermissionError: a handler has no sockets",
+        ),
+        (
+            "thread",
+            "handler.py:8 in preprocess",
+            "a handler has no threads",
+        ),
+    ] {
+        let tensor = json!({"name": name, "datatype": "BYTES", "shape": [1], "data": ["a"]});
+        let case = json!({"input": {"tensors": [tensor]}, "expect": {"tensors": []}});
+        project.write(&format!("cases/lacks-{name}.json"), &case.to_string());
+        let fault = project.fault(&format!("lacks-{name}")).unwrap();
+        assert!(fault.contains(text) && fault.contains(line), "{fault}");
+    }
 }
 
 #[test]

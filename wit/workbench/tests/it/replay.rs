@@ -437,6 +437,8 @@ fn replaying_with_another_component_reports_that_it_differs() {
     let ran = handler(&["replay", file, "--key", key, "--component", kept]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
     assert!(ran.stdout.starts_with("same "), "{}", story(&ran));
+    let logged = ran.stdout.lines().nth(1);
+    assert_eq!(logged, Some("        INFO  h r0: asked"), "{}", story(&ran));
     assert_eq!(
         handler(&["replay", file, "--key", key]).code,
         2,

@@ -1,17 +1,19 @@
 //! What a language's runtime has of WASI: the time, random numbers of the request, and output. A
 //! component of each language is built and run.
 
+use serde_json::{Value, json};
 use tensorgate_base::payload::Payload;
-use tensorgate_sandbox::{LoadedHandler, Sandbox, SandboxConfig};
+use tensorgate_cli_common::user_folders;
+use tensorgate_sandbox::{CompilerConfig, LoadedHandler, Sandbox, SandboxConfig};
 use tokio::runtime::Runtime;
 use wasmtime::component::{Component, Linker, Resource, ResourceType};
 use wasmtime::{Engine, Store, Trap};
 
 use super::hostile::load;
-use super::{Project, story};
+use super::{Project, limits_of, lines, story};
 
-/// Fails if the clock stands at the time of the build or before it, and answers with random
-/// numbers.
+/// Writes output. Fails if the clock stands at the time of the build or before it, and answers with
+/// random numbers.
 const PYTHON: &str = r#"import datetime, logging, random, struct, sys, time, uuid
 from tensorgate import Tensor
 
@@ -29,21 +31,24 @@ def preprocess(input):
     return [Tensor("random", "FP64", (2,), struct.pack("<2d", *numbers))]
 "#;
 
+/// The same. `performance` counts milliseconds, which do not advance either.
 const JS: &str = r#"import { Tensor } from "./tensorgate.js";
 
 const { random } = Math;
 const built = Date.now();
 
 export function preprocess() {
-  console.log("printed", { built });
+  console.log("printed", { count: 1 });
+  console.warn("a warning");
+  if (performance.now() !== performance.now()) throw new Error("the clock advances");
   if (Date.now() <= built) throw new Error("the clock stands still");
   const numbers = Float64Array.of(random(), Math.random());
   return [new Tensor("random", "FP64", [2], new Uint8Array(numbers.buffer))];
 }
 "#;
 
-/// Fails without a clock, and with a file, an environment or a thread. The order of a hash map's
-/// keys is random.
+/// Panics with a body. Fails without a clock, and with a file, an environment or a thread. The
+/// order of a hash map's keys is random.
 const RUST: &str = r#"use std::collections::HashMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -56,7 +61,10 @@ const PAST_SECONDS: u64 = 1_700_000_000;
 struct Handler;
 
 impl Preprocess for Handler {
-    fn preprocess(_: Payload) -> Result<Vec<Tensor>, Error> {
+    fn preprocess(input: Payload) -> Result<Vec<Tensor>, Error> {
+        if let Payload::Raw(_) = input {
+            panic!("a body");
+        }
         println!("printed");
         eprintln!("an error");
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -89,19 +97,71 @@ fn answer(runtime: &Runtime, handler: &LoadedHandler, request: &str) -> String {
     }
 }
 
+/// Limits that no call here reaches.
+const LIMITS: &str = "limits: {fuel: 500000000, memory_bytes: 64MiB, timeout_ms: 10000}";
+
+/// Checks the levels and texts of the lines that `test` shows for a case. The case fails, because
+/// the answer is random.
+fn shows(project: &Project, expected: &[(&str, &str)]) {
+    project.edit("handler.yaml", &limits_of(project.folder()), LIMITS);
+    let case = json!({"input": {"tensors": []}, "expect": {"tensors": []}});
+    project.write("cases/output.json", &case.to_string());
+    let ran = project.verb("test", &["--only", "output"]);
+    assert_eq!(ran.code, 1, "{}", story(&ran));
+    let result = lines(&ran).remove(0);
+    let log = result["log"].as_array().unwrap();
+    let text = |line: &Value, field: &str| line[field].as_str().unwrap().to_owned();
+    let found = log
+        .iter()
+        .map(|line| (text(line, "level"), text(line, "message")));
+    let expected = expected
+        .iter()
+        .map(|(level, text)| ((*level).to_owned(), (*text).to_owned()));
+    assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
+/// Checks that a panic in [`RUST`] is reported with its line.
+fn names_the_line_of_its_panic(runtime: &Runtime, handler: &LoadedHandler) {
+    let body = Payload::Raw {
+        content_type: "text/plain".to_owned(),
+        data: Vec::<u8>::new().into(),
+    };
+    let called = runtime.block_on(handler.preprocess("a", body));
+    let fault = format!("{:?}", called.map(|_| ()).unwrap_err());
+    let before = RUST.lines().take_while(|line| !line.contains("panic!"));
+    let panic = format!("panicked at src/lib.rs:{}:", before.count() + 1);
+    assert!(fault.contains(&panic), "{panic} {fault}");
+}
+
 #[test]
-fn a_call_has_the_time_and_random_numbers_of_its_request() {
+fn a_call_has_output_and_the_time_and_random_numbers_of_its_request() {
     let sandbox = Sandbox::new(SandboxConfig {
+        // `test` below compiles nothing again.
+        compiler: CompilerConfig {
+            folder: user_folders::compiled_code(),
+            ..CompilerConfig::default()
+        },
         // A busy machine may have no core for a call at once.
         queue_wait_ms: 60_000,
         ..SandboxConfig::default()
     });
     let sandbox = sandbox.unwrap();
     let runtime = Runtime::new().unwrap();
-    for (name, lang, file, source) in [
-        ("time-py", "python", "handler.py", PYTHON),
-        ("time-js", "js", "handler.js", JS),
-        ("time-rs", "rust", "src/lib.rs", RUST),
+    let printed = ("info", "printed");
+    let error = ("warn", "an error");
+    let logged = ("info", "INFO:root:logged");
+    let object = ("info", r#"printed {"count":1}"#);
+    let warning = ("warn", "a warning");
+    for (name, lang, file, source, output) in [
+        (
+            "time-py",
+            "python",
+            "handler.py",
+            PYTHON,
+            &[printed, error, logged][..],
+        ),
+        ("time-js", "js", "handler.js", JS, &[object, warning]),
+        ("time-rs", "rust", "src/lib.rs", RUST, &[printed, error]),
     ] {
         let project = Project::unbuilt(name, lang, "preprocess");
         project.write(file, source);
@@ -112,6 +172,10 @@ fn a_call_has_the_time_and_random_numbers_of_its_request() {
         let [first, again, other] = ["a", "a", "b"].map(|id| answer(&runtime, &handler, id));
         assert_eq!(first, again, "{lang}");
         assert_ne!(first, other, "{lang}");
+        shows(&project, output);
+        if lang == "rust" {
+            names_the_line_of_its_panic(&runtime, &handler);
+        }
     }
 }
 
