@@ -17,6 +17,7 @@ mod ratchet;
 mod size;
 mod sources;
 mod units;
+mod wasi;
 mod words;
 
 use tensorgate_tidy::{none, output, root};
