@@ -82,7 +82,7 @@ mod tests {
             ),
             (
                 second,
-                "0994ed22d1cc32edd8218517dc0bc53415b97ae6da1baa5f6f62db38718d7c21",
+                "78fa3797c67c2e6abc09a9bc143e4c774bc5c5b10a42a1a238290b8ba74c2bcf",
             ),
         ] {
             assert_eq!(hex(&Sha256::digest(text)), digest);
