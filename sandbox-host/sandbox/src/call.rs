@@ -13,7 +13,7 @@ use crate::bindings::preprocess::tensorgate::handler::errors::Error as GuestErro
 use crate::bindings::v0_1::preprocess::tensorgate::handler::types;
 use crate::breaker::CallVerdict;
 use crate::call_request::CallRequest;
-use crate::call_state::CallState;
+use crate::call_state::{CallState, Stop};
 use crate::call_usage::CallUsage;
 use crate::caller_text::caller_text;
 use crate::capabilities::CapabilityState;
@@ -30,6 +30,7 @@ use crate::log_quota::LogQuota;
 use crate::memory_account::MemoryAccount;
 use crate::outcome::{FaultCause, HandlerError};
 use crate::priority::{self, CpuTimer, Priority};
+use crate::python_frames;
 use crate::random_seed::WasiInputs;
 use crate::resources::{CapabilityRequest, ResolvedResources};
 use crate::tensors::{self, Dims};
@@ -112,6 +113,10 @@ impl Callee {
             .allowance
             .fuel
             .saturating_sub(store.get_fuel().unwrap_or(0));
+        let frames = match &answer {
+            Err((error, _)) if !is_unresolved(error) => python_frames::frames(error, &store),
+            _ => None,
+        };
         let mut state = store.into_data();
         let ran = ran_before.saturating_add(started.elapsed());
         let beyond = state.capabilities.exceeds_limits();
@@ -142,7 +147,8 @@ impl Callee {
                 cpu: cpu_timer.cpu_time(),
                 wall: started.elapsed(),
             };
-            cause::fault(&error, phase, &state.limits, last_error.as_deref(), usage)
+            let fault = cause::fault(&error, phase, &state.limits, last_error.as_deref(), usage);
+            cause::at_frames(fault, frames)
         })?;
         let tensors = answer
             .map_err(|error| handler_error(error, fuel_used))
@@ -258,6 +264,11 @@ impl Callee {
         store.set_epoch_deadline(1);
         Ok(store)
     }
+}
+
+/// Whether a call stopped for resources, and may run again.
+fn is_unresolved(error: &wasmtime::Error) -> bool {
+    matches!(error.downcast_ref::<Stop>(), Some(Stop::Unresolved))
 }
 
 /// Converts the handler's own error. The text is shortened and escaped because it is logged.

@@ -1,7 +1,7 @@
 //! Maps engine errors to fault causes, with details for the log.
 
 use tensorgate_policy::values::safe_text::{escaped, prefix};
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{Trap, WasmBacktrace, WasmCoreDump};
 
 use crate::call_state::Stop;
 use crate::call_usage::CallUsage;
@@ -91,6 +91,25 @@ pub(super) fn fault(
     }
 }
 
+/// Adds to a fault the lines of the handler's code at which it occurred, if they are known.
+pub(super) fn at_frames(error: HandlerError, frames: Option<String>) -> HandlerError {
+    match (error, frames) {
+        (
+            HandlerError::Fault {
+                cause,
+                detail,
+                fuel_used,
+            },
+            Some(frames),
+        ) => HandlerError::Fault {
+            cause,
+            detail: format!("{detail} ({frames})"),
+            fuel_used,
+        },
+        (error, _) => error,
+    }
+}
+
 /// Whether the call's own deadline ended it, and not its caller.
 fn is_overdue(error: &wasmtime::Error) -> bool {
     matches!(error.downcast_ref::<Stop>(), Some(Stop::Deadline))
@@ -143,7 +162,13 @@ fn brief(error: &wasmtime::Error) -> String {
 /// Formats an engine error with its backtrace, root cause first. The engine quotes the guest's
 /// function names, so the text is escaped and shortened.
 pub(super) fn describe(error: &wasmtime::Error) -> String {
-    let (root, whole) = (error.root_cause().to_string(), format!("{error:#}"));
+    // The dump lists the store's parts, which explain nothing.
+    let chain = error.chain().skip(usize::from(error.is::<WasmCoreDump>()));
+    let whole = chain
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ");
+    let root = error.root_cause().to_string();
     let text = if root == whole {
         root
     } else {

@@ -33,7 +33,11 @@ pub(super) fn engine(slots: usize, max_memory_bytes: usize) -> Result<Engine, Sa
         // Guests run on threads. The default reserves a thousand stacks of fibers.
         .total_stacks(1);
     let mut config = config();
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        // The error of a trap then has handles of the memories, for `python_frames`. Nothing is
+        // copied.
+        .coredump_on_trap(true);
     Engine::new(&config).map_err(|error| SandboxError::Engine(format!("{error:#}")))
 }
 

@@ -93,6 +93,23 @@ pub(super) const MAX_WASI_BYTES: usize = 64 << 10;
 /// The last lines of stderr that a fault quotes: a panic in Rust has three.
 pub(super) const MAX_QUOTED_LINES: usize = 3;
 
+/// The most frames of Python code that a fault quotes: the innermost.
+pub(super) const MAX_PYTHON_FRAMES: usize = 8;
+
+/// The most frames that are looked at for them. The others are the interpreter's own.
+pub(super) const MAX_PYTHON_VISITED_FRAMES: usize = 64;
+
+/// The start of a memory that is searched for CPython's table of offsets, in bytes. CPython 3.14
+/// has it after 3.5 MiB.
+pub(super) const MAX_PYTHON_SEARCH_BYTES: usize = 8 << 20;
+
+/// The longest path or name in a frame, in bytes. The rest is cut off.
+pub(super) const MAX_PYTHON_NAME_BYTES: usize = 256;
+
+/// The most bytes of a function's table of lines that are read. It has two to five for an
+/// instruction.
+pub(super) const MAX_PYTHON_LINE_TABLE_BYTES: usize = 256 << 10;
+
 /// The most log lines of one call. Further lines are dropped and counted.
 pub(super) const MAX_LOG_LINES: u32 = 100;
 

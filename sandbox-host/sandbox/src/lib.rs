@@ -49,6 +49,7 @@ mod outcome;
 mod output_lines;
 mod pool;
 mod priority;
+mod python_frames;
 mod random_seed;
 mod request_imports;
 mod resources;

@@ -113,6 +113,7 @@ const SANDBOX: Crate = Crate {
         "caller",
         "call_state",
         "call_usage",
+        "python_frames",
         "cause",
         "export",
         "request_imports",

@@ -1,0 +1,356 @@
+//! The lines of Python code at which the engine ended a call, from the interpreter's memory.
+//!
+//! An exception has a traceback. A call that runs out of fuel, time or stack ends inside an
+//! instruction of CPython, which can report nothing. Its memory still has the frames, and CPython
+//! has a table for debuggers that says where (`_Py_DebugOffsets`): a cookie, then the offset of
+//! each field. QuickJS has no such table, so a handler in JavaScript has no lines here.
+//!
+//! The guest controls its memory. What is read from it may be false, so it is only shown, escaped,
+//! and the work on it is bounded.
+
+use std::iter::Peekable;
+
+use tensorgate_policy::values::safe_text::escaped;
+use wasmtime::{Store, WasmCoreDump};
+
+use crate::fixed_limits::{
+    MAX_PYTHON_FRAMES, MAX_PYTHON_LINE_TABLE_BYTES, MAX_PYTHON_NAME_BYTES, MAX_PYTHON_SEARCH_BYTES,
+    MAX_PYTHON_VISITED_FRAMES,
+};
+
+/// The first bytes of the table.
+const COOKIE: [u8; 8] = *b"xdebugpy";
+
+/// The upper half of the version in the table: 3.14. Other releases have other tables.
+const CPYTHON_3_14: usize = 0x030e;
+
+/// Entries of the table, which have 8 bytes each.
+mod entry {
+    pub(super) const VERSION: usize = 1;
+    pub(super) const FIRST_INTERPRETER: usize = 5;
+    pub(super) const FIRST_THREAD: usize = 9;
+    pub(super) const CURRENT_FRAME: usize = 26;
+    pub(super) const PREVIOUS_FRAME: usize = 32;
+    pub(super) const EXECUTABLE: usize = 33;
+    pub(super) const INSTRUCTION: usize = 34;
+    pub(super) const OWNER: usize = 36;
+    pub(super) const FILE_NAME: usize = 40;
+    pub(super) const FUNCTION_NAME: usize = 41;
+    pub(super) const LINE_TABLE: usize = 43;
+    pub(super) const FIRST_LINE: usize = 44;
+    pub(super) const INSTRUCTIONS: usize = 48;
+    pub(super) const BYTES_LENGTH: usize = 75;
+    pub(super) const BYTES_DATA: usize = 76;
+    pub(super) const TEXT_STATE: usize = 78;
+    pub(super) const TEXT_LENGTH: usize = 79;
+    pub(super) const TEXT_DATA: usize = 80;
+}
+
+/// The owner of a frame that has code of Python is below this number.
+const INTERPRETER_OWNED: u8 = 3;
+
+/// The bits of a reference that are no part of the address.
+const TAG_BITS: usize = 3;
+
+/// The bits of a text that is ASCII, with its letters after its head.
+const ASCII: usize = 0b110_0000;
+
+/// The files that connect a handler with the host. Their frames are not the author's.
+const OWN_FILES: [&str; 2] = ["tensorgate_entry.py", "tensorgate_development.py"];
+
+/// The innermost frames of a call that ended with this error, outermost first, as in
+/// `handler.py:3 in preprocess, handler.py:9 in scale`. `None` if the guest's code did not run, or
+/// is not Python.
+pub(super) fn frames<T: 'static>(error: &wasmtime::Error, store: &Store<T>) -> Option<String> {
+    let dump = error.downcast_ref::<WasmCoreDump>()?;
+    let mut memories = dump.memories().iter().map(|memory| memory.data(store));
+    memories.find_map(|memory| Interpreter::find(memory)?.frames())
+}
+
+/// An interpreter in a linear memory.
+struct Interpreter<'m> {
+    memory: &'m [u8],
+    /// The address of the table.
+    table: usize,
+}
+
+impl<'m> Interpreter<'m> {
+    fn find(memory: &'m [u8]) -> Option<Self> {
+        let searched = memory.get(..memory.len().min(MAX_PYTHON_SEARCH_BYTES))?;
+        let (words, _) = searched.as_chunks::<{ COOKIE.len() }>();
+        let index = words.iter().position(|word| *word == COOKIE)?;
+        let table = index.checked_mul(COOKIE.len())?;
+        let found = Self { memory, table };
+        (found.entry(entry::VERSION)? / 0x1_0000 == CPYTHON_3_14).then_some(found)
+    }
+
+    fn frames(&self) -> Option<String> {
+        let interpreter = self.field(self.table, entry::FIRST_INTERPRETER)?;
+        let thread = self.field(interpreter, entry::FIRST_THREAD)?;
+        let mut next = self.field(thread, entry::CURRENT_FRAME);
+        let mut frames = Vec::new();
+        for _ in 0..MAX_PYTHON_VISITED_FRAMES {
+            let Some(frame) = next.filter(|_| frames.len() < MAX_PYTHON_FRAMES) else {
+                break;
+            };
+            frames.extend(self.frame(frame));
+            next = self.field(frame, entry::PREVIOUS_FRAME);
+        }
+        frames.reverse();
+        (!frames.is_empty()).then(|| escaped(&frames.join(", ")))
+    }
+
+    /// The text of a frame. `None` if it has no line of the author.
+    fn frame(&self, frame: usize) -> Option<String> {
+        let owner = self.memory.get(self.address(frame, entry::OWNER)?)?;
+        if *owner >= INTERPRETER_OWNED {
+            return None;
+        }
+        let code = self.field(frame, entry::EXECUTABLE)? & !TAG_BITS;
+        let path = self.text(self.field(code, entry::FILE_NAME)?)?;
+        let file = path.rsplit('/').next().unwrap_or_default();
+        if OWN_FILES.contains(&file) || file.starts_with('<') {
+            return None;
+        }
+        let name = self.text(self.field(code, entry::FUNCTION_NAME)?);
+        let instruction = self.field(frame, entry::INSTRUCTION)?;
+        let offset = instruction.checked_sub(self.address(code, entry::INSTRUCTIONS)?)?;
+        let first = self.field(code, entry::FIRST_LINE)?;
+        let table = self.line_table(self.field(code, entry::LINE_TABLE)?)?;
+        let line = line_at(table, first, offset)?;
+        Some(format!("{file}:{line} in {}", name.unwrap_or("?")))
+    }
+
+    fn line_table(&self, bytes: usize) -> Option<&'m [u8]> {
+        let length = self.field(bytes, entry::BYTES_LENGTH)?;
+        let start = self.address(bytes, entry::BYTES_DATA)?;
+        self.bytes(start, length.min(MAX_PYTHON_LINE_TABLE_BYTES))
+    }
+
+    /// A text in ASCII. Paths and names are hardly ever anything else.
+    fn text(&self, text: usize) -> Option<&'m str> {
+        let length = self.field(text, entry::TEXT_LENGTH)?;
+        let start = self.address(text, entry::TEXT_DATA)?;
+        let letters = self.bytes(start, length.min(MAX_PYTHON_NAME_BYTES))?;
+        let is_ascii = self.field(text, entry::TEXT_STATE)? & ASCII == ASCII;
+        str::from_utf8(letters).ok().filter(|_| is_ascii)
+    }
+
+    /// An entry of the table: a version, or an offset.
+    fn entry(&self, index: usize) -> Option<usize> {
+        let start = self.table.checked_add(index.checked_mul(8)?)?;
+        let bytes = self.memory.get(start..)?.first_chunk()?;
+        usize::try_from(u64::from_le_bytes(*bytes)).ok()
+    }
+
+    /// The address of an object's field.
+    fn address(&self, object: usize, index: usize) -> Option<usize> {
+        object.checked_add(self.entry(index)?)
+    }
+
+    /// The number or the address in an object's field. No object has the address 0.
+    fn field(&self, object: usize, index: usize) -> Option<usize> {
+        if object == 0 {
+            return None;
+        }
+        self.number(self.address(object, index)?)
+    }
+
+    fn number(&self, address: usize) -> Option<usize> {
+        let bytes = self.memory.get(address..)?.first_chunk()?;
+        usize::try_from(u32::from_le_bytes(*bytes)).ok()
+    }
+
+    fn bytes(&self, start: usize, length: usize) -> Option<&'m [u8]> {
+        self.memory.get(start..start.checked_add(length)?)
+    }
+}
+
+/// The line of the instruction at an offset in bytes, by the table of a function whose first line
+/// is `first` (`InternalDocs/code_objects.md` of CPython). `None` if it has none.
+fn line_at(table: &[u8], first: usize, offset: usize) -> Option<i64> {
+    let (mut line, mut end) = (i64::try_from(first).ok()?, 0_usize);
+    let mut bytes = table.iter().copied().peekable();
+    while let Some(head) = bytes.next() {
+        let kind = (head & 0x78) / 8;
+        line = line.checked_add(match kind {
+            10..=12 => i64::from(kind.saturating_sub(10)),
+            13 | 14 => signed(&mut bytes)?,
+            _ => 0,
+        })?;
+        // Instructions have 2 bytes each.
+        let instructions = usize::from(head & 7).saturating_add(1);
+        end = end.saturating_add(instructions.saturating_mul(2));
+        if offset < end {
+            return (kind != 15).then_some(line);
+        }
+        while bytes.next_if(|byte| byte & 0x80 == 0).is_some() {}
+    }
+    None
+}
+
+/// A signed number in parts of 6 bits, lowest first. Its lowest bit is the sign.
+fn signed(bytes: &mut Peekable<impl Iterator<Item = u8>>) -> Option<i64> {
+    let (mut value, mut unit) = (0_i64, 1_i64);
+    loop {
+        let byte = bytes.next()?;
+        value = value.checked_add(i64::from(byte & 0x3f).checked_mul(unit)?)?;
+        if byte & 0x40 == 0 {
+            break;
+        }
+        unit = unit.checked_mul(64)?;
+    }
+    let magnitude = value / 2;
+    Some(if value % 2 == 0 {
+        magnitude
+    } else {
+        magnitude.saturating_neg()
+    })
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
+mod tests {
+    use super::*;
+
+    /// The table of this function, as CPython 3.11 makes it, whose format is the same:
+    /// `def f(values):`, `total = 0`, `for value in values:`, `total += value`, three empty lines,
+    /// `while total >= 0:`, `total += (`, `1)`, `return total`.
+    const LINES: [u8; 76] = [
+        128, 0, 216, 12, 13, 128, 69, 216, 17, 23, 240, 0, 1, 5, 23, 240, 0, 1, 5, 23, 136, 5, 216,
+        8, 13, 144, 21, 137, 14, 136, 5, 136, 5, 240, 8, 0, 11, 16, 144, 49, 138, 42, 136, 42, 216,
+        8, 13, 216, 12, 13, 241, 3, 1, 9, 15, 136, 5, 240, 3, 0, 11, 16, 144, 49, 138, 42, 136, 42,
+        240, 6, 0, 12, 17, 128, 76, 248,
+    ];
+
+    #[test]
+    fn each_instruction_has_its_line() {
+        for (offset, expected) in [
+            (0, Some(1)),
+            (2, Some(2)),
+            (6, Some(3)),
+            (25, Some(4)),
+            (26, Some(8)),
+            (38, Some(9)),
+            (40, Some(10)),
+            (46, Some(9)),
+            (48, Some(8)),
+            (62, Some(11)),
+            // Code of the compiler's own, and no code.
+            (64, None),
+            (1_000, None),
+        ] {
+            assert_eq!(line_at(&LINES, 1, offset), expected, "{offset}");
+        }
+    }
+
+    /// Addresses of objects in the memory of a test.
+    const TABLE: usize = 64;
+    const INTERPRETER: usize = 0x1000;
+    const THREAD: usize = 0x1100;
+    const OUTER: usize = 0x1200;
+    const INNER: usize = 0x1300;
+
+    fn put(memory: &mut [u8], address: usize, number: usize) {
+        let number = u32::try_from(number).unwrap().to_le_bytes();
+        memory[address..address + 4].copy_from_slice(&number);
+    }
+
+    fn put_text(memory: &mut [u8], address: usize, text: &str) {
+        put(memory, address, text.len());
+        put(memory, address + 4, ASCII);
+        memory[address + 8..address + 8 + text.len()].copy_from_slice(text.as_bytes());
+    }
+
+    /// A frame of a function `name` of a file, and its code after it.
+    fn put_frame(memory: &mut [u8], frame: usize, previous: usize, file: &str, name: &str) {
+        let code = frame + 0x20;
+        put(memory, frame, previous);
+        put(memory, frame + 4, code | 1);
+        put(memory, frame + 8, code + 0x10 + 24);
+        put(memory, code, frame + 0x40);
+        put(memory, code + 4, frame + 0x80);
+        put(memory, code + 8, 0x2000);
+        put(memory, code + 12, 1);
+        put_text(memory, frame + 0x40, file);
+        put_text(memory, frame + 0x80, name);
+    }
+
+    /// A memory with an interpreter that runs two frames.
+    fn memory() -> Vec<u8> {
+        let mut memory = vec![0; 0x4000];
+        memory[TABLE..TABLE + 8].copy_from_slice(&COOKIE);
+        for (index, value) in [
+            (entry::VERSION, 0x030e_00f0),
+            (entry::FIRST_INTERPRETER, 0x400),
+            (entry::FIRST_THREAD, 4),
+            (entry::CURRENT_FRAME, 8),
+            (entry::EXECUTABLE, 4),
+            (entry::INSTRUCTION, 8),
+            (entry::OWNER, 12),
+            (entry::FUNCTION_NAME, 4),
+            (entry::LINE_TABLE, 8),
+            (entry::FIRST_LINE, 12),
+            (entry::INSTRUCTIONS, 16),
+            (entry::BYTES_DATA, 4),
+            (entry::TEXT_STATE, 4),
+            (entry::TEXT_DATA, 8),
+        ] {
+            put(&mut memory, TABLE + 8 * index, value);
+        }
+        put(&mut memory, TABLE + 0x400, INTERPRETER);
+        put(&mut memory, INTERPRETER + 4, THREAD);
+        put(&mut memory, THREAD + 8, INNER);
+        put_frame(&mut memory, OUTER, 0, "/0/handler.py", "preprocess");
+        put_frame(&mut memory, INNER, OUTER, "/0/lib/scale.py", "scale\u{7f}");
+        put(&mut memory, 0x2000, LINES.len());
+        memory[0x2004..0x2004 + LINES.len()].copy_from_slice(&LINES);
+        memory
+    }
+
+    fn found(memory: &[u8]) -> Option<String> {
+        Interpreter::find(memory)?.frames()
+    }
+
+    #[test]
+    fn the_authors_frames_are_shown_and_no_others() {
+        let both = memory();
+        let inner = "scale.py:4 in scale\\u{7f}";
+        let expected = format!("handler.py:4 in preprocess, {inner}");
+        assert_eq!(found(&both), Some(expected));
+        let mut own = memory();
+        put_text(&mut own, OUTER + 0x40, "/1/tensorgate_entry.py");
+        assert_eq!(found(&own).unwrap(), inner);
+        let mut entry_frame = memory();
+        entry_frame[OUTER + 12] = INTERPRETER_OWNED;
+        assert_eq!(found(&entry_frame).unwrap(), inner);
+        let mut later = memory();
+        put(&mut later, TABLE + 8, 0x030f_00f0);
+        assert_eq!(found(&later), None);
+    }
+
+    #[test]
+    fn a_guest_that_writes_its_own_frames_costs_little_and_breaks_nothing() {
+        let mut circle = memory();
+        put(&mut circle, OUTER, INNER);
+        let frames = found(&circle).unwrap();
+        assert_eq!(frames.split(", ").count(), MAX_PYTHON_FRAMES);
+        let mut silent = circle.clone();
+        for frame in [OUTER, INNER] {
+            silent[frame + 12] = INTERPRETER_OWNED;
+        }
+        assert_eq!(found(&silent), None);
+        // Each number in turn is an address or a length beyond the memory.
+        let memory = memory();
+        for address in (TABLE + 8..0x2080).step_by(4) {
+            let mut wild = memory.clone();
+            wild[address..address + 4].fill(0xff);
+            let _ = found(&wild);
+        }
+    }
+}
