@@ -44,7 +44,7 @@ fn a_new_project_works_at_once_and_its_failures_are_distinguished() {
     names_what_a_handler_lacks(&project);
 }
 
-/// Uses what its only tensor is named after.
+/// Uses what its only tensor is named after. The host ends the loop from outside.
 const LACKING: &str = "import socket, threading
 
 def preprocess(input):
@@ -52,7 +52,13 @@ def preprocess(input):
         open('labels.txt')
     if input[0].name == 'socket':
         socket.socket()
+    if input[0].name == 'loop':
+        count(0)
     threading.Thread(target=print).start()
+
+
+def count(number):
+    while True: number += 1
 ";
 
 /// A development build says the same: see `mistakes`.
@@ -73,8 +79,13 @@ fn names_what_a_handler_lacks(project: &Project) {
         ),
         (
             "thread",
-            "handler.py:8 in preprocess",
+            "handler.py:10 in preprocess",
             "a handler has no threads",
+        ),
+        (
+            "loop",
+            "(handler.py:9 in preprocess, handler.py:14 in count)",
+            "the call used all its fuel",
         ),
     ] {
         let tensor = json!({"name": name, "datatype": "BYTES", "shape": [1], "data": ["a"]});
