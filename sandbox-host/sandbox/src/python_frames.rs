@@ -24,27 +24,25 @@ const COOKIE: [u8; 8] = *b"xdebugpy";
 /// The upper half of the version in the table: 3.14. Other releases have other tables.
 const CPYTHON_3_14: usize = 0x030e;
 
-/// Entries of the table, which have 8 bytes each.
-mod entry {
-    pub(super) const VERSION: usize = 1;
-    pub(super) const FIRST_INTERPRETER: usize = 5;
-    pub(super) const FIRST_THREAD: usize = 9;
-    pub(super) const CURRENT_FRAME: usize = 26;
-    pub(super) const PREVIOUS_FRAME: usize = 32;
-    pub(super) const EXECUTABLE: usize = 33;
-    pub(super) const INSTRUCTION: usize = 34;
-    pub(super) const OWNER: usize = 36;
-    pub(super) const FILE_NAME: usize = 40;
-    pub(super) const FUNCTION_NAME: usize = 41;
-    pub(super) const LINE_TABLE: usize = 43;
-    pub(super) const FIRST_LINE: usize = 44;
-    pub(super) const INSTRUCTIONS: usize = 48;
-    pub(super) const BYTES_LENGTH: usize = 75;
-    pub(super) const BYTES_DATA: usize = 76;
-    pub(super) const TEXT_STATE: usize = 78;
-    pub(super) const TEXT_LENGTH: usize = 79;
-    pub(super) const TEXT_DATA: usize = 80;
-}
+// Numbers of entries in the table, which have 8 bytes each.
+const VERSION: usize = 1;
+const FIRST_INTERPRETER: usize = 5;
+const FIRST_THREAD: usize = 9;
+const CURRENT_FRAME: usize = 26;
+const PREVIOUS_FRAME: usize = 32;
+const EXECUTABLE: usize = 33;
+const INSTRUCTION: usize = 34;
+const OWNER: usize = 36;
+const FILE_NAME: usize = 40;
+const FUNCTION_NAME: usize = 41;
+const LINE_TABLE: usize = 43;
+const FIRST_LINE: usize = 44;
+const INSTRUCTIONS: usize = 48;
+const BYTES_LENGTH: usize = 75;
+const BYTES_DATA: usize = 76;
+const TEXT_STATE: usize = 78;
+const TEXT_LENGTH: usize = 79;
+const TEXT_DATA: usize = 80;
 
 /// The owner of a frame that has code of Python is below this number.
 const INTERPRETER_OWNED: u8 = 3;
@@ -81,20 +79,20 @@ impl<'m> Interpreter<'m> {
         let index = words.iter().position(|word| *word == COOKIE)?;
         let table = index.checked_mul(COOKIE.len())?;
         let found = Self { memory, table };
-        (found.entry(entry::VERSION)? / 0x1_0000 == CPYTHON_3_14).then_some(found)
+        (found.entry(VERSION)? / 0x1_0000 == CPYTHON_3_14).then_some(found)
     }
 
     fn frames(&self) -> Option<String> {
-        let interpreter = self.field(self.table, entry::FIRST_INTERPRETER)?;
-        let thread = self.field(interpreter, entry::FIRST_THREAD)?;
-        let mut next = self.field(thread, entry::CURRENT_FRAME);
+        let interpreter = self.field(self.table, FIRST_INTERPRETER)?;
+        let thread = self.field(interpreter, FIRST_THREAD)?;
+        let mut next = self.field(thread, CURRENT_FRAME);
         let mut frames = Vec::new();
         for _ in 0..MAX_PYTHON_VISITED_FRAMES {
             let Some(frame) = next.filter(|_| frames.len() < MAX_PYTHON_FRAMES) else {
                 break;
             };
             frames.extend(self.frame(frame));
-            next = self.field(frame, entry::PREVIOUS_FRAME);
+            next = self.field(frame, PREVIOUS_FRAME);
         }
         frames.reverse();
         (!frames.is_empty()).then(|| escaped(&frames.join(", ")))
@@ -102,37 +100,37 @@ impl<'m> Interpreter<'m> {
 
     /// The text of a frame. `None` if it has no line of the author.
     fn frame(&self, frame: usize) -> Option<String> {
-        let owner = self.memory.get(self.address(frame, entry::OWNER)?)?;
+        let owner = self.memory.get(self.address(frame, OWNER)?)?;
         if *owner >= INTERPRETER_OWNED {
             return None;
         }
-        let code = self.field(frame, entry::EXECUTABLE)? & !TAG_BITS;
-        let path = self.text(self.field(code, entry::FILE_NAME)?)?;
+        let code = self.field(frame, EXECUTABLE)? & !TAG_BITS;
+        let path = self.text(self.field(code, FILE_NAME)?)?;
         let file = path.rsplit('/').next().unwrap_or_default();
         if OWN_FILES.contains(&file) || file.starts_with('<') {
             return None;
         }
-        let name = self.text(self.field(code, entry::FUNCTION_NAME)?);
-        let instruction = self.field(frame, entry::INSTRUCTION)?;
-        let offset = instruction.checked_sub(self.address(code, entry::INSTRUCTIONS)?)?;
-        let first = self.field(code, entry::FIRST_LINE)?;
-        let table = self.line_table(self.field(code, entry::LINE_TABLE)?)?;
+        let name = self.text(self.field(code, FUNCTION_NAME)?);
+        let instruction = self.field(frame, INSTRUCTION)?;
+        let offset = instruction.checked_sub(self.address(code, INSTRUCTIONS)?)?;
+        let first = self.field(code, FIRST_LINE)?;
+        let table = self.line_table(self.field(code, LINE_TABLE)?)?;
         let line = line_at(table, first, offset)?;
         Some(format!("{file}:{line} in {}", name.unwrap_or("?")))
     }
 
     fn line_table(&self, bytes: usize) -> Option<&'m [u8]> {
-        let length = self.field(bytes, entry::BYTES_LENGTH)?;
-        let start = self.address(bytes, entry::BYTES_DATA)?;
+        let length = self.field(bytes, BYTES_LENGTH)?;
+        let start = self.address(bytes, BYTES_DATA)?;
         self.bytes(start, length.min(MAX_PYTHON_LINE_TABLE_BYTES))
     }
 
     /// A text in ASCII. Paths and names are hardly ever anything else.
     fn text(&self, text: usize) -> Option<&'m str> {
-        let length = self.field(text, entry::TEXT_LENGTH)?;
-        let start = self.address(text, entry::TEXT_DATA)?;
+        let length = self.field(text, TEXT_LENGTH)?;
+        let start = self.address(text, TEXT_DATA)?;
         let letters = self.bytes(start, length.min(MAX_PYTHON_NAME_BYTES))?;
-        let is_ascii = self.field(text, entry::TEXT_STATE)? & ASCII == ASCII;
+        let is_ascii = self.field(text, TEXT_STATE)? & ASCII == ASCII;
         str::from_utf8(letters).ok().filter(|_| is_ascii)
     }
 
@@ -286,20 +284,20 @@ mod tests {
         let mut memory = vec![0; 0x4000];
         memory[TABLE..TABLE + 8].copy_from_slice(&COOKIE);
         for (index, value) in [
-            (entry::VERSION, 0x030e_00f0),
-            (entry::FIRST_INTERPRETER, 0x400),
-            (entry::FIRST_THREAD, 4),
-            (entry::CURRENT_FRAME, 8),
-            (entry::EXECUTABLE, 4),
-            (entry::INSTRUCTION, 8),
-            (entry::OWNER, 12),
-            (entry::FUNCTION_NAME, 4),
-            (entry::LINE_TABLE, 8),
-            (entry::FIRST_LINE, 12),
-            (entry::INSTRUCTIONS, 16),
-            (entry::BYTES_DATA, 4),
-            (entry::TEXT_STATE, 4),
-            (entry::TEXT_DATA, 8),
+            (VERSION, 0x030e_00f0),
+            (FIRST_INTERPRETER, 0x400),
+            (FIRST_THREAD, 4),
+            (CURRENT_FRAME, 8),
+            (EXECUTABLE, 4),
+            (INSTRUCTION, 8),
+            (OWNER, 12),
+            (FUNCTION_NAME, 4),
+            (LINE_TABLE, 8),
+            (FIRST_LINE, 12),
+            (INSTRUCTIONS, 16),
+            (BYTES_DATA, 4),
+            (TEXT_STATE, 4),
+            (TEXT_DATA, 8),
         ] {
             put(&mut memory, TABLE + 8 * index, value);
         }
