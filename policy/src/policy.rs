@@ -32,6 +32,7 @@ mod routing;
 mod service;
 mod shadow;
 mod template;
+mod tracing;
 mod watch;
 mod webhook;
 
@@ -63,6 +64,7 @@ pub use routing::{Routing, ShadowVersion};
 pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
 pub use template::{Pointer, Step, Template, Templates, TensorPointer, is_taken};
+pub use tracing::{SAMPLE_SHARES, Tracing};
 pub(crate) use watch::{DAY_MINUTES, are_always};
 pub use watch::{QuietWindow, RuleSettings, Watch};
 pub use webhook::Webhook;

@@ -27,6 +27,7 @@ mod shared;
 mod signing;
 mod spelling;
 mod tensors;
+mod tracing;
 mod watch;
 mod webhook;
 
@@ -38,7 +39,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 pub use artifact::{Artifact, ArtifactException};
 pub use audit::{Audit, AuditFailure};
-pub use audit_export::{AuditExport, OtlpExport};
+pub use audit_export::{AuditExport, ExportFormat, OcsfVersion, OtlpExport};
 pub use backend::{
     AdaptiveConcurrency, Backend, BackendKind, BackendTls, CircuitBreaker, HealthCheck,
     OutlierDetection, Retry,
@@ -72,6 +73,7 @@ pub use shared::Shared;
 pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};
 pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};
+pub use tracing::Tracing;
 pub use watch::{AlertAction, AlertSeverity, RuleExceptions, RuleSettings, Watch, WatchRule};
 pub use webhook::Webhook;
 

@@ -31,6 +31,7 @@ mod model_fields;
 mod models;
 mod names;
 mod openai;
+mod otlp_endpoint;
 mod parameters;
 mod proofs;
 mod protocols;
@@ -44,6 +45,7 @@ mod signing;
 mod template;
 mod tensors;
 mod token_text;
+mod tracing;
 mod usage;
 mod values;
 mod versions;
@@ -122,7 +124,7 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
         .lockout
         .as_ref()
         .map(|rule| limits::lockout(&root.field("lockout"), rule, &raw.listen));
-    let audit = records::audit(&root.field("audit"), raw.audit.as_ref());
+    let audit = records::audit(&root.field("audit"), raw);
     let capture = records::capture(&root.field("capture"), raw);
     let watch = watch::watch(&root.field("watch"), raw);
     let (grants, models, clients) = (grants?, models?, clients?);

@@ -3,18 +3,22 @@
 use alloc::string::String;
 
 use super::BackendTls;
+use crate::raw::OcsfVersion;
 use crate::values::getters;
 
 /// Where the lines of the audit log are also sent; see [`crate::raw::AuditExport`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditExport {
     pub(crate) stdout: bool,
+    pub(crate) ocsf: Option<OcsfVersion>,
     pub(crate) otlp: Option<OtlpExport>,
 }
 
 getters! { AuditExport {
     /// Whether lines are written to the host's standard output.
     stdout: bool,
+    /// The version of OCSF, if what is sent are its events and not the lines themselves.
+    ocsf: Option<OcsfVersion>,
     /// The receiver of OTLP logs.
     otlp: Option<&OtlpExport>,
 } }

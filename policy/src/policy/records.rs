@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::AuditExport;
+use super::{AuditExport, Tracing};
 use crate::raw::{AuditFailure, CallOutcome};
 use crate::values::getters;
 
@@ -63,6 +63,7 @@ pub struct Audit {
     pub(crate) files: u32,
     pub(crate) on_failure: AuditFailure,
     pub(crate) export: AuditExport,
+    pub(crate) tracing: Option<Tracing>,
 }
 
 getters! { Audit {
@@ -80,6 +81,8 @@ getters! { Audit {
     on_failure: AuditFailure,
     /// Where lines are also sent.
     export: &AuditExport,
+    /// Where traces of requests are sent, if they are.
+    tracing: Option<&Tracing>,
 } }
 
 impl Audit {

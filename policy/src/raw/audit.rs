@@ -3,7 +3,7 @@
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
-use super::{AuditExport, ByteSize};
+use super::{AuditExport, ByteSize, Tracing};
 
 /// The audit log: one JSON line for every request with any outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct Audit {
     /// `tensorgate render` writes print them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export: Option<AuditExport>,
+    /// Traces of requests; none if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
 }
 
 impl Default for Audit {
@@ -44,6 +47,7 @@ impl Default for Audit {
             files: 16,
             on_failure: AuditFailure::Refuse,
             export: None,
+            tracing: None,
         }
     }
 }

@@ -13,9 +13,41 @@ use super::BackendTls;
 pub struct AuditExport {
     /// Each line is also written to the host's standard output.
     pub stdout: bool,
+    /// Form of what is sent: `json`, the lines themselves, or `ocsf`, events of the Open
+    /// Cybersecurity Schema Framework; `json` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<ExportFormat>,
+    /// Version of OCSF; `1.8.0` by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ocsf_version: Option<OcsfVersion>,
     /// A receiver of OTLP logs, such as an OpenTelemetry Collector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<OtlpExport>,
+}
+
+/// Form of what an export sends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum ExportFormat {
+    /// The lines of the audit log.
+    #[default]
+    Json,
+    /// Events of the Open Cybersecurity Schema Framework.
+    Ocsf,
+}
+
+/// Version of OCSF.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum OcsfVersion {
+    /// 1.8.0.
+    #[default]
+    #[serde(rename = "1.8.0")]
+    V1_8,
+    /// 1.9.0, which has the profile `record_integrity`.
+    #[serde(rename = "1.9.0")]
+    V1_9,
 }
 
 /// A receiver of OTLP logs over HTTP.

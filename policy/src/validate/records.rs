@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use super::audit_export;
 use super::names;
 use super::report::{Bounds, Path, Valid, bounds, quote};
+use super::tracing;
 use crate::policy::{Audit, Capture};
 use crate::raw;
 use crate::raw::{AuditFailure, ByteSize, CallOutcome};
@@ -128,9 +129,9 @@ const MAX_FILES: u64 = 10_000;
 /// Maximum length of the path: `PATH_MAX` minus the suffixes of companion files.
 const MAX_PATH_BYTES: usize = 4_000;
 
-pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
+pub(super) fn audit(at: &Path, policy: &raw::Policy) -> Option<Audit> {
     let default = raw::Audit::default();
-    let raw = raw.unwrap_or(&default);
+    let raw = policy.audit.as_ref().unwrap_or(&default);
     if raw.format != FORMAT {
         at.field("format").error_with_fix(
             format!("{} is not a supported format", quote(&raw.format)),
@@ -159,6 +160,7 @@ pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
             .within(raw.file_bytes.0, MIN_FILE_BYTES, MAX_FILE_BYTES, "bytes");
     let files = at.field("files").within(raw.files, 1, MAX_FILES, "files");
     let export = audit_export::export(&at.field("export"), raw.export.as_ref());
+    let tracing = tracing::tracing(&at.field("tracing"), policy);
     Some(Audit {
         path: log?,
         chain: raw.chain,
@@ -170,6 +172,7 @@ pub(super) fn audit(at: &Path, raw: Option<&raw::Audit>) -> Option<Audit> {
         files: files?,
         on_failure: raw.on_failure,
         export: export?,
+        tracing: tracing?,
     })
 }
 

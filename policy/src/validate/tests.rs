@@ -124,6 +124,7 @@ mod service;
 mod signing;
 mod template;
 mod tensors;
+mod tracing;
 mod vector_policies;
 mod watch;
 
