@@ -5,7 +5,7 @@ Policy, reasons and commands come from the program itself (target/debug/tensorga
 metrics and audit fields from the host's sources, the handler interface from its WIT file, the pages
 of each language from its module (handler_reference.py), and faults and details from the texts in
 the sources (message_reference.py). Without --write the pages are compared, and the exit status is 1
-if one is stale. packages.md is written by hand.
+if one is stale. packages.md and ocsf.md are written by hand.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """`make test-monitoring`: the rules for Prometheus, tested by promtool, and compared with the pages
-that a real host and a real Envoy serve; the export of the audit log to a real collector.
+that a real host and a real Envoy serve; the export of the audit log to a real collector, and its
+OCSF events.
 
 run.py PROMTOOL, which may be empty: what it checks is left out then. Every rule needs a test that
 fires, one that does not, and a section in the how-to page. Every metric and label that a rule names
@@ -19,6 +20,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "harness"))
 
 import decisions
 import metrics
+import ocsf
 import relabel
 import rules
 from collector import Collector
@@ -118,6 +120,7 @@ def main(program):
     faults = rules.faults_of_tests(alerts) + rules.faults_of_page(alerts)
     faults += promtool(program, "check", "rules", str(rules.RULES))
     faults += promtool(program, "test", "rules", *map(str, rules.TESTS))
+    faults += ocsf.faults()
     folder = begin("monitoring")
     faults += promtool(program, "check", "config", str(relabel.scrape_configuration(folder)))
     envoy, host, more = run_gate(folder)

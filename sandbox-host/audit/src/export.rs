@@ -2,18 +2,22 @@
 //!
 //! The log's own files are the buffer: `spool` reads what the log has written, from the position
 //! that `cursor` keeps in a file. `exporter` sends a batch to its receiver (`stdout`, `otlp`) and
-//! then moves the position. So a record that was sent just before the host stopped may be sent
-//! again, and none is skipped. A slow receiver delays neither the log nor a request. If the log
-//! deletes a file that was not exported yet, the exporter counts the lost records and reports them
-//! to its receiver.
+//! then moves the position. A record is sent as its line, or as an event of OCSF (`form`, `ocsf`).
+//! So a record that was sent just before the host stopped may be sent again, and none is skipped. A
+//! slow receiver delays neither the log nor a request. If the log deletes a file that was not
+//! exported yet, the exporter counts the lost records and reports them to its receiver.
 
 mod cursor;
 mod exporter;
+mod form;
+mod ocsf;
 mod otlp;
+mod severity;
 mod spool;
 mod stdout;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tensorgate_net::pem::TlsError;
@@ -25,6 +29,7 @@ use tokio::task::JoinSet;
 use crate::files::Paths;
 use crate::writer::Audit;
 use exporter::{Exporter, Receiver};
+use form::Form;
 use otlp::Otlp;
 pub use otlp::headers::{HeadersError, read as read_headers};
 use spool::Source;
@@ -62,12 +67,16 @@ impl AuditExporters {
             log: audit.log().to_string(),
             written: audit.last_written(),
         };
+        let form = Form {
+            ocsf: policy.ocsf(),
+            log: Arc::clone(audit.log()),
+        };
         if to_stdout || policy.stdout() {
-            let receiver = Stdout::new(std::io::stdout());
+            let receiver = Stdout::new(std::io::stdout(), form.clone());
             exporters.add("stdout", receiver, source.clone(), metrics);
         }
         if let Some(rule) = policy.otlp() {
-            let receiver = Otlp::new(rule, root, audit.log())?;
+            let receiver = Otlp::new(rule, root, form)?;
             exporters.add("otlp", receiver, source, metrics);
         }
         Ok(exporters)

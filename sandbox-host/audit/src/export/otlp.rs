@@ -16,7 +16,6 @@ mod messages;
 mod name_lookup;
 mod record;
 mod response;
-mod severity;
 
 use std::io;
 use std::net::IpAddr;
@@ -36,6 +35,7 @@ use tensorgate_net::tls::Tls;
 use tensorgate_policy::policy::OtlpExport;
 
 use super::exporter::{Delivery, Receiver};
+use super::form::Form;
 use super::spool::Record;
 use name_lookup::NameLookup;
 use response::Response;
@@ -51,8 +51,7 @@ pub(super) struct Otlp {
     tls: Option<Arc<Tls>>,
     headers_file: Option<PathBuf>,
     lookup: NameLookup,
-    /// The log's ID.
-    log: Arc<str>,
+    form: Form,
 }
 
 impl Otlp {
@@ -60,7 +59,7 @@ impl Otlp {
     ///
     /// # Errors
     /// Returns an error if TLS files cannot be used.
-    pub(super) fn new(rule: &OtlpExport, root: &Path, log: &Arc<str>) -> Result<Self, TlsError> {
+    pub(super) fn new(rule: &OtlpExport, root: &Path, form: Form) -> Result<Self, TlsError> {
         let tls = || client_tls(root, rule.authorities().cloned());
         let tls = rule.tls().then(tls);
         Ok(Self {
@@ -68,7 +67,7 @@ impl Otlp {
             tls: tls.transpose()?,
             headers_file: rule.headers_file().map(|file| root.join(file)),
             lookup: NameLookup::default(),
-            log: Arc::clone(log),
+            form,
         })
     }
 
@@ -125,7 +124,7 @@ impl Otlp {
 
 impl Receiver for Otlp {
     async fn send(&mut self, batch: &[Record]) -> Delivery {
-        let body = record::request(batch, &self.log, SystemTime::now()).encode_to_vec();
+        let body = record::request(batch, &self.form, SystemTime::now()).encode_to_vec();
         let timeout = Duration::from_millis(self.rule.timeout_ms());
         match tokio::time::timeout(timeout, self.exchange(body)).await {
             Ok(Ok(response)) => response.delivery(),

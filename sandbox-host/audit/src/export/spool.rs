@@ -44,6 +44,14 @@ pub(super) struct Record {
     pub(super) lost: u64,
 }
 
+impl Record {
+    /// An ID by which a receiver recognises a record that it has already.
+    pub(super) fn uid(&self, log: &str) -> String {
+        let suffix = if self.lost > 0 { "-lost" } else { "" };
+        format!("{log}-{}{suffix}", self.seq)
+    }
+}
+
 /// The line that reports lost records. It is not in the log.
 #[derive(Serialize)]
 struct LostLine<'s> {

@@ -4,10 +4,14 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::exporter::{Delivery, Receiver};
+use super::form::Form;
 use super::spool::Record;
 
 /// A stream that takes lines.
-pub(super) struct Stdout<W>(Arc<Mutex<Lines<W>>>);
+pub(super) struct Stdout<W> {
+    lines: Arc<Mutex<Lines<W>>>,
+    form: Form,
+}
 
 struct Lines<W> {
     stream: W,
@@ -16,12 +20,15 @@ struct Lines<W> {
 }
 
 impl<W: Write + Send + 'static> Stdout<W> {
-    pub(super) fn new(stream: W) -> Self {
+    pub(super) fn new(stream: W, form: Form) -> Self {
         let lines = Lines {
             stream,
             is_torn: false,
         };
-        Self(Arc::new(Mutex::new(lines)))
+        Self {
+            lines: Arc::new(Mutex::new(lines)),
+            form,
+        }
     }
 }
 
@@ -42,10 +49,10 @@ impl<W: Write + Send + 'static> Receiver for Stdout<W> {
     async fn send(&mut self, batch: &[Record]) -> Delivery {
         let mut text = Vec::new();
         for record in batch {
-            text.extend_from_slice(record.text.as_bytes());
+            text.extend_from_slice(self.form.text(record).as_bytes());
             text.push(b'\n');
         }
-        let lines = Arc::clone(&self.0);
+        let lines = Arc::clone(&self.lines);
         // A reader that has stopped blocks this thread, and no other.
         let writing = tokio::task::spawn_blocking(move || {
             // No code panics while it holds this lock.
@@ -95,10 +102,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_after_a_broken_one_is_a_line_of_its_own() {
-        let mut stdout = Stdout::new(Breaks {
+        let stream = Breaks {
             after: Some(9),
             written: Vec::new(),
-        });
+        };
+        let form = Form {
+            ocsf: None,
+            log: "log".into(),
+        };
+        let mut stdout = Stdout::new(stream, form);
         let batch = [1, 2].map(|seq| Record {
             seq,
             text: format!("{{\"seq\":{seq}}}"),
@@ -108,7 +120,7 @@ mod tests {
         assert!(matches!(found, Delivery::Failed { .. }), "{found:?}");
         let found = stdout.send(&batch).await;
         assert!(matches!(found, Delivery::Received { .. }), "{found:?}");
-        let lines = stdout.0.lock().unwrap();
+        let lines = stdout.lines.lock().unwrap();
         let text = String::from_utf8(lines.stream.written.clone()).unwrap();
         assert_eq!(text, "{\"seq\":1}\n{\"seq\":1}\n{\"seq\":2}\n");
     }

@@ -1,5 +1,5 @@
 //! Audit records as OTLP log records. The body is the line itself, so a receiver can verify the
-//! hash chain. Attributes repeat what receivers search for, with the names of OpenTelemetry's
+//! hash chain, or its event of OCSF. Attributes repeat what receivers search for, with the names of OpenTelemetry's
 //! semantic conventions where they have one.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +12,8 @@ use tensorgate_wire::trace_context::TraceParent;
 use super::messages::{
     AnyValue, KeyValue, LogRecord, Request, Resource, ResourceLogs, Scope, ScopeLogs, Value,
 };
-use super::severity::Severity;
+use crate::export::form::Form;
+use crate::export::severity::Severity;
 use crate::export::spool::Record;
 
 /// The name of this service and of the source of records.
@@ -51,19 +52,19 @@ const ATTRIBUTES: [(&str, &str); 25] = [
 ];
 
 /// The request that sends records of a log.
-pub(super) fn request(records: &[Record], log: &str, now: SystemTime) -> Request {
+pub(super) fn request(records: &[Record], form: &Form, now: SystemTime) -> Request {
     let resource = Resource {
         attributes: vec![
             KeyValue::text("service.name", SERVICE),
             KeyValue::text("service.version", env!("CARGO_PKG_VERSION")),
-            KeyValue::text("service.instance.id", log),
+            KeyValue::text("service.instance.id", &*form.log),
         ],
     };
     let scope = Scope {
         name: SCOPE.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    let log_records = records.iter().map(|record| log_record(record, log, now));
+    let log_records = records.iter().map(|record| log_record(record, form, now));
     Request {
         resource_logs: vec![ResourceLogs {
             resource: Some(resource),
@@ -75,13 +76,14 @@ pub(super) fn request(records: &[Record], log: &str, now: SystemTime) -> Request
     }
 }
 
-fn log_record(record: &Record, log: &str, now: SystemTime) -> LogRecord {
+fn log_record(record: &Record, form: &Form, now: SystemTime) -> LogRecord {
+    let log = &*form.log;
     // The log only has objects.
     let line: Map<String, Json> = serde_json::from_str(&record.text).unwrap_or_default();
     let text = |member: &str| line.get(member).and_then(Json::as_str);
     let severity = Severity::of(record, &line);
     let mut attributes = vec![
-        KeyValue::text("log.record.uid", uid(record, log)),
+        KeyValue::text("log.record.uid", record.uid(log)),
         KeyValue::text("tensorgate.audit.log", log),
     ];
     attributes.extend(ATTRIBUTES.iter().filter_map(|(member, attribute)| {
@@ -92,18 +94,23 @@ fn log_record(record: &Record, log: &str, now: SystemTime) -> LogRecord {
         };
         Some(KeyValue::new(attribute, value))
     }));
+    // A trace of the gate's own comes before the one that the client names.
+    let own_trace = text("trace_id").map(bytes::<16>);
     let trace = text("traceparent").and_then(TraceParent::read);
+    let trace = trace.filter(|_| own_trace.is_none());
     let time = text("time").and_then(rfc3339::parse).unwrap_or(now);
     LogRecord {
         time_unix_nano: unix_nanos(time),
         severity_number: severity as i32,
         severity_text: severity.name().to_owned(),
         body: Some(AnyValue {
-            value: Some(Value::Text(record.text.clone())),
+            value: Some(Value::Text(form.text(record).into_owned())),
         }),
         attributes,
         flags: trace.map_or(0, |trace| flags(trace.flags)),
-        trace_id: trace.map_or_else(Vec::new, |trace| bytes::<16>(trace.trace_id)),
+        trace_id: own_trace
+            .or_else(|| trace.map(|trace| bytes::<16>(trace.trace_id)))
+            .unwrap_or_default(),
         span_id: trace.map_or_else(Vec::new, |trace| bytes::<8>(trace.span_id)),
         observed_time_unix_nano: unix_nanos(now),
         event_name: text("type").map_or_else(String::new, |kind| format!("{EVENT_PREFIX}{kind}")),
@@ -118,12 +125,6 @@ fn bytes<const N: usize>(digits: &str) -> Vec<u8> {
 /// The trace flags of two hex digits.
 fn flags(digits: &str) -> u32 {
     unhex::<1>(digits.as_bytes()).map_or(0, |[flags]| u32::from(flags))
-}
-
-/// An ID by which a receiver recognises a record that it has already.
-fn uid(record: &Record, log: &str) -> String {
-    let suffix = if record.lost > 0 { "-lost" } else { "" };
-    format!("{log}-{}{suffix}", record.seq)
 }
 
 /// The nanoseconds since 1970, 0 for earlier times.
@@ -151,7 +152,11 @@ mod tests {
             lost,
         };
         let now = UNIX_EPOCH + Duration::from_secs(9);
-        let request = request(&[record], "abc", now);
+        let form = Form {
+            ocsf: None,
+            log: "abc".into(),
+        };
+        let request = request(&[record], &form, now);
         request.resource_logs[0].scope_logs[0].log_records[0].clone()
     }
 
@@ -206,6 +211,13 @@ mod tests {
             let expected = KeyValue::new(name, Value::Integer(count));
             assert!(record.attributes.contains(&expected), "{name}");
         }
+        let own = format!(
+            r#"{{"seq":7,"type":"decision","traceparent":"{trace}","trace_id":"{}"}}"#,
+            "0a".repeat(16)
+        );
+        let own = of(&own, 0);
+        assert_eq!(own.trace_id, [0x0a; 16], "the gate's own");
+        assert!(own.span_id.is_empty() && own.flags == 0);
         let without = of(r#"{"seq":7,"type":"decision","traceparent":"00-x"}"#, 0);
         assert!(without.trace_id.is_empty() && without.span_id.is_empty());
     }
