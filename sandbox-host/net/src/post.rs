@@ -1,4 +1,7 @@
-//! One POST to a server that the policy names. Of the response, only the status counts.
+//! One POST to a server that the policy names. Of the response, only the status counts, except for
+//! those of OTLP ([`otlp`]).
+
+pub mod otlp;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -208,6 +208,13 @@ pub struct SettlementLabels {
     pub outcome: &'static str,
 }
 
+/// Why spans were dropped.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SpanLabels {
+    /// `queue`, `failed` or `rejected`.
+    pub cause: &'static str,
+}
+
 /// A denial that was not enforced.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ShadowLabels {

@@ -16,7 +16,8 @@ use super::labels::{
     AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, DecisionLabels, ExportLabels,
     FaultLabels, GatewayLabels, GenerationLabels, HandlerLabels, IgnoredLabels, LimitLabels,
     MirrorLabels, ModelLabels, ModelReadyLabels, OverloadLabels, ReasonLabels, ReloadLabels,
-    RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, VersionLabels, WebhookLabels,
+    RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, SpanLabels, VersionLabels,
+    WebhookLabels,
 };
 use super::model_statistics::ModelStatistics;
 pub use exporters::ExportMetrics;
@@ -277,6 +278,12 @@ metrics! {
     /// Records that are not exported yet, by exporter.
     audit_export_lag: Family<ExportLabels, Gauge>,
         "tensorgate_audit_export_lag", "Lines of the audit log that are not exported yet, by exporter";
+    /// Spans that the receiver of traces has.
+    spans_exported: Counter,
+        "tensorgate_spans_exported", "Spans of requests that the receiver of traces has";
+    /// Spans that the receiver of traces never gets, by cause.
+    spans_dropped: Family<SpanLabels, Counter>,
+        "tensorgate_spans_dropped", "Spans of requests that the receiver of traces never gets, by cause: the queue is full, the receiver has failed, or it rejected them";
     /// Alerts of rules on the audit stream.
     alerts: Family<AlertLabels, Counter>,
         "tensorgate_alerts", "Alerts of the rules on the audit stream, by rule";

@@ -7,6 +7,8 @@ use tensorgate_base::egress_log::EgressLog;
 use tensorgate_policy::contract::NearBounds;
 use tensorgate_policy::release::TopClass;
 
+use crate::spans::RequestTrace;
+
 /// The tokens of a language model, as its server counts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenCounts {
@@ -37,4 +39,6 @@ pub struct Timings {
     pub near_bounds: Option<NearBounds>,
     /// The tokens of a complete response.
     pub tokens: Option<TokenCounts>,
+    /// The trace of the request.
+    pub trace: RequestTrace,
 }

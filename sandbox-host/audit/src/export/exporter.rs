@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tensorgate_net::post::otlp::Delivery;
 use tensorgate_telemetry::metrics::ExportMetrics;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
@@ -20,37 +21,6 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 const MAX_REQUESTED_PAUSE: Duration = Duration::from_secs(300);
 /// The interval at which the lag is updated while records wait.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What became of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Delivery {
-    /// The receiver has it, except for records that it rejected for good.
-    Received {
-        /// The number of rejected records.
-        rejected: u64,
-        /// Why, in the receiver's words.
-        why: String,
-    },
-    /// The receiver cannot use it: a smaller batch may succeed.
-    Unusable(String),
-    /// It has to be sent again.
-    Failed {
-        /// Why.
-        cause: String,
-        /// The pause that the receiver asks for.
-        pause: Option<Duration>,
-    },
-}
-
-impl Delivery {
-    /// A failure without a pause that the receiver asks for.
-    pub(super) fn failed(cause: impl ToString) -> Self {
-        Self::Failed {
-            cause: cause.to_string(),
-            pause: None,
-        }
-    }
-}
 
 /// Receives batches of records.
 pub(super) trait Receiver: Send + Sync + 'static {

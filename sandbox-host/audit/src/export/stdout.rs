@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::exporter::{Delivery, Receiver};
+use tensorgate_net::post::otlp::Delivery;
+
+use super::exporter::Receiver;
 use super::form::Form;
 use super::spool::Record;
 

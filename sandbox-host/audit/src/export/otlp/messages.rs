@@ -1,6 +1,7 @@
 //! The messages of OTLP logs, with the fields that are used here. The files of opentelemetry-proto
-//! 1.7.0: `collector/logs/v1/logs_service.proto`, `logs/v1/logs.proto`, `common/v1/common.proto`,
-//! `resource/v1/resource.proto`.
+//! 1.7.0: `collector/logs/v1/logs_service.proto`, `logs/v1/logs.proto`.
+
+use tensorgate_net::post::otlp::messages::{AnyValue, KeyValue, Resource, Scope};
 
 /// `ExportLogsServiceRequest`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -18,13 +19,6 @@ pub(super) struct ResourceLogs {
     pub(super) scope_logs: Vec<ScopeLogs>,
 }
 
-/// `Resource`.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Resource {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) attributes: Vec<KeyValue>,
-}
-
 /// `ScopeLogs`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct ScopeLogs {
@@ -32,15 +26,6 @@ pub(super) struct ScopeLogs {
     pub(super) scope: Option<Scope>,
     #[prost(message, repeated, tag = "2")]
     pub(super) log_records: Vec<LogRecord>,
-}
-
-/// `InstrumentationScope`.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Scope {
-    #[prost(string, tag = "1")]
-    pub(super) name: String,
-    #[prost(string, tag = "2")]
-    pub(super) version: String,
 }
 
 /// `LogRecord`.
@@ -67,59 +52,4 @@ pub(super) struct LogRecord {
     pub(super) observed_time_unix_nano: u64,
     #[prost(string, tag = "12")]
     pub(super) event_name: String,
-}
-
-/// `KeyValue`.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct KeyValue {
-    #[prost(string, tag = "1")]
-    pub(super) key: String,
-    #[prost(message, optional, tag = "2")]
-    pub(super) value: Option<AnyValue>,
-}
-
-/// `AnyValue`.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct AnyValue {
-    #[prost(oneof = "Value", tags = "1, 3")]
-    pub(super) value: Option<Value>,
-}
-
-/// The alternatives of `AnyValue`.
-#[derive(Clone, PartialEq, prost::Oneof)]
-pub(super) enum Value {
-    #[prost(string, tag = "1")]
-    Text(String),
-    #[prost(int64, tag = "3")]
-    Integer(i64),
-}
-
-/// `ExportLogsServiceResponse`.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct Response {
-    #[prost(message, optional, tag = "1")]
-    pub(super) partial_success: Option<PartialSuccess>,
-}
-
-/// `ExportLogsPartialSuccess`.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct PartialSuccess {
-    #[prost(int64, tag = "1")]
-    pub(super) rejected_log_records: i64,
-    /// `error_message`. The receiver's text is not trusted to be UTF-8.
-    #[prost(bytes = "vec", tag = "2")]
-    pub(super) error_message: Vec<u8>,
-}
-
-impl KeyValue {
-    pub(super) fn text(key: &str, value: impl Into<String>) -> Self {
-        Self::new(key, Value::Text(value.into()))
-    }
-
-    pub(super) fn new(key: &str, value: Value) -> Self {
-        Self {
-            key: key.to_owned(),
-            value: Some(AnyValue { value: Some(value) }),
-        }
-    }
 }

@@ -6,12 +6,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value as Json};
 use tensorgate_base::rfc3339;
+use tensorgate_net::post::otlp::messages::{AnyValue, KeyValue, Resource, Scope, Value};
 use tensorgate_policy::unhex;
 use tensorgate_wire::trace_context::TraceParent;
 
-use super::messages::{
-    AnyValue, KeyValue, LogRecord, Request, Resource, ResourceLogs, Scope, ScopeLogs, Value,
-};
+use super::messages::{LogRecord, Request, ResourceLogs, ScopeLogs};
 use crate::export::form::Form;
 use crate::export::severity::Severity;
 use crate::export::spool::Record;

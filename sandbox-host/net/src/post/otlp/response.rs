@@ -1,4 +1,4 @@
-//! What the response of a receiver means for the records that were sent.
+//! What the response of a receiver means for what was sent.
 
 use std::time::Duration;
 
@@ -8,8 +8,40 @@ use prost::Message as _;
 use tensorgate_policy::values::safe_text::printable_prefix;
 
 use super::messages;
-use crate::export::exporter::Delivery;
-use crate::record::MAX_NAME_BYTES;
+
+/// The longest text of a receiver that is kept, in bytes.
+const MAX_TEXT_BYTES: usize = 128;
+
+/// What became of what was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The receiver has it, except for items that it rejected for good.
+    Received {
+        /// The number of rejected items.
+        rejected: u64,
+        /// Why, in the receiver's words.
+        why: String,
+    },
+    /// The receiver cannot use it: less at once may succeed.
+    Unusable(String),
+    /// It has to be sent again.
+    Failed {
+        /// Why.
+        cause: String,
+        /// The pause that the receiver asks for.
+        pause: Option<Duration>,
+    },
+}
+
+impl Delivery {
+    /// A failure without a pause that the receiver asks for.
+    pub fn failed(cause: impl ToString) -> Self {
+        Self::Failed {
+            cause: cause.to_string(),
+            pause: None,
+        }
+    }
+}
 
 /// A response of a receiver.
 #[derive(Debug)]
@@ -20,7 +52,7 @@ pub(super) struct Response {
 }
 
 impl Response {
-    /// What became of the records. The module's table says it for each status.
+    /// What became of what was sent. The module's table says it for each status.
     pub(super) fn delivery(self) -> Delivery {
         let status = self.status;
         if status.is_success() {
@@ -45,8 +77,8 @@ impl Response {
 fn received(partial: messages::PartialSuccess) -> Delivery {
     let text = String::from_utf8_lossy(&partial.error_message);
     Delivery::Received {
-        rejected: u64::try_from(partial.rejected_log_records).unwrap_or_default(),
-        why: printable_prefix(&text, MAX_NAME_BYTES),
+        rejected: u64::try_from(partial.rejected).unwrap_or_default(),
+        why: printable_prefix(&text, MAX_TEXT_BYTES),
     }
 }
 

@@ -10,8 +10,9 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tensorgate_net::resolve::until_ended;
 use tokio::sync::Semaphore;
+
+use crate::resolve::until_ended;
 
 /// The lookups of one exporter.
 pub(super) struct NameLookup(Arc<Semaphore>);

@@ -1,0 +1,77 @@
+//! The messages that all signals of OTLP share, with the fields that are used here. The files of
+//! opentelemetry-proto 1.7.0: `common/v1/common.proto`, `resource/v1/resource.proto`, and the
+//! responses of `collector`.
+#![allow(missing_docs, reason = "the protocol's files describe the fields")]
+
+/// `Resource`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Resource {
+    #[prost(message, repeated, tag = "1")]
+    pub attributes: Vec<KeyValue>,
+}
+
+/// `InstrumentationScope`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Scope {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub version: String,
+}
+
+/// `KeyValue`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct KeyValue {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(message, optional, tag = "2")]
+    pub value: Option<AnyValue>,
+}
+
+/// `AnyValue`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AnyValue {
+    #[prost(oneof = "Value", tags = "1, 3")]
+    pub value: Option<Value>,
+}
+
+/// The alternatives of `AnyValue`.
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum Value {
+    #[prost(string, tag = "1")]
+    Text(String),
+    #[prost(int64, tag = "3")]
+    Integer(i64),
+}
+
+/// The response to an export of logs or spans.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Response {
+    #[prost(message, optional, tag = "1")]
+    pub partial_success: Option<PartialSuccess>,
+}
+
+/// What a receiver rejected: `ExportLogsPartialSuccess` or `ExportTracePartialSuccess`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PartialSuccess {
+    #[prost(int64, tag = "1")]
+    pub rejected: i64,
+    /// `error_message`. The receiver's text is not trusted to be UTF-8.
+    #[prost(bytes = "vec", tag = "2")]
+    pub error_message: Vec<u8>,
+}
+
+impl KeyValue {
+    /// An attribute with a text.
+    pub fn text(key: &str, value: impl Into<String>) -> Self {
+        Self::new(key, Value::Text(value.into()))
+    }
+
+    /// An attribute.
+    pub fn new(key: &str, value: Value) -> Self {
+        Self {
+            key: key.to_owned(),
+            value: Some(AnyValue { value: Some(value) }),
+        }
+    }
+}
