@@ -47,6 +47,7 @@ use crate::service::conditions::{self, GateState, StateFiles};
 use crate::service::limit_server::RateLimitServer;
 use crate::service::reload::{self, Reloader};
 use crate::service::{App, block_follower, readiness, serve};
+use crate::traces::{SpanExport, Traces};
 
 /// The interval of looks at the files of keys and certificates.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(1);
@@ -71,6 +72,8 @@ pub enum StartError {
     Confirmations(String),
     #[error("cannot use the TLS files of audit.export.otlp: {0}")]
     Export(TlsError),
+    #[error("cannot use the system's authorities for audit.tracing: {0}")]
+    Traces(TlsError),
     #[error("cannot start the thread of anomaly rules: {0}")]
     Watch(std::io::Error),
     #[error("cannot start the threads that verify the files of models: {0}")]
@@ -150,6 +153,7 @@ struct Tasks {
     data_plane: ListenerTask,
     audit: AuditServer,
     exporters: AuditExporters,
+    spans: Option<SpanExport>,
     limits: RateLimitServer,
     reloader: Arc<Reloader>,
     secrets: Secrets,
@@ -328,6 +332,9 @@ impl Tasks {
             metrics,
         );
         let exporters = exporters.map_err(StartError::Export)?;
+        let traced = policy.policy.audit().tracing();
+        let traced = traced.map(|rule| Traces::start(rule, metrics)).transpose();
+        let (traces, spans) = traced.map_err(StartError::Traces)?.unzip();
         loader.cut_offs.write_to(audit.outcomes().audit());
         let machine = (rustix::system::uname().nodename().to_string_lossy()).into_owned();
         let settings = WatchSettings::from_policy(&policy.policy, &machine);
@@ -376,6 +383,7 @@ impl Tasks {
             tap,
             webhook,
             gate_state: GateState::new(conditions, recent),
+            traces,
             scanner: shown_scanner,
         });
         let asked = Arc::clone(&app);
@@ -416,6 +424,7 @@ impl Tasks {
             data_plane,
             audit,
             exporters,
+            spans,
             limits,
             reloader,
             secrets,
@@ -433,6 +442,7 @@ impl Tasks {
             data_plane,
             audit,
             exporters,
+            spans,
             limits,
             reloader: _,
             secrets: _,
@@ -454,6 +464,9 @@ impl Tasks {
         audit.end().await;
         // The log is closed, so they can send all of it.
         exporters.end().await;
+        if let Some(spans) = spans {
+            spans.end().await;
+        }
         app.webhook.end();
         // The log is closed, so rules have seen all of it.
         let tap = Arc::clone(&app.tap);

@@ -20,6 +20,7 @@ mod pipeline;
 pub mod policy_store;
 pub mod server;
 pub mod service;
+mod traces;
 
 pub use host::{Host, StartError};
 pub use policy_store::assemble::PolicyFault;

@@ -281,7 +281,7 @@ impl Pipeline {
                 let dispatched = backend
                     .dispatch(call, request_deadline, &mut timings.queue)
                     .await;
-                self.count_queue_time(model, started, timings);
+                self.count_queue_time(model, started, timings, dispatched.is_err());
                 let answered = dispatched?;
                 let kept = check_outputs(model, &answered.outputs, shadow);
                 let outputs = answered.validated(kept.as_ref().err());
@@ -302,7 +302,7 @@ impl Pipeline {
                     shadow: &mut *shadow,
                 };
                 let answered = ensemble::run(self, request, sent, own).await;
-                self.count_queue_time(model, started, timings);
+                self.count_queue_time(model, started, timings, answered.is_err());
                 let outputs = answered?;
                 check_outputs(model, &outputs, shadow)?;
                 outputs
@@ -422,9 +422,16 @@ impl Pipeline {
     }
 
     /// Records the time at the backend, successful or not.
-    fn count_queue_time(&self, model: &Model, started: Instant, timings: &mut Timings) {
+    fn count_queue_time(
+        &self,
+        model: &Model,
+        started: Instant,
+        timings: &mut Timings,
+        failed: bool,
+    ) {
         let took = started.elapsed();
         timings.dispatch = timings.dispatch.saturating_add(took);
+        timings.trace.add_backend(took, timings.queue, failed);
         self.count_dispatch(model, took);
     }
 

@@ -48,6 +48,7 @@ use tensorgate_watch::blocks::Blocks;
 use tensorgate_watch::tap::Tap;
 use tensorgate_watch::webhook::AlertWebhook;
 use tensorgate_wire::context::{self, Context};
+use tensorgate_wire::trace_context::{ENVOY_TRACE, TRACEPARENT, TRACESTATE};
 use tensorgate_wire::{asks_config, encode};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -63,12 +64,22 @@ use crate::pipeline::settlement::TokenSettlement;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::policy_store::waiting_policy::WaitingPolicy;
 use crate::server::peer::GatewayPeer;
+use crate::traces::{self, Traces};
 use conditions::GateState;
 use model_list::answer;
 use stream_deadline::stream_deadline;
 
 /// The largest body of a request about the server, in bytes: a gRPC frame with a service name.
 const MAX_QUERY_BODY_BYTES: usize = 1024;
+
+/// The fields that proxies add to a request of the gate.
+const ADDED_BY_PROXIES: [&str; 5] = [
+    SOURCE_HEADER,
+    GATEWAY_HEADER,
+    ENVOY_TRACE,
+    TRACEPARENT,
+    TRACESTATE,
+];
 
 /// The state that all requests share.
 pub struct App {
@@ -98,6 +109,8 @@ pub struct App {
     pub webhook: Arc<AlertWebhook>,
     /// The gate's own state, for operators.
     pub gate_state: GateState,
+    /// Begins the traces of requests, if the policy asks for them.
+    pub(crate) traces: Option<Arc<Traces>>,
     /// Scans the files of models. `None` if its processes could not be started.
     pub scanner: Option<Arc<ScannerSupervisor>>,
 }
@@ -154,6 +167,11 @@ where
     let verified = verified?;
     // Only the filter can sign the context that was just verified.
     app.outcomes.saw_filter();
+    if let Some(traces) = &app.traces {
+        let caller = verified.1.caller();
+        let client = caller.client.as_deref();
+        record.timings.trace = traces.begin(&caller.request_id, client, &parts.headers);
+    }
     check_block(app, &verified.1, record)?;
     let (generation, begun) = verified;
     let limits = *generation.policy().listen().limits();
@@ -390,9 +408,10 @@ async fn verify_body(
     if let Some(entered) = entered {
         entered.finish(Instant::now());
     }
-    let request =
+    let mut request =
         judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
     record.set_request(generation.policy(), &request);
+    traces::forward(&record.timings.trace, &mut request);
     let document = request.document.as_ref();
     reserve_decoded(
         memory_permit,
@@ -557,9 +576,9 @@ fn fields(parts: &Parts) -> Vec<(&[u8], &[u8])> {
     let rest = parts
         .headers
         .iter()
-        // Proxies add these fields for the audit record and the operator. They are not part of the
+        // Proxies add these fields for the audit record, traces and the operator. They are not part of the
         // request, and with one of the gate's own names they would be a forgery.
-        .filter(|(name, _)| ![SOURCE_HEADER, GATEWAY_HEADER].contains(&name.as_str()))
+        .filter(|(name, _)| !ADDED_BY_PROXIES.contains(&name.as_str()))
         .filter(|(name, _)| !host || *name != http::header::HOST);
     fields.extend(rest.map(|(name, value)| field(name.as_str(), value.as_bytes())));
     fields

@@ -21,6 +21,7 @@ mod readiness;
 pub mod remote_host;
 pub mod stats;
 pub mod tls;
+mod tracing;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -166,6 +167,9 @@ pub fn render(
     for (issuer, url) in key_sets::fetched(policy) {
         clusters.push(key_sets::key_set_cluster(issuer, url, options)?);
     }
+    if let Some(rule) = tracing::rule(policy, plane) {
+        clusters.push(tracing::cluster(rule, options)?);
+    }
     let mut listeners = vec![listener(policy, address, &bounds, &filters, options, form)?];
     if let Some(socket) = &options.ready_socket {
         listeners.push(readiness::listener(socket, &filters, options, form)?);
@@ -265,7 +269,7 @@ fn listener(
         "filters".to_owned(),
         list![map! {
             "name" => "envoy.filters.network.http_connection_manager",
-            "typed_config" => http::connection_manager(policy.listen(), bounds, filters, options, form)?,
+            "typed_config" => http::connection_manager(policy, bounds, filters, options, form)?,
         }],
     ));
     let mut listener = vec![

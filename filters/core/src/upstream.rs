@@ -8,7 +8,7 @@ mod rewrite;
 
 use tensorgate_identity::ClaimFields;
 use tensorgate_policy::request::{ContentType, Encoding, FORM, Head, Protocol};
-use tensorgate_wire::trace_context::{TRACEPARENT, TraceParent};
+use tensorgate_wire::trace_context::{CLIENT_TRACEPARENT, TRACEPARENT, TraceParent};
 use tensorgate_wire::{headers, refused_in};
 
 use crate::host::Field;
@@ -48,8 +48,9 @@ pub struct Upstream {
     pub client_request_id: Option<String>,
     /// `grpc-timeout`, if it occurs once and is well-formed.
     pub grpc_timeout: Option<String>,
-    /// `traceparent` for the host's audit log. A model server never gets it.
-    pub traceparent: Option<String>,
+    /// The caller's `traceparent` for the host, with the name of its field. A model server never
+    /// gets it.
+    pub traceparent: Option<(&'static str, String)>,
     /// Claims of the caller's token.
     pub claims: ClaimFields,
     content_type: Option<String>,
@@ -128,8 +129,8 @@ impl Upstream {
         fields.extend((!request_id.is_empty()).then_some(("x-request-id", request_id.as_str())));
         fields.extend(
             self.traceparent
-                .as_deref()
-                .map(|value| (TRACEPARENT, value)),
+                .as_ref()
+                .map(|(name, value)| (*name, value.as_str())),
         );
         fields.extend(
             self.content_type
@@ -242,10 +243,20 @@ fn grpc_timeout(fields: &[Field]) -> Option<String> {
     well_formed.then(|| text.to_owned())
 }
 
-/// The single valid `traceparent`; a repeated or invalid one is dropped.
-pub(crate) fn traceparent(fields: &[Field]) -> Option<String> {
-    let text = single_text(fields, TRACEPARENT)?;
-    TraceParent::read(text).map(|_| text.to_owned())
+/// The caller's single valid `traceparent`, in its own field or in the one to which Envoy moves it; a
+/// repeated or invalid one is dropped.
+pub(crate) fn traceparent(fields: &[Field]) -> Option<(&'static str, String)> {
+    let has = |name: &str| {
+        let mut names = fields.iter().map(|(known, _)| known);
+        names.any(|known| known.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    let name = match (has(TRACEPARENT), has(CLIENT_TRACEPARENT)) {
+        (true, false) => TRACEPARENT,
+        (false, true) => CLIENT_TRACEPARENT,
+        (true, true) | (false, false) => return None,
+    };
+    let text = single_text(fields, name)?;
+    TraceParent::read(text).map(|_| (name, text.to_owned()))
 }
 
 #[cfg(test)]
@@ -273,6 +284,19 @@ mod tests {
         check(&[TRACE, TRACE], None);
         check(&[b"00-x"], None);
         check(&[b"\xff"], None);
+    }
+
+    #[test]
+    fn a_trace_that_envoy_has_moved_is_forwarded_where_it_is() {
+        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        let moved = field(CLIENT_TRACEPARENT, TRACE);
+        let expected = Some((CLIENT_TRACEPARENT, TRACE.to_owned()));
+        assert_eq!(traceparent(std::slice::from_ref(&moved)), expected);
+        let both = [moved, field(TRACEPARENT, TRACE)];
+        assert_eq!(traceparent(&both), None, "a client has sent both");
+        let joined = field(CLIENT_TRACEPARENT, &format!("{TRACE},{TRACE}"));
+        assert_eq!(traceparent(&[joined]), None);
     }
 
     #[test]

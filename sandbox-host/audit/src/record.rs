@@ -328,6 +328,9 @@ pub struct Decision {
     /// It decides nothing and proves nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// The ID of the trace that the gate's spans of the request belong to, with `audit.tracing`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// The stream's ID, for a message of a stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,

@@ -14,6 +14,7 @@ use tensorgate_policy::{Denial, Reason, Tensor};
 use tensorgate_sandbox::{CallContext, HandlerError, HandlerOutput};
 use tensorgate_telemetry::labels::{FaultLabels, HandlerLabels};
 use tensorgate_telemetry::metrics::Metrics;
+use tensorgate_telemetry::spans::{self, Part};
 use tensorgate_telemetry::timings::Timings;
 use tokio::time::Instant;
 
@@ -102,6 +103,14 @@ fn check_made(
     if role == Role::Postprocess {
         timings.postprocess = timings.postprocess.saturating_add(took);
     }
+    timings.trace.add(Part {
+        name: format!("handler {}", stage.name),
+        took,
+        attributes: spans::text("tensorgate.role", role.export())
+            .into_iter()
+            .collect(),
+        failed: matches!(called, Err(HandlerError::Fault { .. })),
+    });
     let labels = HandlerLabels {
         handler: stage.name.clone(),
         role: role.export(),

@@ -76,7 +76,7 @@ impl Pipeline {
         let call = sent.call(model, &wanted);
         let (backend, times) = (route.backend()?, (request_deadline, until));
         let replies = ResponseStream::open(backend, call, bounds, times, &mut timings.queue).await;
-        self.count_queue_time(model, started, timings);
+        self.count_queue_time(model, started, timings, replies.is_err());
         // Shrinking never fails. The inputs are released.
         let _ = memory_permit.resize(room);
         Ok(DecoupledRequest {

@@ -47,6 +47,9 @@ pub async fn stream(
         )
         .await;
     timings.dispatch = started.elapsed();
+    timings
+        .trace
+        .add_backend(timings.dispatch, timings.queue, streamed.is_err());
     streamed
 }
 
@@ -82,6 +85,9 @@ pub async fn complete(
         )
         .await;
     timings.dispatch = started.elapsed();
+    timings
+        .trace
+        .add_backend(timings.dispatch, timings.queue, answered.is_err());
     let labels = ModelLabels {
         model: model.name().to_owned(),
     };

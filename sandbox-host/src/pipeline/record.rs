@@ -16,10 +16,10 @@ use tensorgate_telemetry::labels::{
 };
 use tensorgate_telemetry::metrics::{GaugeGuard, Metrics, micros};
 use tensorgate_telemetry::timings::Timings;
-use tensorgate_wire::trace_context::{TRACEPARENT, TraceParent};
 use tokio::time::Instant;
 
 use super::shadow::InShadow;
+use crate::traces::ArrivedTrace;
 
 /// What is known of a request so far.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Record {
             method: request.method().clone(),
             path: path(request.uri().path()),
             source: source(request.headers()),
-            traceparent: traceparent(request.headers()),
+            traceparent: ArrivedTrace::of(request.headers()).client,
             message_id: None,
             rule: String::new(),
             started: Instant::now(),
@@ -430,6 +430,7 @@ impl Record {
             self.metrics.inferences.get_or_create(&labels).inc();
         }
         self.log_shadowed();
+        self.end_trace(verdict, reason, status);
         tracing::info!(
             request_id = self.caller.request_id,
             client = self.client(),
@@ -476,14 +477,4 @@ fn source(headers: &HeaderMap) -> Option<String> {
     let address = headers.get(SOURCE_HEADER)?.to_str().ok()?;
     let address: std::net::IpAddr = address.parse().ok()?;
     Some(address.to_string())
-}
-
-/// The single valid `traceparent` of a request. It is only recorded.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let mut values = headers.get_all(TRACEPARENT).iter();
-    let (value, None) = (values.next()?, values.next()) else {
-        return None;
-    };
-    let text = value.to_str().ok()?;
-    TraceParent::read(text).map(|_| text.to_owned())
 }

@@ -7,8 +7,12 @@ use tensorgate_policy::Denial;
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_telemetry::metrics::micros;
+use tensorgate_telemetry::spans;
 
 use super::record::{Record, wide};
+
+/// The HTTP statuses of failures of the gate or of what is behind it.
+const SERVER_ERROR: u16 = 500;
 
 impl Record {
     /// The record of a response.
@@ -37,6 +41,39 @@ impl Record {
         }
     }
 
+    /// Ends the span of the request.
+    pub(super) fn end_trace(&mut self, verdict: &str, reason: &str, status: u16) {
+        let name = match (self.operation, self.model.as_str()) {
+            ("", _) => "request".to_owned(),
+            (operation, model) => format!("{operation} {model}").trim_end().to_owned(),
+        };
+        let texts = [
+            ("tensorgate.request_id", self.caller.request_id.as_str()),
+            (
+                "tensorgate.client",
+                self.caller.client.as_deref().unwrap_or_default(),
+            ),
+            ("tensorgate.model", &self.model),
+            ("tensorgate.version", &self.version),
+            ("tensorgate.protocol", self.protocol.name()),
+            ("tensorgate.verdict", verdict),
+            ("tensorgate.reason", reason),
+        ];
+        let texts = texts.into_iter();
+        let mut attributes: Vec<_> = texts
+            .filter_map(|(name, value)| spans::text(name, value))
+            .collect();
+        let status_code = u64::from(status);
+        attributes.push(spans::number("http.response.status_code", status_code));
+        if let Some(tokens) = self.timings.tokens {
+            attributes.push(spans::number("gen_ai.usage.input_tokens", tokens.prompt));
+            let completion = tokens.completion.unwrap_or_default();
+            attributes.push(spans::number("gen_ai.usage.output_tokens", completion));
+        }
+        let failed = status >= SERVER_ERROR;
+        self.timings.trace.finish(name, attributes, failed);
+    }
+
     /// Sets the client's own ID of its message.
     pub(super) fn set_message_id(&mut self, id: Option<&str>) {
         let id = printable_prefix(id.unwrap_or_default(), MAX_CLIENT_ID_BYTES);
@@ -55,6 +92,7 @@ impl Record {
             )),
             message_id: self.message_id.clone(),
             traceparent: self.traceparent.clone(),
+            trace_id: self.timings.trace.trace_id(),
             stream: self.stream.clone(),
             by: By::Host,
             client: self.caller.client.clone(),

@@ -35,6 +35,7 @@ pub fn open_stream(record: &mut Record) {
 /// start is that one's.
 pub fn for_stream(opening: &Record) -> Record {
     let mut record = for_message(opening, opening.caller.clone());
+    record.timings.trace = opening.timings.trace.clone();
     (record.began, record.started) = (opening.began, opening.started);
     (record.audited, record.ended, record.stream) = (true, true, None);
     record
@@ -42,6 +43,10 @@ pub fn for_stream(opening: &Record) -> Record {
 
 /// The record of a message of a stream.
 pub fn for_message(stream: &Record, caller: Caller) -> Record {
+    let timings = Timings {
+        trace: stream.timings.trace.of_message(&caller.request_id),
+        ..Timings::default()
+    };
     Record {
         metrics: Arc::clone(&stream.metrics),
         outcomes: Arc::clone(&stream.outcomes),
@@ -65,7 +70,7 @@ pub fn for_message(stream: &Record, caller: Caller) -> Record {
         operation: stream.operation,
         infers: false,
         request_bytes: 0,
-        timings: Timings::default(),
+        timings,
         rates: Vec::new(),
         shadow: InShadow::default(),
         host_release: None,

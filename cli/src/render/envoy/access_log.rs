@@ -5,7 +5,9 @@
 //! type and the path are logged.
 
 use tensorgate_audit::access_log_service::{BUFFER_BYTES, FLUSH_MS};
-use tensorgate_audit::als::entry::{PROPERTIES, REQUEST_HEADERS, RESPONSE_HEADERS};
+use tensorgate_audit::als::entry::{
+    PROPERTIES, REQUEST_HEADERS, RESPONSE_HEADERS, TRACE_HEADERS,
+};
 
 use super::clusters;
 use super::duration;
@@ -18,14 +20,19 @@ const STREAM_RETRIES: u64 = 20;
 /// Name of the logger that reports requests.
 pub const HTTP_LOGGER: &str = "envoy.access_loggers.http_grpc";
 
-/// The access log of requests. `cluster` leads to the host's audit log.
-pub fn http(cluster: &str) -> Node {
+/// The access log of requests. `cluster` leads to the host's audit log. `traced`: whether Envoy
+/// begins a trace for each request.
+pub fn http(cluster: &str, traced: bool) -> Node {
+    let mut request_headers = texts(&REQUEST_HEADERS);
+    if traced {
+        request_headers.extend(texts(&TRACE_HEADERS));
+    }
     list![map! {
         "name" => HTTP_LOGGER,
         "typed_config" => map! {
             "@type" => "type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
             "common_config" => common(cluster),
-            "additional_request_headers_to_log" => texts(&REQUEST_HEADERS),
+            "additional_request_headers_to_log" => request_headers,
             "additional_response_headers_to_log" => texts(&RESPONSE_HEADERS),
             "additional_response_trailers_to_log" => texts(&RESPONSE_HEADERS),
         },

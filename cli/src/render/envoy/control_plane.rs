@@ -181,8 +181,14 @@ impl ControlPlane {
         vec![("http2_protocol_options".to_owned(), options)]
     }
 
-    /// Settings for request ids and path normalisation.
-    pub fn requests(self) -> Vec<(String, Node)> {
+    /// Whether Envoy's own tracer is configured here. In a mesh, the mesh configures it.
+    pub const fn traces(self) -> bool {
+        matches!(self, Self::Plain)
+    }
+
+    /// Settings for request ids and path normalisation. `traced`: whether requests are sampled by
+    /// their ids.
+    pub fn requests(self, traced: bool) -> Vec<(String, Node)> {
         let requests = match self {
             Self::Plain => map! {
                 // Envoy overwrites a client's id, and leaves responses to each responder: the
@@ -194,7 +200,7 @@ impl ControlPlane {
                     "typed_config" => map! {
                         "@type" => "type.googleapis.com/envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
                         "pack_trace_reason" => false,
-                        "use_request_id_for_trace_sampling" => false,
+                        "use_request_id_for_trace_sampling" => traced,
                     },
                 },
                 // Paths are not normalised. Routes are an allow-list of exact paths, so a path with

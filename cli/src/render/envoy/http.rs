@@ -1,11 +1,13 @@
 //! The HTTP connection manager: accepted requests, timeouts and routes.
 
 use tensorgate_audit::record::SOURCE_HEADER;
-use tensorgate_policy::policy::Listen;
+use tensorgate_policy::Policy;
 
 use super::bounds::Bounds;
 use super::dynamic::{Filter, Form};
-use super::{RenderError, RenderOptions, access_log, clusters, duration, local_reply, remote_host};
+use super::{
+    RenderError, RenderOptions, access_log, clusters, duration, local_reply, remote_host, tracing,
+};
 use crate::render::node::{Node, entries, list, map};
 
 /// Response headers that show the servers behind the gate.
@@ -48,13 +50,14 @@ fn route(
 
 /// The connection manager's configuration.
 pub fn connection_manager(
-    listen: &Listen,
+    policy: &Policy,
     bounds: &Bounds,
     filters: &[Filter],
     options: &RenderOptions,
     form: Form<'_>,
 ) -> Result<Node, RenderError> {
-    let plane = options.control_plane;
+    let (listen, plane) = (policy.listen(), options.control_plane);
+    let traced = tracing::rule(policy, plane);
     let mut chain = filters
         .iter()
         .map(|filter| plane.filter_entry(filter, form))
@@ -87,6 +90,11 @@ pub fn connection_manager(
         lifetimes.push(("max_connection_duration".to_owned(), most.into()));
     }
     let own = || plane.route(filters, bounds);
+    // For the audit record. Added fields are set after all filters have run, and overwrite the
+    // client's own.
+    let source = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%";
+    let mut added = vec![tracing::overwritten(SOURCE_HEADER, source)];
+    added.extend(traced.map(|_| tracing::mark()));
     let mut manager = entries(map! {
         "@type" => "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix" => "gate",
@@ -113,7 +121,8 @@ pub fn connection_manager(
         },
         "server_header_transformation" => "PASS_THROUGH",
     });
-    manager.extend(plane.requests());
+    manager.extend(plane.requests(traced.is_some()));
+    manager.extend(traced.map(tracing::manager).unwrap_or_default());
     manager.extend(entries(map! {
         "max_request_headers_kb" => bounds.header_kib,
     }));
@@ -131,17 +140,12 @@ pub fn connection_manager(
     manager.extend(plane.http2(bounds));
     manager.extend(entries(map! {
         "local_reply_config" => local_reply::config(),
-        "access_log" => access_log::http(clusters::AUDIT),
+        "access_log" => access_log::http(clusters::AUDIT, traced.is_some()),
         "http_filters" => chain,
         "route_config" => map! {
             "name" => "gate",
             "response_headers_to_remove" => HIDDEN_HEADERS.map(Node::from).to_vec(),
-            // For the audit record. It is set after all filters have run, and overwrites the
-            // client's own header.
-            "request_headers_to_add" => list![map! {
-                "header" => map! {"key" => SOURCE_HEADER, "value" => "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
-                "append_action" => "OVERWRITE_IF_EXISTS_OR_ADD",
-            }],
+            "request_headers_to_add" => added,
             "virtual_hosts" => list![map! {
                 "name" => "gate",
                 "domains" => list!["*"],

@@ -103,7 +103,13 @@ fn tls(url: &KeySetUrl, options: &RenderOptions) -> Result<Node, RenderError> {
         Some(file) => options.root.join(file),
         None => options.system_authorities.clone(),
     };
-    let (kind, name, sni) = match url.server() {
+    server_tls(url.server(), &authorities)
+}
+
+/// TLS settings of HTTP/1.1 to a server whose certificate must have its name, and come from these
+/// authorities.
+pub fn server_tls(server: &Server, authorities: &Path) -> Result<Node, RenderError> {
+    let (kind, name, sni) = match server {
         Server::Name(name) => ("DNS", name.clone(), Some(name)),
         Server::Address(address) => ("IP_ADDRESS", address.to_string(), None),
     };
@@ -118,7 +124,7 @@ fn tls(url: &KeySetUrl, options: &RenderOptions) -> Result<Node, RenderError> {
             "tls_params" => map! {"tls_minimum_protocol_version" => "TLSv1_2"},
             "alpn_protocols" => list!["http/1.1"],
             "validation_context" => map! {
-                "trusted_ca" => map! {"filename" => text(&authorities)?},
+                "trusted_ca" => map! {"filename" => text(authorities)?},
                 "match_typed_subject_alt_names" => list![map! {
                     "san_type" => kind,
                     "matcher" => map! {"exact" => name},

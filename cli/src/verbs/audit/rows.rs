@@ -49,7 +49,9 @@ pub fn row(time: &str, decision: &Decision) -> String {
 pub fn wide(time: &str, decision: &Decision) -> String {
     let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
     let micros = |us: Option<u64>| us.map_or("-".to_owned(), |us| format!("{us}us"));
-    let trace = decision.traceparent.as_deref().and_then(TraceParent::read);
+    let arrived = decision.traceparent.as_deref().and_then(TraceParent::read);
+    let arrived = arrived.map(|trace| trace.trace_id.to_owned());
+    let trace = decision.trace_id.clone().or(arrived);
     // Of Envoy's own rejections only Envoy knows the cause.
     let cause = match &decision.detail {
         Some(_) => &decision.detail,
@@ -68,7 +70,7 @@ pub fn wide(time: &str, decision: &Decision) -> String {
         micros(decision.dispatch_us),
         number(decision.prompt_tokens),
         number(decision.completion_tokens),
-        trace.map_or("-".to_owned(), |trace| trace.trace_id.to_owned()),
+        or_dash(&trace),
         or_dash(&decision.client_request_id),
         or_dash(&decision.message_id),
         or_dash(&decision.stream),

@@ -80,6 +80,9 @@ fn request(line: &Line, decision: &Decision) -> Vec<String> {
             trace.trace_id, trace.span_id
         ));
     }
+    if let Some(trace) = &decision.trace_id {
+        sentences.push(format!("The gate's spans of it are in trace {trace}."));
+    }
     if let Some(credential) = &decision.credential {
         sentences.push(format!("The client was authenticated by {credential}."));
     }

@@ -13,7 +13,9 @@ use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_policy::{Protocol, Reason};
 use tensorgate_telemetry::metrics::micros;
 use tensorgate_wire::request_id::is_uuid;
-use tensorgate_wire::trace_context::{TRACEPARENT, TraceParent};
+use tensorgate_wire::trace_context::{
+    CLIENT_TRACEPARENT, ENVOY_TRACE, TRACEPARENT, TraceParent,
+};
 
 use super::messages::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
 use crate::envoy_reply::{self, OURS};
@@ -31,6 +33,8 @@ pub const PROPERTIES: [&str; 3] = ["wasm.tg_outcome", "wasm.tg_forwarded", "wasm
 const MAX_OUTCOME_BYTES: usize = 16 << 10;
 /// The request headers that Envoy logs.
 pub const REQUEST_HEADERS: [&str; 3] = [":method", "content-type", TRACEPARENT];
+/// The request headers that Envoy logs in addition if it traces.
+pub const TRACE_HEADERS: [&str; 2] = [CLIENT_TRACEPARENT, ENVOY_TRACE];
 /// The response headers and trailers that Envoy logs.
 pub const RESPONSE_HEADERS: [&str; 1] = ["grpc-status"];
 /// The response headers that Envoy logs for a control plane that cannot log filter state. The ID of
@@ -103,10 +107,12 @@ pub fn http(bytes: &[u8]) -> Result<Option<Entry>, prost::DecodeError> {
     let is_envoys = outcome.by == By::Envoy && outcome.verdict == Verdict::Deny;
     let cause = (is_envoys && !forwarded && !reply.is_empty() && reply != FROM_THE_HOST)
         .then(|| envoy_reply::cause(reply, status));
+    let (traceparent, trace_id) = traces(&request.request_headers);
     let decision = Decision {
         request_id: known.request_id.or(gate_state.forwarded_id).or(reply_id),
         client_request_id: Some(client_request_id).filter(|id| !id.is_empty()),
-        traceparent: traceparent(&request.request_headers),
+        traceparent,
+        trace_id,
         by: outcome.by,
         verdict: outcome.verdict,
         reason: outcome.reason,
@@ -319,10 +325,20 @@ fn header(headers: &HashMap<String, Vec<u8>>, name: &str, max_bytes: usize) -> O
     Some(text(headers.get(name)?, max_bytes))
 }
 
-/// The `traceparent` of a request. One that is not valid is a text of a client's.
-fn traceparent(headers: &HashMap<String, Vec<u8>>) -> Option<String> {
-    let text = std::str::from_utf8(headers.get(TRACEPARENT)?).ok()?;
-    TraceParent::read(text).map(|_| text.to_owned())
+/// The `traceparent` of a client, and the ID of the trace that Envoy has begun. A `traceparent` that
+/// is not valid is a text of a client's.
+fn traces(headers: &HashMap<String, Vec<u8>>) -> (Option<String>, Option<String>) {
+    let read = |name: &str| {
+        let text = std::str::from_utf8(headers.get(name)?).ok()?;
+        TraceParent::read(text).map(|parent| (text.to_owned(), parent.trace_id.to_owned()))
+    };
+    let (client, envoy) = if headers.contains_key(ENVOY_TRACE) {
+        (read(CLIENT_TRACEPARENT), read(TRACEPARENT))
+    } else {
+        (read(TRACEPARENT).or_else(|| read(CLIENT_TRACEPARENT)), None)
+    };
+    let client = client.map(|(text, _)| text);
+    (client, envoy.map(|(_, trace_id)| trace_id))
 }
 
 /// The protocol of a rejected request, by its path as far as possible.

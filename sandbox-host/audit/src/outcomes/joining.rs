@@ -19,6 +19,7 @@ pub(super) fn joined(hosts: Decision, envoys: Decision, from_host: bool) -> Deci
         source: hosts.source.or(envoys.source),
         http: hosts.http.or(envoys.http),
         traceparent: hosts.traceparent.or(envoys.traceparent),
+        trace_id: hosts.trace_id.or(envoys.trace_id),
         model: hosts.model.or(envoys.model),
         operation: hosts.operation.or(envoys.operation),
         rule: hosts.rule.or(envoys.rule),

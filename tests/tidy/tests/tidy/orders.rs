@@ -16,6 +16,7 @@ pub(crate) const HOST: Crate = Crate {
     order: &[
         "server",
         "admission",
+        "traces",
         "backends",
         "egress",
         "dispatch",

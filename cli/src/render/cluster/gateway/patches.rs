@@ -55,7 +55,7 @@ pub(super) fn patches(
     // The log of every request, with the filter's state, instead of the one of requests that
     // the host has not answered.
     let logger = format!("..access_log[?(@.name=='{}')]", access_log::HTTP_LOGGER);
-    let Node::List(loggers) = access_log::http(AUDIT_CLUSTER) else {
+    let Node::List(loggers) = access_log::http(AUDIT_CLUSTER, false) else {
         return Err(Unrenderable::Other("the access log is no list".to_owned()));
     };
     let replace = |value: Node| {

@@ -116,7 +116,7 @@ pub fn settings(bounds: &Bounds, audit: &str) -> Vec<(String, Node)> {
         "http2_protocol_options" => map! {"max_concurrent_streams" => bounds.streams},
         "local_reply_config" => local_reply::config(),
         // Appended to the mesh's own.
-        "access_log" => access_log::http(audit),
+        "access_log" => access_log::http(audit, false),
     })
 }
 

@@ -490,9 +490,28 @@ fn only_a_valid_trace_is_recorded() {
         (String::new(), None),
     ] {
         let headers = HashMap::from([(TRACEPARENT.to_owned(), value.clone().into_bytes())]);
-        assert_eq!(traceparent(&headers).as_deref(), expected, "{value:?}");
+        assert_eq!(traces(&headers).0.as_deref(), expected, "{value:?}");
     }
-    assert_eq!(traceparent(&HashMap::new()), None);
+    assert_eq!(traces(&HashMap::new()), (None, None));
+}
+
+#[test]
+fn a_trace_of_envoys_own_is_told_from_that_of_a_client() {
+    const CLIENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const ENVOY: &str = "00-aa28261ee933cab6327f01de13abdba3-4b88bdf645dc79a8-01";
+    let check = |fields: &[(&str, &str)], client: Option<&str>, envoy: Option<&str>| {
+        let headers = fields.iter();
+        let headers = headers.map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec()));
+        let expected = (client.map(str::to_owned), envoy.map(str::to_owned));
+        assert_eq!(traces(&headers.collect()), expected, "{fields:?}");
+    };
+    let id = Some("aa28261ee933cab6327f01de13abdba3");
+    let (own, mark) = ((TRACEPARENT, ENVOY), (ENVOY_TRACE, "envoy"));
+    let moved = (CLIENT_TRACEPARENT, CLIENT);
+    check(&[own, mark, moved], Some(CLIENT), id);
+    check(&[own, mark], None, id);
+    check(&[moved], Some(CLIENT), None);
+    check(&[own], Some(ENVOY), None);
 }
 
 #[test]
