@@ -142,7 +142,7 @@ mod tests {
                 "inputs": [{"name": "x", "allowed": [""], "url": {"hosts": [""], "ports": [4007]}}]
             }},
             "rate_limit_service": {"redis": {"url": "redis://cache:4004"}},
-            "audit": {"path": "audit/decisions.jsonl", "export": {"otlp": {"endpoint": "https://otlp:4005"}}},
+            "audit": {"path": "audit/decisions.jsonl", "export": {"otlp": {"endpoint": "https://otlp:4005"}}, "tracing": {"endpoint": "https://otlp:4008"}},
             "capture": {"folder": "captures"},
             "watch": {"webhook": {"url": "https://alerts:4006/hook"}}
         })
@@ -237,6 +237,11 @@ mod tests {
                 "/audit/export/otlp/endpoint",
                 "https://otlp:5005",
                 port("audit.export.otlp.endpoint", 5005),
+            ),
+            (
+                "/audit/tracing/endpoint",
+                "https://otlp:5009",
+                port("audit.tracing.endpoint", 5009),
             ),
             (
                 "/rate_limit_service/redis/url",

@@ -106,6 +106,9 @@ impl PolicyResources {
         names.add_section("rate_limit_service", rate_limit_service);
         let audit = audit.clone().unwrap_or_default();
         names.add_section("audit.export", &audit.export);
+        // The other texts of the section are names of clients.
+        let traces = audit.tracing.and_then(|tracing| tracing.endpoint);
+        names.add_section("audit.tracing.endpoint", &traces);
         names.add("audit.path", NamedResource::AuditLog(audit.path));
         if let Some(key) = audit.key_file {
             names.add("audit.key_file", NamedResource::AuditKey(key));

@@ -64,6 +64,7 @@ mod template;
 mod text;
 mod tf_serving;
 mod torchserve;
+mod traces;
 mod wall;
 mod watch;
 mod webhook;

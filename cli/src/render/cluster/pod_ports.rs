@@ -334,7 +334,7 @@ fn models_of(policy: &Policy) -> BTreeSet<Server> {
 }
 
 /// The other servers that a policy names: issuers' key sets, what handlers look up, counters, the
-/// receiver of the audit log, and the webhooks for alerts.
+/// receivers of the audit log and of traces, and the webhooks for alerts.
 fn others_of(policy: &Policy) -> BTreeSet<Server> {
     let key_sets = key_sets::fetched(policy);
     let mut servers: BTreeSet<_> = key_sets
@@ -351,6 +351,8 @@ fn others_of(policy: &Policy) -> BTreeSet<Server> {
     }));
     let receiver = policy.audit().export().otlp();
     servers.extend(receiver.map(|rule| Server::new(rule.host(), rule.port())));
+    let traces = policy.audit().tracing();
+    servers.extend(traces.map(|rule| Server::new(rule.host(), rule.port())));
     let webhooks = policy.watch().webhooks().iter();
     servers.extend(webhooks.map(|rule| Server::of_named(rule.server(), rule.port())));
     servers

@@ -5,9 +5,7 @@
 //! type and the path are logged.
 
 use tensorgate_audit::access_log_service::{BUFFER_BYTES, FLUSH_MS};
-use tensorgate_audit::als::entry::{
-    PROPERTIES, REQUEST_HEADERS, RESPONSE_HEADERS, TRACE_HEADERS,
-};
+use tensorgate_audit::als::entry::{PROPERTIES, REQUEST_HEADERS, RESPONSE_HEADERS, TRACE_HEADERS};
 
 use super::clusters;
 use super::duration;

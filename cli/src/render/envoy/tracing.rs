@@ -52,7 +52,18 @@ pub fn manager(rule: &Tracing) -> Vec<(String, Node)> {
     ];
     mutations.extend(REMOVED.map(|name| map! {"remove" => name}));
     let percent = f64::from(rule.sampled_shares()) * 100.0 / f64::from(SAMPLE_SHARES);
-    let uri = format!("http://{}{}", rule.host(), rule.path());
+    // An IPv6 address has brackets.
+    let [open, close] = if rule.host().contains(':') {
+        ["[", "]"]
+    } else {
+        [""; 2]
+    };
+    let uri = format!(
+        "http://{open}{}{close}:{}{}",
+        rule.host(),
+        rule.port(),
+        rule.path()
+    );
     entries(map! {
         "early_header_mutation_extensions" => list![map! {
             "name" => "envoy.http.early_header_mutation.header_mutation",
@@ -123,6 +134,9 @@ pub fn cluster(rule: &Tracing, options: &RenderOptions) -> Result<Node, RenderEr
             }]}],
         },
     });
+    if let Server::Name(_) = server {
+        entries.push(("dns_lookup_family".to_owned(), "V4_PREFERRED".into()));
+    }
     if rule.tls() {
         let authorities = &options.system_authorities;
         let socket = key_sets::server_tls(&server, authorities)?;

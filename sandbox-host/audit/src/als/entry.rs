@@ -13,9 +13,7 @@ use tensorgate_policy::values::safe_text::printable_prefix;
 use tensorgate_policy::{Protocol, Reason};
 use tensorgate_telemetry::metrics::micros;
 use tensorgate_wire::request_id::is_uuid;
-use tensorgate_wire::trace_context::{
-    CLIENT_TRACEPARENT, ENVOY_TRACE, TRACEPARENT, TraceParent,
-};
+use tensorgate_wire::trace_context::{CLIENT_TRACEPARENT, ENVOY_TRACE, TRACEPARENT, TraceParent};
 
 use super::messages::{Any, Common, HttpEntry, HttpRequest, HttpResponse, Span, TcpEntry, Wrapped};
 use crate::envoy_reply::{self, OURS};

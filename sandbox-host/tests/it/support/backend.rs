@@ -59,6 +59,8 @@ pub struct Seen {
     pub says: Mutex<Option<Result<ModelMetadataResponse, tonic::Code>>>,
     /// The last request, and its `grpc-timeout`.
     pub last: Mutex<Option<(ModelInferRequest, Option<String>)>>,
+    /// The `traceparent` of the last request.
+    pub traceparent: Mutex<Option<String>>,
 }
 
 pub struct Backend {
@@ -247,10 +249,12 @@ impl GrpcInferenceService for Service {
     ) -> Result<Response<ModelInferResponse>, Status> {
         self.seen.inside.fetch_add(1, Ordering::SeqCst);
         let _inside = Inside(&self.seen.inside);
-        let timeout = request
-            .metadata()
-            .get("grpc-timeout")
-            .map(|value| value.to_str().unwrap().to_owned());
+        let field = |name: &str| {
+            let value = request.metadata().get(name);
+            value.map(|value| value.to_str().unwrap().to_owned())
+        };
+        let timeout = field("grpc-timeout");
+        *self.seen.traceparent.lock().unwrap() = field("traceparent");
         let request = request.into_inner();
         *self.seen.last.lock().unwrap() = Some((request.clone(), timeout));
         self.seen.begun.fetch_add(1, Ordering::SeqCst);

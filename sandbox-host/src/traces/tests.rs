@@ -1,0 +1,95 @@
+//! Which trace a request belongs to.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Mutex;
+
+use tensorgate_telemetry::spans::Span;
+use tensorgate_wire::trace_context::{CLIENT_TRACEPARENT, ENVOY_TRACE};
+
+use super::*;
+
+const CLIENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const ENVOY: &str = "00-aa28261ee933cab6327f01de13abdba3-4b88bdf645dc79a8-00";
+
+#[derive(Debug, Default)]
+struct Kept(Mutex<Vec<Span>>);
+
+impl SpanSink for Kept {
+    fn take(&self, spans: Vec<Span>) {
+        self.0.lock().unwrap().extend(spans);
+    }
+}
+
+fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+    let fields = fields.iter();
+    let fields = fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+    fields.collect()
+}
+
+fn arrived(fields: &[(&'static str, &str)]) -> (Option<String>, Option<SpanContext>) {
+    let arrived = ArrivedTrace::of(&headers(fields));
+    (arrived.client, arrived.envoy)
+}
+
+#[test]
+fn only_the_mark_makes_a_trace_envoys() {
+    let (client, envoy) = (Some(CLIENT.to_owned()), SpanContext::read(ENVOY));
+    let mark = (ENVOY_TRACE, "envoy");
+    let own = (TRACEPARENT, ENVOY);
+    let moved = (CLIENT_TRACEPARENT, CLIENT);
+    assert_eq!(arrived(&[mark, own, moved]), (client.clone(), envoy));
+    assert_eq!(arrived(&[mark, own]), (None, envoy));
+    assert_eq!(arrived(&[mark]), (None, None));
+    assert_eq!(arrived(&[own]), (Some(ENVOY.to_owned()), None));
+    assert_eq!(arrived(&[moved]), (client, None));
+    assert_eq!(arrived(&[own, own]), (None, None), "it is repeated");
+    assert_eq!(arrived(&[(TRACEPARENT, "00-x")]), (None, None));
+    assert_eq!(arrived(&[]), (None, None));
+}
+
+#[test]
+fn a_request_without_a_sampled_trace_hands_over_nothing() {
+    let policy = serde_json::json!({
+        "version": 1,
+        "clients": {"app": {"api_keys": [{"sha256": "03".repeat(32)}]}},
+        "backends": {"b": {"kind": "open-inference", "endpoints": ["http://127.0.0.1:9"]}},
+        "models": {"m": {"backend": "b", "versions": ["1"], "protocols": ["oip-rest"],
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "range": [0, 1]}],
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}]}},
+        "grants": [{"name": "g", "clients": ["app"], "models": ["m"], "operations": ["infer"]}],
+        "audit": {"tracing": {"endpoint": "http://127.0.0.1:9", "sample": 1, "trust": ["app"]}}
+    });
+    let raw = serde_json::from_value(policy).unwrap();
+    let (policy, _) = tensorgate_policy::validate::validate(&raw).unwrap();
+    let kept = Arc::<Kept>::default();
+    let rule = policy.audit().tracing().unwrap().clone();
+    let traces = Traces::new(rule, Arc::<Kept>::clone(&kept) as _);
+    let mark = (ENVOY_TRACE, "envoy");
+    let fields = [mark, (TRACEPARENT, ENVOY), (CLIENT_TRACEPARENT, CLIENT)];
+    let finished = |client: Option<&str>, fields: &[(&'static str, &str)]| {
+        let mut trace = traces.begin("a", client, &headers(fields));
+        trace.finish("request".to_owned(), Vec::new(), false);
+        let spans = std::mem::take(&mut *kept.0.lock().unwrap());
+        (trace.trace_id().unwrap(), spans)
+    };
+    // Envoy has decided that its trace is not sampled.
+    let (trace_id, spans) = finished(None, &fields);
+    assert_eq!(trace_id, "aa28261ee933cab6327f01de13abdba3");
+    assert!(spans.is_empty());
+    // The client is trusted, and Envoy's span is the link.
+    let (trace_id, spans) = finished(Some("app"), &fields);
+    assert_eq!(trace_id, "4bf92f3577b34da6a3ce929d0e0e4736");
+    assert_eq!(spans.len(), 1);
+    assert_eq!(
+        spans.first().unwrap().links,
+        [SpanContext::read(ENVOY).unwrap()]
+    );
+    // Without Envoy's trace, the request's own ID decides.
+    let (trace_id, spans) = finished(Some("other"), &[(TRACEPARENT, CLIENT)]);
+    assert_eq!(trace_id, SpanContext::of_request("a", 1).trace_id_text());
+    assert_eq!(
+        spans.first().unwrap().links,
+        [SpanContext::read(CLIENT).unwrap()]
+    );
+    assert_eq!(spans.first().unwrap().parent, None);
+}
