@@ -58,6 +58,8 @@ def nanoseconds(time):
 
 def trace(line):
     """The trace ID, span ID and flags that a line's record must have."""
+    if "trace_id" in line:
+        return bytes.fromhex(line["trace_id"]), b"", 0
     if "traceparent" not in line:
         return b"", b"", 0
     _, trace_id, span_id, flags = line["traceparent"].split("-")

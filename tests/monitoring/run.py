@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make test-monitoring`: the rules for Prometheus, tested by promtool, and compared with the pages
-that a real host and a real Envoy serve; the export of the audit log to a real collector, and its
-OCSF events.
+that a real host and a real Envoy serve; the export of the audit log and of traces to a real
+collector, and OCSF events.
 
 run.py PROMTOOL, which may be empty: what it checks is left out then. Every rule needs a test that
 fires, one that does not, and a section in the how-to page. Every metric and label that a rule names
@@ -23,6 +23,7 @@ import metrics
 import ocsf
 import relabel
 import rules
+import traces
 from collector import Collector
 from export import Export
 from processes import Gate, begin, fetch, free_ports, wait
@@ -106,7 +107,8 @@ def run_gate(folder):
             envoy, faults = envoy_page(gate, f"http://127.0.0.1:{stats}{PAGE}")
             page = partial(host_page, gate)
             send = partial(decisions.faults_of, gate, page)
-            faults += send() + export.faults_of_stop(page, send)
+            faults += send() + traces.faults_of(collector, export.log)
+            faults += export.faults_of_stop(page, send)
             host = page()
             faults += faults_of_format(gate)
         finally:

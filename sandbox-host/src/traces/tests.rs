@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 
+use http::HeaderName;
 use tensorgate_telemetry::spans::Span;
 use tensorgate_wire::trace_context::{CLIENT_TRACEPARENT, ENVOY_TRACE};
 
@@ -22,8 +23,11 @@ impl SpanSink for Kept {
 
 fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
     let fields = fields.iter();
-    let fields = fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-    fields.collect()
+    let field = |(name, value): &(&'static str, &str)| {
+        let value = HeaderValue::from_str(value).unwrap();
+        (HeaderName::from_static(name), value)
+    };
+    fields.map(field).collect()
 }
 
 fn arrived(fields: &[(&'static str, &str)]) -> (Option<String>, Option<SpanContext>) {
@@ -51,6 +55,7 @@ fn only_the_mark_makes_a_trace_envoys() {
 fn a_request_without_a_sampled_trace_hands_over_nothing() {
     let policy = serde_json::json!({
         "version": 1,
+        "listen": {"address": "127.0.0.1:8080"},
         "clients": {"app": {"api_keys": [{"sha256": "03".repeat(32)}]}},
         "backends": {"b": {"kind": "open-inference", "endpoints": ["http://127.0.0.1:9"]}},
         "models": {"m": {"backend": "b", "versions": ["1"], "protocols": ["oip-rest"],
