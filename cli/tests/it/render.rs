@@ -8,6 +8,7 @@ mod helm;
 mod istio;
 mod kubernetes;
 mod remote_host;
+mod tracing;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
