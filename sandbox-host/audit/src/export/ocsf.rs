@@ -23,15 +23,6 @@ use parts::{Line, object};
 const MAX_EVENT_BYTES: usize = MAX_WRITTEN_BYTES.saturating_sub(1);
 /// The `type` of the record of a request.
 const DECISION: &str = "decision";
-/// The identifier of a value that has none of its own in OCSF.
-const OTHER: u64 = 99;
-/// Categories and classes, with their captions.
-const APPLICATION: (u64, &str) = (6, "Application Activity");
-const API_ACTIVITY: (u64, &str) = (6003, "API Activity");
-const UNCATEGORIZED: (u64, &str) = (0, "Uncategorized");
-const BASE_EVENT: (u64, &str) = (0, "Base Event");
-/// The factor between a class and the types of its events.
-const TYPES_OF_A_CLASS: u64 = 100;
 
 /// The name of a version.
 const fn name(version: OcsfVersion) -> &'static str {

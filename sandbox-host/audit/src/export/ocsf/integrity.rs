@@ -3,8 +3,7 @@
 use serde_json::Value as Json;
 use tensorgate_policy::raw::OcsfVersion;
 
-use super::OTHER;
-use super::parts::{Line, object};
+use super::parts::{Line, OTHER, object};
 use crate::export::spool::Record;
 
 /// The algorithm of a hash in OCSF, and its caption.

@@ -5,9 +5,17 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json};
 
-use super::{API_ACTIVITY, APPLICATION, BASE_EVENT, OTHER, TYPES_OF_A_CLASS, UNCATEGORIZED};
 use crate::export::spool::Record;
 
+/// The identifier of a value that has none of its own in OCSF.
+pub(super) const OTHER: u64 = 99;
+/// Categories and classes, with their captions.
+const APPLICATION: (u64, &str) = (6, "Application Activity");
+const API_ACTIVITY: (u64, &str) = (6003, "API Activity");
+const UNCATEGORIZED: (u64, &str) = (0, "Uncategorized");
+const BASE_EVENT: (u64, &str) = (0, "Base Event");
+/// The factor between a class and the types of its events.
+const TYPES_OF_A_CLASS: u64 = 100;
 /// The name of the product and of the service.
 const PRODUCT: &str = "tensorgate";
 /// The provider of models, whose servers the operator of the gate runs or has chosen.
