@@ -26,6 +26,27 @@ pub struct DecisionLabels {
     pub reason: &'static str,
 }
 
+/// The outcome of a record in the audit log, by the kind of its client's credential.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ClientLabels {
+    /// `key`, `jwt`, `mtls`, or `other` for a kind that this host lacks. `none` if the record names
+    /// no credential.
+    pub credential: &'static str,
+    /// `allow`, `deny` or `aborted`.
+    pub verdict: &'static str,
+    /// The reason, as in the audit log. `unknown` for one that this host lacks.
+    pub reason: &'static str,
+}
+
+/// Tokens of a language model.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct TokenLabels {
+    /// The model's public name.
+    pub model: String,
+    /// `prompt` or `completion`.
+    pub kind: &'static str,
+}
+
 /// A model version, with a verdict.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct VersionLabels {

@@ -13,11 +13,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, DecisionLabels, ExportLabels,
-    FaultLabels, GatewayLabels, GenerationLabels, HandlerLabels, IgnoredLabels, LimitLabels,
-    MirrorLabels, ModelLabels, ModelReadyLabels, OverloadLabels, ReasonLabels, ReloadLabels,
-    RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, SpanLabels, VersionLabels,
-    WebhookLabels,
+    AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, ClientLabels, DecisionLabels,
+    ExportLabels, FaultLabels, GatewayLabels, GenerationLabels, HandlerLabels, IgnoredLabels,
+    LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels, OverloadLabels, ReasonLabels,
+    ReloadLabels, RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, SpanLabels,
+    TokenLabels, VersionLabels, WebhookLabels,
 };
 use super::model_statistics::ModelStatistics;
 pub use exporters::ExportMetrics;
@@ -67,6 +67,12 @@ metrics! {
     /// Records of requests in the audit log, by outcome.
     decisions: Family<DecisionLabels, Counter>,
         "tensorgate_decisions", "Requests and messages of streams by outcome, each once, whether the gate, Envoy or the host decided it; as in the audit log";
+    /// The same records by the kind of the client's credential.
+    client_decisions: Family<ClientLabels, Counter>,
+        "tensorgate_client_decisions", "Requests and messages of streams by outcome and by the kind of the client's credential: key, jwt, mtls, other, or none without a valid one; as in the audit log";
+    /// Tokens that language models have read and generated, in these records and their amendments.
+    tokens: Family<TokenLabels, Counter>,
+        "tensorgate_tokens", "Tokens that a language model has read (prompt) and generated (completion), as its server counts them; as in the audit log";
     /// Denials in these records that shadow mode allowed.
     shadowed_decisions: Family<ReasonLabels, Counter>,
         "tensorgate_shadowed", "Denials that shadow mode allowed, by the gate or the host, by reason; as in the audit log";

@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use tensorgate_policy::Reason;
 use tensorgate_policy::policy::Shadow;
-use tensorgate_telemetry::labels::{DecisionLabels, ReasonLabels};
+use tensorgate_telemetry::labels::{ClientLabels, DecisionLabels, ReasonLabels, TokenLabels};
 use tensorgate_telemetry::metrics::Metrics;
 
-use crate::record::{By, Decision, Verdict};
+use crate::record::{Amend, By, Decision, Verdict};
 
 /// The reasons of records besides [`Reason::ALL`]: of an allowed request, of one whose client left,
 /// and of one that a filter without a readable outcome denied.
 const OK: &str = "ok";
 const INCOMPLETE: &str = "incomplete";
 const UNKNOWN: &str = "unknown";
+
+/// The kinds of credentials. The name of a credential in a record begins with its kind and a colon.
+const CREDENTIALS: [&str; 3] = ["key", "jwt", "mtls"];
 
 /// Counts records of requests by their outcome. Every label is from a fixed table or the policy.
 pub(super) struct DecisionCounts(Arc<Metrics>);
@@ -53,17 +56,52 @@ impl DecisionCounts {
             verdict,
             reason,
             model,
+            credential,
             shadow,
             ..
         } = decision;
         let labels = labels(model.as_deref(), *by, *verdict, known(reason));
         self.0.decisions.get_or_create(&labels).inc();
+        let labels = ClientLabels {
+            credential: credential.as_deref().map_or("none", credential_kind),
+            verdict: verdict.name(),
+            reason: known(reason),
+        };
+        self.0.client_decisions.get_or_create(&labels).inc();
+        let tokens = (decision.prompt_tokens, decision.completion_tokens);
+        self.count_tokens(model.as_deref(), tokens);
         for shadowed in shadow {
             let reason = known(&shadowed.reason);
             let labels = ReasonLabels { reason };
             self.0.shadowed_decisions.get_or_create(&labels).inc();
         }
     }
+
+    /// Counts an amendment: that of a streamed response has its tokens.
+    pub(super) fn count_amendment(&self, amend: &Amend) {
+        let tokens = (amend.prompt_tokens, amend.completion_tokens);
+        self.count_tokens(amend.model.as_deref(), tokens);
+    }
+
+    /// Adds the tokens of a prompt and of its completion, as far as they are known.
+    fn count_tokens(&self, model: Option<&str>, (prompt, completion): (Option<u64>, Option<u64>)) {
+        for (kind, tokens) in [("prompt", prompt), ("completion", completion)] {
+            if let Some((model, tokens)) = model.zip(tokens) {
+                let labels = TokenLabels {
+                    model: model.to_owned(),
+                    kind,
+                };
+                self.0.tokens.get_or_create(&labels).inc_by(tokens);
+            }
+        }
+    }
+}
+
+/// The kind of a credential with this name.
+fn credential_kind(name: &str) -> &'static str {
+    let kind = name.split_once(':').map(|(kind, _)| kind);
+    let known = CREDENTIALS.into_iter().find(|known| Some(*known) == kind);
+    known.unwrap_or("other")
 }
 
 fn labels(model: Option<&str>, by: By, verdict: Verdict, reason: &'static str) -> DecisionLabels {
@@ -85,65 +123,4 @@ fn known(reason: &str) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use tensorgate_policy::denial::Shadowed;
-    use tensorgate_telemetry::metrics::Metrics;
-
-    use super::DecisionCounts;
-    use crate::record::{By, Decision, Verdict};
-
-    /// The value of a series, if the page has it.
-    fn value(metrics: &Metrics, series: &str) -> Option<u64> {
-        let page = metrics.text().unwrap_or_default();
-        let mut lines = page.lines();
-        lines.find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
-    }
-
-    #[test]
-    fn a_record_counts_once_under_labels_of_fixed_tables() {
-        let metrics = Arc::new(Metrics::new());
-        let counts = DecisionCounts::new(&metrics);
-        let series_before = metrics.text().unwrap_or_default().lines().count();
-        let series = |by, verdict, reason| {
-            let name = "tensorgate_decisions_total";
-            format!("{name}{{model=\"\",by=\"{by}\",verdict=\"{verdict}\",reason=\"{reason}\"}}")
-        };
-        let rate_limited = series("gate", "deny", "rate-limited");
-        assert_eq!(value(&metrics, &rate_limited), Some(0));
-        for (by, verdict, reason) in [
-            (By::Gate, Verdict::Deny, "rate-limited"),
-            (By::Gate, Verdict::Deny, "a reason of another release"),
-            (By::Gate, Verdict::Deny, "and one more"),
-            (By::Envoy, Verdict::Aborted, "incomplete"),
-            (By::Host, Verdict::Allow, "ok"),
-        ] {
-            counts.count(&Decision {
-                by,
-                verdict,
-                reason: reason.to_owned(),
-                shadow: vec![Shadowed {
-                    reason: "out-of-range".to_owned(),
-                    detail: String::new(),
-                }],
-                ..Decision::default()
-            });
-        }
-        for (series, expected) in [
-            (rate_limited, 1),
-            (series("gate", "deny", "unknown"), 2),
-            (series("envoy", "aborted", "incomplete"), 1),
-            (series("host", "allow", "ok"), 1),
-            (series("host", "deny", "rate-limited"), 0),
-            (
-                "tensorgate_shadowed_total{reason=\"out-of-range\"}".to_owned(),
-                5,
-            ),
-        ] {
-            assert_eq!(value(&metrics, &series), Some(expected), "{series}");
-        }
-        let series_after = metrics.text().unwrap_or_default().lines().count();
-        assert_eq!(series_after, series_before.saturating_add(1));
-    }
-}
+mod tests;

@@ -174,6 +174,8 @@ impl<S: Store> Writer<S> {
         if let Event::Decision(decision) = &event {
             self.decisions = self.decisions.saturating_add(1);
             self.counts.count(decision);
+        } else if let Event::Amend(amend) = &event {
+            self.counts.count_amendment(amend);
         }
         note_sequence(&mut self.sequence, &event);
         batch.push((time, event));
