@@ -2,7 +2,7 @@
 objects; the translator reproduces published configuration; a real Envoy loads what the translator
 makes of examples; what the real command renders is valid, and a real host and a real Envoy serve it;
 releases that do not understand each other say so, and an upgrade loses no request; the manifests of
-verified models are valid; and rendered folders, which the arguments name, are valid.
+verified models are valid; Grafana's dashboards fit its schema; and rendered folders, which the arguments name, are valid.
 Exits 0 only if all of it is as expected.
 """
 
@@ -19,6 +19,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent / "harness"))
 import big_node
 import bootstraps
 import cases
+import dashboards
 import examples
 import live
 import rendered
@@ -61,7 +62,7 @@ def examples_load(folder):
 
 def main(folders):
     """Runs everything."""
-    wrong = schemas.main(["--self-test"]) + translate.published() + cases.istio_cases() + cases.yaml_cases() + verified_models.check()
+    wrong = schemas.main(["--self-test"]) + translate.published() + cases.istio_cases() + cases.yaml_cases() + verified_models.check() + dashboards.check()
     with tempfile.TemporaryDirectory() as made:
         wrong += examples_load(Path(made))
     # Sockets lie in it, whose paths may have 107 bytes.
