@@ -110,8 +110,8 @@ test-servers: filters build ## Inject faults into real servers behind the gate (
 test-mesh: filters build ## Check what is rendered for clusters against published schemas, and serve it by a real host and a real Envoy (80 MB the first time); FOLDERS="a b" are validated too
 	@$(STAGE) mesh bash -c 'made=$$(tools/mesh-tools.sh) && exec "$$made/bin/python" tests/mesh/run.py $(FOLDERS)'
 
-test-monitoring: filters build ## Test the rules for Prometheus with promtool, and compare them with the metrics of a real host and a real Envoy; export the audit log to a real collector (110 MB the first time)
-	@$(STAGE) monitoring bash -c 'made=$$(tools/clients.sh) && promtool=$$(tools/promtool.sh) && exec "$$made/bin/python" tests/monitoring/run.py "$$promtool"'
+test-monitoring: filters build components ## Test the rules for Prometheus with promtool, and compare them with the metrics of a real host and a real Envoy; run the dashboards' queries; export the audit log to a real collector (110 MB the first time)
+	@$(STAGE) monitoring bash -c 'made=$$(tools/clients.sh) && promtool=$$(tools/promtool.sh) && prometheus=$$(tools/promtool.sh prometheus) && exec "$$made/bin/python" tests/monitoring/run.py "$$promtool" "$$prometheus"'
 
 # As root, or as root of a user namespace: a small disk is mounted.
 test-chaos: filters build ## Kill, freeze and starve a gate under load, and replay outages and attacks against a real Prometheus (110 MB the first time)
@@ -131,8 +131,9 @@ fuzz: setup ## Check the fuzz targets, run their seeds, then all of them for FUZ
 	@$(STAGE) clippy-fuzz tools/fuzz.sh lint
 	@$(STAGE) fuzz tools/fuzz.sh
 
-reference: build ## Generate the pages of docs/reference
+reference: build ## Generate the pages of docs/reference, and the dashboards in monitoring/grafana
 	@tools/reference.py --write
+	@tools/dashboards.py
 
 text: setup base ## Check commit subjects, formatting and the rules for text and sources: a few seconds
 	@$(STAGE) commits tools/commits.sh

@@ -48,14 +48,19 @@ def stat(title, description, unit, query, alert=""):
     return Panel(title, description, unit, [(query, "")], alert, "stat", 4, 4)
 
 
+def selector(metric, matchers):
+    """The series of a metric."""
+    return f"{metric}{{{matchers}}}" if matchers else metric
+
+
 def rate(metric, by, matchers="", per=RANGE):
     """The rate of a counter by labels."""
-    return f"sum by ({by}) (rate({metric}{{{matchers}}}[{per}]))"
+    return f"sum by ({by}) (rate({selector(metric, matchers)}[{per}]))"
 
 
 def increase(metric, by, window, matchers=""):
-    """The increase of a counter by labels, with series that began within the window."""
-    return f"sum by ({by}) (increase({metric}{{{matchers}}}[{window}]))"
+    """The increase of a counter within a window, by labels."""
+    return f"sum by ({by}) (increase({selector(metric, matchers)}[{window}]))"
 
 
 def quantiles(metric, by, matchers=""):
@@ -68,7 +73,8 @@ def quantiles(metric, by, matchers=""):
 
 def mean(metric, matchers=""):
     """The mean of a histogram."""
-    return f"sum(rate({metric}_sum{{{matchers}}}[{RANGE}])) / sum(rate({metric}_count{{{matchers}}}[{RANGE}]))"
+    of = [f"sum(rate({selector(f'{metric}_{part}', matchers)}[{RANGE}]))" for part in ("sum", "count")]
+    return " / ".join(of)
 
 
 DECISIONS, KINDS = "tensorgate_decisions_total", "tensorgate_client_decisions_total"

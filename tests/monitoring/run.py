@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """`make test-monitoring`: the rules for Prometheus, tested by promtool, and compared with the pages
-that a real host and a real Envoy serve; the export of the audit log and of traces to a real
-collector, and OCSF events.
+that a real host and a real Envoy serve; the queries of the dashboards; the export of the audit log
+and of traces to a real collector, and OCSF events.
 
-run.py PROMTOOL, which may be empty: what it checks is left out then. Every rule needs a test that
+run.py PROMTOOL PROMETHEUS, which may be empty: what they check is left out then. Every rule needs a test that
 fires, one that does not, and a section in the how-to page. Every metric and label that a rule names
 must exist. Every line of the audit log must arrive. Exits 0 only if all of it is as expected.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 sys.path.append(str(Path(__file__).resolve().parents[1] / "harness"))
 
+import dashboards
 import decisions
 import metrics
 import ocsf
@@ -116,10 +117,11 @@ def run_gate(folder):
         return envoy, host, faults + export.faults_of_log()
 
 
-def main(program):
+def main(program, prometheus):
     """Runs everything."""
     alerts, recorded = rules.read()
-    faults = rules.faults_of_tests(alerts) + rules.faults_of_page(alerts)
+    faults = dashboards.faults_of_names()
+    faults += rules.faults_of_tests(alerts) + rules.faults_of_page(alerts)
     faults += promtool(program, "check", "rules", str(rules.RULES))
     faults += promtool(program, "test", "rules", *map(str, rules.TESTS))
     faults += ocsf.faults()
@@ -127,6 +129,7 @@ def main(program):
     faults += promtool(program, "check", "config", str(relabel.scrape_configuration(folder)))
     envoy, host, more = run_gate(folder)
     faults += more
+    faults += dashboards.faults_of_queries(prometheus, folder)
     faults += promtool(program, "check", "metrics", page=host)
     known = metrics.in_reference()
     faults += [f"the host serves {name}, which the reference lacks" for name in metrics.on_page(host) if name not in known]
@@ -143,4 +146,4 @@ def main(program):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

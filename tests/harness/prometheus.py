@@ -4,6 +4,9 @@ shortened by one factor, so that an outage of half an hour is replayed in a minu
 
 import json
 import re
+import urllib.error
+import urllib.parse
+import urllib.request
 
 from processes import TOP, Process, fetch, free_ports, wait
 
@@ -54,3 +57,13 @@ class Prometheus(Process):
         answer = fetch(f"{self.url}/api/v1/alerts", 5)
         alerts = json.loads(answer[1])["data"]["alerts"] if answer and answer[0] == 200 else []
         return {(alert["labels"]["alertname"], alert["annotations"]["summary"]) for alert in alerts if alert["state"] == "firing"}
+
+    def query(self, expression):
+        """The values of an expression at this moment. What is wrong with it is a `ValueError`."""
+        url = f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                result = json.load(answer)["data"]["result"]
+        except urllib.error.HTTPError as error:
+            raise ValueError(json.load(error)["error"]) from None
+        return [float(series["value"][1]) for series in result]
