@@ -28,11 +28,13 @@ PODS = ["--image-pull-secret", "regcred", "--node-selector", "disk=ssd", "--tole
 PODS += ["--affinity", HERE / "data/affinity.yaml", "--priority-class", "high", "--label", "team=ml", "--annotation", 'example.com/note={{ "a" }}: #b']
 COMMON += PODS
 ENVOY = ["--envoy-image", f"envoyproxy/envoy@{DIGEST}", "--clients-from", "0" * 63]
+MONITORED = ["--metrics-from", "ops", "--dashboards", "--pod-monitor"]
 FILTER = ["--filter-image", f"r.example/filter@{DIGEST}"]
 AT_ISTIO = ["--gateway", "istio-ingress/models", "--gateway-pods", "istio=ingressgateway", "--gateway-account", "gateway", "--hosts", "models.example.com"]
 AT_ENVOY_GATEWAY = ["--gateway", "models", "--section", "https", "--hosts", "models.example.com", "--gateway-name", "gateway.example.com"]
 TARGETS = {
     "kubernetes": ["kubernetes", *ENVOY],
+    "kubernetes-monitored": ["kubernetes", *ENVOY, *MONITORED],
     "istio-sidecar": ["istio", *FILTER, "--clients", "web/frontend"],
     "istio-sidecar-1.29": ["istio", *FILTER, "--istio-release", "1.29", "--clients", "web/frontend"],
     "istio-gateway": ["istio", *FILTER, *AT_ISTIO],
@@ -40,7 +42,9 @@ TARGETS = {
     "gateway": ["gateway", *FILTER, *AT_ENVOY_GATEWAY],
     "gateway-patched": ["gateway", *FILTER, *AT_ENVOY_GATEWAY, "--patch-policy"],
     "helm": ["helm", *ENVOY],
+    "helm-monitored": ["helm", *ENVOY, *MONITORED],
 }
+CHARTS = [target for target, (verb, *_) in TARGETS.items() if verb == "helm"]
 CLIENTS, MODELS = 200, 100
 # The policies that served.py serves. The second is for proxies that ask the host about shared limits
 # over TCP.
@@ -114,14 +118,15 @@ def bundles(folder):
 
 def _faults(name, target, folder):
     out, faults = folder / name / target, []
-    if target != "helm":
+    if target not in CHARTS:
         faults = kustomized(out) if KUBECTL.exists() else []
     elif HELM.exists():
         # Values change nothing that depends on the policy.
-        faults = charted(out, folder / name / "kubernetes", name == "odd")
+        objects = folder / name / target.replace("helm", "kubernetes")
+        faults = charted(out, objects, (name, target) == ("odd", "helm"))
     if TARGETS[target][0] in ("istio", "gateway"):
         faults += bundles(out)
-    if target != "helm":
+    if target not in CHARTS:
         faults += network.faults(out, POD_PORT, SERVICE_PORT)
     return faults
 
@@ -142,4 +147,4 @@ def check(folder):
             wrong += bool(faults)
     left_out = ", ".join(path.name for path in (HELM, KUBECTL) if not path.exists())
     print(f"rendered: {len(pairs)} folders of {len(policies)} policies, {wrong} wrong{f'; without {left_out}' if left_out else ''}")
-    return wrong + schemas.validate([folder / name / target for name, target in pairs if target != "helm"])
+    return wrong + schemas.validate([folder / name / target for name, target in pairs if target not in CHARTS])

@@ -19,6 +19,8 @@ import manifests
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 DEFINITIONS = Path(os.environ.get("TENSORGATE_CRDS") or TOP.parent / "shared/crds")
+# Parts of definitions that the folder lacks.
+OWN = HERE / "data/definitions"
 # The oldest and the newest Kubernetes whose schemas rendered objects must fit.
 VERSIONS = "1.32", "1.37"
 KUSTOMIZE = "kustomize.config.k8s.io/v1beta1"
@@ -75,7 +77,7 @@ class Validator:
 def definitions():
     """The published definitions, or None if there are none and that is no error."""
     if DEFINITIONS.is_dir():
-        return crds.load(DEFINITIONS)
+        return crds.load(DEFINITIONS) | crds.load(OWN)
     if os.environ.get("CI"):
         sys.exit(f"schemas: {DEFINITIONS} is missing; set TENSORGATE_CRDS")
     return None

@@ -20,6 +20,7 @@ pub mod helm;
 mod host_checksum;
 pub mod istio;
 pub mod kubernetes;
+pub mod monitoring;
 pub mod names;
 pub mod needs;
 pub mod network;

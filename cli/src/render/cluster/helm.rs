@@ -162,6 +162,7 @@ impl Helm {
             },
             envoy_image: Image::placeholder(".Values.images.envoy"),
             clients_from: None,
+            monitoring: self.gate.monitoring,
         }
     }
 

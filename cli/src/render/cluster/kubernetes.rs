@@ -14,6 +14,7 @@ use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin;
 
 use super::ending::{self, EndAfter, HUNG_S, LEAVE_S};
+use super::monitoring::Monitoring;
 use super::names::{Image, Namespace};
 use super::network::Admitted;
 use super::policy_files::Reader;
@@ -60,6 +61,8 @@ pub struct Kubernetes {
     pub envoy_image: Image,
     /// Namespace of the clients; any if absent.
     pub clients_from: Option<Namespace>,
+    /// Objects for monitoring.
+    pub monitoring: Monitoring,
 }
 
 impl Kubernetes {
@@ -162,6 +165,7 @@ impl Kubernetes {
         }
         let network = workload.network_policy(&admitted);
         manifests.add("networkpolicy", network);
+        self.monitoring.add_to(&mut manifests, workload);
         Ok(manifests)
     }
 

@@ -22,10 +22,11 @@ const OF_USERS: [&str; 5] = [
 /// The kind whose environment is that of pods in another namespace.
 const ENVOY_PROXY: &str = "EnvoyProxy";
 /// API groups that are not Kubernetes' own, by the end of their names, and who installs their CRDs.
-const INSTALLED: [(&str, &str); 3] = [
+const INSTALLED: [(&str, &str); 4] = [
     ("istio.io", "Istio"),
     ("gateway.networking.k8s.io", "the Gateway API"),
     ("gateway.envoyproxy.io", "Envoy Gateway"),
+    ("monitoring.coreos.com", "the Prometheus Operator"),
 ];
 /// The image of a container whose real one Istio sets.
 const INJECTED: &str = "auto";

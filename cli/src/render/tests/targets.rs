@@ -12,6 +12,7 @@ use super::names::Names;
 use crate::render::Unrenderable;
 use crate::render::cluster::affinity::Affinity;
 use crate::render::cluster::domains::{DomainName, Hostname, Identity};
+use crate::render::cluster::monitoring::Monitoring;
 use crate::render::cluster::names::{
     Image, Label, Namespace, NamespacedName, ObjectName, PodLabel,
 };
@@ -151,6 +152,7 @@ fn own_pods(names: &Names, loaded: &Loaded) -> Result<kubernetes::Kubernetes, Un
         workload: workload(names, loaded)?,
         envoy_image: names.parse(PROXY_IMAGE),
         clients_from: Some(names.parse("zq-from-qz")),
+        monitoring: Monitoring::default(),
     })
 }
 

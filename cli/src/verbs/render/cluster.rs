@@ -12,6 +12,7 @@ use tensorgate_policy_load::load::Loaded;
 use super::next_steps::NextSteps;
 use super::pods::PodArguments;
 use crate::render::Unrenderable;
+use crate::render::cluster::monitoring::Monitoring;
 use crate::render::cluster::names::{
     Image, Label, Namespace, ObjectName, PodLabel, check_distinct,
 };
@@ -258,6 +259,31 @@ pub struct Kubernetes {
     /// Namespace of the clients; by default every pod of the cluster may connect.
     #[arg(long, value_name = "NAMESPACE")]
     pub(super) clients_from: Option<Namespace>,
+    #[command(flatten)]
+    pub(super) monitoring: MonitoringArguments,
+}
+
+/// Options for objects of monitoring.
+#[derive(Args)]
+pub(super) struct MonitoringArguments {
+    /// Add the dashboards for Grafana: a ConfigMap with the label `grafana_dashboard`, which the
+    /// sidecar of Grafana's chart looks for. Once for each Grafana.
+    #[arg(long)]
+    dashboards: bool,
+    /// Add a PodMonitor, for a Prometheus Operator whose Prometheus is in the namespace of
+    /// --metrics-from.
+    #[arg(long, requires = "metrics_from")]
+    pod_monitor: bool,
+}
+
+impl MonitoringArguments {
+    /// What is asked for.
+    pub(super) const fn objects(&self) -> Monitoring {
+        Monitoring {
+            dashboards: self.dashboards,
+            pod_monitor: self.pod_monitor,
+        }
+    }
 }
 
 impl Kubernetes {
@@ -267,12 +293,14 @@ impl Kubernetes {
             cluster,
             envoy_image,
             clients_from,
+            monitoring,
         } = self;
         cluster.run(ui, loaded, |workload, loaded| {
             let target = kubernetes::Kubernetes {
                 workload,
                 envoy_image,
                 clients_from,
+                monitoring: monitoring.objects(),
             };
             let manifests = target.render(loaded)?;
             let needs = Needs::of(&manifests, None);

@@ -31,6 +31,7 @@ impl Helm {
             cluster,
             envoy_image,
             clients_from,
+            monitoring,
         } = self.gate;
         let Some(folder) = &cluster.output else {
             let cause = "a chart is a folder: name it with -o DIR";
@@ -42,6 +43,7 @@ impl Helm {
                 workload,
                 envoy_image,
                 clients_from,
+                monitoring: monitoring.objects(),
             };
             let target = helm::Helm { gate };
             // The objects with the default values.

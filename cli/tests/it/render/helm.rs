@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::program::{Ran, Scratch, run};
+use crate::program::{Ran, Scratch, run, tree};
 
 /// A policy with files of each kind. Its handler's setting looks like an expression of a template.
 const POLICY: &str = r#"version: 1
@@ -313,4 +313,47 @@ fn a_chart_with_divided_limits_accepts_one_number_of_pods() {
         let has_note = ran.stderr.contains("17 times as much: rate of scoring");
         assert_eq!(has_note, fixed.is_none(), "{}", ran.stderr);
     }
+}
+
+#[test]
+fn objects_for_monitoring_come_on_request() {
+    let scratch = Scratch::new();
+    let asked = [&CLAIM[..], &["--dashboards", "--pod-monitor"]].concat();
+    let ran = render(&scratch, POLICY, "chart", &asked);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let operator = "monitoring.coreos.com/v1 of the Prometheus Operator, with the kinds PodMonitor";
+    assert!(ran.stdout.contains(operator), "{}", ran.stdout);
+    let chart = files(&scratch.path().join("chart"));
+    let shipped = files(&tree().join("monitoring/grafana"));
+    let template = &chart["templates/configmap-dashboards.yaml"];
+    assert!(
+        template.contains("grafana_dashboard: \"1\"\n"),
+        "{template}"
+    );
+    for (name, text) in &shipped {
+        let file = format!("files/dashboards/{name}");
+        assert_eq!(chart[&file], *text);
+        assert!(template.contains(&file), "{file} in:\n{template}");
+    }
+    let below = |name: &&String| name.starts_with("files/dashboards/");
+    assert_eq!(chart.keys().filter(below).count(), shipped.len());
+    let monitor = &chart["templates/podmonitor.yaml"];
+    let condition = "{{- if .Values.metricsFrom }}";
+    assert!(monitor.starts_with(condition), "{monitor}");
+    for page in ["/metrics", "/stats/prometheus"] {
+        assert!(monitor.contains(&format!("path: {page}\n")), "{monitor}");
+    }
+}
+
+#[test]
+fn a_pod_monitor_needs_a_namespace_that_may_read_metrics() {
+    let scratch = Scratch::new();
+    let policy = scratch.file("gate.yaml", POLICY);
+    let image = format!("r.example/image@sha256:{}", "1".repeat(64));
+    let mut arguments = vec!["render", "kubernetes", policy.to_str().unwrap()];
+    arguments.extend(["--host-image", &image, "--envoy-image", &image]);
+    arguments.extend(["--handlers-claim", "c", "--pod-monitor"]);
+    let ran = run(&arguments);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(ran.stderr.contains("--metrics-from"), "{}", ran.stderr);
 }

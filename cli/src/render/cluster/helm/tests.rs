@@ -18,6 +18,7 @@ use tensorgate_policy_text::parse::parse;
 
 use super::values::SCHEMA;
 use super::*;
+use crate::render::cluster::monitoring::Monitoring;
 use crate::render::cluster::pod_options::{
     Annotation, ExtraLabel, RESERVED_KEYS, RESERVED_PREFIXES, Toleration,
 };
@@ -247,6 +248,7 @@ fn longest(policy: &Loaded) -> Helm {
         workload,
         envoy_image: image("envoy"),
         clients_from: Some(namespace("3")),
+        monitoring: Monitoring::default(),
     };
     Helm { gate }
 }

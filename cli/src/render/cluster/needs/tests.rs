@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::render::cluster::kubernetes::Kubernetes;
+use crate::render::cluster::monitoring::Monitoring;
 use crate::render::cluster::test_support::{image, loaded, policy, workload};
 use crate::render::cluster::workload::HandlerSource;
 use crate::render::node::{Node, list, map};
@@ -22,6 +23,7 @@ fn lines(is_encrypted: bool, handlers: Option<HandlerSource>) -> Vec<String> {
         workload,
         envoy_image: image("envoy"),
         clients_from: None,
+        monitoring: Monitoring::default(),
     };
     Needs::of(&gate.render(&loaded).unwrap(), None).lines()
 }
