@@ -2,7 +2,7 @@
 # Builds a release into target/dist: dist.sh [KEY]. With a key the bundled handlers are signed.
 #
 # The archive tensorgate-VERSION-ARCH-linux.tar.gz holds the programs, the filters, the bundled
-# handlers, rules for Prometheus, the licences, an SBOM and checksums. Programs are stripped, and
+# handlers, rules for Prometheus, dashboards for Grafana, the licences, an SBOM and checksums. Programs are stripped, and
 # linked statically: they need no library of the system. The same sources and toolchain give the
 # same bytes in any folder.
 set -euo pipefail
@@ -41,6 +41,7 @@ modules=("${filters[@]/#/$out/filters/}")
 install -D -m 0644 -t "$made/filters" "${modules[@]/%/.wasm}"
 FROM=$out/dist/components INTO=$made TENSORGATE=$made/tensorgate tools/builtins.sh "$signing_key"
 install -D -m 0644 -t "$made/prometheus" monitoring/prometheus/*.yaml
+install -D -m 0644 -t "$made/grafana" monitoring/grafana/*.json
 install -m 0644 LICENSE "$made/LICENSE"
 sed "s/VERSION/$version/g" tools/dist-readme.md >"$made/README.md"
 # `tensorgate-handler` carries the tensor kit.

@@ -35,6 +35,7 @@ HANDLERS = ["class-labels", "image-classifier", "passthrough", "tabular", "text-
 # The rules for Prometheus, their tests, and how Prometheus reads Envoy's counters.
 MONITORING = ["envoy-relabel.yaml", "tensorgate.audit.tests.yaml"]
 MONITORING += ["tensorgate.rules.yaml", "tensorgate.tests.yaml"]
+DASHBOARDS = ["artifacts.json", "client-kind.json", "handlers.json", "model.json", "overview.json", "tokens.json"]
 TEXTS = ["LICENSE", "README.md", "SHA256SUMS", "THIRD-PARTY-LICENCES.txt", "sbom.cdx.json"]
 # Packages that a release cannot be without: of its programs, its filters and its handlers.
 BUILT_OF = ["tokio", "wasmtime", "proxy-wasm", "wit-bindgen", "rust-std"]
@@ -75,7 +76,7 @@ def check_files(made):
     """All files are there, nothing else is, and SHA256SUMS has each."""
     expected = PROGRAMS + TEXTS
     expected += [f"filters/{name}.wasm" for name in FILTERS] + [f"builtins/{name}.wasm" for name in HANDLERS]
-    expected += [f"prometheus/{name}" for name in MONITORING]
+    expected += [f"prometheus/{name}" for name in MONITORING] + [f"grafana/{name}" for name in DASHBOARDS]
     found = [str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()]
     found = [name for name in found if not name.endswith(".sigstore.json")]
     require(sorted(found) == sorted(expected), f"files {sorted(found)}")

@@ -74,13 +74,13 @@ def faults_of_names():
     faults = [ran.stderr.strip()] if ran.returncode else []
     host = metrics.in_reference()
     envoy = {name: dict.fromkeys(labels) for name, labels in relabel.COUNTERS.items()}
-    asked = list(queries())
+    expressions = list(queries())
     for name, dashboard in read().items():
         variables = [one for one in dashboard["templating"]["list"] if one["type"] == "query"]
-        asked += [(f"{name}: variable {one['name']}", one["query"]["query"]) for one in variables]
-    for where, expression in asked:
+        expressions += [(f"{name}: variable {one['name']}", one["query"]["query"]) for one in variables]
+    for where, expression in expressions:
         faults += [f"{where}: {fault}" for fault in metrics.faults_of_rule(expression, {}, host, envoy)]
-    print(f"dashboards: {len(asked)} queries, {len(faults)} faults of names", flush=True)
+    print(f"dashboards: {len(expressions)} queries, {len(faults)} faults of names", flush=True)
     return faults
 
 

@@ -318,8 +318,8 @@ fn a_chart_with_divided_limits_accepts_one_number_of_pods() {
 #[test]
 fn objects_for_monitoring_come_on_request() {
     let scratch = Scratch::new();
-    let asked = [&CLAIM[..], &["--dashboards", "--pod-monitor"]].concat();
-    let ran = render(&scratch, POLICY, "chart", &asked);
+    let options = [&CLAIM[..], &["--dashboards", "--pod-monitor"]].concat();
+    let ran = render(&scratch, POLICY, "chart", &options);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let operator = "monitoring.coreos.com/v1 of the Prometheus Operator, with the kinds PodMonitor";
     assert!(ran.stdout.contains(operator), "{}", ran.stdout);
