@@ -151,10 +151,9 @@ class Gate(Process):
     file. `more`: further arguments.
     """
 
-    def __init__(self, policy, folder, name="gate", serving=True, more=()):
+    def __init__(self, policy, folder, name="gate", serving=True, more=(), program=TOP / "target/debug/tensorgate"):
         (admin,) = free_ports(1)
         self.readyz = f"http://127.0.0.1:{admin}/readyz"
-        program = TOP / "target/debug/tensorgate"
         arguments = [program, "--json", "up", "-c", policy, "--state", folder / name]
         arguments += ["--listen", "127.0.0.1:0", "--admin", f"127.0.0.1:{admin}", "--concurrency", "2", *more]
         super().__init__(name, arguments, folder / f"{name}.log", os.environ, subprocess.PIPE)
