@@ -11,6 +11,7 @@ pub mod slots;
 pub mod socket;
 pub mod tls;
 mod tls_listener;
+mod write_timeout;
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -33,7 +34,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::server::peer::{Connection, GatewayPeer};
+use crate::server::peer::{Connection, GatewayPeer, OverLoopback};
 use crate::server::slots::Slot;
 use crate::server::socket::Socket;
 
@@ -211,6 +212,7 @@ async fn connection<S, H, F, B>(
         peer,
         still_allowed,
         over_network,
+        over_loopback,
         mut slot,
     } = accepted;
     let spoke = Arc::new(AtomicBool::new(false));
@@ -224,6 +226,9 @@ async fn connection<S, H, F, B>(
         }
         if let Some(gateway) = &gateway {
             request.extensions_mut().insert(gateway.clone());
+        }
+        if over_loopback {
+            request.extensions_mut().insert(OverLoopback);
         }
         handler(request)
     });

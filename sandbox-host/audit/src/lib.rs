@@ -30,6 +30,6 @@ pub mod verify;
 mod writer;
 
 pub use ending::Ending;
-pub use listener::RecordListener;
+pub use listener::{GateTimeListener, RecordListener};
 pub use outcomes::Outcomes;
 pub use writer::{Audit, Unwritten};

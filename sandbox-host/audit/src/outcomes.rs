@@ -12,10 +12,11 @@ mod joining;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::als::Entry;
+use crate::listener::GateTimeListener;
 use crate::record::{Amend, ArtifactRecord, By, Decision, Event, Verdict};
 use crate::sequence::{Marks, SequenceCheck, SequenceTracker};
 use crate::writer::{Audit, Unwritten};
@@ -39,6 +40,7 @@ enum KnownRequest {
         verdict: Verdict,
         status: u16,
         grpc_status: Option<u8>,
+        total_us: u64,
     },
     /// The host's report, waiting since this time.
     Half {
@@ -70,6 +72,8 @@ pub struct Outcomes {
     filter_seen: AtomicBool,
     /// Whether other hosts get entries of the same gateways, so that a gap proves no loss.
     shared: bool,
+    /// Sees how long Envoy had requests.
+    gate_times: OnceLock<Arc<dyn GateTimeListener>>,
 }
 
 impl std::fmt::Debug for Outcomes {
@@ -103,7 +107,13 @@ impl Outcomes {
             table: Mutex::new(table),
             filter_seen: AtomicBool::new(false),
             shared,
+            gate_times: OnceLock::new(),
         }
+    }
+
+    /// Sets who sees how long Envoy had requests. Only the first call counts.
+    pub fn listen_to_gate_times(&self, listener: Arc<dyn GateTimeListener>) {
+        let _ = self.gate_times.set(listener);
     }
 
     /// The audit log.
@@ -318,7 +328,13 @@ impl Outcomes {
                 verdict,
                 status,
                 grpc_status,
+                total_us,
             } => {
+                // The listener does not wait, so the table may stay locked.
+                if let Some(listener) = self.gate_times.get() {
+                    let gate_us = decision.total_us.saturating_sub(total_us);
+                    listener.completed(decision.model.as_deref(), gate_us);
+                }
                 let amend = amendment(&decision, status, grpc_status).map(|amend| Amend {
                     recorded: Some(verdict),
                     ..amend
@@ -433,6 +449,7 @@ fn answered(decision: &Decision) -> KnownRequest {
         verdict: decision.verdict,
         status: decision.status,
         grpc_status: decision.grpc_status,
+        total_us: decision.total_us,
     }
 }
 

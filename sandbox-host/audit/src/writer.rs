@@ -37,8 +37,9 @@ use tensorgate_telemetry::metrics::Metrics;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::files::Store;
+use crate::line::Seal;
 use crate::listener::RecordListener;
-use crate::record::{Event, Open, START};
+use crate::record::{Event, Found, Open, START};
 use crate::recover::{Recovered, opening};
 use crate::sequence::SequenceTracker;
 pub(super) use chain::{Chain, End};
@@ -174,6 +175,10 @@ pub struct Audit {
     shared: Arc<Shared>,
     /// The log's ID.
     log: Arc<str>,
+    /// The ID of the key that signs checkpoints. `None` without a chain.
+    key_id: Option<Arc<str>>,
+    /// What the host found in the log that it continues.
+    found: Arc<[Found]>,
     _speaks: Arc<Sender>,
 }
 
@@ -223,6 +228,11 @@ impl Audit {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let log = Arc::from(chain.log.as_str());
+        let key_id = match &chain.seal {
+            Seal::Chain(key) => Some(Arc::from(key.public().id())),
+            Seal::None => None,
+        };
+        let found = Arc::from(opening.found.as_slice());
         let shared = Arc::new(Shared {
             answers: Mutex::default(),
             entries: Semaphore::new(QUEUED_LINES),
@@ -258,6 +268,8 @@ impl Audit {
         Ok(Self {
             shared,
             log,
+            key_id,
+            found,
             _speaks: Arc::new(speaks),
         })
     }
@@ -270,6 +282,21 @@ impl Audit {
     /// The log's ID.
     pub fn log(&self) -> &Arc<str> {
         &self.log
+    }
+
+    /// The ID of the key that signs checkpoints. `None` if the log has no chain.
+    pub fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
+
+    /// The damage that the host found in the log when it started.
+    pub fn found(&self) -> &[Found] {
+        &self.found
+    }
+
+    /// The number of the last written record, 0 if there is none.
+    pub fn last_seq(&self) -> u64 {
+        *self.shared.written.borrow()
     }
 
     /// The number of the last written record, 0 if there is none. What a file has after that record

@@ -12,6 +12,7 @@ use tensorgate_policy::contract::guardrail::check_answer;
 use tensorgate_policy::contract::{TensorRule, check_structure};
 use tensorgate_policy::{Denial, Reason, Tensor};
 use tensorgate_sandbox::{CallContext, HandlerError, HandlerOutput};
+use tensorgate_telemetry::handler_statistics::HandlerCall;
 use tensorgate_telemetry::labels::{FaultLabels, HandlerLabels};
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_telemetry::spans::{self, Part};
@@ -122,7 +123,9 @@ fn check_made(
     metrics
         .handler_log_lines_dropped
         .inc_by(stage.handler.take_dropped_log_lines());
+    let count = |call| metrics.handlers.count(&stage.name, role.export(), call);
     let fault = |cause: &'static str, detail: &str| {
+        count(HandlerCall::Fault(cause));
         metrics
             .handler_faults
             .get_or_create(&FaultLabels {
@@ -148,6 +151,7 @@ fn check_made(
             fuel_used,
         }) => {
             timings.fuel = timings.fuel.saturating_add(fuel_used);
+            count(HandlerCall::Rejected);
             let cause = format!("handler {:?}: {text}", stage.name);
             let shown = caller.filter(|_| stage.handler.has_public_errors());
             return Err(match shown {
@@ -156,6 +160,7 @@ fn check_made(
             });
         }
         Err(HandlerError::Overloaded(overload)) => {
+            count(HandlerCall::Overloaded);
             metrics
                 .handler_shed
                 .get_or_create(&FaultLabels {
@@ -189,6 +194,12 @@ fn check_made(
         }
     };
     timings.fuel = timings.fuel.saturating_add(called.fuel_used);
+    count(HandlerCall::Finished {
+        fuel: called.fuel_used,
+        memory_bytes: called.memory_peak_bytes,
+        ran_us: called.ran_us,
+        queued_us: called.queued_us,
+    });
     #[expect(
         clippy::cast_precision_loss,
         reason = "a histogram's observation is a float"

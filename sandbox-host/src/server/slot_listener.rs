@@ -3,12 +3,17 @@
 use std::future::{Ready, ready};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Listener;
 use super::peer::Connection;
 use super::slots::Slots;
+use super::write_timeout::WriteTimeout;
+
+/// How long a peer may read nothing of a response.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The listener, and the slots of its connections.
 #[derive(Debug)]
@@ -28,12 +33,16 @@ impl SlotListener {
 }
 
 impl Listener for SlotListener {
-    type Stream = TcpStream;
-    type Handshake = Ready<Option<Connection<TcpStream>>>;
+    type Stream = WriteTimeout<TcpStream>;
+    type Handshake = Ready<Option<Connection<WriteTimeout<TcpStream>>>>;
 
     async fn accept(&self) -> io::Result<Self::Handshake> {
         let (stream, peer) = self.listener.accept().await?;
+        let own = stream.local_addr();
+        let is_own_loopback = own.is_ok_and(|own| own.ip().to_canonical().is_loopback());
+        let stream = WriteTimeout::new(stream, WRITE_TIMEOUT);
         let connection = Connection {
+            over_loopback: is_own_loopback && peer.ip().to_canonical().is_loopback(),
             slot: Some(self.slots.admit(peer.ip())),
             ..Connection::local(stream, None)
         };

@@ -1,6 +1,7 @@
 //! The host's metrics, its log, its statistics of models, and the spans of requests.
 
 pub mod exposition;
+pub mod handler_statistics;
 pub mod labels;
 pub mod logging;
 pub mod metrics;

@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::handler_statistics::HandlerStatistics;
 use super::labels::{
     AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, ClientLabels, DecisionLabels,
     ExportLabels, FaultLabels, GatewayLabels, GenerationLabels, HandlerLabels, IgnoredLabels,
@@ -42,6 +43,8 @@ macro_rules! metrics {
             registry: Registry,
             /// Model statistics that clients may request.
             pub statistics: ModelStatistics,
+            /// What the calls of handlers used, for the console.
+            pub handlers: HandlerStatistics,
             $($(#[$doc])* pub $field: $kind,)*
         }
 
@@ -56,6 +59,7 @@ macro_rules! metrics {
                 Self {
                     registry,
                     statistics: ModelStatistics::default(),
+                    handlers: HandlerStatistics::default(),
                     $($field,)*
                 }
             }

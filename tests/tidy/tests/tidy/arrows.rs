@@ -87,6 +87,16 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "tensorgate-console",
+        &[
+            "tensorgate-audit",
+            "tensorgate-base",
+            "tensorgate-policy",
+            "tensorgate-telemetry",
+            "tensorgate-watch",
+        ],
+    ),
+    (
         "tensorgate-models",
         &[
             "tensorgate-artifact",
@@ -121,6 +131,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-artifact",
             "tensorgate-audit",
             "tensorgate-base",
+            "tensorgate-console",
             "tensorgate-judge",
             "tensorgate-limits",
             "tensorgate-models",
