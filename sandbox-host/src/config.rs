@@ -17,6 +17,7 @@ use tensorgate_sandbox::CompilerConfig;
 use tensorgate_settings::bundle::{BundleError, Candidate};
 
 use crate::server::listeners::{AllowedPeers, ServiceAddress};
+use crate::server::reader_credential::{CredentialError, ReaderCredential};
 use crate::server::tls::{ServerTls, ServerTlsError, TlsFiles};
 
 /// The user that Linux reports in place of one that has no number in this user namespace
@@ -49,6 +50,11 @@ pub struct Settings {
     pub audit_stdout: bool,
     /// The address of the admin server.
     pub admin: SocketAddr,
+    /// A second address of the admin server, on loopback.
+    pub admin_local: Option<SocketAddr>,
+    /// What readers at a public address of the admin server need for more than probes and metrics.
+    /// `None` if they get no more.
+    pub console_public: Option<ReaderCredential>,
     /// The addresses of embedded backends, by name.
     pub endpoints: BTreeMap<String, String>,
     /// The time that in-flight requests get to finish at shutdown.
@@ -88,6 +94,9 @@ pub enum ConfigError {
     /// A file or name for the TCP ports cannot be used.
     #[error(transparent)]
     ServerTls(#[from] ServerTlsError),
+    /// The credential of `--console-public` cannot be used.
+    #[error("--console-public: {0}")]
+    Console(#[from] CredentialError),
     /// TCP ports have no certificates.
     #[error(
         "a TCP port needs --tls-cert, --tls-key and --tls-client-ca: the host serves gateways with mutual TLS only"
@@ -101,6 +110,9 @@ pub enum ConfigError {
         "{0} is not a loopback address: the admin stays on loopback unless --admin-public is given"
     )]
     AdminPublic(SocketAddr),
+    /// The second address of the admin server is public.
+    #[error("--admin-local {0} is not a loopback address")]
+    AdminLocal(SocketAddr),
     /// An endpoint is not `NAME=URI`.
     #[error("--endpoint {0:?} is not NAME=URI")]
     EndpointForm(String),
@@ -121,6 +133,14 @@ pub fn admin(address: SocketAddr, public: bool) -> Result<SocketAddr, ConfigErro
         Ok(address)
     } else {
         Err(ConfigError::AdminPublic(address))
+    }
+}
+
+/// Checks the second address of the admin server.
+pub fn admin_local(address: Option<SocketAddr>) -> Result<Option<SocketAddr>, ConfigError> {
+    match address {
+        Some(address) if !address.ip().is_loopback() => Err(ConfigError::AdminLocal(address)),
+        address => Ok(address),
     }
 }
 

@@ -9,6 +9,7 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::gauge::Gauge;
 use tensorgate_audit::export::AuditExporters;
 use tensorgate_base::memory_budget::Budget;
+use tensorgate_console::Recorder;
 use tensorgate_judge::context_keys::ContextKeys;
 use tensorgate_net::pem::TlsError;
 use tensorgate_net::resolve::SystemResolver;
@@ -39,9 +40,10 @@ use crate::policy_store::policy_versions::PolicyVersions;
 use crate::policy_store::waiting_policy::WaitingPolicy;
 use crate::server;
 use crate::server::listeners::{ListenError, Listeners};
+use crate::server::reader_credential::ReaderCredential;
 use crate::server::slot_listener::SlotListener;
 use crate::server::tls::ServerTls;
-use crate::service::admin::{self, Admin};
+use crate::service::admin::{self, Admin, RenderedPage};
 use crate::service::audit_server::{self, AuditServer};
 use crate::service::conditions::{self, GateState, StateFiles};
 use crate::service::limit_server::RateLimitServer;
@@ -138,10 +140,43 @@ impl ListenerTask {
     }
 }
 
+/// Serves the admin server at an address. Returns the address with its port.
+async fn serve_admin(
+    admin: &Admin,
+    address: SocketAddr,
+    credential: Option<ReaderCredential>,
+) -> Result<(SocketAddr, ListenerTask), StartError> {
+    let failed = |source| StartError::Admin { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let router = admin::router(admin.clone(), bound, credential);
+    let router = TowerToHyperService::new(router);
+    let handler = move |request| hyper::service::Service::call(&router, request);
+    let (stop, stopped) = watch::channel(false);
+    let task = tokio::spawn(server::run(
+        SlotListener::new(listener, admin::MAX_CONNECTIONS),
+        watch::channel(admin::BOUNDS).1,
+        Gauge::default(),
+        handler,
+        stopped,
+        ADMIN_DRAIN,
+    ));
+    Ok((bound, ListenerTask { stop, task }))
+}
+
+/// Stops servers, one after the other.
+async fn end_all(servers: Vec<ListenerTask>) {
+    for server in servers {
+        server.end().await;
+    }
+}
+
 /// A running host.
 pub struct Host {
     admin: SocketAddr,
-    admin_plane: ListenerTask,
+    admin_local: Option<SocketAddr>,
+    /// The admin server, at each of its addresses.
+    admin_planes: Vec<ListenerTask>,
     serving: Tasks,
 }
 
@@ -171,29 +206,23 @@ impl Host {
         settings: Settings,
         dropped_lines: Arc<dyn Fn() -> u64 + Send + Sync>,
     ) -> Result<Self, StartError> {
-        let address = settings.admin;
-        let failed = |source| StartError::Admin { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
         let admin = Admin {
             app: Arc::new(OnceLock::new()),
             metrics: Arc::new(Metrics::new()),
             dropped_lines,
             sources: settings.sources.clone(),
             compiling: settings.compiler.running.clone(),
+            console: RenderedPage::default(),
         };
-        let router = TowerToHyperService::new(admin::router(admin.clone(), bound));
-        let handler = move |request| hyper::service::Service::call(&router, request);
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(server::run(
-            SlotListener::new(listener, admin::MAX_CONNECTIONS),
-            watch::channel(admin::BOUNDS).1,
-            Gauge::default(),
-            handler,
-            stopped,
-            ADMIN_DRAIN,
-        ));
-        let admin_plane = ListenerTask { stop, task };
+        let credential = settings.console_public.clone();
+        let (bound, plane) = serve_admin(&admin, settings.admin, credential).await?;
+        let mut admin_planes = vec![plane];
+        let mut admin_local = None;
+        if let Some(address) = settings.admin_local {
+            let (bound, plane) = serve_admin(&admin, address, None).await?;
+            admin_planes.push(plane);
+            admin_local = Some(bound);
+        }
         tracing::info!(admin = %bound, "admin interface listening, loading the policy");
         match Tasks::start(settings, &admin.metrics).await {
             Ok(serving) => {
@@ -201,12 +230,13 @@ impl Host {
                 let _ = admin.app.set(Arc::clone(&serving.app));
                 Ok(Self {
                     admin: bound,
-                    admin_plane,
+                    admin_local,
+                    admin_planes,
                     serving,
                 })
             }
             Err(error) => {
-                admin_plane.end().await;
+                end_all(admin_planes).await;
                 Err(error)
             }
         }
@@ -232,6 +262,11 @@ impl Host {
         self.admin
     }
 
+    /// The second address of the admin server, on loopback.
+    pub const fn admin_local(&self) -> Option<SocketAddr> {
+        self.admin_local
+    }
+
     /// The state that all requests share.
     pub const fn app(&self) -> &Arc<App> {
         &self.serving.app
@@ -252,7 +287,7 @@ impl Host {
     /// Returns whether no request was cut off.
     pub async fn shutdown(self) -> bool {
         let ended = self.serving.end().await;
-        self.admin_plane.end().await;
+        end_all(self.admin_planes).await;
         ended
     }
 }
@@ -272,6 +307,8 @@ impl Tasks {
             audit_folder,
             audit_stdout,
             admin: _,
+            admin_local: _,
+            console_public: _,
             endpoints,
             drain,
             compiler: compiling,
@@ -323,6 +360,9 @@ impl Tasks {
             metrics,
         )
         .await?;
+        let recorder = Arc::<Recorder>::default();
+        (audit.outcomes().audit()).listen(Arc::<Recorder>::clone(&recorder));
+        (audit.outcomes()).listen_to_gate_times(Arc::<Recorder>::clone(&recorder));
         let loaded = Artifacts::of_version(&first).changes_since(&Artifacts::default());
         audit.outcomes().artifacts(loaded);
         let exporters = AuditExporters::start(
@@ -381,6 +421,7 @@ impl Tasks {
             wait_for_filter,
             blocks,
             tap,
+            recorder,
             webhook,
             gate_state: GateState::new(conditions, recent),
             traces,

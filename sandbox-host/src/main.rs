@@ -13,6 +13,7 @@ use tensorgate_base::{guard, heap};
 use tensorgate_host::config::{self, ConfigError, Settings};
 use tensorgate_host::host::Secrets;
 use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
+use tensorgate_host::server::reader_credential::ReaderCredential;
 use tensorgate_host::service::ask_servers;
 use tensorgate_host::service::install_filters;
 use tensorgate_host::service::pod_command;
@@ -134,13 +135,28 @@ struct Flags {
     /// it is replaced.
     #[arg(long, env = "TENSORGATE_CONTEXT_KEY_FILE")]
     context_key_file: PathBuf,
-    /// The address for /healthz, /readyz and /metrics. It must be a loopback address unless
-    /// --admin-public is set.
+    /// The address of the admin server: the console at /, and /healthz, /readyz and /metrics. It
+    /// must be a loopback address unless --admin-public is set.
     #[arg(long, env = "TENSORGATE_ADMIN", default_value_t = tensorgate_settings::admin::DEFAULT_ADDRESS)]
     admin: SocketAddr,
-    /// Permits a non-loopback address for --admin.
+    /// Permits a non-loopback address for --admin. There, /healthz, /readyz and /metrics are
+    /// served, and 404 for the rest.
     #[arg(long)]
     admin_public: bool,
+    /// A second address of the admin server, on loopback, where all of it is served: for this
+    /// machine and for `kubectl port-forward` while --admin is public.
+    #[arg(long, env = "TENSORGATE_ADMIN_LOCAL", value_name = "ADDRESS:PORT")]
+    admin_local: Option<SocketAddr>,
+    /// Serve all of the admin server at a public --admin, too, to requests with the secret in this
+    /// file: as a bearer token, or as the password of HTTP's Basic scheme. At least 32 characters.
+    /// Who may read the file is as for the context key. Put TLS before the port: it has none.
+    #[arg(
+        long,
+        env = "TENSORGATE_CONSOLE_PUBLIC",
+        value_name = "FILE",
+        requires = "admin_public"
+    )]
+    console_public: Option<PathBuf>,
     /// The address of an embedded backend: NAME=unix:/path or NAME=http://host:port. Repeatable.
     #[arg(long = "endpoint", value_name = "NAME=URI")]
     endpoints: Vec<String>,
@@ -411,6 +427,7 @@ fn access(flags: &Flags) -> (Access, BaseFolders) {
         flags.tls_cert.as_ref(),
         flags.tls_key.as_ref(),
         flags.tls_client_ca.as_ref(),
+        flags.console_public.as_ref(),
     ];
     let renewed = secrets.into_iter().flatten();
     read.extend(renewed.flat_map(|file| os_sandbox::renewed(file)));
@@ -446,7 +463,9 @@ fn access(flags: &Flags) -> (Access, BaseFolders) {
         write.push(folder.clone());
     }
     let ports = [flags.listen, flags.audit_listen, flags.limits_listen];
-    let ports = (ports.into_iter().flatten()).chain([flags.admin]);
+    let ports = (ports.into_iter().flatten())
+        .chain([flags.admin])
+        .chain(flags.admin_local);
     let access = Access::of_host(
         read,
         write,
@@ -463,6 +482,9 @@ fn settings(
     permitted: Option<Permitted>,
 ) -> Result<Settings, ConfigError> {
     let admin = config::admin(flags.admin, flags.admin_public)?;
+    let admin_local = config::admin_local(flags.admin_local)?;
+    let console_public = flags.console_public.as_deref().map(ReaderCredential::read);
+    let console_public = console_public.transpose()?;
     let context_keys = ContextKeys::read(&flags.context_key_file)?;
     let audit_folder = audit_folder(&flags).ok_or(ConfigError::AuditFolder)?;
     let beside = |name: &str| Some(flags.socket.as_ref()?.with_file_name(name));
@@ -506,6 +528,8 @@ fn settings(
         audit_folder,
         audit_stdout: flags.audit_stdout,
         admin,
+        admin_local,
+        console_public,
         endpoints,
         drain,
         compiler: compiler_config,

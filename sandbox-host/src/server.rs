@@ -5,6 +5,7 @@
 mod handshakes;
 pub mod listeners;
 pub mod peer;
+pub mod reader_credential;
 mod refusal;
 pub mod slot_listener;
 pub mod slots;
@@ -34,7 +35,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::server::peer::{Connection, GatewayPeer, OverLoopback};
+use crate::server::peer::{Connection, GatewayPeer};
 use crate::server::slots::Slot;
 use crate::server::socket::Socket;
 
@@ -212,7 +213,6 @@ async fn connection<S, H, F, B>(
         peer,
         still_allowed,
         over_network,
-        over_loopback,
         mut slot,
     } = accepted;
     let spoke = Arc::new(AtomicBool::new(false));
@@ -226,9 +226,6 @@ async fn connection<S, H, F, B>(
         }
         if let Some(gateway) = &gateway {
             request.extensions_mut().insert(gateway.clone());
-        }
-        if over_loopback {
-            request.extensions_mut().insert(OverLoopback);
         }
         handler(request)
     });

@@ -31,6 +31,7 @@ use tensorgate_base::grpc_timeout;
 use tensorgate_base::guard::{catch_panic, offload};
 use tensorgate_base::memory_budget::{Budget, MemoryPermit};
 use tensorgate_base::unix_time::now_unix_s;
+use tensorgate_console::Recorder;
 use tensorgate_judge::body::{self, BodyFault, CollectedBody};
 use tensorgate_judge::document::Document;
 use tensorgate_judge::request::{
@@ -105,6 +106,8 @@ pub struct App {
     pub blocks: Arc<Blocks>,
     /// Where anomaly rules get the records of the audit log.
     pub tap: Arc<Tap>,
+    /// What the console shows of the audit log's records.
+    pub recorder: Arc<Recorder>,
     /// Sends alerts.
     pub webhook: Arc<AlertWebhook>,
     /// The gate's own state, for operators.

@@ -25,6 +25,8 @@ pub struct Options {
     pub admin: SocketAddr,
     /// Whether the admin address may be reachable from other machines.
     pub admin_public: bool,
+    /// File with the secret of those who read the console at a public admin address.
+    pub console_public: Option<PathBuf>,
     /// Where Prometheus reads Envoy's counters; nowhere if absent.
     pub stats: Option<SocketAddr>,
     /// Number of Envoy's worker threads.

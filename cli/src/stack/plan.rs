@@ -56,7 +56,7 @@ pub struct Plan {
     pub host: usize,
     /// Index of Envoy in `parts`.
     pub proxy: usize,
-    /// Admin address of the host.
+    /// Admin address of the host on loopback.
     pub admin: SocketAddr,
     /// The same as a target of requests.
     pub host_admin: Target,
@@ -99,7 +99,8 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         None => (loaded.policy.listen().address(), ports::LISTEN),
     };
     let reserved = ports::check(listen, fix, options.admin, options.stats)?;
-    let admin = reserved.admin;
+    // Most of the admin server is only on loopback, and this process needs all of it.
+    let admin = reserved.admin_local.unwrap_or(reserved.admin);
     let running = Running {
         pid: std::process::id(),
         policy: std::path::absolute(&loaded.source.file).unwrap_or_default(),
@@ -208,7 +209,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     ]);
     host.arguments.extend([
         "--admin".into(),
-        admin.to_string().into(),
+        reserved.admin.to_string().into(),
         "--log".into(),
         "json".into(),
         "--wait-for-filter".into(),
@@ -218,6 +219,14 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
             .admin_public
             .then(|| OsString::from("--admin-public")),
     );
+    if let Some(local) = reserved.admin_local {
+        host.arguments.push("--admin-local".into());
+        host.arguments.push(local.to_string().into());
+    }
+    if let Some(file) = &options.console_public {
+        host.arguments.push("--console-public".into());
+        host.arguments.push(file.clone().into());
+    }
     host.arguments.extend(endpoints);
     if options.dev {
         host.arguments.push("--development".into());

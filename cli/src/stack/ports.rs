@@ -3,7 +3,7 @@
 //! for the whole run, so that a process that is started again has the same.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use tensorgate_cli_common::Failure;
 use tokio::net::TcpSocket;
@@ -24,6 +24,8 @@ pub struct Reserved {
     pub listen: Option<SocketAddr>,
     /// The host's admin address.
     pub admin: SocketAddr,
+    /// The host's admin address on loopback, if the other one is public.
+    pub admin_local: Option<SocketAddr>,
     /// Sockets at these addresses that do not listen. With them the system gives the ports to no
     /// other process. Envoy and the host can still listen there.
     _sockets: Vec<TcpSocket>,
@@ -47,6 +49,11 @@ pub fn check(
         Ok(Some(chosen))
     };
     let (chosen_listen, chosen_admin) = (choose(listen, fix)?, choose(admin, ADMIN)?);
+    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let admin_local = match admin.ip().is_loopback() {
+        true => None,
+        false => choose(local, ADMIN)?,
+    };
     // Envoy's socket on `[::]` leaves IPv4 to others, this one would not.
     let is_everywhere = listen.ip().is_unspecified() && listen.is_ipv6();
     let _gate = match chosen_listen.is_some() || is_everywhere {
@@ -61,6 +68,7 @@ pub fn check(
     Ok(Reserved {
         listen: chosen_listen,
         admin: chosen_admin.unwrap_or(admin),
+        admin_local,
         _sockets: sockets,
     })
 }
@@ -115,6 +123,16 @@ mod tests {
             let expected = format!("cannot listen on {used}: the address is in use; {fix}");
             assert_eq!(failure.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn a_public_admin_address_has_one_on_loopback_besides() {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let local = |admin| check(free, LISTEN_FLAG, admin, None).unwrap().admin_local;
+        assert_eq!(local(free), None);
+        let local = local(everywhere).unwrap();
+        assert!(local.ip().is_loopback() && local.port() != 0, "{local}");
     }
 
     #[test]

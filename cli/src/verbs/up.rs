@@ -71,7 +71,9 @@ pub struct Up {
     /// Override the policy's listen address; port 0 lets the system choose.
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Address for the host's /healthz, /readyz and /metrics; port 0 lets the system choose.
+    /// Address of the host's console and of /healthz, /readyz and /metrics; port 0 lets the system
+    /// choose. At an address that other machines can reach, only these three paths are served, and
+    /// the console at a port of loopback, which `up` prints.
     #[arg(long, value_name = "ADDR:PORT", env = "TENSORGATE_ADMIN", default_value_t = DEFAULT_ADDRESS)]
     admin: SocketAddr,
     /// Address at which Prometheus reads Envoy's counters, at /stats/prometheus (default: none).
@@ -81,6 +83,10 @@ pub struct Up {
     /// Allow addresses of --admin and --stats that other machines can reach.
     #[arg(long)]
     admin_public: bool,
+    /// Serve the console at a public --admin, too, to readers with the secret in this file: as a
+    /// bearer token, or as the password of HTTP's Basic scheme.
+    #[arg(long, value_name = "FILE", requires = "admin_public")]
+    console_public: Option<PathBuf>,
     /// Number of Envoy's worker threads (default: one per core).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: Option<u16>,
@@ -91,6 +97,7 @@ struct ReadyLine<'a> {
     ready: String,
     generation: &'a str,
     admin: String,
+    console: String,
     state: String,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     unready: &'a [String],
@@ -229,6 +236,9 @@ impl Up {
             listen: self.listen,
             admin: self.admin,
             admin_public: self.admin_public,
+            console_public: (self.console_public.as_deref())
+                .map(absolute)
+                .transpose()?,
             stats: self.stats,
             concurrency: self.concurrency,
             dev: self.dev,
@@ -326,11 +336,13 @@ impl Front for Operator<'_> {
                 ready: url.to_owned(),
                 generation,
                 admin: format!("http://{admin}"),
+                console: format!("http://{admin}/"),
                 state: state.to_string(),
                 unready,
             });
         } else {
             ui.line(&format!("tensorgate ready: {url} (policy {generation}, admin http://{admin}, logs in {state})"));
+            ui.line(&format!("console: http://{admin}/"));
             self.warn_unready(unready);
         }
     }

@@ -53,10 +53,6 @@ impl GatewayPeer {
     }
 }
 
-/// The extension of requests whose connection came over a loopback address.
-#[derive(Clone, Copy, Debug)]
-pub struct OverLoopback;
-
 /// Whether the peer of an open connection is still allowed. This blocks for less than a
 /// millisecond.
 pub type PeerCheck = Box<dyn Fn() -> bool + Send + Sync>;
@@ -72,9 +68,6 @@ pub struct Connection<S> {
     /// Whether it comes over a network. It then must be HTTP/2, and a peer that no longer answers
     /// is noticed.
     pub over_network: bool,
-    /// Whether it is a TCP connection from this machine to a loopback address. Its requests have
-    /// [`OverLoopback`] as an extension.
-    pub over_loopback: bool,
     /// Its slot. `None` if the listener has none.
     pub slot: Option<Slot>,
 }
@@ -87,7 +80,6 @@ impl<S> Connection<S> {
             peer,
             still_allowed: None,
             over_network: false,
-            over_loopback: false,
             slot: None,
         }
     }

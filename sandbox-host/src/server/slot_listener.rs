@@ -38,11 +38,8 @@ impl Listener for SlotListener {
 
     async fn accept(&self) -> io::Result<Self::Handshake> {
         let (stream, peer) = self.listener.accept().await?;
-        let own = stream.local_addr();
-        let is_own_loopback = own.is_ok_and(|own| own.ip().to_canonical().is_loopback());
         let stream = WriteTimeout::new(stream, WRITE_TIMEOUT);
         let connection = Connection {
-            over_loopback: is_own_loopback && peer.ip().to_canonical().is_loopback(),
             slot: Some(self.slots.admit(peer.ip())),
             ..Connection::local(stream, None)
         };

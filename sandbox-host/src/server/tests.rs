@@ -71,7 +71,6 @@ fn over_network(allowed: &Arc<AtomicBool>) -> (Connection<DuplexStream>, DuplexS
         )),
         still_allowed: Some(Box::new(move || allowed.load(Ordering::Relaxed))),
         over_network: true,
-        over_loopback: false,
         slot: None,
     };
     (connection, client)

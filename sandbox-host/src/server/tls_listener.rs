@@ -110,7 +110,6 @@ async fn handshake(
         peer: Some(peer),
         still_allowed: Some(Box::new(move || tls.is_still_valid(&chain))),
         over_network: true,
-        over_loopback: false,
         slot: None,
     })
 }

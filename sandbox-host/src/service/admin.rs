@@ -1,6 +1,10 @@
-//! The admin server: health, readiness, policy versions, status and metrics. It is read-only and
-//! never on the data plane's socket. It starts before handlers are compiled, so that a liveness
-//! probe does not end a host that compiles for minutes.
+//! The admin server: the console, health, readiness, policy versions, status and metrics. It is
+//! read-only and never on the data plane's socket. It starts before handlers are compiled, so that
+//! a liveness probe does not end a host that compiles for minutes.
+
+mod access;
+mod console;
+mod snapshot;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::middleware::{Next, from_fn, map_response};
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
@@ -27,7 +31,10 @@ use tensorgate_watch::blocks::BlocksShown;
 
 use crate::policy_store::policy_versions::Status;
 use crate::policy_store::waiting_policy::WaitingStatus;
+use crate::server::reader_credential::ReaderCredential;
 use crate::service::App;
+use access::Access;
+pub use console::RenderedPage;
 
 /// The most admin connections: of a scraper, a kubelet, a browser. A further one displaces another.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -57,6 +64,8 @@ pub struct Admin {
     pub sources: PathBuf,
     /// The handlers that are being compiled.
     pub compiling: RunningCompilations,
+    /// The console's page, which all readers share.
+    pub console: RenderedPage,
 }
 
 impl Admin {
@@ -95,23 +104,23 @@ struct Shown {
     sources: Sources,
 }
 
-/// The routes of the admin server at an address. At a loopback address, requests must name this
-/// machine. At others, clients may know it by any name.
-pub fn router(admin: Admin, address: SocketAddr) -> Router {
-    let router = Router::new()
+/// The query of `/readyz` that asks only whether the first policy is in force.
+const STARTED: &str = "started";
+
+/// The routes of the admin server at an address. Other machines need the credential for most.
+pub fn router(admin: Admin, address: SocketAddr, credential: Option<ReaderCredential>) -> Router {
+    let access = Arc::new(Access::new(address, credential));
+    Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/generations", get(generations))
         .route("/blocks", get(blocks))
         .route("/status", get(status))
         .route("/metrics", get(metrics))
+        .merge(console::routes())
         .with_state(admin)
-        .layer(map_response(add_retry_after));
-    if address.ip().to_canonical().is_loopback() {
-        router.layer(from_fn(check_host))
-    } else {
-        router
-    }
+        .layer(map_response(add_retry_after))
+        .layer(from_fn_with_state(access, check_access))
 }
 
 /// Says when to ask again what is not available yet.
@@ -123,18 +132,31 @@ async fn add_retry_after(mut response: Response) -> Response {
     response
 }
 
-/// Rejects requests that name another machine.
-async fn check_host(request: Request, next: Next) -> Response {
-    if local_host::is_named(&request) {
+/// Rejects requests of those who may not read it.
+async fn check_access(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
+    let Err(status) = access.check(&request) else {
         return next.run(request).await;
+    };
+    match status {
+        StatusCode::MISDIRECTED_REQUEST => {
+            let text = "the Host of this request is not a loopback name or address\n";
+            (status, text).into_response()
+        }
+        StatusCode::UNAUTHORIZED => {
+            let challenge = "Basic realm=\"tensorgate\", charset=\"UTF-8\"";
+            (status, [(header::WWW_AUTHENTICATE, challenge)]).into_response()
+        }
+        _ => status.into_response(),
     }
-    let text = "the Host of this request is not a loopback name or address\n";
-    (StatusCode::MISDIRECTED_REQUEST, text).into_response()
 }
 
 /// Whether the host accepts requests. Further lines list why not, what else is wrong, and which
-/// models are not ready.
-async fn ready(State(admin): State<Admin>) -> Response {
+/// models are not ready. With `?started`, it only counts whether the first policy is in force: for
+/// a probe that must not wait for other containers.
+async fn ready(State(admin): State<Admin>, uri: Uri) -> Response {
+    if uri.query() == Some(STARTED) && admin.app.get().is_some() {
+        return "started\n".into_response();
+    }
     let (unready, others) = match admin.app.get() {
         Some(app) => {
             let others = app.warnings().into_iter().chain(app.unready_models());

@@ -135,6 +135,8 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
         audit_folder: folder.to_owned(),
         audit_stdout: false,
         admin: "127.0.0.1:0".parse().unwrap(),
+        admin_local: None,
+        console_public: None,
         endpoints: BTreeMap::new(),
         drain: PATIENCE,
         // Shared by all tests and runs, so that each handler is compiled once.

@@ -148,6 +148,11 @@ impl Tap {
         Arc::clone(&self.shared.gate)
     }
 
+    /// The name of the gateway in alerts.
+    pub fn gateway_name(&self) -> String {
+        self.shared.settings.get().gateway.to_string()
+    }
+
     /// The rules that run and cannot know yet what is usual.
     pub fn learning(&self) -> Vec<&'static str> {
         let learning = self.shared.learning.lock();
