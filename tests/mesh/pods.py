@@ -22,7 +22,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target")
 MODULE = TARGET / "filters/gate.wasm"
 # Folders whose content a container must not find by chance on this machine, beside those of mounts.
 OURS = [f"/{folder}/tensorgate" for folder in ("run", "etc", "var/lib", "var/cache", "opt")]
-LISTENING = re.compile(r"^(--[a-z-]+=)0\.0\.0\.0:(\d+)$")
+LISTENING = re.compile(r"^(--[a-z-]+=)(?:0\.0\.0\.0|127\.0\.0\.1):(\d+)$")
 
 
 class Folder:

@@ -236,9 +236,7 @@ impl Up {
             listen: self.listen,
             admin: self.admin,
             admin_public: self.admin_public,
-            console_public: (self.console_public.as_deref())
-                .map(absolute)
-                .transpose()?,
+            console_public: (self.console_public.as_deref()).map(absolute).transpose()?,
             stats: self.stats,
             concurrency: self.concurrency,
             dev: self.dev,

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub const DEFAULT_ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9902);
 
+/// The port of the loopback address in a pod, where the admin server serves all of it. Its other
+/// address is reachable for probes and scrapers, and serves only what these need.
+pub const LOCAL_PORT: u16 = 9904;
 /// Why the host is not ready before its first policy is active.
 pub const COMPILING: &str = "compiling handlers";
 /// How a further line starts, which names one of these handlers.

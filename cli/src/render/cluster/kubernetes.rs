@@ -87,6 +87,7 @@ impl Kubernetes {
         // Otherwise the port of the clients would lead to the admin server, or to counters.
         let taken = [
             (admin::DEFAULT_ADDRESS.port(), "the host"),
+            (admin::LOCAL_PORT, "the host"),
             (STATS_PORT, "Envoy's counters"),
         ];
         for (_, owner) in taken.iter().filter(|(reserved, _)| *reserved == port) {

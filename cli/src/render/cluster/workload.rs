@@ -306,6 +306,8 @@ impl Workload {
             // The kubelet's probes come from outside the pod. The network policy keeps others away.
             format!("--admin=0.0.0.0:{admin}").into(),
             "--admin-public".into(),
+            // For `kubectl port-forward`: the console, and what `tensorgate status` asks.
+            format!("--admin-local=127.0.0.1:{}", admin::LOCAL_PORT).into(),
             "--harden=best-effort".into(),
             "--log=json".into(),
             format!("--drain-s={}", end.drain_s(policy)).into(),
@@ -340,7 +342,7 @@ impl Workload {
             "ports" => list![map! {"name" => "admin", "containerPort" => admin}],
             // Handlers are compiled before a policy is in force: ten minutes at most. Readiness may
             // depend on another container, and this one must not be restarted for that.
-            "startupProbe" => Node::Map(every("/generations", 2, 300)),
+            "startupProbe" => Node::Map(every("/readyz?started", 2, 300)),
             "readinessProbe" => Node::Map(every("/readyz", 2, 2)),
             "livenessProbe" => Node::Map(alive),
             "resources" => resources(self.sizes.host_cpu, self.sizes.host_mib(policy)),

@@ -57,7 +57,8 @@ pub fn faults(loaded: &Loaded, entry: &Entry) -> Vec<Fault> {
             }
             let address = loaded.policy.listen().address();
             let port = address.port();
-            if SIDECAR_PORTS.contains(&port) || port == admin::DEFAULT_ADDRESS.port() {
+            let of_host = [admin::DEFAULT_ADDRESS.port(), admin::LOCAL_PORT];
+            if SIDECAR_PORTS.contains(&port) || of_host.contains(&port) {
                 let message =
                     format!("port {port} of the pods belongs to the sidecar or to the host");
                 let fix = format!("{}:8080", address.ip());

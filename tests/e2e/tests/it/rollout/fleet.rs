@@ -24,6 +24,8 @@ use super::network::Node;
 const HOST_NAME: &str = "host.example";
 /// The name of gateways that the hosts accept.
 pub const GATEWAY: &str = "spiffe://test.example/ns/gate/sa/gateway";
+/// The secret of those who read a host's admin server over the network.
+const READER_SECRET: &str = "0123456789abcdef0123456789abcdef";
 /// The pause between two looks at another process.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How many bytes of a log a failed test prints.
@@ -89,6 +91,7 @@ impl Host {
         replace(&folder.join("tls.crt"), leaf.pem.as_bytes());
         replace(&folder.join("tls.key"), leaf.key.as_bytes());
         replace(&folder.join("ca.crt"), authority.pem.as_bytes());
+        replace(&folder.join("reader.secret"), READER_SECRET.as_bytes());
         let host = Self {
             folder,
             requests: node.free_address(),
@@ -136,6 +139,8 @@ impl Host {
         }
         let process = command
             .args(["--gateway", GATEWAY, "--admin-public", "--log", "json"])
+            .arg("--console-public")
+            .arg(self.folder.join("reader.secret"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log_file(&self.folder))
@@ -155,8 +160,8 @@ impl Host {
     pub async fn shows(&self, path: &str, wanted: impl Fn(&(u16, String)) -> bool) {
         let started = Instant::now();
         loop {
-            let no_fields: [(&str, &str); 0] = [];
-            let sent = http1::send(self.admin, "GET", path, &no_fields, b"", Framing::Length);
+            let fields = [("authorization", format!("Bearer {READER_SECRET}"))];
+            let sent = http1::send(self.admin, "GET", path, &fields, b"", Framing::Length);
             let answer = match sent.await {
                 Ok(reply) => (reply.status, String::from_utf8(reply.body).unwrap()),
                 Err(error) => (0, error.to_string()),
