@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-chaos test-examples test-artifacts bench bench-scan bench-signing bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
+.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-console test-chaos test-examples test-artifacts bench bench-scan bench-signing bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler, whatever the environment sets. One target folder, because the examples'
@@ -113,6 +113,9 @@ test-mesh: filters build ## Check what is rendered for clusters against publishe
 test-monitoring: filters build components ## Test the rules for Prometheus with promtool, and compare them with the metrics of a real host and a real Envoy; run the dashboards' queries; export the audit log to a real collector (110 MB the first time)
 	@$(STAGE) monitoring bash -c 'made=$$(tools/clients.sh) && promtool=$$(tools/promtool.sh) && prometheus=$$(tools/promtool.sh prometheus) && exec "$$made/bin/python" tests/monitoring/run.py "$$promtool" "$$prometheus"'
 
+test-console: filters build components ## Look at the console of a real gate in a real Chromium, with axe-core (100 MB the first time); screenshots in target/console
+	@$(STAGE) console bash -c 'chromium=$$(tools/chromium.sh) && axe=$$(tools/axe.sh) && exec python3 -B tests/console/run.py "$$chromium" "$$axe"'
+
 # As root, or as root of a user namespace: a small disk is mounted.
 test-chaos: filters build ## Kill, freeze and starve a gate under load, and replay outages and attacks against a real Prometheus (110 MB the first time)
 	@$(STAGE) chaos bash -c 'made=$$(tools/clients.sh) && prometheus=$$(STRICT=1 tools/promtool.sh prometheus) && exec unshare $$([ $$EUID = 0 ] || echo --map-root-user) --mount "$$made/bin/python" tests/chaos/run.py "$$prometheus"'
@@ -178,7 +181,7 @@ ci-stages: text
 	@$(MAKE) --no-print-directory --jobs=$(shell nproc) filters build
 	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-monitoring test-mesh test-triton demo
 
-ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, chaos, mesh, artifacts, lint or licences
+ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, chaos, mesh, console, artifacts, lint or licences
 	@tools/ci-long.sh $(PART)
 
 clean: ## Remove everything that was built

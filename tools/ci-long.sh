@@ -18,6 +18,8 @@ case ${1:-} in
     chaos) make test-chaos ;;
     # What CI checks where helm, kubectl, promtool and a cgroup can be had, and here always.
     mesh) make test-mesh test-monitoring ;;
+    # The console in a real Chromium.
+    console) make test-console ;;
     # Hostile and benign files of models, and signatures of models with OpenSSF's own package.
     artifacts) make test-artifacts ;;
     # Clippy of tests, bench and fuzz targets, and the documentation of every crate.
@@ -25,7 +27,7 @@ case ${1:-} in
     # Licences, sources and versions of dependencies.
     licences) make setup && tools/stage.sh licences tools/deny.sh ;;
     *)
-        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, chaos, mesh, artifacts, lint or licences" >&2
+        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, chaos, mesh, console, artifacts, lint or licences" >&2
         exit 2
         ;;
 esac

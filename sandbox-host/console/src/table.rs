@@ -11,6 +11,8 @@ pub(crate) enum Cell {
     Text(String),
     /// A number, aligned at its end.
     Number(String),
+    /// A time, on one line.
+    Time(String),
     /// A word about a state, with a colour besides.
     Word(Tone, String),
     /// Nothing to show.
@@ -53,21 +55,23 @@ pub(crate) fn write<const N: usize>(
     rows: impl IntoIterator<Item = [Cell; N]>,
 ) {
     let mut rows = rows.into_iter().peekable();
-    if rows.peek().is_none() {
+    let Some(first) = rows.peek() else {
         html.markup("<p class=\"nothing\">")
             .markup(nothing)
             .markup("</p>\n");
         return;
-    }
+    };
     html.markup("<div class=\"scroll\" role=\"region\" tabindex=\"0\" id=\"");
     html.markup(id).markup("\" aria-labelledby=\"").markup(id);
     html.markup("-caption\"><table><caption id=\"").markup(id);
     html.markup("-caption\">").markup(caption);
     html.markup("</caption>\n<thead><tr>");
-    for head in heads {
-        html.markup("<th scope=\"col\">")
-            .markup(head)
-            .markup("</th>");
+    for (head, cell) in heads.into_iter().zip(first) {
+        html.markup(match cell {
+            Cell::Number(_) => "<th scope=\"col\" class=\"number\">",
+            _ => "<th scope=\"col\">",
+        });
+        html.markup(head).markup("</th>");
     }
     html.markup("</tr></thead>\n<tbody>\n");
     for row in rows {
@@ -83,6 +87,7 @@ fn write_cell(html: &mut Html, cell: &Cell) {
         Cell::Name(text) => html.markup("<th scope=\"row\">").text(text).markup("</th>"),
         Cell::Text(text) => html.markup("<td>").text(text).markup("</td>"),
         Cell::Number(text) => (html.markup("<td class=\"number\">").text(text)).markup("</td>"),
+        Cell::Time(text) => (html.markup("<td class=\"time\">").text(text)).markup("</td>"),
         Cell::Word(tone, text) => {
             html.markup("<td>");
             write_word(html, *tone, text);
@@ -108,15 +113,22 @@ mod tests {
         let rows = [[
             Cell::Name("<i>a</i>".to_owned()),
             Cell::Word(Tone::Bad, "denied".to_owned()),
+            Cell::Number("7".to_owned()),
             Cell::Empty,
         ]];
-        write(&mut html, ("t", "What", "None."), ["A", "B", "C"], rows);
+        write(
+            &mut html,
+            ("t", "What", "None."),
+            ["A", "B", "C", "D"],
+            rows,
+        );
         let text = html.finish();
         for part in [
             "<div class=\"scroll\" role=\"region\" tabindex=\"0\" id=\"t\"",
             " aria-labelledby=\"t-caption\">",
             "<caption id=\"t-caption\">What</caption>",
             "<th scope=\"col\">B</th>",
+            "<th scope=\"col\" class=\"number\">C</th>",
             "<th scope=\"row\">&lt;i&gt;a&lt;/i&gt;</th>",
             "<span class=\"word bad\">denied</span>",
             "<td class=\"empty\">–</td>",

@@ -98,7 +98,7 @@ fn block(listed: &ListedBlock) -> [Cell; 5] {
     [
         Cell::Name(record.client.clone()),
         state,
-        Cell::Text(short_time(&record.until())),
+        Cell::Time(short_time(&record.until())),
         Cell::Text(record.by.clone()),
         Cell::Text(record.reason.clone()),
     ]

@@ -18,7 +18,7 @@ pub(super) fn write(html: &mut Html, running: &Running) {
         [
             Cell::Word(Tone::Bad, it.condition.kind.begins().to_owned()),
             Cell::Name(it.condition.subject.clone()),
-            Cell::Text(short_time(&it.since)),
+            Cell::Time(short_time(&it.since)),
             Cell::Text(it.condition.detail.clone()),
         ]
     });
@@ -100,7 +100,7 @@ fn change(change: &Change) -> [Cell; 3] {
         false => Cell::Word(Tone::Fine, kind.ends().to_owned()),
     };
     [
-        Cell::Text(short_time(&change.time)),
+        Cell::Time(short_time(&change.time)),
         what,
         Cell::Name(change.condition.subject.clone()),
     ]

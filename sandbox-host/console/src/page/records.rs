@@ -54,7 +54,7 @@ pub(super) fn write_policy(html: &mut Html, running: &Running) {
         ["When", "Policy"],
         policies.map(|it| {
             [
-                Cell::Text(seconds(it.time)),
+                Cell::Time(seconds(it.time)),
                 Cell::Name(it.generation.clone()),
             ]
         }),
@@ -122,7 +122,7 @@ fn artifact(row: &ArtifactRow) -> [Cell; 7] {
     let digest = record.digest.as_deref();
     let digest = digest.map(|it| it.get(..DIGEST_DIGITS).unwrap_or(it));
     [
-        Cell::Text(seconds(row.time)),
+        Cell::Time(seconds(row.time)),
         Cell::Word(tone, record.action.name().to_owned()),
         Cell::Text(record.kind.name().to_owned()),
         Cell::Name(name),
@@ -206,7 +206,7 @@ pub(super) fn write_audit(html: &mut Html, running: &Running) {
         ["When", "Number", "Where"],
         losses.map(|it| {
             [
-                Cell::Text(seconds(it.time)),
+                Cell::Time(seconds(it.time)),
                 Cell::Number(count(it.count)),
                 Cell::Text(it.cause.clone()),
             ]

@@ -27,7 +27,7 @@ pub(super) fn write_rejections(html: &mut Html, running: &Running) {
         .take(SHOWN_REJECTIONS)
         .map(|(key, number)| {
             let streak = running.recent.streaks.get(key);
-            let time = |time: Option<_>| time.map_or(Cell::Empty, |it| Cell::Text(seconds(it)));
+            let time = |time: Option<_>| time.map_or(Cell::Empty, |it| Cell::Time(seconds(it)));
             [
                 Cell::Name(key.reason.clone()),
                 Cell::Text(key.client.clone()),
@@ -107,7 +107,7 @@ fn decision(row: &DecisionRow) -> [Cell; 9] {
         (None, None) => Cell::Empty,
     };
     [
-        Cell::Name(clock(row.time)),
+        Cell::Time(clock(row.time)),
         Cell::Word(tone, format!("{word} by {}", row.by.name())),
         Cell::Text(row.reason.clone()),
         Cell::optional(row.client.as_deref()),
