@@ -25,6 +25,7 @@ mod bulkhead;
 mod capture;
 mod compiled;
 mod composition;
+mod console;
 mod containment;
 mod context_keys;
 mod fault_matrix;
