@@ -23,7 +23,7 @@ pub enum CredentialError {
     File(#[from] SecretFileError),
     /// It is too short, or has other characters.
     #[error(
-        "{0} does not have one secret of at least 32 visible ASCII characters: make one with `openssl rand -hex 32`"
+        "{0} does not have one secret of at least 32 visible ASCII characters: make one with `head -c 32 /dev/urandom | base64`"
     )]
     Form(String),
 }
