@@ -5,6 +5,7 @@
 //! it and the rest of a host's state in a [`snapshot`], and [`page()`] turns that into HTML.
 //! Nothing here answers a request or reads a file. Markup is constant; all else is escaped.
 
+mod assets;
 mod html;
 pub mod latency;
 pub mod minutes;
@@ -17,12 +18,6 @@ mod table;
 mod units;
 pub mod window;
 
+pub use assets::{ICON, SCRIPT, STYLE};
 pub use page::{page, sections};
 pub use recorder::{Recent, Recorder, Streak};
-
-/// The script that refreshes the page.
-pub const SCRIPT: &str = include_str!("assets/console.js");
-/// The style of the page.
-pub const STYLE: &str = include_str!("assets/console.css");
-/// The icon of the page.
-pub const ICON: &str = include_str!("assets/icon.svg");

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_observed_stands_beside_what_is_usual() {
+    fn what_was_observed_is_beside_what_is_usual() {
         let mut html = Html::default();
         write_comparison(&mut html, &Number::from(40), &Number::from(10), "<b>");
         let text = html.finish();

@@ -16,7 +16,8 @@ use tensorgate_watch::conditions::{Condition, ConditionKind, Holding};
 use tensorgate_watch::gate_status::{GateStatus, PolicyChange};
 
 use super::*;
-use crate::Recorder;
+use crate::assets::{ICON, SCRIPT, STYLE};
+use crate::recorder::Recorder;
 use crate::snapshot::{AuditState, GatewayRow, LoadAttempt, ModelFiles, ModelRow, PolicyState};
 
 /// A name that is markup, closes attributes, and controls a terminal and the direction of text.
@@ -181,7 +182,7 @@ fn nothing_on_the_page_is_inline_or_of_another_server() {
     ] {
         assert!(!text.contains(forbidden), "{forbidden}");
     }
-    for script in [crate::SCRIPT, crate::STYLE, crate::ICON] {
+    for script in [SCRIPT, STYLE, ICON] {
         let text = script.replace("http://www.w3.org/2000/svg", "");
         assert!(!text.contains("http:") && !text.contains("https:"));
     }

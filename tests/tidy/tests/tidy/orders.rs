@@ -190,6 +190,16 @@ const WATCH: Crate = Crate {
     section: "## The anomaly rules",
 };
 
+const CONSOLE: Crate = Crate {
+    source: "sandbox-host/console/src",
+    order: &[
+        "assets", "html", "latency", "minutes", "rows", "units", "table", "window", "plot",
+        "recorder", "snapshot", "page",
+    ],
+    for_tests: &[],
+    section: "## The console",
+};
+
 pub(crate) const POLICY: Crate = Crate {
     source: "policy/src",
     order: &[
@@ -438,13 +448,14 @@ const WORKBENCH: Crate = Crate {
     section: "## The workbench for handlers",
 };
 
-pub(crate) const CRATES: [Crate; 17] = [
+pub(crate) const CRATES: [Crate; 18] = [
     HOST,
     VERIFIED_MODELS,
     BASE,
     SANDBOX,
     AUDIT,
     WATCH,
+    CONSOLE,
     POLICY,
     FILTERS,
     WIRE,
