@@ -339,8 +339,9 @@ impl Front for Operator<'_> {
                 unready,
             });
         } else {
-            ui.line(&format!("tensorgate ready: {url} (policy {generation}, admin http://{admin}, logs in {state})"));
-            ui.line(&format!("console: http://{admin}/"));
+            ui.line(&format!(
+                "tensorgate ready: {url} (policy {generation}, console http://{admin}/, admin http://{admin}, logs in {state})"
+            ));
             self.warn_unready(unready);
         }
     }
