@@ -14,6 +14,8 @@ use crate::proxy::Rendered;
 pub struct Host {
     /// The process.
     pub process: Process,
+    /// The address of its admin server.
+    pub admin: Address,
 }
 
 impl Host {
@@ -47,6 +49,6 @@ impl Host {
                 said.ok().filter(|said| said.as_ref() == b"ready\n")
             })
             .await?;
-        Ok(Self { process })
+        Ok(Self { process, admin })
     }
 }

@@ -2,6 +2,7 @@
 //! again.
 
 mod checks;
+mod console;
 mod crowds;
 mod edit;
 mod forms;
@@ -65,6 +66,7 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
         Box::pin(guardrail::run(lab, report))
     }),
     ("watch", |lab, report| Box::pin(watch::run(lab, report))),
+    ("console", |lab, report| Box::pin(console::run(lab, report))),
     ("overload", |lab, report| {
         Box::pin(crowds::overload(lab, report))
     }),

@@ -516,6 +516,18 @@ pub const TARGETS: &[Target] = &[
         ALONE,
         AtMost(4.0, " KiB"),
     ),
+    now(
+        "console-cost",
+        "a request in what the console keeps",
+        ALONE,
+        AtMost(2.0, " µs"),
+    ),
+    now(
+        "console",
+        "host, 1 KB over gRPC, throughput while 64 browsers show the console",
+        "without readers",
+        AtLeast(0.97, "×"),
+    ),
     later(
         "hostile",
         "generated hostile requests without a wrong response",

@@ -100,7 +100,7 @@ fn costs(is_quick: bool) -> (f64, f64) {
 }
 
 /// A record, which varies with its number.
-fn record(number: u32) -> Event {
+pub(super) fn record(number: u32) -> Event {
     let client = number.rem_euclid(CLIENTS);
     let turn = number.div_euclid(CLIENTS);
     let is_rejected = number.saturating_add(turn).is_multiple_of(50);

@@ -283,6 +283,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "normalise",
             "tensorgate-audit",
             "tensorgate-base",
+            "tensorgate-console",
             "tensorgate-identity",
             "tensorgate-policy",
             "tensorgate-sandbox",
