@@ -171,12 +171,12 @@ async fn throughput(lab: &Lab, report: &mut Report) -> Outcome<()> {
     (shape.has_watch, shape.has_export) = (false, false);
     let without_all = GateWithHost::of(lab, shape).await?;
     let shot = grpc_shot(SMALL)?.with("x-api-key", &key(0))?;
-    let contender = |name: &str, whole: &GateWithHost| Contender {
+    let contender = |name: &str, gate: &GateWithHost| Contender {
         name: name.to_owned(),
-        client: client(&whole.envoy.address, Http::Two, Expect::Grpc),
+        client: client(&gate.envoy.address, Http::Two, Expect::Grpc),
         shots: vec![shot.clone()],
-        pid: whole.host.process.pid(),
-        beside: Some(("Envoy with the gate", whole.envoy.process.pid())),
+        pid: gate.host.process.pid(),
+        beside: Some(("Envoy with the gate", gate.envoy.process.pid())),
     };
     let mut contenders = [
         contender("host without both", &without_all),
