@@ -308,6 +308,11 @@ fn what_a_cluster_cannot_enforce_is_named_with_its_line_and_nothing_is_written()
             "belongs to the host",
         ),
         (
+            usual.replace(":8080", ":9904"),
+            "gate.yaml:2:",
+            "belongs to the host",
+        ),
+        (
             usual.replace(":8080", ":9903"),
             "gate.yaml:2:",
             "belongs to Envoy's counters",

@@ -173,8 +173,13 @@ async fn the_host_is_alive_and_not_ready_while_its_handlers_are_compiled() {
     let named = tokio::time::timeout(PATIENCE, named).await;
     assert!(named.is_ok(), "{:?}", admin(at, "/generations").await);
     let compiling = (503, format!("not ready\n{lines}"));
-    assert_eq!(admin(at, "/readyz").await, compiling);
+    for path in ["/readyz", "/readyz?started"] {
+        assert_eq!(admin(at, path).await, compiling, "{path}");
+    }
     assert_eq!(admin(at, "/metrics").await.0, 200);
+    let (status, page) = admin(at, "/").await;
+    assert_eq!(status, 200, "{page}");
+    assert!(page.contains("<li>compiling handler same</li>"), "{page}");
     assert!(!socket.exists() && !starting.is_finished());
 
     std::fs::write(folder.join("go"), "").unwrap();
@@ -183,6 +188,8 @@ async fn the_host_is_alive_and_not_ready_while_its_handlers_are_compiled() {
     assert_eq!(host.admin(), at);
     assert_eq!(admin(at, "/readyz").await, (200, "ready\n".to_owned()));
     assert_eq!(admin(at, "/generations").await.0, 200);
+    let started = (200, "started\n".to_owned());
+    assert_eq!(admin(at, "/readyz?started").await, started);
     assert!(host.shutdown().await);
     std::fs::remove_dir_all(folder).unwrap();
 }
