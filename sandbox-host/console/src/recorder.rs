@@ -198,7 +198,7 @@ impl State {
         if rule.is_some_and(WatchRule::is_about_gate) {
             return;
         }
-        if record.is_over() {
+        if record.is_over() && record.cause.is_some() {
             let alerts = self.alerts.iter_mut();
             let of_cause = alerts.filter(|it| it.record.cause == record.cause);
             of_cause.for_each(|it| it.is_over = true);
@@ -207,7 +207,6 @@ impl State {
             return;
         }
         if self.alerts.len() >= KEPT_ALERTS {
-            let is_about_source = |it: &AlertRow| it.record.subject.starts_with(SOURCE);
             let about_sources = self.alerts.iter().filter(|it| is_about_source(it)).count();
             let of_sources = about_sources > KEPT_ALERTS / 2;
             let mut alerts = self.alerts.iter();
@@ -272,6 +271,11 @@ impl State {
             _ => {}
         }
     }
+}
+
+/// Whether an alert is about a source, which anyone can be.
+fn is_about_source(alert: &AlertRow) -> bool {
+    alert.record.subject.starts_with(SOURCE)
 }
 
 /// The minute of a time in seconds.
