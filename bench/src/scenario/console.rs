@@ -8,7 +8,7 @@ use tensorgate_audit::record::Event;
 use tensorgate_console::Recorder;
 use tokio::task::JoinSet;
 
-use super::path::Whole as ServedGate;
+use super::path::GateWithHost;
 use super::sandbox::micros;
 use super::watch::record;
 use super::{client, course};
@@ -70,8 +70,8 @@ fn cost(is_quick: bool) -> f64 {
 async fn throughput(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let shape = Shape::plain(upstream.tcp()?);
-    let with_readers = ServedGate::of(lab, shape.clone()).await?;
-    let without = ServedGate::of(lab, shape).await?;
+    let with_readers = GateWithHost::of(lab, shape.clone()).await?;
+    let without = GateWithHost::of(lab, shape).await?;
     let mut readers = JoinSet::new();
     for _ in 0..READERS {
         let address = with_readers.host.admin.clone();
@@ -83,7 +83,7 @@ async fn throughput(lab: &Lab, report: &mut Report) -> Outcome<()> {
         });
     }
     let shot = grpc_shot(SMALL)?.with("x-api-key", &key(0))?;
-    let contender = |name: &str, gate: &ServedGate| Contender {
+    let contender = |name: &str, gate: &GateWithHost| Contender {
         name: name.to_owned(),
         client: client(&gate.envoy.address, Http::Two, Expect::Grpc),
         shots: vec![shot.clone()],
