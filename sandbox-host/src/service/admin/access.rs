@@ -11,7 +11,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 
 use crate::server::reader_credential::ReaderCredential;
-use crate::service::local_host;
+use tensorgate_base::local_host;
 
 /// What other machines may read.
 const PUBLIC: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
