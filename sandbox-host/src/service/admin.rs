@@ -18,7 +18,6 @@ use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
-use tensorgate_base::local_host;
 use tensorgate_policy::denial::UNAVAILABLE_RETRY_S;
 use tensorgate_sandbox::RunningCompilations;
 use tensorgate_settings::admin::{COMPILING, COMPILING_HANDLER, GatewayStatus};

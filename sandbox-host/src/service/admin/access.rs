@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 
 use axum::extract::Request;
 use axum::http::StatusCode;
+use tensorgate_base::local_host;
 
 use crate::server::reader_credential::ReaderCredential;
-use tensorgate_base::local_host;
 
 /// What other machines may read.
 const PUBLIC: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
