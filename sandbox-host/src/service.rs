@@ -579,8 +579,8 @@ fn fields(parts: &Parts) -> Vec<(&[u8], &[u8])> {
     let rest = parts
         .headers
         .iter()
-        // Proxies add these fields for the audit record, traces and the operator. They are not part of the
-        // request, and with one of the gate's own names they would be a forgery.
+        // Proxies add these fields for the audit record, traces and the operator. They are not part
+        // of the request, and with one of the gate's own names they would be a forgery.
         .filter(|(name, _)| !ADDED_BY_PROXIES.contains(&name.as_str()))
         .filter(|(name, _)| !host || *name != http::header::HOST);
     fields.extend(rest.map(|(name, value)| field(name.as_str(), value.as_bytes())));

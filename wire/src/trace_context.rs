@@ -10,8 +10,8 @@ use tensorgate_policy::unhex;
 
 /// The header field.
 pub const TRACEPARENT: &str = "traceparent";
-/// The header field to which Envoy moves the `traceparent` of a client, so that it begins a trace of
-/// its own. Several are joined with commas there, which no valid one has.
+/// The header field to which Envoy moves the `traceparent` of a client, so that it begins a trace
+/// of its own. Several are joined with commas there, which no valid one has.
 pub const CLIENT_TRACEPARENT: &str = "x-client-traceparent";
 /// The header field that Envoy sets behind the filters if `traceparent` is of its own span.
 pub const ENVOY_TRACE: &str = "x-tensorgate-trace";
@@ -74,8 +74,8 @@ pub struct SpanContext {
 }
 
 impl SpanContext {
-    /// The first span of a request's own trace, from the ID that the gate gave the request. The same
-    /// ID gives the same trace on every host. `sampled_shares` of 10,000 IDs are sampled.
+    /// The first span of a request's own trace, from the ID that the gate gave the request. The
+    /// same ID gives the same trace on every host. `sampled_shares` of 10,000 IDs are sampled.
     pub fn of_request(request_id: &str, sampled_shares: u32) -> Self {
         let digest = Sha256::new().chain_update(PURPOSE);
         let digest = digest.chain_update(request_id.as_bytes()).finalize();

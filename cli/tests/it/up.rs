@@ -560,7 +560,10 @@ fn the_system_chooses_an_admin_port_of_zero() {
     let admin = line.split("admin http://").nth(1).unwrap();
     let admin = admin.split(',').next().unwrap();
     assert!(!admin.ends_with(":0"), "{line}");
-    assert!(line.contains(&format!("console http://{admin}/,")), "{line}");
+    assert!(
+        line.contains(&format!("console http://{admin}/,")),
+        "{line}"
+    );
     std::net::TcpStream::connect(admin).unwrap();
 }
 

@@ -243,8 +243,8 @@ fn grpc_timeout(fields: &[Field]) -> Option<String> {
     well_formed.then(|| text.to_owned())
 }
 
-/// The caller's single valid `traceparent`, in its own field or in the one to which Envoy moves it; a
-/// repeated or invalid one is dropped.
+/// The caller's single valid `traceparent`, in its own field or in the one to which Envoy moves it.
+/// A repeated or invalid one is dropped.
 pub(crate) fn traceparent(fields: &[Field]) -> Option<(&'static str, String)> {
     let has = |name: &str| {
         let mut names = fields.iter().map(|(known, _)| known);

@@ -16,8 +16,8 @@ use super::encode;
 
 /// The most requests whose spans wait.
 const QUEUE_REQUESTS: usize = 2_048;
-/// The number of spans at which a batch is complete, as in the OpenTelemetry SDKs. It is exceeded by
-/// the spans of one request at most.
+/// The number of spans at which a batch is complete, as in the OpenTelemetry SDKs. It is exceeded
+/// by the spans of one request at most.
 const BATCH_SPANS: usize = 512;
 /// How long the first spans wait for others to be sent with them.
 const GATHER_TIME: Duration = Duration::from_secs(1);

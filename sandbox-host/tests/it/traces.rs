@@ -136,7 +136,7 @@ async fn infer(running: &Running, fields: &[(&str, &str)]) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_is_in_the_trace_that_the_gate_has_begun() {
+async fn a_request_is_in_the_trace_that_the_gate_has_started() {
     let (receiver, backend) = (Receiver::start().await, Backend::start(Act::Answer));
     let tracing = json!({"endpoint": receiver.uri, "sample": 0.0001});
     let running = traced(&backend, tracing).await;

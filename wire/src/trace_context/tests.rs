@@ -19,7 +19,7 @@ fn a_request_has_the_same_trace_wherever_it_is_computed() {
 }
 
 #[test]
-fn as_many_requests_are_sampled_as_the_policy_says() {
+fn as_many_requests_are_sampled_as_the_policy_sets() {
     for shares in [1, 100, 5_000, 10_000] {
         let ids = (0..20_000).map(|number| format!("vm-{number}"));
         let sampled = ids.filter(|id| SpanContext::of_request(id, shares).is_sampled);

@@ -323,8 +323,8 @@ fn header(headers: &HashMap<String, Vec<u8>>, name: &str, max_bytes: usize) -> O
     Some(text(headers.get(name)?, max_bytes))
 }
 
-/// The `traceparent` of a client, and the ID of the trace that Envoy has begun. A `traceparent` that
-/// is not valid is a text of a client's.
+/// The `traceparent` of a client, and the ID of the trace that Envoy has begun. A `traceparent`
+/// that is not valid is a text of a client's.
 fn traces(headers: &HashMap<String, Vec<u8>>) -> (Option<String>, Option<String>) {
     let read = |name: &str| {
         let text = std::str::from_utf8(headers.get(name)?).ok()?;

@@ -496,7 +496,7 @@ fn only_a_valid_trace_is_recorded() {
 }
 
 #[test]
-fn a_trace_of_envoys_own_is_told_from_that_of_a_client() {
+fn a_trace_of_envoys_own_is_distinct_from_that_of_a_client() {
     const CLIENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     const ENVOY: &str = "00-aa28261ee933cab6327f01de13abdba3-4b88bdf645dc79a8-01";
     let check = |fields: &[(&str, &str)], client: Option<&str>, envoy: Option<&str>| {

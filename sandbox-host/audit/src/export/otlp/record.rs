@@ -1,6 +1,6 @@
 //! Audit records as OTLP log records. The body is the line itself, so a receiver can verify the
-//! hash chain, or its event of OCSF. Attributes repeat what receivers search for, with the names of OpenTelemetry's
-//! semantic conventions where they have one.
+//! hash chain, or its event of OCSF. Attributes repeat what receivers search for, with the names of
+//! OpenTelemetry's semantic conventions where they have one.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
