@@ -110,7 +110,7 @@ mod tests {
         let reading = tokio::spawn(async move {
             let mut read = [0; 16];
             for _ in 0..4 {
-                tokio::time::sleep(LIMIT / 2).await;
+                sleep(LIMIT / 2).await;
                 peer.read_exact(&mut read).await.unwrap();
             }
         });
