@@ -168,6 +168,8 @@ OVERVIEW = [
               "TensorgateAuditRecordsDropped"),
         Panel("Export", "Lines that are not exported yet, by exporter.", "short",
               [("sum by (exporter) (tensorgate_audit_export_lag)", "{{exporter}}")]),
+        Panel("Lost spans", "Spans of requests that the receiver of traces never gets, in 10 minutes by cause.", "short",
+              [("sum by (cause) (increase(tensorgate_spans_dropped_total[10m]))", "{{cause}}")]),
     ]),
 ]
 

@@ -47,6 +47,7 @@ NO_DATA = {
     "tensorgate_host_copies_total": "no version is in shadow",
     "tensorgate_host_shadowed_total": "no grant is in shadow mode",
     "tensorgate_audit_export_lag": "the audit log has no exporter",
+    "tensorgate_spans_dropped_total": "the policy has no traces",
     "tensorgate_tokens_total": "there is no language model",
     "tensorgate_limits_settlements_total": "no limit is shared",
     'verdict="aborted"': "no client leaves before its answer",
