@@ -53,8 +53,9 @@ KEYS = {
     "The file": "common/src/ policy-load/src/ cli/src/files.rs text/src/parse.rs text/src/syntax.rs raw/bundle/",
     "Any key": "text/src/ raw/spelling.rs raw/credentials.rs validate.rs validate/names.rs "
     "validate/report.rs validate/http_url.rs",
-    "`audit`, `capture` and `watch`": "validate/audit_export.rs validate/records.rs "
-    "validate/watch.rs validate/watch/ validate/webhook.rs audit/ sealed_capture.rs",
+    "`audit`, `capture` and `watch`": "validate/audit_export.rs validate/otlp_endpoint.rs "
+    "validate/records.rs validate/tracing.rs validate/watch.rs validate/watch/ validate/webhook.rs "
+    "audit/ sealed_capture.rs",
     "`backends`": "validate/backend_rules.rs validate/backends.rs net/src/tls.rs pem.rs",
     "`clients` and `groups`": "validate/clients.rs validate/proofs.rs",
     "`grants`": "validate/grants.rs validate/mode.rs validate/roles.rs raw/mode.rs",
@@ -142,7 +143,7 @@ LEFT_OUT = {
         "sandbox-host/src/service/block_follower.rs",
         "sandbox-host/net/src/tls",
         "sandbox-host/src/dispatch/health",
-        "sandbox-host/src/service/admin.rs",
+        "sandbox-host/src/service/admin",
         "sandbox-host/src/service/readiness.rs",
         "sandbox-host/src/service/reload.rs",
         "sandbox-host/sandbox/src/capture",
@@ -156,9 +157,9 @@ LEFT_OUT = {
         "sandbox-host/sandbox/src/structure",
     ),
     "texts of servers that are recognised": ("sandbox-host/src/backends/rejection/table.rs",),
-    "receivers of alerts and of the audit log": (
+    "receivers of alerts, of the audit log and of traces": (
         "sandbox-host/audit/src/export",
-        "sandbox-host/net/src/post.rs",
+        "sandbox-host/net/src/post",
     ),
 }
 

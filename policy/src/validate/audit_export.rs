@@ -45,7 +45,7 @@ fn otlp(at: &Path, raw: &raw::OtlpExport) -> Option<OtlpExport> {
         &at.field("endpoint"),
         raw.endpoint.as_ref(),
         raw.insecure,
-        (LOGS_PATH, "the audit log"),
+        LOGS_PATH,
     );
     let authorities = backends::authorities(at, raw.endpoint.as_ref(), raw.tls.as_ref());
     let headers = match &raw.headers_file {

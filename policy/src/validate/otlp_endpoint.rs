@@ -62,13 +62,12 @@ impl Endpoint {
     }
 }
 
-/// Reads the endpoint of a receiver. `signal` is the path of what is sent there, and `sent` names
-/// it for a fault.
+/// Reads the endpoint of a receiver. `signal` is the path of what is sent there.
 pub(super) fn endpoint(
     at: &Path,
     text: Option<&String>,
     insecure: bool,
-    (signal, sent): (&str, &str),
+    signal: &str,
 ) -> Option<Endpoint> {
     let text = at.required(text, ENDPOINT)?;
     if let Some(base) = text.trim_end_matches('/').strip_suffix(signal) {
@@ -81,7 +80,7 @@ pub(super) fn endpoint(
     };
     if !endpoint.tls && !endpoint.is_local() && !insecure {
         return at.fail_with_fix(
-            format!("would send {sent} to another machine without encryption"),
+            "would send to another machine without encryption",
             "https://host:port, or insecure: true in a network that encrypts by itself",
         );
     }

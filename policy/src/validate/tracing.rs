@@ -19,7 +19,7 @@ pub(super) fn tracing(at: &Path, policy: &raw::Policy) -> Valid<Option<Tracing>>
             &at.field("endpoint"),
             raw.endpoint.as_ref(),
             raw.insecure,
-            (TRACES_PATH, "traces"),
+            TRACES_PATH,
         );
         let shares = shares(&at.field("sample"), raw.sample.unwrap_or(DEFAULT_SAMPLE));
         let trusted = trusted(&at.field("trust"), raw, policy);
