@@ -2,9 +2,9 @@
 # Builds a release into target/dist: dist.sh [KEY]. With a key the bundled handlers are signed.
 #
 # The archive tensorgate-VERSION-ARCH-linux.tar.gz holds the programs, the filters, the bundled
-# handlers, rules for Prometheus, dashboards for Grafana, the licences, an SBOM and checksums. Programs are stripped, and
-# linked statically: they need no library of the system. The same sources and toolchain give the
-# same bytes in any folder.
+# handlers, rules for Prometheus, dashboards for Grafana, the licences, an SBOM and checksums.
+# Programs are stripped, and linked statically: they need no library of the system. The same sources
+# and toolchain give the same bytes in any folder.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=$(realpath -m "${CARGO_TARGET_DIR:-target}")

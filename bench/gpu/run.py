@@ -3,10 +3,11 @@
 
     bench/gpu/run.py ARCHIVE [--torch FOLDER] [--seconds N] [--connections N] [--out FILE]
 
-ARCHIVE is what `make dist` makes. On a machine with a GPU, `--torch` names a folder with PyTorch for
-CUDA for the same Python, as `pip install --target FOLDER torch` makes it. Without a GPU the same runs with Debian's PyTorch
-on the CPU, and the report says so. It needs Envoy, as `make setup` installs it, and the Triton of
-`make test-triton`. Exits 0 only if every answer is equal and every hostile request is refused.
+ARCHIVE is what `make dist` makes. On a machine with a GPU, `--torch` names a folder with PyTorch
+for CUDA for the same Python, as `pip install --target FOLDER torch` makes it. Without a GPU the same
+runs with Debian's PyTorch on the CPU, and the report says so. It needs Envoy, as `make setup`
+installs it, and the Triton of `make test-triton`. Exits 0 only if every answer is equal and every
+hostile request is refused.
 """
 
 import argparse
