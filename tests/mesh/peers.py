@@ -52,7 +52,7 @@ def _accepted(user, socket):
 
 def listed(gate):
     """Where the host lists other gateways than the one that sent requests."""
-    _, text = fetch(f"http://127.0.0.1:{gate.pod.port(9902)}/generations")
+    _, text = fetch(f"http://127.0.0.1:{gate.pod.port(9904)}/generations")
     names = [one["gateway"] for one in json.loads(text)["gateways"]]
     return [f"the host lists the gateways {names}; expected {GATEWAYS[gate.target]}"] * (names != [GATEWAYS[gate.target]])
 

@@ -136,7 +136,7 @@ def answered(body, call):
 def replaced(gate, client, folder):
     """Replaces the policy twice under load. Returns the faults."""
     faults, load = [], Load(gate)
-    port = gate.pod.port(9902)
+    port = gate.pod.port(9904)
     probe = lambda value: client.call(calls.MODEL, calls.small(value), [calls.JSON, calls.AUTHORIZED])[0]
 
     def at_host(policy):
