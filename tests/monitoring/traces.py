@@ -23,7 +23,9 @@ def joined(collector):
 
 
 def faults_of(collector, log):
-    """Waits for a trace with spans of both. Its ID must be in the audit log, and its parts below."""
+    """Waits for a trace with spans of both. Its ID must be in the audit log, and its parts below.
+    Of a request, Envoy's spans have the path without a query.
+    """
     try:
         requests = wait("a trace of Envoy and the host", lambda: joined(collector), seconds=ARRIVES_S)
     except RuntimeError as error:
@@ -34,5 +36,7 @@ def faults_of(collector, log):
     parents = {(span.trace_id, span.parent_span_id) for span in spans_of(collector, HOST).values()}
     if not any((span.trace_id, span.span_id) in parents for span in requests):
         faults.append("no request has a span of its backend's call")
+    urls = [each.value.string_value for span in spans_of(collector, ENVOY).values() for each in span.attributes if each.key == "http.url"]
+    faults += [f"a span of Envoy has more of a request than its path: {url}" for url in urls if not url.startswith("/") or "?" in url]
     print(f"traces: {len(requests)} requests with spans of Envoy and the host", flush=True)
     return faults

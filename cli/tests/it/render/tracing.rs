@@ -41,6 +41,8 @@ fn envoy_begins_a_trace_of_its_own_and_moves_that_of_a_client() {
     let percent = &manager["tracing"]["random_sampling"]["value"];
     assert_eq!(percent.as_f64(), Some(25.0));
     assert_eq!(manager["tracing"]["client_sampling"]["value"], 0);
+    let url = json!([{"tag": "http.url", "value": "%PATH(NQ:PATH):256%"}]);
+    assert_eq!(manager["tracing"]["custom_tags"], url, "no query");
     let mutations = &manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"];
     let mutations = mutations.as_array().unwrap();
     let step = |wanted: Value| {
