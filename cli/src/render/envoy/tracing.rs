@@ -76,7 +76,8 @@ pub fn manager(rule: &Tracing) -> Vec<(String, Node)> {
             "client_sampling" => map! {"value" => 0_u64},
             "random_sampling" => map! {"value" => percent},
             "overall_sampling" => map! {"value" => 100_u64},
-            // In place of Envoy's own tag, which has the query: some clients send credentials there.
+            // In place of Envoy's own tag, which has the query. Some clients send a credential
+            // there.
             "custom_tags" => list![map! {
                 "tag" => "http.url",
                 "value" => format!("%PATH(NQ:PATH):{MAX_PATH_BYTES}%"),
