@@ -230,7 +230,7 @@ async fn connection<S, H, F, B>(
         handler(request)
     });
     let limits = *bounds.borrow_and_update();
-    let builder = builder(limits, over_network);
+    let builder = builder(limits, over_network, slot.is_some());
     let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut silence = std::pin::pin!(tokio::time::sleep(limits.head_time));
     let mut checks = tokio::time::interval(PEER_CHECK_INTERVAL);
@@ -311,7 +311,7 @@ fn connection_window_bytes(streams: u32) -> u32 {
     streams.saturating_mul(STREAM_WINDOW_BYTES).min(MAX_BYTES)
 }
 
-fn builder(bounds: Bounds, over_network: bool) -> auto::Builder<TokioExecutor> {
+fn builder(bounds: Bounds, over_network: bool, has_slot: bool) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -328,6 +328,11 @@ fn builder(bounds: Bounds, over_network: bool) -> auto::Builder<TokioExecutor> {
         .max_frame_size(FRAME_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(connection_window_bytes(bounds.streams));
+    if has_slot {
+        // Such a peer shows no credential. It gets one response at a time, because streams whose
+        // windows it never opens would keep their responses in memory.
+        return builder.http1_only();
+    }
     if !over_network {
         return builder;
     }

@@ -197,6 +197,28 @@ async fn http_1_is_not_served_over_a_network() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn http_2_is_not_served_to_peers_without_a_credential() {
+    let (listener, made) = prepared();
+    let (_stop, _serving) = serve(listener);
+    let slots = Arc::new(Slots::new(1));
+    let (stream, mut client) = duplex(64 << 10);
+    let connection = Connection {
+        slot: Some(slots.admit(IpAddr::V4(Ipv4Addr::LOCALHOST))),
+        ..Connection::local(stream, None)
+    };
+    assert!(made.send(connection).await.is_ok());
+    // The preface, and SETTINGS without any.
+    let start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    client.write_all(start).await.unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_sends_no_head_or_a_slow_one_is_cut_off() {
     let (listener, made) = prepared();
     let (_stop, _serving) = serve(listener);
