@@ -82,6 +82,14 @@ pub(crate) fn write<const N: usize>(
     html.markup("</tbody></table></div>\n");
 }
 
+/// Says how many rows a table leaves out, if any.
+pub(crate) fn write_more(html: &mut Html, all: usize, shown: usize) {
+    let more = all.saturating_sub(shown);
+    if more > 0 {
+        html.markup("<p>And ").value(more).markup(" more.</p>\n");
+    }
+}
+
 fn write_cell(html: &mut Html, cell: &Cell) {
     match cell {
         Cell::Name(text) => html.markup("<th scope=\"row\">").text(text).markup("</th>"),

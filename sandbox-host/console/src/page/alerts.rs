@@ -13,6 +13,8 @@ use crate::table::{self, Cell, Tone, write_word};
 
 /// The most alerts that are shown.
 const SHOWN_ALERTS: usize = 16;
+/// The most blocks that are shown.
+const SHOWN_BLOCKS: usize = 64;
 
 /// Alerts about requests.
 pub(super) fn write(html: &mut Html, running: &Running) {
@@ -84,8 +86,9 @@ pub(super) fn write_blocks(html: &mut Html, running: &Running) {
             "No client is blocked or throttled.",
         ),
         ["Client", "State", "Until", "By", "Why"],
-        blocks.into_iter().map(block),
+        blocks.into_iter().take(SHOWN_BLOCKS).map(block),
     );
+    table::write_more(html, running.blocks.len(), SHOWN_BLOCKS);
 }
 
 fn block(listed: &ListedBlock) -> [Cell; 5] {

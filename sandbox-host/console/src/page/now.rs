@@ -35,10 +35,7 @@ pub(super) fn write(html: &mut Html, running: &Running) {
     let shown: usize = running.status.holding.len();
     let all = running.status.holding_counts.values();
     let all = all.fold(0, |sum: usize, count| sum.saturating_add(*count));
-    let more = all.saturating_sub(shown);
-    if more > 0 {
-        html.markup("<p>And ").value(more).markup(" more.</p>\n");
-    }
+    table::write_more(html, all, shown);
     let changes = running.status.changes.iter().rev().take(SHOWN_CHANGES);
     table::write(
         html,

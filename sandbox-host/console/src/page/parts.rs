@@ -1,11 +1,16 @@
 //! The sections of models and handlers.
 
+use std::cmp::Reverse;
+
 use tensorgate_telemetry::handler_statistics::HandlerTotals;
 
 use crate::html::Html;
 use crate::snapshot::{ModelFiles, ModelRow, Running};
 use crate::table::{self, Cell, Tone};
 use crate::units::{bytes, count, duration};
+
+/// The most handlers that are shown, in each of their roles.
+const SHOWN_HANDLERS: usize = 64;
 
 /// Models with their readiness and the state of their files.
 pub(super) fn write_models(html: &mut Html, running: &Running) {
@@ -22,10 +27,7 @@ pub(super) fn write_models(html: &mut Html, running: &Running) {
         ["Model", "Version", "Backend", "Ready", "Files", "Why"],
         running.models.iter().map(model),
     );
-    let more = all.saturating_sub(running.models.len());
-    if more > 0 {
-        html.markup("<p>And ").value(more).markup(" more.</p>\n");
-    }
+    table::write_more(html, all, running.models.len());
 }
 
 fn model(row: &ModelRow) -> [Cell; 6] {
@@ -64,12 +66,15 @@ pub(super) fn write_handlers(html: &mut Html, running: &Running) {
         html.markup(" of at most ").text(&bytes(size(limit)));
     }
     html.markup(".</p>\n");
-    let rows = running.handlers.iter();
+    let mut handlers: Vec<_> = running.handlers.iter().collect();
+    // Those that failed first. Equal ones stay in the order of their names.
+    handlers.sort_by_key(|(_, totals)| Reverse((totals.faults, totals.calls)));
+    let rows = handlers.into_iter().take(SHOWN_HANDLERS);
     table::write(
         html,
         (
             "handler-calls",
-            "Calls of handlers since the host started",
+            "Calls of handlers since the host started, those that failed first",
             "No handler was called since the host started.",
         ),
         [
@@ -87,6 +92,7 @@ pub(super) fn write_handlers(html: &mut Html, running: &Running) {
         ],
         rows.map(|((name, role), totals)| handler(name, role, totals)),
     );
+    table::write_more(html, running.handlers.len(), SHOWN_HANDLERS);
 }
 
 fn handler(name: &str, role: &str, totals: &HandlerTotals) -> [Cell; 11] {

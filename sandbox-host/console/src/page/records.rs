@@ -12,6 +12,8 @@ use crate::units::{count, seconds};
 
 /// How much of a digest is shown.
 const DIGEST_DIGITS: usize = 16;
+/// The most gateways that are shown.
+const SHOWN_GATEWAYS: usize = 64;
 
 /// The policy in force, the ones before it, and what was loaded or rejected.
 pub(super) fn write_policy(html: &mut Html, running: &Running) {
@@ -69,6 +71,9 @@ pub(super) fn write_policy(html: &mut Html, running: &Running) {
         ["When", "What", "Kind", "Name", "Digest", "Signer", "Detail"],
         running.recent.artifacts.iter().map(artifact),
     );
+    let mut gateways: Vec<_> = policy.gateways.iter().collect();
+    // Those with a version that the host does not have first.
+    gateways.sort_by_key(|it| it.is_known);
     table::write(
         html,
         (
@@ -77,8 +82,9 @@ pub(super) fn write_policy(html: &mut Html, running: &Running) {
             "No gateway has sent a request yet.",
         ),
         ["Gateway", "Policy", "Known here", "Last seen"],
-        policy.gateways.iter().map(gateway),
+        gateways.into_iter().take(SHOWN_GATEWAYS).map(gateway),
     );
+    table::write_more(html, policy.gateways.len(), SHOWN_GATEWAYS);
 }
 
 fn write_attempt(html: &mut Html, what: &'static str, attempt: Option<&LoadAttempt>) {

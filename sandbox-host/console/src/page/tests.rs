@@ -111,6 +111,17 @@ fn running(name: &str, number: usize) -> Running {
         last_seen_s: 1,
     };
     let block = BlockRecord::new(name, BlockAction::Block, 1_000, None, 0);
+    let block = ListedBlock {
+        block: block.made_by(name.to_owned(), name),
+        in_force: true,
+    };
+    let totals = (0..number).map(|index| {
+        let totals = HandlerTotals {
+            faults: u64::from(index == 0),
+            ..HandlerTotals::default()
+        };
+        ((format!("{name}{index}"), "preprocess"), totals)
+    });
     Running {
         time: UNIX_EPOCH,
         gateway: name.to_owned(),
@@ -122,19 +133,16 @@ fn running(name: &str, number: usize) -> Running {
         models: vec![model; number],
         models_total: number,
         models_unready: number,
-        handlers: [((name.to_owned(), "preprocess"), HandlerTotals::default())].into(),
+        handlers: totals.collect(),
         handler_memory: (1 << 20, 1 << 30),
-        blocks: vec![ListedBlock {
-            block: block.made_by(name.to_owned(), name),
-            in_force: true,
-        }],
+        blocks: vec![block; number],
         policy: PolicyState {
             serving: name.to_owned(),
             superseded: vec![(name.to_owned(), 5)],
             attempts: 2,
             last: Some(attempt.clone()),
             last_refused: Some(attempt),
-            gateways: vec![gateway],
+            gateways: vec![gateway; number],
         },
         audit: AuditState {
             log: name.to_owned(),
@@ -226,4 +234,6 @@ fn a_busy_host_has_a_page_of_bounded_size() {
     let name = "x".repeat(64);
     let text = shown(&name, 200);
     assert!(text.len() < MAX_PAGE_BYTES, "{}", text.len());
+    let left_out = text.matches("<p>And 136 more.</p>").count();
+    assert_eq!(left_out, 3, "handlers, blocks and gateways");
 }
