@@ -52,8 +52,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     /// A second address of the admin server, on loopback.
     pub admin_local: Option<SocketAddr>,
-    /// What readers at a public address of the admin server need for more than probes and metrics.
-    /// `None` if they get no more.
+    /// What readers at `admin` need for more than probes and metrics.
+    /// `None` if they get no more at a public address.
     pub console_public: Option<ReaderCredential>,
     /// The addresses of embedded backends, by name.
     pub endpoints: BTreeMap<String, String>,

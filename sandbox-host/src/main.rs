@@ -147,15 +147,11 @@ struct Flags {
     /// machine and for `kubectl port-forward` while --admin is public.
     #[arg(long, env = "TENSORGATE_ADMIN_LOCAL", value_name = "ADDRESS:PORT")]
     admin_local: Option<SocketAddr>,
-    /// Serve all of the admin server at a public --admin, too, to requests with the secret in this
-    /// file: as a bearer token, or as the password of HTTP's Basic scheme. At least 32 characters.
-    /// Who may read the file is as for the context key. Put TLS before the port: it has none.
-    #[arg(
-        long,
-        env = "TENSORGATE_CONSOLE_PUBLIC",
-        value_name = "FILE",
-        requires = "admin_public"
-    )]
+    /// Serve all of the admin server at --admin to requests with the secret in this file, and at a
+    /// loopback address to no others: as a bearer token, or as the password of HTTP's Basic scheme.
+    /// At least 32 characters. Who may read the file is as for the context key. Put TLS before the
+    /// port: it has none.
+    #[arg(long, env = "TENSORGATE_CONSOLE_PUBLIC", value_name = "FILE")]
     console_public: Option<PathBuf>,
     /// The address of an embedded backend: NAME=unix:/path or NAME=http://host:port. Repeatable.
     #[arg(long = "endpoint", value_name = "NAME=URI")]

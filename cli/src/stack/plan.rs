@@ -98,8 +98,9 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         Some(address) => (address, ports::LISTEN_FLAG),
         None => (loaded.policy.listen().address(), ports::LISTEN),
     };
-    let reserved = ports::check(listen, fix, options.admin, options.stats)?;
-    // Most of the admin server is only on loopback, and this process needs all of it.
+    let admin = (options.admin, options.console_public.is_some());
+    let reserved = ports::check(listen, fix, admin, options.stats)?;
+    // This process needs all of the admin server, without a secret.
     let admin = reserved.admin_local.unwrap_or(reserved.admin);
     let running = Running {
         pid: std::process::id(),

@@ -24,7 +24,8 @@ pub struct Reserved {
     pub listen: Option<SocketAddr>,
     /// The host's admin address.
     pub admin: SocketAddr,
-    /// The host's admin address on loopback, if the other one is public.
+    /// The host's admin address on loopback, if the other one does not serve all of it to everyone
+    /// on this machine.
     pub admin_local: Option<SocketAddr>,
     /// Sockets at these addresses that do not listen. With them the system gives the ports to no
     /// other process. Envoy and the host can still listen there.
@@ -32,11 +33,12 @@ pub struct Reserved {
 }
 
 /// Listens on all addresses at the same time, then releases them, apart from ports that the system
-/// has chosen. `fix` is for the first one.
+/// has chosen. `fix` is for the first one. `needs_secret`: whether readers at the admin address
+/// need one.
 pub fn check(
     listen: SocketAddr,
     fix: &str,
-    admin: SocketAddr,
+    (admin, needs_secret): (SocketAddr, bool),
     stats: Option<SocketAddr>,
 ) -> Result<Reserved, Failure> {
     let mut sockets = Vec::new();
@@ -50,7 +52,7 @@ pub fn check(
     };
     let (chosen_listen, chosen_admin) = (choose(listen, fix)?, choose(admin, ADMIN)?);
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let admin_local = match admin.ip().is_loopback() {
+    let admin_local = match admin.ip().is_loopback() && !needs_secret {
         true => None,
         false => choose(local, ADMIN)?,
     };
@@ -119,26 +121,28 @@ mod tests {
             (free, used, free, ADMIN),
             (free, free, used, STATS),
         ] {
-            let failure = check(listen, LISTEN_FLAG, admin, Some(stats)).unwrap_err();
+            let failure = check(listen, LISTEN_FLAG, (admin, false), Some(stats)).unwrap_err();
             let expected = format!("cannot listen on {used}: the address is in use; {fix}");
             assert_eq!(failure.to_string(), expected);
         }
     }
 
     #[test]
-    fn a_public_admin_address_has_one_on_loopback_besides() {
+    fn an_admin_address_that_does_not_serve_all_has_one_on_loopback_besides() {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         let everywhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let local = |admin| check(free, LISTEN_FLAG, admin, None).unwrap().admin_local;
-        assert_eq!(local(free), None);
-        let local = local(everywhere).unwrap();
-        assert!(local.ip().is_loopback() && local.port() != 0, "{local}");
+        assert_eq!(local((free, false)), None);
+        for admin in [(everywhere, false), (everywhere, true), (free, true)] {
+            let local = local(admin).unwrap();
+            assert!(local.ip().is_loopback() && local.port() != 0, "{local}");
+        }
     }
 
     #[test]
     fn a_port_that_the_system_chose_is_reserved_for_those_who_know_it() {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
-        let reserved = check(free, LISTEN_FLAG, free, Some(free)).unwrap();
+        let reserved = check(free, LISTEN_FLAG, (free, false), Some(free)).unwrap();
         for address in [reserved.listen.unwrap(), reserved.admin] {
             assert_ne!(address.port(), 0);
             // No process listens there, and one after another can.

@@ -83,9 +83,9 @@ pub struct Up {
     /// Allow addresses of --admin and --stats that other machines can reach.
     #[arg(long)]
     admin_public: bool,
-    /// Serve the console at a public --admin, too, to readers with the secret in this file: as a
-    /// bearer token, or as the password of HTTP's Basic scheme.
-    #[arg(long, value_name = "FILE", requires = "admin_public")]
+    /// Serve the console at --admin, public or not, to readers with the secret in this file only:
+    /// as a bearer token, or as the password of HTTP's Basic scheme.
+    #[arg(long, value_name = "FILE")]
     console_public: Option<PathBuf>,
     /// Number of Envoy's worker threads (default: one per core).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

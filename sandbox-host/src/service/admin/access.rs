@@ -2,8 +2,11 @@
 //!
 //! | at an address | probes and metrics | the rest |
 //! |---|---|---|
-//! | of loopback | with a `Host` of this machine | the same |
+//! | of loopback | with a `Host` of this machine | the same; the credential if there is one |
 //! | that other machines can reach | yes | with the credential; 404 if there is none |
+//!
+//! With a credential, no address serves the rest without it. A server with TLS on this machine may
+//! pass on requests of others to a loopback address.
 
 use std::net::SocketAddr;
 
@@ -18,19 +21,19 @@ const PUBLIC: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// The rules of one address of an admin server.
 #[derive(Debug)]
-pub(super) enum Access {
-    /// Other machines cannot reach it.
-    Loopback,
-    /// Other machines can reach it. The credential is for all but probes and metrics.
-    Public(Option<ReaderCredential>),
+pub(super) struct Access {
+    /// Whether only this machine can reach it.
+    is_loopback: bool,
+    /// The credential for all but probes and metrics.
+    credential: Option<ReaderCredential>,
 }
 
 impl Access {
     /// The rules at an address.
     pub(super) fn new(address: SocketAddr, credential: Option<ReaderCredential>) -> Self {
-        match address.ip().to_canonical().is_loopback() {
-            true => Self::Loopback,
-            false => Self::Public(credential),
+        Self {
+            is_loopback: address.ip().to_canonical().is_loopback(),
+            credential,
         }
     }
 
@@ -40,14 +43,17 @@ impl Access {
     /// Returns the status of the rejection: 421 for a `Host` that is not this machine's, 401
     /// without the credential, 404 for what is not served to other machines.
     pub(super) fn check<B>(&self, request: &Request<B>) -> Result<(), StatusCode> {
-        match self {
+        let is_public = PUBLIC.contains(&request.uri().path());
+        let needs_none = is_public || (self.is_loopback && self.credential.is_none());
+        match &self.credential {
+            Some(credential) if credential.is_in(request.headers()) => Ok(()),
             // A page in a browser of this machine could otherwise read it.
-            Self::Loopback if local_host::is_named(request) => Ok(()),
-            Self::Loopback => Err(StatusCode::MISDIRECTED_REQUEST),
-            Self::Public(_) if PUBLIC.contains(&request.uri().path()) => Ok(()),
-            Self::Public(Some(credential)) if credential.is_in(request.headers()) => Ok(()),
-            Self::Public(Some(_)) => Err(StatusCode::UNAUTHORIZED),
-            Self::Public(None) => Err(StatusCode::NOT_FOUND),
+            _ if needs_none && self.is_loopback && !local_host::is_named(request) => {
+                Err(StatusCode::MISDIRECTED_REQUEST)
+            }
+            _ if needs_none => Ok(()),
+            Some(_) => Err(StatusCode::UNAUTHORIZED),
+            None => Err(StatusCode::NOT_FOUND),
         }
     }
 }
@@ -106,13 +112,29 @@ mod tests {
 
     #[test]
     fn this_machine_gets_all_of_it_if_it_is_named() {
-        for address in ["127.0.0.1:9902", "[::1]:9902"] {
-            let credential = ReaderCredential::from_secret(SECRET.as_bytes());
-            let access = Access::new(address.parse().unwrap(), credential);
+        for address in ["127.0.0.1:9902", "[::1]:9902", "[::ffff:127.0.0.1]:9902"] {
+            let access = Access::new(address.parse().unwrap(), None);
             for path in ["/", "/status", "/healthz"] {
                 assert_eq!(status(&access, path, "localhost:9902", false), 200);
                 assert_eq!(status(&access, path, "gate.example", true), 421);
             }
+        }
+    }
+
+    #[test]
+    fn with_a_credential_this_machine_needs_it_too() {
+        let credential = ReaderCredential::from_secret(SECRET.as_bytes());
+        let access = Access::new("127.0.0.1:9902".parse().unwrap(), credential);
+        for (path, host, unnamed) in [
+            ("/", "localhost:9902", 401),
+            ("/status", "localhost:9902", 401),
+            ("/healthz", "localhost:9902", 200),
+            ("/metrics", "localhost:9902", 200),
+            ("/", "gate.example", 401),
+            ("/metrics", "gate.example", 421),
+        ] {
+            assert_eq!(status(&access, path, host, false), unnamed, "{path} {host}");
+            assert_eq!(status(&access, path, host, true), 200, "{path} {host}");
         }
     }
 }
