@@ -53,6 +53,13 @@ pub struct Response {
     pub body: String,
 }
 
+impl Response {
+    /// Whether an admin server does not serve the path at this address: it may at another one.
+    pub fn is_withheld(&self) -> bool {
+        matches!(self.head.split(' ').nth(1), Some("401" | "404"))
+    }
+}
+
 /// Sends a request. Returns the body of a 200 response, and an error otherwise.
 pub async fn ask(target: &Target, method: &str, path: &str) -> io::Result<String> {
     let Response { head, ok, body } = send_request(target, method, path).await?;

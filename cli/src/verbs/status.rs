@@ -28,6 +28,10 @@ use crate::stack::process_event::ProcessEnd;
 use crate::stack::running::Running;
 use crate::stack::site::bundle;
 
+/// Why a host says nothing of its policy at an address that other machines can reach.
+const WITHHELD: &str = "this address of the host serves probes and metrics only: ask its loopback \
+     address, in a pod port 9904 (kubectl port-forward POD 9902:9904)";
+
 /// Show what runs, the policy version in force, held changes, the state of models, the outcomes of
 /// the last five minutes, and what is wrong.
 #[derive(Args)]
@@ -193,6 +197,7 @@ impl Report {
             ask_status(&target, None),
         );
         self.gate = gate;
+        let is_withheld = sources.as_ref().is_ok_and(Response::is_withheld);
         match sources.map(|said| serde_json::from_str::<Generations>(&said.body)) {
             Ok(Ok(Generations {
                 serving,
@@ -204,6 +209,7 @@ impl Report {
                 self.held = sources.held;
                 self.revocations_held = sources.revocations_held;
             }
+            _ if is_withheld => self.why.push(WITHHELD.into()),
             _ => self.why.push("the host reports no policy".into()),
         }
         match readyz {

@@ -205,6 +205,28 @@ fn without_a_gate_the_exit_code_is_one() {
 }
 
 #[test]
+fn a_public_address_of_a_host_is_named_as_the_cause() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut head) = (stream.unwrap(), [0; 1024]);
+            let count = stream.read(&mut head).unwrap();
+            let answer = match head[..count].starts_with(b"GET /readyz ") {
+                true => "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nready\n",
+                false => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+            };
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let ran = run(&["status", "--admin", &admin]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let why = "serves probes and metrics only: ask its loopback address, in a pod port 9904";
+    assert!(ran.stdout.contains(why), "{}", ran.stdout);
+}
+
+#[test]
 fn a_frozen_host_is_reported_after_one_timeout() {
     // The kernel accepts connections, and nothing is ever answered.
     let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
