@@ -21,6 +21,8 @@ use parts::{Line, object};
 
 /// The longest event in bytes, without the end of its line. Container runtimes split longer lines.
 const MAX_EVENT_BYTES: usize = MAX_WRITTEN_BYTES.saturating_sub(1);
+/// What seals a line. An event keeps it, so that the chain has no gap.
+const SEALS: [&str; 3] = ["prev", "hash", "signature"];
 /// The `type` of the record of a request.
 const DECISION: &str = "decision";
 
@@ -33,14 +35,19 @@ const fn name(version: OcsfVersion) -> &'static str {
 }
 
 /// The event of a record as one line of JSON, of at most [`MAX_EVENT_BYTES`]. A longer one loses
-/// what OCSF has no attribute for.
+/// what OCSF has no attribute for, except for what seals the line.
 pub(super) fn text(record: &Record, log: &str, version: OcsfVersion) -> String {
     let mut event = event(record, log, version);
     let text = Json::Object(event.clone()).to_string();
     if text.len() <= MAX_EVENT_BYTES {
         return text;
     }
-    event.remove("unmapped");
+    if let Some(Json::Object(mut unmapped)) = event.remove("unmapped") {
+        unmapped.retain(|name, _| SEALS.contains(&name.as_str()));
+        if !unmapped.is_empty() {
+            event.insert("unmapped".to_owned(), Json::Object(unmapped));
+        }
+    }
     if let Some(Json::Object(metadata)) = event.get_mut("metadata") {
         metadata.insert("is_truncated".to_owned(), true.into());
         metadata.insert("untruncated_size".to_owned(), text.len().into());

@@ -58,11 +58,25 @@ fn a_long_event_fits_a_line_of_a_container_runtime() {
         "v": 1, "seq": 3, "time": "2026-11-27T09:30:00Z", "type": "decision", "verdict": "deny",
         "reason": "rate", "shadow": vec!["x".repeat(100); 170],
     });
-    let line = line.to_string();
-    let text = text(&record(3, 0, &line), "log", OcsfVersion::V1_9);
-    assert!(text.len() <= MAX_EVENT_BYTES);
-    let found: Json = serde_json::from_str(&text).unwrap();
-    assert_eq!(found["metadata"]["is_truncated"], true);
-    assert_eq!(found["status_code"], "rate");
-    assert_eq!(found.get("unmapped"), None);
+    let sealed = {
+        let mut sealed = line.clone();
+        sealed["prev"] = "a".repeat(64).into();
+        sealed["hash"] = "b".repeat(64).into();
+        sealed["signature"] = "c".repeat(128).into();
+        sealed
+    };
+    for (line, version, kept) in [
+        (&line, OcsfVersion::V1_9, None),
+        (&sealed, OcsfVersion::V1_8, Some(3)),
+        (&sealed, OcsfVersion::V1_9, Some(1)),
+    ] {
+        let text = text(&record(3, 0, &line.to_string()), "log", version);
+        assert!(text.len() <= MAX_EVENT_BYTES);
+        let found: Json = serde_json::from_str(&text).unwrap();
+        assert_eq!(found["metadata"]["is_truncated"], true);
+        assert_eq!(found["status_code"], "rate");
+        let unmapped = found.get("unmapped").and_then(Json::as_object);
+        assert_eq!(unmapped.map(Map::len), kept, "{text}");
+        assert_eq!(unmapped.and_then(|it| it.get("shadow")), None);
+    }
 }
