@@ -1,6 +1,7 @@
 //! Sends spans to their receiver in the background: a bounded queue, batches, and a few attempts.
 //! No request waits for it. Spans that do not fit or cannot be sent are dropped and counted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
@@ -9,13 +10,15 @@ use tensorgate_net::post::otlp::{Delivery, OtlpClient};
 use tensorgate_telemetry::labels::SpanLabels;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_telemetry::spans::{Span, SpanSink};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::encode;
 
 /// The most requests whose spans wait.
 const QUEUE_REQUESTS: usize = 2_048;
+/// The most spans that wait. A request has a few, and a stream of responses may have many.
+const QUEUE_SPANS: usize = 8_192;
 /// The number of spans at which a batch is complete, as in the OpenTelemetry SDKs. It is exceeded
 /// by the spans of one request at most.
 const BATCH_SPANS: usize = 512;
@@ -30,25 +33,42 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause that a receiver may ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
+/// The spans of a request that wait, and their room in the queue.
+pub(super) type WaitingSpans = (Vec<Span>, OwnedSemaphorePermit);
+
 /// The spans that wait to be sent.
 #[derive(Debug)]
 pub(super) struct SpanQueue {
-    sender: mpsc::Sender<Vec<Span>>,
+    sender: mpsc::Sender<WaitingSpans>,
+    room: Arc<Semaphore>,
     dropped: Counter,
 }
 
 impl SpanQueue {
-    pub(super) fn new(metrics: &Metrics) -> (Self, mpsc::Receiver<Vec<Span>>) {
+    pub(super) fn new(metrics: &Metrics) -> (Self, mpsc::Receiver<WaitingSpans>) {
         let (sender, receiver) = mpsc::channel(QUEUE_REQUESTS);
-        let dropped = dropped(metrics, "queue");
-        (Self { sender, dropped }, receiver)
+        let queue = Self {
+            sender,
+            room: Arc::new(Semaphore::new(QUEUE_SPANS)),
+            dropped: dropped(metrics, "queue"),
+        };
+        (queue, receiver)
+    }
+
+    /// Adds the spans of a request. Returns `false` if there is no room.
+    fn add(&self, spans: Vec<Span>) -> bool {
+        let Ok(count) = u32::try_from(spans.len()) else {
+            return false;
+        };
+        let room = Arc::clone(&self.room).try_acquire_many_owned(count);
+        room.is_ok_and(|room| self.sender.try_send((spans, room)).is_ok())
     }
 }
 
 impl SpanSink for SpanQueue {
     fn take(&self, spans: Vec<Span>) {
         let count = wide(spans.len());
-        if self.sender.try_send(spans).is_err() {
+        if !self.add(spans) {
             self.dropped.inc_by(count);
         }
     }
@@ -57,7 +77,7 @@ impl SpanSink for SpanQueue {
 /// The loop that sends spans.
 pub(super) struct Exporter {
     client: OtlpClient,
-    receiver: mpsc::Receiver<Vec<Span>>,
+    receiver: mpsc::Receiver<WaitingSpans>,
     ending: watch::Receiver<bool>,
     exported: Counter,
     failed: Counter,
@@ -68,7 +88,7 @@ pub(super) struct Exporter {
 impl Exporter {
     pub(super) fn new(
         client: OtlpClient,
-        receiver: mpsc::Receiver<Vec<Span>>,
+        receiver: mpsc::Receiver<WaitingSpans>,
         metrics: &Metrics,
         ending: watch::Receiver<bool>,
     ) -> Self {
@@ -90,9 +110,10 @@ impl Exporter {
                 first = self.receiver.recv() => first,
                 _ = self.ending.wait_for(|ending| *ending) => self.receiver.try_recv().ok(),
             };
-            let Some(mut batch) = first else {
+            let Some((mut batch, room)) = first else {
                 return;
             };
+            drop(room);
             self.gather(&mut batch).await;
             self.send(batch).await;
         }
@@ -107,7 +128,7 @@ impl Exporter {
         let until = Instant::now().checked_add(length);
         let until = until.unwrap_or_else(Instant::now);
         while batch.len() < BATCH_SPANS {
-            let Ok(Some(more)) = timeout_at(until, self.receiver.recv()).await else {
+            let Ok(Some((more, _room))) = timeout_at(until, self.receiver.recv()).await else {
                 return;
             };
             batch.extend(more);

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 
 use http::HeaderName;
-use tensorgate_telemetry::spans::Span;
+use tensorgate_telemetry::spans::{Span, SpanKind};
 use tensorgate_wire::trace_context::{CLIENT_TRACEPARENT, ENVOY_TRACE};
 
 use super::*;
@@ -49,6 +49,38 @@ fn only_the_mark_makes_a_trace_envoys() {
     assert_eq!(arrived(&[own, own]), (None, None), "it is repeated");
     assert_eq!(arrived(&[(TRACEPARENT, "00-x")]), (None, None));
     assert_eq!(arrived(&[]), (None, None));
+}
+
+#[test]
+fn spans_beyond_the_room_of_the_queue_are_dropped_and_counted() {
+    let metrics = Metrics::new();
+    let (queue, mut waiting) = SpanQueue::new(&metrics);
+    let span = Span {
+        context: SpanContext::read(CLIENT).unwrap(),
+        parent: None,
+        name: "infer m".to_owned(),
+        kind: SpanKind::Server,
+        start: std::time::UNIX_EPOCH,
+        end: std::time::UNIX_EPOCH,
+        attributes: Vec::new(),
+        links: Vec::new(),
+        failed: false,
+    };
+    let dropped = |count: u32| {
+        let series = format!("tensorgate_spans_dropped_total{{cause=\"queue\"}} {count}\n");
+        let text = metrics.text().unwrap();
+        assert!(text.contains(&series), "{series} in {text}");
+    };
+    // Many spans of few requests: 12,800 in place of 8,192.
+    for _ in 0..200 {
+        queue.take(vec![span.clone(); 64]);
+    }
+    dropped(4_608);
+    drop(waiting.try_recv().unwrap());
+    queue.take(vec![span.clone(); 64]);
+    dropped(4_608);
+    queue.take(vec![span]);
+    dropped(4_609);
 }
 
 #[test]
