@@ -126,22 +126,14 @@ impl Recorder {
     /// All that is kept.
     pub fn recent(&self) -> Recent {
         let now_s = self.now_s();
-        let state = self.state();
-        let with_series = |alert: &AlertRow| {
-            let series = state.minutes.of(&alert.record.subject);
-            (alert.clone(), series.cloned().unwrap_or_default())
+        let (recent, buckets) = {
+            let state = self.state();
+            (state.recent(minute(now_s)), state.window.buckets(now_s))
         };
+        // Added up without the lock, for which the log's thread and Envoy's reports wait.
         Recent {
-            minute: minute(now_s),
-            decisions: state.decisions.iter().rev().cloned().collect(),
-            refused: state.refused.iter().rev().cloned().collect(),
-            counts: state.window.counts(now_s),
-            streaks: state.streaks.clone(),
-            alerts: state.alerts.iter().rev().map(with_series).collect(),
-            policies: state.policies.iter().rev().cloned().collect(),
-            artifacts: state.artifacts.iter().rev().cloned().collect(),
-            checkpoint: state.checkpoint,
-            losses: state.losses.iter().rev().cloned().collect(),
+            counts: buckets.total(),
+            ..recent
         }
     }
 
@@ -156,6 +148,26 @@ impl Recorder {
 }
 
 impl State {
+    /// All that is kept, without the counts of the window.
+    fn recent(&self, minute: u64) -> Recent {
+        let with_series = |alert: &AlertRow| {
+            let series = self.minutes.of(&alert.record.subject);
+            (alert.clone(), series.cloned().unwrap_or_default())
+        };
+        Recent {
+            minute,
+            decisions: self.decisions.iter().rev().cloned().collect(),
+            refused: self.refused.iter().rev().cloned().collect(),
+            counts: WindowCounts::default(),
+            streaks: self.streaks.clone(),
+            alerts: self.alerts.iter().rev().map(with_series).collect(),
+            policies: self.policies.iter().rev().cloned().collect(),
+            artifacts: self.artifacts.iter().rev().cloned().collect(),
+            checkpoint: self.checkpoint,
+            losses: self.losses.iter().rev().cloned().collect(),
+        }
+    }
+
     fn add_decision(&mut self, (time, now_s): (SystemTime, u64), decision: &Decision, keep: bool) {
         self.window.count(now_s, decision);
         self.minutes.count(minute(now_s), decision);

@@ -2,6 +2,7 @@
 //! it is bounded: names beyond the bounds are counted together.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use tensorgate_audit::record::{Amend, Decision, Verdict};
 
@@ -78,8 +79,12 @@ pub(crate) struct Window {
     number: u64,
     current: WindowCounts,
     /// Those before it with their numbers, the oldest first.
-    past: VecDeque<(u64, WindowCounts)>,
+    past: VecDeque<(u64, Arc<WindowCounts>)>,
 }
+
+/// The buckets of the window at one moment, the oldest first.
+#[derive(Debug)]
+pub(crate) struct Buckets(Vec<Arc<WindowCounts>>);
 
 impl Usage {
     /// Those that were answered to their end.
@@ -238,30 +243,41 @@ impl Window {
         entry(&mut self.current(now_s).latency, model).add_gate_time(gate_us);
     }
 
-    /// The counts of the last five minutes.
-    pub(crate) fn counts(&self, now_s: u64) -> WindowCounts {
+    /// The buckets of the last five minutes. Only the current one is copied.
+    pub(crate) fn buckets(&self, now_s: u64) -> Buckets {
         let number = number(now_s);
-        let past = self.past.iter().map(|(of, counts)| (*of, counts));
-        let buckets = past.chain([(self.number, &self.current)]);
-        let mut total = WindowCounts::default();
-        for (_, counts) in buckets.filter(|(of, _)| of.saturating_add(BUCKETS) > number) {
-            total.merge(counts);
+        let is_counted = |of: u64| of.saturating_add(BUCKETS) > number;
+        let past = self.past.iter().filter(|(of, _)| is_counted(*of));
+        let mut buckets: Vec<_> = past.map(|(_, counts)| Arc::clone(counts)).collect();
+        if is_counted(self.number) {
+            buckets.push(Arc::new(self.current.clone()));
         }
-        total
+        Buckets(buckets)
     }
 
     fn current(&mut self, now_s: u64) -> &mut WindowCounts {
         let number = number(now_s);
         if number > self.number {
             let last = std::mem::take(&mut self.current);
-            self.past.push_back((self.number, last));
+            self.past.push_back((self.number, Arc::new(last)));
             self.number = number;
-            let is_over = |(of, _): &(u64, WindowCounts)| of.saturating_add(BUCKETS) <= number;
-            while self.past.front().is_some_and(is_over) {
+            let is_over = |of: u64| of.saturating_add(BUCKETS) <= number;
+            while self.past.front().is_some_and(|(of, _)| is_over(*of)) {
                 self.past.pop_front();
             }
         }
         &mut self.current
+    }
+}
+
+impl Buckets {
+    /// The counts of all of them.
+    pub(crate) fn total(&self) -> WindowCounts {
+        let mut total = WindowCounts::default();
+        for counts in &self.0 {
+            total.merge(counts);
+        }
+        total
     }
 }
 

@@ -24,7 +24,7 @@ fn requests_count_by_client_model_and_rejection_for_five_minutes() {
     window.count(0, &decision(Verdict::Allow, "ok", "a"));
     window.count(11, &decision(Verdict::Deny, "out-of-range", "a"));
     window.count(12, &decision(Verdict::Deny, "out-of-range", "b"));
-    let counts = window.counts(20);
+    let counts = window.buckets(20).total();
     let a = counts.clients.get("a").unwrap();
     assert_eq!(
         (a.allow, a.deny, a.completion_tokens, a.backend_us),
@@ -37,13 +37,16 @@ fn requests_count_by_client_model_and_rejection_for_five_minutes() {
         1,
         "answered ones only"
     );
-    let counts = window.counts(WINDOW_S + 5);
+    let buckets = window.buckets(20);
+    let (_, first) = window.past.front().unwrap();
+    assert!(Arc::ptr_eq(buckets.0.first().unwrap(), first), "no copy");
+    let counts = window.buckets(WINDOW_S + 5).total();
     assert_eq!(
         counts.models.get("m").unwrap().requests(),
         2,
         "the first is over"
     );
-    assert!(window.counts(WINDOW_S + 30).models.is_empty());
+    assert!(window.buckets(WINDOW_S + 30).total().models.is_empty());
 }
 
 #[test]
@@ -59,7 +62,7 @@ fn an_answer_that_breaks_off_is_no_answer_and_a_denial_stays_one() {
     };
     window.amend(1, &broken(Verdict::Allow));
     window.amend(1, &broken(Verdict::Deny));
-    let counts = window.counts(1);
+    let counts = window.buckets(1).total();
     let a = counts.clients.get("a").unwrap();
     assert_eq!(
         (a.answered(), a.deny, a.aborted, a.requests()),
@@ -74,7 +77,7 @@ fn names_and_rejections_are_bounded_and_none_is_lost() {
         let name = number.to_string();
         window.count(number, &decision(Verdict::Deny, &name, &name));
     }
-    let counts = window.counts(999);
+    let counts = window.buckets(999).total();
     assert!(counts.clients.len() <= MAX_NAMES + 1);
     assert!(counts.rejections.len() <= MAX_REJECTIONS + 1);
     let requests: u64 = counts.clients.values().map(Usage::requests).sum();
