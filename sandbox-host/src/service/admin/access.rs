@@ -93,6 +93,11 @@ mod tests {
             ("/blocks", false),
             ("/console/sections", false),
             ("/healthz/", false),
+            ("//metrics", false),
+            ("/%6detrics", false),
+            ("/metrics/../status", false),
+            ("/metrics;/status", false),
+            ("http://localhost/status", false),
             ("/none", false),
         ] {
             for host in ["gate.example:9902", "localhost"] {
