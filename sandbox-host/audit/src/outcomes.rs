@@ -330,7 +330,8 @@ impl Outcomes {
                 grpc_status,
                 total_us,
             } => {
-                // The listener does not wait, so the table may stay locked.
+                // Requests wait for the table, and the listener may wait for a lock of its own.
+                drop(table);
                 if let Some(listener) = self.gate_times.get() {
                     let gate_us = decision.total_us.saturating_sub(total_us);
                     listener.completed(decision.model.as_deref(), gate_us);

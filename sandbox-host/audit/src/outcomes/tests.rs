@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use tensorgate_telemetry::metrics::Metrics;
 
@@ -218,6 +218,48 @@ async fn a_request_is_one_line_in_whatever_order_it_is_told() {
         &[allowed, "Gate deny unauthenticated 401"],
     )
     .await;
+}
+
+/// Keeps the times in the gate, and whether the table was free at each.
+struct GateTimes {
+    outcomes: Weak<Outcomes>,
+    seen: Mutex<Vec<(u64, bool)>>,
+}
+
+impl GateTimeListener for GateTimes {
+    fn completed(&self, _model: Option<&str>, gate_us: u64) {
+        let outcomes = self.outcomes.upgrade().unwrap();
+        let is_free = outcomes.table.try_lock().is_ok();
+        self.seen.lock().unwrap().push((gate_us, is_free));
+    }
+}
+
+#[tokio::test]
+async fn the_time_in_the_gate_is_noted_while_no_request_waits() {
+    let (audit, _) = start(&Disk::default());
+    let answered = Decision {
+        total_us: 700,
+        ..decision(By::Host, Verdict::Allow, "ok", 200)
+    };
+    let outcomes = Outcomes::new(audit, vec![answered], &Marks::new(), false);
+    let outcomes = Arc::new(outcomes);
+    let times = Arc::new(GateTimes {
+        outcomes: Arc::downgrade(&outcomes),
+        seen: Mutex::default(),
+    });
+    outcomes.listen_to_gate_times(Arc::<GateTimes>::clone(&times));
+    let passed = Entry {
+        time: SystemTime::now(),
+        decision: Decision {
+            total_us: 1_000,
+            ..decision(By::Envoy, Verdict::Allow, "unknown", 200)
+        },
+        forwarded: true,
+        from_host: true,
+    };
+    assert_eq!(outcomes.joined(passed).1, None);
+    assert_eq!(*times.seen.lock().unwrap(), [(300, true)]);
+    outcomes.audit().stop();
 }
 
 #[tokio::test]
