@@ -65,7 +65,7 @@ fn a_long_event_fits_a_line_of_a_container_runtime() {
         sealed["signature"] = "c".repeat(128).into();
         sealed
     };
-    for (line, version, kept) in [
+    for (line, version, members) in [
         (&line, OcsfVersion::V1_9, None),
         (&sealed, OcsfVersion::V1_8, Some(3)),
         (&sealed, OcsfVersion::V1_9, Some(1)),
@@ -76,7 +76,7 @@ fn a_long_event_fits_a_line_of_a_container_runtime() {
         assert_eq!(found["metadata"]["is_truncated"], true);
         assert_eq!(found["status_code"], "rate");
         let unmapped = found.get("unmapped").and_then(Json::as_object);
-        assert_eq!(unmapped.map(Map::len), kept, "{text}");
+        assert_eq!(unmapped.map(Map::len), members, "{text}");
         assert_eq!(unmapped.and_then(|it| it.get("shadow")), None);
     }
 }
