@@ -90,8 +90,6 @@ pub struct PolicyState {
     pub serving: String,
     /// Older versions, and how much longer each is kept, in seconds.
     pub superseded: Vec<(String, u64)>,
-    /// The number of bundles since the start.
-    pub attempts: u64,
     /// The last bundle.
     pub last: Option<LoadAttempt>,
     /// The last rejected bundle.

@@ -139,7 +139,6 @@ fn running(name: &str, number: usize) -> Running {
         policy: PolicyState {
             serving: name.to_owned(),
             superseded: vec![(name.to_owned(), 5)],
-            attempts: 2,
             last: Some(attempt.clone()),
             last_refused: Some(attempt),
             gateways: vec![gateway; number],

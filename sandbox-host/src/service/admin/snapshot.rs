@@ -121,7 +121,6 @@ fn policy(app: &App) -> PolicyState {
     PolicyState {
         serving: status.serving,
         superseded: superseded.collect(),
-        attempts: status.attempts,
         last: status.last.map(attempt),
         last_refused: status.last_refused.map(attempt),
         gateways: gateways.collect(),
