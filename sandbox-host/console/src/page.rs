@@ -119,8 +119,13 @@ fn write_state(html: &mut Html, running: &Running) {
     let wrong = counts.fold(running.warnings.len(), |sum, count| {
         sum.saturating_add(*count)
     });
+    // Of a gate that accepts no requests, the first section says why.
+    let nothing_wrong = match running.unready.is_empty() {
+        true => " Nothing is wrong.",
+        false => "",
+    };
     match wrong {
-        0 => html.markup(" Nothing is wrong."),
+        0 => html.markup(nothing_wrong),
         1 => html.markup(" One thing is wrong."),
         _ => html.markup(" ").value(wrong).markup(" things are wrong."),
     };

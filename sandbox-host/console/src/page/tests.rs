@@ -176,6 +176,24 @@ fn hostile_names_are_shown_as_text_everywhere() {
 }
 
 #[test]
+fn a_host_that_accepts_no_requests_does_not_say_that_nothing_is_wrong() {
+    let summary = |unready: &[&str]| {
+        let host = Running {
+            unready: unready.iter().map(|line| (*line).to_owned()).collect(),
+            warnings: Vec::new(),
+            status: GateStatus::default(),
+            ..running("name", 0)
+        };
+        sections(&Snapshot::Running(Box::new(host)))
+    };
+    let text = summary(&["the host is shutting down"]);
+    assert!(text.contains("The gate accepts no requests."), "{text}");
+    assert!(!text.contains("Nothing is wrong."), "{text}");
+    let text = summary(&[]);
+    assert!(text.contains("The gate accepts requests. Nothing is wrong."));
+}
+
+#[test]
 fn nothing_on_the_page_is_inline_or_of_another_server() {
     let text = shown("name", 2);
     for forbidden in [
