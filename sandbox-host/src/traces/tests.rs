@@ -13,9 +13,9 @@ const CLIENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const ENVOY: &str = "00-aa28261ee933cab6327f01de13abdba3-4b88bdf645dc79a8-00";
 
 #[derive(Debug, Default)]
-struct Kept(Mutex<Vec<Span>>);
+struct Collected(Mutex<Vec<Span>>);
 
-impl SpanSink for Kept {
+impl SpanSink for Collected {
     fn take(&self, spans: Vec<Span>) {
         self.0.lock().unwrap().extend(spans);
     }
@@ -83,8 +83,8 @@ fn spans_beyond_the_room_of_the_queue_are_dropped_and_counted() {
     dropped(4_609);
 }
 
-#[test]
-fn a_request_without_a_sampled_trace_hands_over_nothing() {
+/// The traces of a policy that trusts the client `app`, and where their spans go.
+fn traces() -> (Traces, Arc<Collected>) {
     let policy = serde_json::json!({
         "version": 1,
         "listen": {"address": "127.0.0.1:8080"},
@@ -98,35 +98,46 @@ fn a_request_without_a_sampled_trace_hands_over_nothing() {
     });
     let raw = serde_json::from_value(policy).unwrap();
     let (policy, _) = tensorgate_policy::validate::validate(&raw).unwrap();
-    let kept = Arc::<Kept>::default();
     let rule = policy.audit().tracing().unwrap().clone();
-    let traces = Traces::new(rule, Arc::<Kept>::clone(&kept) as _);
+    let collected = Arc::<Collected>::default();
+    let sink: Arc<dyn SpanSink> = Arc::<Collected>::clone(&collected);
+    (Traces::new(rule, sink), collected)
+}
+
+/// The trace ID of a request with these fields, and its own span if that is handed over.
+fn finished(client: Option<&str>, fields: &[(&'static str, &str)]) -> (String, Option<Span>) {
+    let (traces, collected) = traces();
+    let mut trace = traces.begin("a", client, &headers(fields));
+    trace.finish("request".to_owned(), Vec::new(), false);
+    let span = collected.0.lock().unwrap().pop();
+    (trace.trace_id().unwrap(), span)
+}
+
+#[test]
+fn envoy_decides_whether_its_trace_is_sampled() {
     let mark = (ENVOY_TRACE, "envoy");
     let fields = [mark, (TRACEPARENT, ENVOY), (CLIENT_TRACEPARENT, CLIENT)];
-    let finished = |client: Option<&str>, fields: &[(&'static str, &str)]| {
-        let mut trace = traces.begin("a", client, &headers(fields));
-        trace.finish("request".to_owned(), Vec::new(), false);
-        let spans = std::mem::take(&mut *kept.0.lock().unwrap());
-        (trace.trace_id().unwrap(), spans)
-    };
-    // Envoy has decided that its trace is not sampled.
-    let (trace_id, spans) = finished(None, &fields);
+    let (trace_id, span) = finished(None, &fields);
     assert_eq!(trace_id, "aa28261ee933cab6327f01de13abdba3");
-    assert!(spans.is_empty());
-    // The client is trusted, and Envoy's span is the link.
-    let (trace_id, spans) = finished(Some("app"), &fields);
+    assert_eq!(span, None);
+}
+
+#[test]
+fn the_trace_of_a_trusted_client_is_continued_and_that_of_another_is_a_link() {
+    let mark = (ENVOY_TRACE, "envoy");
+    let fields = [mark, (TRACEPARENT, ENVOY), (CLIENT_TRACEPARENT, CLIENT)];
+    let (trace_id, span) = finished(Some("app"), &fields);
+    let span = span.unwrap();
     assert_eq!(trace_id, "4bf92f3577b34da6a3ce929d0e0e4736");
-    assert_eq!(spans.len(), 1);
-    assert_eq!(
-        spans.first().unwrap().links,
-        [SpanContext::read(ENVOY).unwrap()]
-    );
+    assert_eq!(span.links, [SpanContext::read(ENVOY).unwrap()]);
+
     // Without Envoy's trace, the request's own ID decides.
-    let (trace_id, spans) = finished(Some("other"), &[(TRACEPARENT, CLIENT)]);
-    assert_eq!(trace_id, SpanContext::of_request("a", 1).trace_id_text());
+    let (trace_id, span) = finished(Some("other"), &[(TRACEPARENT, CLIENT)]);
+    let span = span.unwrap();
     assert_eq!(
-        spans.first().unwrap().links,
-        [SpanContext::read(CLIENT).unwrap()]
+        trace_id,
+        SpanContext::of_request("a", 10_000).trace_id_text()
     );
-    assert_eq!(spans.first().unwrap().parent, None);
+    assert_eq!(span.links, [SpanContext::read(CLIENT).unwrap()]);
+    assert_eq!(span.parent, None);
 }

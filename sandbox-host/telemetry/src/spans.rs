@@ -39,8 +39,7 @@ pub type Attribute = (&'static str, AttributeValue);
 
 /// An attribute with a text; `None` for an empty one.
 pub fn text(name: &'static str, value: &str) -> Option<Attribute> {
-    let text = || AttributeValue::Text(value.to_owned());
-    (!value.is_empty()).then(|| (name, text()))
+    (!value.is_empty()).then(|| (name, AttributeValue::Text(value.to_owned())))
 }
 
 /// An attribute with a number.

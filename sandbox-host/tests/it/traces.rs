@@ -73,10 +73,10 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("http://{}", listener.local_addr().unwrap());
         let spans = Arc::<Mutex<Vec<Span>>>::default();
-        let kept = Arc::clone(&spans);
+        let received = Arc::clone(&spans);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&kept)));
+                tokio::spawn(serve(stream, Arc::clone(&received)));
             }
         });
         Self { uri, spans }
@@ -84,7 +84,7 @@ impl Receiver {
 }
 
 /// Answers one request. A connection has no further one.
-async fn serve(stream: TcpStream, kept: Arc<Mutex<Vec<Span>>>) {
+async fn serve(stream: TcpStream, received: Arc<Mutex<Vec<Span>>>) {
     let mut stream = BufReader::new(stream);
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -103,7 +103,7 @@ async fn serve(stream: TcpStream, kept: Arc<Mutex<Vec<Span>>>) {
         .into_iter()
         .flat_map(|it| it.scope_spans);
     let spans = scopes.flat_map(|scope| scope.spans);
-    kept.lock().unwrap().extend(spans);
+    received.lock().unwrap().extend(spans);
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
     stream.write_all(answer).await.unwrap();
 }

@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use super::*;
 
 #[derive(Debug, Default)]
-struct Kept(Mutex<Vec<Vec<Span>>>);
+struct Collected(Mutex<Vec<Vec<Span>>>);
 
-impl SpanSink for Kept {
+impl SpanSink for Collected {
     fn take(&self, spans: Vec<Span>) {
         self.0.lock().unwrap().push(spans);
     }
@@ -24,23 +24,23 @@ fn part(name: &str) -> Part {
 }
 
 /// A trace of a request, and what it hands over.
-fn trace(sampled_shares: u32) -> (RequestTrace, Arc<Kept>) {
-    let kept = Arc::<Kept>::default();
-    let sink: Arc<dyn SpanSink> = Arc::<Kept>::clone(&kept);
+fn trace(sampled_shares: u32) -> (RequestTrace, Arc<Collected>) {
+    let collected = Arc::<Collected>::default();
+    let sink: Arc<dyn SpanSink> = Arc::<Collected>::clone(&collected);
     let context = SpanContext::of_request("a", sampled_shares);
     let trace = RequestTrace::begin(&sink, context, Some([7; 8]), vec![context]);
-    (trace, kept)
+    (trace, collected)
 }
 
 #[test]
 fn a_request_has_a_span_for_each_part_below_its_own() {
-    let (mut trace, kept) = trace(10_000);
+    let (mut trace, collected) = trace(10_000);
     let traceparent = trace.backend_traceparent().unwrap();
     trace.add(part("handler png"));
     trace.add_backend(Duration::from_millis(3), Duration::from_millis(1), false);
     trace.finish("infer digits".to_owned(), Vec::new(), false);
     trace.finish("again".to_owned(), Vec::new(), false);
-    let spans = kept.0.lock().unwrap().clone();
+    let spans = collected.0.lock().unwrap().clone();
     assert_eq!(spans.len(), 1, "it ends once");
     let names: Vec<_> = spans[0].iter().map(|span| span.name.as_str()).collect();
     assert_eq!(names, ["handler png", "queue", "backend", "infer digits"]);
@@ -62,10 +62,10 @@ fn a_request_has_a_span_for_each_part_below_its_own() {
 
 #[test]
 fn a_request_that_is_not_sampled_keeps_its_ids_only() {
-    let (mut trace, kept) = trace(0);
+    let (mut trace, collected) = trace(0);
     trace.add(part("handler png"));
     trace.finish("infer digits".to_owned(), Vec::new(), false);
-    assert!(kept.0.lock().unwrap().is_empty());
+    assert!(collected.0.lock().unwrap().is_empty());
     assert!(trace.backend_traceparent().unwrap().ends_with("-00"));
     assert_eq!(trace.trace_id().unwrap().len(), 32);
     let none = RequestTrace::default();
@@ -74,11 +74,11 @@ fn a_request_that_is_not_sampled_keeps_its_ids_only() {
 
 #[test]
 fn a_message_of_a_stream_is_a_part_of_it() {
-    let (trace, kept) = trace(10_000);
+    let (trace, collected) = trace(10_000);
     let mut message = trace.of_message("a-1");
     message.finish("infer digits".to_owned(), Vec::new(), false);
     assert_eq!(message.trace_id(), trace.trace_id());
-    let span = kept.0.lock().unwrap()[0][0].clone();
+    let span = collected.0.lock().unwrap()[0][0].clone();
     let stream = SpanContext::of_request("a", 10_000);
     assert_eq!(span.parent, Some(stream.span_id));
     assert_ne!(span.context.span_id, stream.span_id);
@@ -86,10 +86,13 @@ fn a_message_of_a_stream_is_a_part_of_it() {
 
 #[test]
 fn a_long_stream_of_responses_keeps_a_bounded_number_of_spans() {
-    let (mut trace, kept) = trace(10_000);
+    let (mut trace, collected) = trace(10_000);
     for _ in 0..MAX_PARTS.saturating_mul(2) {
         trace.add(part("handler png"));
     }
     trace.finish("infer digits".to_owned(), Vec::new(), false);
-    assert_eq!(kept.0.lock().unwrap()[0].len(), MAX_PARTS.saturating_add(1));
+    assert_eq!(
+        collected.0.lock().unwrap()[0].len(),
+        MAX_PARTS.saturating_add(1)
+    );
 }
