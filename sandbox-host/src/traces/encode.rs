@@ -1,8 +1,6 @@
 //! Spans as messages of OTLP.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use tensorgate_net::post::otlp::messages::{KeyValue, Resource, Scope, Value};
+use tensorgate_net::post::otlp::messages::{KeyValue, Resource, Scope, Value, unix_nanos};
 use tensorgate_telemetry::spans::{Attribute, AttributeValue, Span};
 use tensorgate_wire::trace_context::SpanContext;
 
@@ -75,16 +73,10 @@ fn attribute((name, value): &Attribute) -> KeyValue {
     }
 }
 
-/// The nanoseconds since 1970, 0 for earlier times.
-fn unix_nanos(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::indexing_slicing, reason = "tests")]
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use prost::Message as _;
     use tensorgate_telemetry::spans::{SpanKind, number, text};

@@ -2,11 +2,13 @@
 //! hash chain, or its event of OCSF. Attributes repeat what receivers search for, with the names of
 //! OpenTelemetry's semantic conventions where they have one.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde_json::{Map, Value as Json};
 use tensorgate_base::rfc3339;
-use tensorgate_net::post::otlp::messages::{AnyValue, KeyValue, Resource, Scope, Value};
+use tensorgate_net::post::otlp::messages::{
+    AnyValue, KeyValue, Resource, Scope, Value, unix_nanos,
+};
 use tensorgate_policy::unhex;
 use tensorgate_wire::trace_context::TraceParent;
 
@@ -126,12 +128,6 @@ fn flags(digits: &str) -> u32 {
     unhex::<1>(digits.as_bytes()).map_or(0, |[flags]| u32::from(flags))
 }
 
-/// The nanoseconds since 1970, 0 for earlier times.
-fn unix_nanos(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(
@@ -140,7 +136,7 @@ mod tests {
         clippy::arithmetic_side_effects,
         reason = "tests"
     )]
-    use std::time::Duration;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 

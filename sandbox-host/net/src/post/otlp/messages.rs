@@ -3,6 +3,8 @@
 //! responses of `collector`.
 #![allow(missing_docs, reason = "the protocol's files describe the fields")]
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 /// `Resource`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Resource {
@@ -74,4 +76,10 @@ impl KeyValue {
             value: Some(AnyValue { value: Some(value) }),
         }
     }
+}
+
+/// A time as the messages have it: the nanoseconds since 1970, 0 for earlier times.
+pub fn unix_nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
