@@ -84,6 +84,24 @@ async fn request_and_answer_are_encoded_anew() {
 }
 
 #[tokio::test]
+async fn a_server_gets_the_trace_of_the_audit_record() {
+    let server = Server::start(Act::Say(200, ANSWER.to_owned())).await;
+    let mut policy = own(&[&server], json!({}));
+    policy["audit"] = json!({"tracing": {"endpoint": "http://127.0.0.1:9"}});
+    let running = start(policy).await;
+    running.ready().await;
+    assert_eq!(ask(&running).await.status, 200);
+    let mut records = running.audited().into_iter();
+    let record = records.find(|line| line["type"] == "decision").unwrap();
+    let field = format!("traceparent: 00-{}-", record["trace_id"].as_str().unwrap());
+    let seen = server.seen();
+    let head = &seen[0].head;
+    let has_field = head.lines().any(|line| line.starts_with(&field));
+    assert!(has_field, "{field}: {head}");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn an_answer_is_read_as_untrusted_input() {
     let (server, running) = started(json!({})).await;
     let fault = (502, "backend-fault");
