@@ -35,14 +35,16 @@ CASES = {
 
 
 def send(address, method, path, headers, body):
-    """Sends a request, and reads its response."""
+    """Sends a request, and reads its response. Returns its status, or None without one."""
     connection = http.client.HTTPConnection(address, timeout=20)
     try:
         connection.request(method, path, body, headers)
-        connection.getresponse().read()
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status
     except ConnectionError:
         # Envoy closes the connection before it has read a head that is too large.
-        pass
+        return None
     finally:
         connection.close()
 

@@ -22,13 +22,15 @@ class Export:
         self.collector, self.folder = collector, folder
         self.log = folder / "gate/audit/decisions.jsonl"
 
-    def policy(self, file):
-        """A copy of a policy with the collector's port."""
+    def policy(self, file, others):
+        """A copy of a policy with the collector's port, and with `others`: text -> its replacement."""
         text = file.read_text()
-        if ENDPOINT not in text:
-            raise RuntimeError(f"{file} has no {ENDPOINT}")
+        for found, replacement in ({ENDPOINT: f"http://127.0.0.1:{self.collector.port}"} | others).items():
+            if found not in text:
+                raise RuntimeError(f"{file} has no {found}")
+            text = text.replace(found, replacement)
         path = self.folder / file.name
-        path.write_text(text.replace(ENDPOINT, f"http://127.0.0.1:{self.collector.port}"))
+        path.write_text(text)
         return path
 
     def lines(self):

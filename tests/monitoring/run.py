@@ -8,6 +8,7 @@ fires, one that does not, and a section in the how-to page. Every metric and lab
 must exist. Every line of the audit log must arrive. Exits 0 only if all of it is as expected.
 """
 
+import hashlib
 import subprocess
 import sys
 import urllib.error
@@ -23,6 +24,7 @@ import decisions
 import metrics
 import ocsf
 import relabel
+import request_trace
 import rules
 import traces
 from collector import Collector
@@ -101,14 +103,17 @@ def run_gate(folder):
     its Envoy, that of its host, and faults.
     """
     (stats,) = free_ports(1)
-    with Collector(folder) as collector:
+    with Collector(folder) as collector, request_trace.ModelServer() as server:
         export = Export(collector, folder)
-        gate = Gate(export.policy(HERE / "gate.yaml"), folder, more=["--stats", f"127.0.0.1:{stats}"])
+        digest = hashlib.sha256(request_trace.COMPONENT.read_bytes()).hexdigest()
+        others = {request_trace.ENDPOINT: server.url, request_trace.DIGEST: f"sha256: {digest}"}
+        gate = Gate(export.policy(HERE / "gate.yaml", others), folder, more=["--stats", f"127.0.0.1:{stats}"])
         try:
             envoy, faults = envoy_page(gate, f"http://127.0.0.1:{stats}{PAGE}")
             page = partial(host_page, gate)
             send = partial(decisions.faults_of, gate, page)
             faults += send() + traces.faults_of(collector, export.log)
+            faults += request_trace.faults_of(gate, page, server, collector, export.log)
             faults += export.faults_of_stop(page, send)
             host = page()
             faults += faults_of_format(gate)
