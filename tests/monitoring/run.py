@@ -8,7 +8,6 @@ fires, one that does not, and a section in the how-to page. Every metric and lab
 must exist. Every line of the audit log must arrive. Exits 0 only if all of it is as expected.
 """
 
-import hashlib
 import subprocess
 import sys
 import urllib.error
@@ -105,9 +104,8 @@ def run_gate(folder):
     (stats,) = free_ports(1)
     with Collector(folder) as collector, request_trace.ModelServer() as server:
         export = Export(collector, folder)
-        digest = hashlib.sha256(request_trace.COMPONENT.read_bytes()).hexdigest()
-        others = {request_trace.ENDPOINT: server.url, request_trace.DIGEST: f"sha256: {digest}"}
-        gate = Gate(export.policy(HERE / "gate.yaml", others), folder, more=["--stats", f"127.0.0.1:{stats}"])
+        policy = export.policy(HERE / "gate.yaml", request_trace.set_up(folder, server))
+        gate = Gate(policy, folder, more=["--stats", f"127.0.0.1:{stats}"])
         try:
             envoy, faults = envoy_page(gate, f"http://127.0.0.1:{stats}{PAGE}")
             page = partial(host_page, gate)
