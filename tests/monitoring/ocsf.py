@@ -13,7 +13,7 @@ from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 from processes import TOP
 
 VECTORS = TOP / "sandbox-host/audit/src/export/ocsf/vectors.json"
-# The latest version that the validator knows.
+# The latest version that the validator knows. It has neither `attestation_list` nor its profile.
 KNOWN = "1.8.0"
 
 
@@ -45,5 +45,6 @@ def faults():
     for name, value in [("activity_id", 5), ("not_in_ocsf", 1), ("actor", {})]:
         if not faults_of(schemas, vectors[0]["event"] | {name: value}):
             found.append(f"the validator accepts an event with {name} {value}")
-    print(f"OCSF: {len(vectors)} events checked against {KNOWN}", flush=True)
+    later = sum(each["ocsf_version"] != KNOWN for each in vectors)
+    print(f"OCSF: {len(vectors)} events checked against {KNOWN}, {later} of them without what is later than it", flush=True)
     return found
