@@ -431,6 +431,11 @@ impl PolicyVersions {
         for (dispatcher, models) in by_backend.into_values() {
             dispatcher.health().follow(models);
         }
+        let has = |name: &str| {
+            let mut policies = all.iter().map(|version| version.policy());
+            policies.any(|policy| policy.handlers().contains_key(name))
+        };
+        self.metrics.handlers.retain(has);
         self.metrics.generation.clear();
         self.metrics
             .generation

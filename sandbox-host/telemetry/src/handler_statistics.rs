@@ -54,7 +54,8 @@ pub enum HandlerCall {
     Overloaded,
 }
 
-/// The totals by handler and role. Both are policy names, so their number is bounded.
+/// The totals by handler and role. Both are policy names, and names that no loaded policy has are
+/// forgotten at each change of policy. So their number is bounded.
 #[derive(Debug, Default)]
 pub struct HandlerStatistics(Mutex<BTreeMap<Key, HandlerTotals>>);
 
@@ -64,6 +65,12 @@ impl HandlerStatistics {
         let mut handlers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let totals = handlers.entry((handler.to_owned(), role)).or_default();
         totals.count(call);
+    }
+
+    /// Forgets the handlers whose names are not known.
+    pub fn retain(&self, is_known: impl Fn(&str) -> bool) {
+        let mut handlers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        handlers.retain(|(name, _), _| is_known(name));
     }
 
     /// The totals so far, by name and role.

@@ -8,13 +8,15 @@
 )]
 use std::path::Path;
 
+use tensorgate_policy::raw;
 use tensorgate_settings::folders::Folders;
+use tensorgate_telemetry::handler_statistics::HandlerCall;
 use tensorgate_wire::context::Key;
 
 use super::*;
 use crate::policy_store::assemble::Loader;
 
-/// The versions of policies with these stream timeouts in seconds.
+/// The versions of policies with these stream timeouts in seconds. Each has a handler of its own.
 async fn hold(stream_s: &[u64]) -> (PolicyVersions, Vec<Arc<PolicyVersion>>) {
     let metrics = Arc::new(Metrics::new());
     let keys = ContextKeys::from(Key::from_hex(&("5a".repeat(31) + "f0")).unwrap());
@@ -29,7 +31,7 @@ async fn hold(stream_s: &[u64]) -> (PolicyVersions, Vec<Arc<PolicyVersion>>) {
     for (number, stream_s) in stream_s.iter().enumerate() {
         let mut bundle = tensorgate_policy::Bundle {
             generation: format!("g{number}"),
-            policy: tensorgate_policy::raw::Policy::default(),
+            policy: raw::Policy::default(),
             headers: HeaderMode::default(),
             filter: None,
             tightens: None,
@@ -37,6 +39,13 @@ async fn hold(stream_s: &[u64]) -> (PolicyVersions, Vec<Arc<PolicyVersion>>) {
         };
         bundle.policy.version = Some(1);
         bundle.policy.listen.limits.stream_ms = stream_s * 1_000;
+        // No model uses it, so its component is not read.
+        let handler = raw::Handler {
+            component: Some("h.wasm".to_owned()),
+            sha256: Some("ab".repeat(32)),
+            ..raw::Handler::default()
+        };
+        bundle.policy.handlers.insert(format!("h{number}"), handler);
         let candidate = tensorgate_settings::bundle::candidate(&bundle).unwrap();
         made.push(Arc::new(loader.load(&candidate, &made).await.unwrap()));
     }
@@ -82,4 +91,22 @@ async fn a_change_beyond_the_bound_lets_the_oldest_go() {
     }
     assert_eq!(generations.all().len(), MAX_SUPERSEDED + 1);
     assert!(generations.find("g1").is_none() && generations.find("g2").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn totals_of_a_handler_go_with_the_last_policy_that_has_it() {
+    let (generations, made) = hold(&[10, 20]).await;
+    let statistics = &generations.metrics.handlers;
+    for name in ["h0", "h1"] {
+        statistics.count(name, "preprocess", HandlerCall::Rejected);
+    }
+    let counted = || -> Vec<String> {
+        let totals = statistics.totals().into_keys();
+        totals.map(|(name, _)| name).collect()
+    };
+    generations.promote(Arc::clone(&made[1]));
+    assert_eq!(counted(), ["h0", "h1"], "g0 still has requests");
+    tokio::time::advance(Duration::from_secs(16)).await;
+    generations.sweep();
+    assert_eq!(counted(), ["h1"]);
 }
