@@ -2,11 +2,12 @@
 """`make test-console`: the console of a real gate with the demo's traffic, in a real Chromium.
 
 run.py CHROMIUM AXE, where CHROMIUM may be empty: all is left out then. At 400 and 1280 pixels, dark
-and light, axe-core must have no finding, and the page must not scroll sideways. Screenshots are in
-target/console. The page must ask no other server, and show new requests without a reload. 64 readers
+and light, axe-core must have no finding, and the page must not scroll sideways. Screenshots and
+axe-core's report, axe.json, are in target/console. The page must ask no other server, and show new requests without a reload. 64 readers
 that do not read must hold nothing up. Exits 0 only if all of it is as expected.
 """
 
+import json
 import socket
 import sys
 import time
@@ -28,8 +29,14 @@ SLOW_READERS = 64
 REFRESH_S = 20
 # A probe while slow readers hold all connections.
 PROBE_S = 1
-FINDINGS = """axe.run().then(found => found.violations.map(it => `${it.id}: ${it.help}: ` +
-    it.nodes.slice(0, 3).map(node => node.html.slice(0, 200)).join(' ')))"""
+# A view's report: rules that found something, with the first elements, and the IDs of others.
+# `incomplete` is what axe-core cannot decide by itself.
+REPORT = """axe.run().then(found => {
+    const rule = it => ({id: it.id, help: it.help, elements: it.nodes.length,
+                         first: it.nodes.slice(0, 3).map(node => node.html.slice(0, 200))});
+    return {axe: found.testEngine.version, violations: found.violations.map(rule),
+            incomplete: found.incomplete.map(rule), passes: found.passes.map(it => it.id)};
+})"""
 
 
 def status(url, method="GET", headers=None):
@@ -62,9 +69,20 @@ def faults_of_server(base):
     return faults
 
 
+def faults_of_report(name, report):
+    """The violations in axe-core's report of a view. Prints how many rules there are of each kind."""
+    violations = report["violations"]
+    print(f"axe: {name}: {len(violations)} violations, {len(report['passes'])} rules passed, "
+          f"{len(report['incomplete'])} incomplete", flush=True)
+    faults = [f"{name}: axe: {it['id']}: {it['help']}: {' '.join(it['first'])}" for it in violations]
+    return faults if report["passes"] else [*faults, f"{name}: axe has checked nothing"]
+
+
 def faults_of_page(browser, base, axe, folder):
-    """Looks at the page in every width and with every preference, and writes screenshots."""
-    faults = []
+    """Looks at the page in every width and with every preference, and writes screenshots and
+    axe-core's report of each.
+    """
+    faults, reports = [], {}
     for scheme in SCHEMES:
         for width in WIDTHS:
             name = f"console-{scheme}-{width}"
@@ -77,7 +95,9 @@ def faults_of_page(browser, base, axe, folder):
             faults += [f"{name}: {one}" for one in browser.complaints()]
             faults += [f"{name}: {url} is of another server" for url in browser.requested() if not url.startswith(base)]
             browser.run(f"{axe}\n;undefined")
-            faults += [f"{name}: axe: {one}" for one in browser.run(FINDINGS)]
+            reports[name] = browser.run(REPORT)
+            faults += faults_of_report(name, reports[name])
+    (folder / "axe.json").write_text(json.dumps(reports, indent=1) + "\n")
     return faults
 
 
@@ -159,7 +179,7 @@ def main(chromium, axe):
         gate.stop()
     for fault in faults:
         print(f"WRONG {fault}")
-    print(f"the console: {len(faults)} faults; screenshots are in {folder}")
+    print(f"the console: {len(faults)} faults; screenshots and axe.json are in {folder}")
     return bool(faults)
 
 
