@@ -1,5 +1,5 @@
-"""One request across all parts: a client whose trace is not trusted, Envoy, the host, a handler, and
-a backend over HTTP that keeps what it gets.
+"""One request across all parts: a client whose trace is not trusted, Envoy, the host, a handler,
+and a backend over HTTP that keeps what it gets.
 """
 
 import hashlib
@@ -86,9 +86,8 @@ def set_up(folder, server):
 
 def is_ready(page):
     """Whether the host's page says that the model is ready."""
-    samples = metrics.values(page)
-    return any(name == "tensorgate_host_model_ready" and labels["model"] == MODEL and float(value) == 1
-               for name, labels, value in samples)
+    samples = [each for each in metrics.values(page) if each[0] == "tensorgate_host_model_ready"]
+    return any(labels["model"] == MODEL and float(value) == 1 for _, labels, value in samples)
 
 
 def records(log):
@@ -101,10 +100,10 @@ def tree(collector, trace_id):
     """The spans of a trace from the first one down: (depth, service, span). A span whose parent has
     not arrived is left out.
     """
-    found = [(values(resource.attributes)["service.name"], span) for resource, span in collector.spans()
-             if span.trace_id.hex() == trace_id]
+    found = [each for each in collector.spans() if each[1].trace_id.hex() == trace_id]
     below = {}
-    for service, span in sorted(found, key=lambda each: each[1].start_time_unix_nano):
+    for resource, span in sorted(found, key=lambda each: each[1].start_time_unix_nano):
+        service = values(resource.attributes)["service.name"]
         below.setdefault(span.parent_span_id, []).append((service, span))
 
     def walk(parent, depth):
@@ -133,7 +132,8 @@ def faults_of_backend(received, backend):
     """What the backend gets of traces: one `traceparent`, of the span of its own call."""
     if len(received) != 1:
         return [f"the backend has had {len(received)} requests; expected one"]
-    of_traces = [(name, value) for name, value in received[0] if "trace" in name or name == "baggage"]
+    fields = received[0]
+    of_traces = [field for field in fields if "trace" in field[0] or field[0] == "baggage"]
     expected = f"00-{backend.trace_id.hex()}-{backend.span_id.hex()}-01"
     if of_traces != [("traceparent", expected)]:
         return [f"the backend gets {of_traces}; expected only the traceparent {expected}"]
@@ -146,13 +146,14 @@ def faults_of(gate, read_page, server, collector, log):
     """
     wait(f"the model {MODEL}", lambda: is_ready(read_page()), gate.process, ARRIVES_S)
     path = f"/v2/models/{MODEL}/infer"
-    status = decisions.send(gate.address, "POST", path, decisions.WITH_KEY | CONTEXT, decisions.inference(2))
+    headers = decisions.WITH_KEY | CONTEXT
+    status = decisions.send(gate.address, "POST", path, headers, decisions.inference(2))
     if status != 200:
         return [f"the model {MODEL} answers {status}"]
     (record,) = wait("the audit record", lambda: records(log), gate.process, ARRIVES_S)
     trace_id = record.get("trace_id")
     try:
-        wait("the spans", lambda: len(tree(collector, trace_id)) >= len(EXPECTED), seconds=ARRIVES_S)
+        wait("spans", lambda: len(tree(collector, trace_id)) >= len(EXPECTED), seconds=ARRIVES_S)
     except RuntimeError:
         # The comparison says what is missing.
         pass
@@ -162,6 +163,6 @@ def faults_of(gate, read_page, server, collector, log):
     links = [link.trace_id.hex() for link in spans[1][2].links]
     faults = faults_of_backend(server.received(), spans[-1][2])
     if links != [CLIENT_TRACE] or trace_id == CLIENT_TRACE:
-        faults.append(f"the client's trace is not only a link: the trace {trace_id} has links {links}")
+        faults.append(f"the client's trace is not only a link: trace {trace_id}, links {links}")
     show(trace_id, spans)
     return faults
