@@ -3,8 +3,9 @@
 
 run.py CHROMIUM AXE, where CHROMIUM may be empty: all is left out then. At 400 and 1280 pixels, dark
 and light, axe-core must have no finding, and the page must not scroll sideways. Screenshots and
-axe-core's report, axe.json, are in target/console. The page must ask no other server, and show new requests without a reload. 64 readers
-that do not read must hold nothing up. Exits 0 only if all of it is as expected.
+axe-core's report, axe.json, are in target/console. The page must ask no other server, and show new
+requests without a reload. 64 readers that do not read must hold nothing up. Exits 0 only if all of
+it is as expected.
 """
 
 import json
@@ -70,7 +71,7 @@ def faults_of_server(base):
 
 
 def faults_of_report(name, report):
-    """The violations in axe-core's report of a view. Prints how many rules there are of each kind."""
+    """The violations in axe-core's report of a view. Prints the number of each kind."""
     violations = report["violations"]
     print(f"axe: {name}: {len(violations)} violations, {len(report['passes'])} rules passed, "
           f"{len(report['incomplete'])} incomplete", flush=True)
