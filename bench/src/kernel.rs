@@ -5,9 +5,9 @@ use nix::unistd::Pid;
 
 use crate::outcome::{Outcome, failure};
 
-/// Nanoseconds of CPU time that a process has used, by its CPU clock. Threads that have ended count:
-/// the host replaces a guest thread after a long call. The scheduler counts this time itself, so
-/// there is no sampling error.
+/// Nanoseconds of CPU time that a process has used, by its CPU clock. Threads that have ended
+/// count, because the host replaces a guest thread after a long call. The scheduler counts this
+/// time itself, so there is no sampling error.
 pub fn cpu_ns(pid: u32) -> Outcome<u64> {
     let clock = clock_getcpuclockid(Pid::from_raw(i32::try_from(pid)?))?;
     let used = clock_gettime(clock)?;
