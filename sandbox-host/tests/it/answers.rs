@@ -261,7 +261,7 @@ async fn metadata_comes_from_the_contract_and_readiness_from_memory() {
         ("/healthz", 200, "ok"),
         ("/readyz", 200, "ready"),
         ("/metrics", 200, "tensorgate_host_requests_total"),
-        ("/", 404, ""),
+        ("/none", 404, ""),
     ] {
         let (got, body) = admin(at, path).await;
         assert!(got == status && body.contains(text), "{path}: {got} {body}");
