@@ -8,19 +8,15 @@ use tensorgate_audit::record::Event;
 use tensorgate_console::Recorder;
 use tokio::task::JoinSet;
 
-use super::path::GateWithHost;
+use super::path::{GateWithHost, race_hosts};
 use super::sandbox::micros;
 use super::watch::record;
-use super::{client, course};
 use crate::admin::ask;
 use crate::cores::CoreSet;
 use crate::figures::median;
 use crate::lab::{Lab, Server};
-use crate::load::{Expect, Http};
-use crate::models::{SMALL, grpc_shot};
 use crate::outcome::Outcome;
-use crate::policy::{Shape, key};
-use crate::race::{Contender, race};
+use crate::policy::Shape;
 use crate::report::Report;
 
 /// The records of a round, and of one write of the log.
@@ -82,22 +78,9 @@ async fn throughput(lab: &Lab, report: &mut Report) -> Outcome<()> {
             }
         });
     }
-    let shot = grpc_shot(SMALL)?.with("x-api-key", &key(0))?;
-    let contender = |name: &str, gate: &GateWithHost| Contender {
-        name: name.to_owned(),
-        client: client(&gate.envoy.address, Http::Two, Expect::Grpc),
-        shots: vec![shot.clone()],
-        pid: gate.host.process.pid(),
-        beside: Some(("Envoy with the gate", gate.envoy.process.pid())),
-    };
-    let mut contenders = [
-        contender("host without readers", &without),
-        contender("host with 64 readers of the console", &with_readers),
+    let hosts = [
+        ("host without readers", &without),
+        ("host with 64 readers of the console", &with_readers),
     ];
-    let results = race(&mut contenders, course(lab, 15, 3000)).await?;
-    report.race(&results, 0);
-    if let [without, with_readers] = results.as_slice() {
-        report.reached("console", without.over(with_readers));
-    }
-    Ok(())
+    race_hosts(lab, report, "console", hosts).await
 }

@@ -75,6 +75,30 @@ impl GateWithHost {
     }
 }
 
+/// Compares two hosts behind their gates by the CPU time of 1 KB over gRPC. The target's figure is
+/// the first one's time divided by the second one's.
+pub async fn race_hosts(
+    lab: &Lab,
+    report: &mut Report,
+    target: &'static str,
+    hosts: [(&str, &GateWithHost); 2],
+) -> Outcome<()> {
+    let shot = grpc_shot(SMALL)?.with("x-api-key", &key(0))?;
+    let mut contenders = hosts.map(|(name, gate)| Contender {
+        name: name.to_owned(),
+        client: client(&gate.envoy.address, Http::Two, Expect::Grpc),
+        shots: vec![shot.clone()],
+        pid: gate.host.process.pid(),
+        beside: Some(("Envoy with the gate", gate.envoy.process.pid())),
+    });
+    let results = race(&mut contenders, course(lab, 15, 3000)).await?;
+    report.race(&results, 0);
+    if let [first, second] = results.as_slice() {
+        report.reached(target, first.over(second));
+    }
+    Ok(())
+}
+
 /// Models without a handler.
 pub async fn pass_through(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section("A model without a handler: the host's own cost", "gRPC from client to backend. The figure is the host's CPU time. The CPU time of Envoy in front of it is in the next column. The baseline is a bare Envoy hop to the same backend. The row for the backend itself has no proxy in front: its figure is the backend's own CPU time, on the load's core, and its latencies are those without the path.");

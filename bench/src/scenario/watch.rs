@@ -11,18 +11,14 @@ use tensorgate_policy::release::TopClass;
 use tensorgate_watch::time::Time;
 use tensorgate_watch::{Monitor, Observation};
 
-use super::path::GateWithHost;
+use super::path::{GateWithHost, race_hosts};
 use super::sandbox::micros;
-use super::{client, course};
 use crate::cores::CoreSet;
 use crate::figures::median;
 use crate::kernel;
 use crate::lab::{Lab, Server};
-use crate::load::{Expect, Http};
-use crate::models::{SMALL, grpc_shot};
 use crate::outcome::Outcome;
-use crate::policy::{Shape, key};
-use crate::race::{Contender, race};
+use crate::policy::Shape;
 use crate::report::Report;
 
 /// The clients whose requests are timed.
@@ -170,22 +166,9 @@ async fn throughput(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let with_all = GateWithHost::of(lab, shape.clone()).await?;
     (shape.has_watch, shape.has_export) = (false, false);
     let without_all = GateWithHost::of(lab, shape).await?;
-    let shot = grpc_shot(SMALL)?.with("x-api-key", &key(0))?;
-    let contender = |name: &str, gate: &GateWithHost| Contender {
-        name: name.to_owned(),
-        client: client(&gate.envoy.address, Http::Two, Expect::Grpc),
-        shots: vec![shot.clone()],
-        pid: gate.host.process.pid(),
-        beside: Some(("Envoy with the gate", gate.envoy.process.pid())),
-    };
-    let mut contenders = [
-        contender("host without both", &without_all),
-        contender("host with all rules and an export", &with_all),
+    let hosts = [
+        ("host without both", &without_all),
+        ("host with all rules and an export", &with_all),
     ];
-    let results = race(&mut contenders, course(lab, 15, 3000)).await?;
-    report.race(&results, 0);
-    if let [without_all, with_all] = results.as_slice() {
-        report.reached("watch", without_all.over(with_all));
-    }
-    Ok(())
+    race_hosts(lab, report, "watch", hosts).await
 }
