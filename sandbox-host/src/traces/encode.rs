@@ -14,21 +14,11 @@ const ERROR: i32 = 2;
 
 /// The request that sends spans.
 pub(super) fn request(spans: &[Span]) -> Request {
-    let resource = Resource {
-        attributes: vec![
-            KeyValue::text("service.name", SERVICE),
-            KeyValue::text("service.version", env!("CARGO_PKG_VERSION")),
-        ],
-    };
-    let scope = Scope {
-        name: SCOPE.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
     Request {
         resource_spans: vec![ResourceSpans {
-            resource: Some(resource),
+            resource: Some(Resource::of_service(SERVICE, [])),
             scope_spans: vec![ScopeSpans {
-                scope: Some(scope),
+                scope: Some(Scope::of_release(SCOPE)),
                 spans: spans.iter().map(message).collect(),
             }],
         }],

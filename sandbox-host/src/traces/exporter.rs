@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use prometheus_client::metrics::counter::Counter;
 use prost::Message as _;
 use tensorgate_net::post::otlp::{Delivery, OtlpClient};
@@ -138,7 +139,7 @@ impl Exporter {
     /// Sends a batch until it is received, or a number of times. During a shutdown it is sent once.
     async fn send(&mut self, batch: Vec<Span>) {
         let count = wide(batch.len());
-        let body = encode::request(&batch).encode_to_vec();
+        let body = Bytes::from(encode::request(&batch).encode_to_vec());
         drop(batch);
         let mut pause = FIRST_PAUSE;
         for attempt in 1..=ATTEMPTS {

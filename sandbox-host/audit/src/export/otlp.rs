@@ -47,7 +47,7 @@ impl Otlp {
     /// Sends one request and reads its response.
     async fn exchange(&self, body: Vec<u8>) -> Delivery {
         match self.headers().await {
-            Ok(fields) => self.client.send(body, fields).await,
+            Ok(fields) => self.client.send(body.into(), fields).await,
             Err(error) => Delivery::failed(error),
         }
     }

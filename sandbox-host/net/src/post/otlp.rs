@@ -20,6 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method};
 use http_body_util::{BodyExt as _, Limited};
@@ -60,7 +61,7 @@ impl OtlpClient {
     }
 
     /// Sends a message once, with these header fields. The caller must set a timeout.
-    pub async fn send(&self, body: Vec<u8>, fields: Vec<(HeaderName, HeaderValue)>) -> Delivery {
+    pub async fn send(&self, body: Bytes, fields: Vec<(HeaderName, HeaderValue)>) -> Delivery {
         match self.exchange(body, fields).await {
             Ok(response) => response.delivery(),
             Err(error) => Delivery::failed(error),
@@ -69,7 +70,7 @@ impl OtlpClient {
 
     async fn exchange(
         &self,
-        body: Vec<u8>,
+        body: Bytes,
         more: Vec<(HeaderName, HeaderValue)>,
     ) -> io::Result<Response> {
         let addresses = self.addresses().await?;
@@ -86,7 +87,7 @@ impl OtlpClient {
             path: &self.path,
             accept: PROTOBUF,
             fields,
-            body: body.into(),
+            body,
         };
         let mut exchange = send(request).await?;
         let status = exchange.answer.status();

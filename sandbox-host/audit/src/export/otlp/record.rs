@@ -54,23 +54,13 @@ const ATTRIBUTES: [(&str, &str); 25] = [
 
 /// The request that sends records of a log.
 pub(super) fn request(records: &[Record], form: &Form, now: SystemTime) -> Request {
-    let resource = Resource {
-        attributes: vec![
-            KeyValue::text("service.name", SERVICE),
-            KeyValue::text("service.version", env!("CARGO_PKG_VERSION")),
-            KeyValue::text("service.instance.id", &*form.log),
-        ],
-    };
-    let scope = Scope {
-        name: SCOPE.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
+    let instance = KeyValue::text("service.instance.id", &*form.log);
     let log_records = records.iter().map(|record| log_record(record, form, now));
     Request {
         resource_logs: vec![ResourceLogs {
-            resource: Some(resource),
+            resource: Some(Resource::of_service(SERVICE, [instance])),
             scope_logs: vec![ScopeLogs {
-                scope: Some(scope),
+                scope: Some(Scope::of_release(SCOPE)),
                 log_records: log_records.collect(),
             }],
         }],

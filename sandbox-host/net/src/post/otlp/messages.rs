@@ -5,6 +5,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+/// The version of this release. All crates have the same one.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// `Resource`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Resource {
@@ -61,6 +64,28 @@ pub struct PartialSuccess {
     /// `error_message`. The receiver's text is not trusted to be UTF-8.
     #[prost(bytes = "vec", tag = "2")]
     pub error_message: Vec<u8>,
+}
+
+impl Resource {
+    /// A service of this release, with further attributes.
+    pub fn of_service(name: &str, more: impl IntoIterator<Item = KeyValue>) -> Self {
+        let mut attributes = vec![
+            KeyValue::text("service.name", name),
+            KeyValue::text("service.version", VERSION),
+        ];
+        attributes.extend(more);
+        Self { attributes }
+    }
+}
+
+impl Scope {
+    /// A part of this release.
+    pub fn of_release(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            version: VERSION.to_owned(),
+        }
+    }
 }
 
 impl KeyValue {
