@@ -19,9 +19,10 @@ pub trait Postprocess {
 
 /// Exports a type that implements [`Preprocess`] from this component. Use it once in a crate.
 ///
-/// `arena: BYTES` after the type reserves memory in each instance for allocations above 4 KiB: the
-/// input, the answer and intermediate values. Without it the memory has to grow during the call,
-/// which the kernel does page by page and undoes before the next call.
+/// `arena: BYTES` after the type reserves memory in each instance for the input, the answer and
+/// intermediate values. Without it the memory has to grow during the call, which the kernel does
+/// page by page and undoes before the next call. Memory that is asked for as zeros, as
+/// [`Tensor::fill`] does, is not cleared if no other block was there before.
 ///
 /// The whole arena is cleared after each call, at some 10 µs a MiB. State what a usual call needs
 /// (`tensorgate handler bench` prints it), not the maximum.
