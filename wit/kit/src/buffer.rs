@@ -22,12 +22,9 @@ impl Buffer {
     /// # Errors
     /// If memory is exhausted.
     pub(crate) fn zeroed(len: usize) -> Result<Self, Failure> {
-        let count = len.div_ceil(WORD);
-        let mut words = Vec::new();
-        words
-            .try_reserve_exact(count)
-            .map_err(|_| room(format!("cannot allocate {len} bytes")))?;
-        words.resize(count, 0);
+        // The allocator need not clear memory that nobody wrote.
+        let words = bytemuck::try_zeroed_vec(len.div_ceil(WORD))
+            .map_err(|()| room(format!("cannot allocate {len} bytes")))?;
         Ok(Self { words, len })
     }
 
