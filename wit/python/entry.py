@@ -2,6 +2,7 @@
 anew.
 """
 
+import gc
 import io
 import sys
 from importlib.machinery import PathFinder
@@ -251,3 +252,8 @@ class WitWorld:
 
 # The adapted modules become part of the component.
 prepare(sys.modules)
+
+# So do all objects that exist now. A collection in a call would visit each of them, and write to
+# most of the memory that an instance shares with the component until then.
+gc.collect()
+gc.freeze()
