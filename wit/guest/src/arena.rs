@@ -48,7 +48,7 @@ mod watermark {
         /// The size of the arena.
         bytes: usize,
         /// The offset up to which it may be written, by blocks or by Talc.
-        reached: Cell<usize>,
+        pub(super) reached: Cell<usize>,
     }
 
     impl Watermark {
@@ -272,24 +272,43 @@ mod tests {
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1);
                 let choice = random >> 33;
-                if choice % 3 == 0 && !blocks.is_empty() {
-                    let (block, layout) = blocks.swap_remove(choice % blocks.len());
-                    // SAFETY: the block is Talc's, and nobody uses it any more.
-                    unsafe { talc.deallocate(block.as_ptr(), layout) };
-                    continue;
+                let bytes = 1 + choice % 6_000;
+                let chosen = choice.checked_rem(blocks.len()).unwrap_or_default();
+                match choice % 4 {
+                    0 if !blocks.is_empty() => {
+                        let (block, layout) = blocks.swap_remove(chosen);
+                        // SAFETY: the block is Talc's, and nobody uses it any more.
+                        unsafe { talc.deallocate(block.as_ptr(), layout) };
+                    }
+                    1 if !blocks.is_empty() => {
+                        let (block, layout) = blocks.get_mut(chosen).unwrap();
+                        // SAFETY: the block is Talc's, and the size is not zero.
+                        if unsafe { talc.try_realloc_in_place(block.as_ptr(), *layout, bytes) } {
+                            *layout = Layout::from_size_align(bytes, layout.align()).unwrap();
+                            watermark.note(block.as_ptr().addr() - start.addr(), bytes);
+                            // SAFETY: the block has these bytes.
+                            unsafe { block.as_ptr().write_bytes(0xff, bytes) };
+                        }
+                    }
+                    _ => {
+                        let layout = Layout::from_size_align(bytes, 1 << (choice % 13)).unwrap();
+                        // SAFETY: the size is not zero.
+                        let Some(block) = (unsafe { talc.allocate(layout) }) else {
+                            continue;
+                        };
+                        let offset = block.as_ptr().addr() - start.addr();
+                        // SAFETY: the block has these bytes, which were initialised as zeros.
+                        let bytes =
+                            unsafe { core::slice::from_raw_parts_mut(block.as_ptr(), bytes) };
+                        zero_bytes += write(&watermark, offset, bytes);
+                        blocks.push((block, layout));
+                    }
                 }
-                let layout =
-                    Layout::from_size_align(1 + choice % 6_000, 1 << (choice % 8)).unwrap();
-                // SAFETY: the size is not zero.
-                let Some(block) = (unsafe { talc.allocate(layout) }) else {
-                    continue;
-                };
-                let offset = block.as_ptr().addr() - start.addr();
-                // SAFETY: the block has these bytes, which were initialised as zeros.
-                let bytes =
-                    unsafe { core::slice::from_raw_parts_mut(block.as_ptr(), layout.size()) };
-                zero_bytes += write(&watermark, offset, bytes);
-                blocks.push((block, layout));
+                let above = watermark.reached.get().min(ARENA_BYTES - MARGIN_BYTES);
+                let clean = ARENA_BYTES - MARGIN_BYTES - above;
+                // SAFETY: Talc does not use the memory meanwhile, and all of it is initialised.
+                let clean = unsafe { core::slice::from_raw_parts(start.add(above), clean) };
+                assert!(clean.iter().all(|byte| *byte == 0), "{seed}: above {above}");
             }
             assert!(zero_bytes > ARENA_BYTES / 2, "{seed}: {zero_bytes}");
         }
