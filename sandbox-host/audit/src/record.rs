@@ -232,6 +232,11 @@ impl AlertRecord {
     pub fn is_over(&self) -> bool {
         self.state.as_deref() == Some(Self::OVER)
     }
+
+    /// Whether it is about a source of requests, which anyone can be.
+    pub fn is_about_source(&self) -> bool {
+        self.subject.starts_with("source ")
+    }
 }
 
 /// A change of a block of a client.
@@ -501,4 +506,14 @@ pub struct Amend {
     /// and never written.
     #[serde(skip)]
     pub recorded: Option<Verdict>,
+}
+
+impl Amend {
+    /// How a request ended that counts as allowed. One that was denied stays so, whatever becomes
+    /// of its response.
+    pub fn late_verdict(&self) -> Option<Verdict> {
+        let counts_as_allowed = self.recorded.is_none_or(|it| it == Verdict::Allow);
+        let verdict = self.verdict.filter(|it| *it != Verdict::Allow);
+        verdict.filter(|_| counts_as_allowed)
+    }
 }

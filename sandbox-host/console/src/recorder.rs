@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tensorgate_audit::record::{AlertRecord, Decision, Event, Verdict};
 use tensorgate_audit::{GateTimeListener, RecordListener};
 use tensorgate_policy::raw::WatchRule;
+use tensorgate_watch::recent_outcomes::make_room;
 
 use crate::minutes::{MinuteSeries, Series};
 use crate::rows::{AlertRow, ArtifactRow, CheckpointRow, DecisionRow, LossRow, PolicyRow};
@@ -27,8 +28,6 @@ const KEPT_LOSSES: usize = 16;
 const KEPT_STREAKS: usize = 256;
 /// Rejections of a kind with a longer pause between them begin anew.
 const STREAK_PAUSE: Duration = Duration::from_secs(900);
-/// What begins the subject of an alert about a source.
-const SOURCE: &str = "source ";
 
 /// Keeps records as they are written.
 pub struct Recorder {
@@ -218,13 +217,9 @@ impl State {
         if record.state.is_some() {
             return;
         }
-        if self.alerts.len() >= KEPT_ALERTS {
-            let about_sources = self.alerts.iter().filter(|it| is_about_source(it)).count();
-            let of_sources = about_sources > KEPT_ALERTS / 2;
-            let mut alerts = self.alerts.iter();
-            let oldest = alerts.position(|it| is_about_source(it) == of_sources);
-            self.alerts.remove(oldest.unwrap_or_default());
-        }
+        make_room(&mut self.alerts, KEPT_ALERTS, |it| {
+            it.record.is_about_source()
+        });
         self.alerts.push_back(AlertRow {
             time,
             minute,
@@ -283,11 +278,6 @@ impl State {
             _ => {}
         }
     }
-}
-
-/// Whether an alert is about a source, which anyone can be.
-fn is_about_source(alert: &AlertRow) -> bool {
-    alert.record.subject.starts_with(SOURCE)
 }
 
 /// The minute of a time in seconds.

@@ -1,19 +1,14 @@
 //! What the requests of the last five minutes came to, by client, by model and by rejection. All of
 //! it is bounded: names beyond the bounds are counted together.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tensorgate_audit::record::{Amend, Decision, Verdict};
+use tensorgate_watch::recent_buckets::RecentBuckets;
 
 use crate::latency::Latency;
 
-/// The length of a bucket in seconds.
-const BUCKET_S: u64 = 10;
-/// The number of buckets: five minutes.
-const BUCKETS: u64 = 30;
-/// The time that is counted, in seconds.
-pub const WINDOW_S: u64 = BUCKET_S * BUCKETS;
 /// The most clients, and the most models, of a bucket.
 const MAX_NAMES: usize = 64;
 /// The most kinds of rejections of a bucket.
@@ -74,13 +69,7 @@ pub struct WindowCounts {
 
 /// The window, with the time in seconds as an argument.
 #[derive(Debug, Default)]
-pub(crate) struct Window {
-    /// The number of the current bucket.
-    number: u64,
-    current: WindowCounts,
-    /// Those before it with their numbers, the oldest first.
-    past: VecDeque<(u64, Arc<WindowCounts>)>,
-}
+pub(crate) struct Window(RecentBuckets<WindowCounts>);
 
 /// The buckets of the window at one moment, the oldest first.
 #[derive(Debug)]
@@ -175,8 +164,7 @@ impl WindowCounts {
     /// Adds what is known only after the response: the tokens of a stream, and how it ended. A
     /// request that was denied counts once, whatever becomes of its response.
     fn amend(&mut self, amend: &Amend) {
-        let ends_otherwise = amend.recorded.is_none_or(|it| it == Verdict::Allow);
-        let verdict = amend.verdict.filter(|_| ends_otherwise);
+        let verdict = amend.late_verdict();
         let is = |expected| u64::from(verdict == Some(expected));
         let (deny, aborted) = (is(Verdict::Deny), is(Verdict::Aborted));
         let more = Usage {
@@ -231,42 +219,21 @@ fn entry<'m, T: Default>(entries: &'m mut BTreeMap<String, T>, name: &str) -> &'
 
 impl Window {
     pub(crate) fn count(&mut self, now_s: u64, decision: &Decision) {
-        self.current(now_s).count(decision);
+        self.0.current(now_s).count(decision);
     }
 
     pub(crate) fn amend(&mut self, now_s: u64, amend: &Amend) {
-        self.current(now_s).amend(amend);
+        self.0.current(now_s).amend(amend);
     }
 
     /// Adds the time that a request of a model spent in Envoy and its filter.
     pub(crate) fn add_gate_time(&mut self, now_s: u64, model: &str, gate_us: u64) {
-        entry(&mut self.current(now_s).latency, model).add_gate_time(gate_us);
+        entry(&mut self.0.current(now_s).latency, model).add_gate_time(gate_us);
     }
 
     /// The buckets of the last five minutes. Only the current one is copied.
     pub(crate) fn buckets(&self, now_s: u64) -> Buckets {
-        let number = number(now_s);
-        let is_counted = |of: u64| of.saturating_add(BUCKETS) > number;
-        let past = self.past.iter().filter(|(of, _)| is_counted(*of));
-        let mut buckets: Vec<_> = past.map(|(_, counts)| Arc::clone(counts)).collect();
-        if is_counted(self.number) {
-            buckets.push(Arc::new(self.current.clone()));
-        }
-        Buckets(buckets)
-    }
-
-    fn current(&mut self, now_s: u64) -> &mut WindowCounts {
-        let number = number(now_s);
-        if number > self.number {
-            let last = std::mem::take(&mut self.current);
-            self.past.push_back((self.number, Arc::new(last)));
-            self.number = number;
-            let is_over = |of: u64| of.saturating_add(BUCKETS) <= number;
-            while self.past.front().is_some_and(|(of, _)| is_over(*of)) {
-                self.past.pop_front();
-            }
-        }
-        &mut self.current
+        Buckets(self.0.recent(now_s))
     }
 }
 
@@ -279,11 +246,6 @@ impl Buckets {
         }
         total
     }
-}
-
-/// The number of the bucket of a time.
-const fn number(now_s: u64) -> u64 {
-    now_s.div_euclid(BUCKET_S)
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod levels;
 mod management_path;
 pub mod monitor;
 pub mod observation;
+pub mod recent_buckets;
 pub mod recent_outcomes;
 pub mod report;
 pub mod respond;

@@ -11,10 +11,8 @@ use tensorgate_audit::record::{AlertRecord, Amend, Decision, Event, Verdict};
 use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_policy::raw::WatchRule;
 
-/// The length of a bucket.
-const BUCKET_S: u64 = 10;
-/// The number of buckets: five minutes.
-const BUCKETS: u64 = 30;
+use crate::recent_buckets::{RecentBuckets, WINDOW_S};
+
 /// The most reasons that a bucket tells apart. Further ones are counted as [`OTHER_REASONS`].
 const MAX_REASONS: usize = 64;
 /// The name of the reasons beyond them.
@@ -26,8 +24,6 @@ const SHOWN_REASONS: usize = 5;
 const KEPT_ALERTS: usize = 64;
 /// The most alerts that are shown, divided in the same way.
 const SHOWN_ALERTS: usize = 16;
-/// What begins the subject of an alert about a source.
-const SOURCE: &str = "source ";
 /// The age up to which an alert counts as open.
 const ALERT_OPEN: Duration = Duration::from_secs(3_600);
 
@@ -92,9 +88,7 @@ pub struct RecentOutcomes {
 
 #[derive(Default)]
 struct State {
-    current: Bucket,
-    /// Those before it, the oldest first, fewer than [`BUCKETS`].
-    past: VecDeque<Bucket>,
+    buckets: RecentBuckets<Bucket>,
     /// The oldest first.
     alerts: VecDeque<KeptAlert>,
     numbered: u64,
@@ -106,10 +100,8 @@ struct KeptAlert {
     alert: RecentAlert,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Bucket {
-    /// Its time since the start, in units of [`BUCKET_S`].
-    number: u64,
     allow: u64,
     deny: u64,
     aborted: u64,
@@ -130,11 +122,12 @@ impl Default for RecentOutcomes {
 impl RecordListener for RecentOutcomes {
     fn written(&self, events: &[(SystemTime, Event)]) {
         let now = Instant::now();
+        let now_s = self.seconds(now);
         let mut state = self.state();
         for (time, event) in events {
             match event {
-                Event::Decision(decision) => state.bucket(self.number(now)).count(decision),
-                Event::Amend(amend) => state.bucket(self.number(now)).amend(amend),
+                Event::Decision(decision) => state.buckets.current(now_s).count(decision),
+                Event::Amend(amend) => state.buckets.current(now_s).amend(amend),
                 Event::Alert(alert) => state.add_alert(*time, now, alert),
                 _ => {}
             }
@@ -145,7 +138,7 @@ impl RecordListener for RecentOutcomes {
 impl RecentOutcomes {
     /// The counts of the last five minutes.
     pub fn counts(&self) -> OutcomeCounts {
-        self.state().counts(self.number(Instant::now()))
+        self.state().counts(self.seconds(Instant::now()))
     }
 
     /// The last alerts.
@@ -177,10 +170,9 @@ impl RecentOutcomes {
         }
     }
 
-    /// The number of the bucket of a time.
-    fn number(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.started).as_secs();
-        since.checked_div(BUCKET_S).unwrap_or_default()
+    /// A time in seconds since the start.
+    fn seconds(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_secs()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -190,28 +182,9 @@ impl RecentOutcomes {
 }
 
 impl State {
-    /// The bucket with this number, or a newer one.
-    fn bucket(&mut self, number: u64) -> &mut Bucket {
-        if number > self.current.number {
-            let next = Bucket {
-                number,
-                ..Bucket::default()
-            };
-            let last = std::mem::replace(&mut self.current, next);
-            self.past.push_back(last);
-            let is_over = |it: &Bucket| it.number.saturating_add(BUCKETS) <= number;
-            while self.past.front().is_some_and(is_over) {
-                self.past.pop_front();
-            }
-        }
-        &mut self.current
-    }
-
-    fn counts(&self, number: u64) -> OutcomeCounts {
-        let buckets = self.past.iter().chain([&self.current]);
-        let recent = buckets.filter(|it| it.number.saturating_add(BUCKETS) > number);
+    fn counts(&self, now_s: u64) -> OutcomeCounts {
         let mut total = Bucket::default();
-        for bucket in recent {
+        for bucket in self.buckets.recent(now_s) {
             total.allow = total.allow.saturating_add(bucket.allow);
             total.deny = total.deny.saturating_add(bucket.deny);
             total.aborted = total.aborted.saturating_add(bucket.aborted);
@@ -226,7 +199,7 @@ impl State {
         reasons.truncate(SHOWN_REASONS);
         let reasons = reasons.into_iter();
         OutcomeCounts {
-            over_s: BUCKET_S.saturating_mul(BUCKETS),
+            over_s: WINDOW_S,
             allow: total.allow.saturating_sub(total.amended),
             deny: total.deny,
             aborted: total.aborted,
@@ -243,12 +216,7 @@ impl State {
             return;
         }
         self.numbered = self.numbered.saturating_add(1);
-        if self.alerts.len() >= KEPT_ALERTS {
-            let has_more_sources = self.about_sources() > KEPT_ALERTS / 2;
-            let mut alerts = self.alerts.iter();
-            let oldest = alerts.position(|kept| kept.is_about_source == has_more_sources);
-            self.alerts.remove(oldest.unwrap_or_default());
-        }
+        make_room(&mut self.alerts, KEPT_ALERTS, |it| it.is_about_source);
         let alert = RecentAlert {
             number: self.numbered,
             time: rfc3339(time),
@@ -257,10 +225,9 @@ impl State {
             subject: record.subject.clone(),
             what: record.what.clone(),
         };
-        let is_about_source = record.subject.starts_with(SOURCE);
         self.alerts.push_back(KeptAlert {
             at: now,
-            is_about_source,
+            is_about_source: record.is_about_source(),
             alert,
         });
     }
@@ -279,12 +246,9 @@ impl Bucket {
     /// Counts a request that was allowed, and ended otherwise. One that was denied counts once,
     /// whatever becomes of its response.
     fn amend(&mut self, amend: &Amend) {
-        let Some(verdict) = amend.verdict.filter(|it| *it != Verdict::Allow) else {
+        let Some(verdict) = amend.late_verdict() else {
             return;
         };
-        if amend.recorded.is_some_and(|it| it != Verdict::Allow) {
-            return;
-        }
         self.amended = self.amended.saturating_add(1);
         self.add(verdict, amend.reason.as_deref().unwrap_or_default());
     }
@@ -299,6 +263,19 @@ impl Bucket {
             }
         };
         *count = count.saturating_add(1);
+    }
+}
+
+/// Removes an alert if there are as many as fit: the oldest of those about sources or of the
+/// others, of which more than half are.
+pub fn make_room<T>(alerts: &mut VecDeque<T>, most: usize, is_about_source: impl Fn(&T) -> bool) {
+    if alerts.len() >= most {
+        let about_sources = alerts.iter().filter(|it| is_about_source(it)).count();
+        let has_more_sources = about_sources > most / 2;
+        let oldest = alerts
+            .iter()
+            .position(|it| is_about_source(it) == has_more_sources);
+        alerts.remove(oldest.unwrap_or_default());
     }
 }
 
@@ -334,38 +311,42 @@ mod tests {
     #[test]
     fn outcomes_count_for_five_minutes_with_the_top_reasons() {
         let mut state = State::default();
-        state.bucket(0).count(&decision(Verdict::Allow, "ok"));
+        state
+            .buckets
+            .current(0)
+            .count(&decision(Verdict::Allow, "ok"));
         for _ in 0..3 {
             let denied = decision(Verdict::Deny, "out-of-range");
-            state.bucket(1).count(&denied);
+            state.buckets.current(10).count(&denied);
         }
-        state.bucket(1).count(&decision(Verdict::Allow, "ok"));
+        state
+            .buckets
+            .current(10)
+            .count(&decision(Verdict::Allow, "ok"));
         let ended = Amend {
             verdict: Some(Verdict::Aborted),
             reason: Some("incomplete".to_owned()),
             ..Amend::default()
         };
-        state.bucket(2).amend(&ended);
+        state.buckets.current(20).amend(&ended);
         // The client of a denied request did not wait for the response.
-        state.bucket(2).amend(&Amend {
+        state.buckets.current(20).amend(&Amend {
             recorded: Some(Verdict::Deny),
             ..ended
         });
-        let counts = |number| {
+        let counts = |now_s| {
             let OutcomeCounts {
                 allow,
                 deny,
                 aborted,
                 reasons,
                 ..
-            } = state.counts(number);
+            } = state.counts(now_s);
             let top = reasons.first().map(|top| top.count).unwrap_or_default();
             (allow, deny, aborted, top)
         };
-        assert_eq!(counts(2), (1, 3, 1, 3));
-        assert_eq!(counts(BUCKETS), (0, 3, 1, 3), "the first bucket is over");
-        assert_eq!(counts(BUCKETS + 1), (0, 0, 1, 0));
-        assert_eq!(counts(BUCKETS + 2), (0, 0, 0, 0));
+        assert_eq!(counts(20), (1, 3, 1, 3));
+        assert_eq!(counts(WINDOW_S), (0, 3, 1, 3), "the first bucket is over");
     }
 
     #[test]
@@ -374,12 +355,11 @@ mod tests {
         for number in 0..100 {
             for reason in 0..200 {
                 let denied = decision(Verdict::Deny, &reason.to_string());
-                state.bucket(number).count(&denied);
+                state.buckets.current(number * 10).count(&denied);
             }
         }
-        assert_eq!(state.past.len() + 1, usize::try_from(BUCKETS).unwrap());
-        assert!(state.current.reasons.len() <= MAX_REASONS + 1);
-        let counts = state.counts(99);
+        assert!(state.buckets.current(990).reasons.len() <= MAX_REASONS + 1);
+        let counts = state.counts(990);
         assert_eq!(counts.reasons.len(), SHOWN_REASONS);
         assert_eq!(counts.reasons.first().unwrap().reason, OTHER_REASONS);
         let record = alert("volume", "client c");

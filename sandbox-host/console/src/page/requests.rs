@@ -4,13 +4,13 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use tensorgate_audit::record::Verdict;
+use tensorgate_watch::recent_buckets::WINDOW_S;
 
 use crate::html::Html;
 use crate::rows::DecisionRow;
 use crate::snapshot::Running;
 use crate::table::{self, Cell, Tone};
 use crate::units::{clock, count, duration, per_minute, seconds};
-use crate::window::WINDOW_S;
 
 /// The most kinds of rejections that are shown.
 const SHOWN_REJECTIONS: usize = 20;

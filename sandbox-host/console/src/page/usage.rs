@@ -3,13 +3,15 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use tensorgate_watch::recent_buckets::WINDOW_S;
+
 use crate::html::Html;
 use crate::latency::Latency;
 use crate::plot::write_split;
 use crate::snapshot::Running;
 use crate::table::{self, Cell};
 use crate::units::{bytes, count, duration, per_minute};
-use crate::window::{Usage, WINDOW_S};
+use crate::window::Usage;
 
 /// The most rows of a table.
 const SHOWN: usize = 40;

@@ -19,7 +19,7 @@ fn decision(verdict: Verdict, reason: &str, client: &str) -> Decision {
 }
 
 #[test]
-fn requests_count_by_client_model_and_rejection_for_five_minutes() {
+fn requests_count_by_client_model_and_rejection() {
     let mut window = Window::default();
     window.count(0, &decision(Verdict::Allow, "ok", "a"));
     window.count(11, &decision(Verdict::Deny, "out-of-range", "a"));
@@ -37,16 +37,6 @@ fn requests_count_by_client_model_and_rejection_for_five_minutes() {
         1,
         "answered ones only"
     );
-    let buckets = window.buckets(20);
-    let (_, first) = window.past.front().unwrap();
-    assert!(Arc::ptr_eq(buckets.0.first().unwrap(), first), "no copy");
-    let counts = window.buckets(WINDOW_S + 5).total();
-    assert_eq!(
-        counts.models.get("m").unwrap().requests(),
-        2,
-        "the first is over"
-    );
-    assert!(window.buckets(WINDOW_S + 30).total().models.is_empty());
 }
 
 #[test]
@@ -84,5 +74,4 @@ fn names_and_rejections_are_bounded_and_none_is_lost() {
     let rejections: u64 = counts.rejections.values().sum();
     // Buckets are of ten seconds.
     assert_eq!((requests, rejections), (300, 300));
-    assert!(window.past.len() < usize::try_from(BUCKETS).unwrap());
 }

@@ -161,6 +161,7 @@ const WATCH: Crate = Crate {
         "conditions",
         "failed_rules",
         "management_path",
+        "recent_buckets",
         "recent_outcomes",
         "time",
         "alert_budget",
