@@ -22,7 +22,7 @@ function text(value) {
   if (value instanceof Error) return `${value}\n${value.stack ?? ""}`.trimEnd();
   if (typeof value !== "object" || value === null) return String(value);
   try {
-    return JSON.stringify(value);
+    return JSON.stringify(value, (_, part) => (ArrayBuffer.isView(part) ? Array.from(part) : part));
   } catch {
     return String(value);
   }

@@ -139,7 +139,10 @@ def _story(error):
         if file != LOADER:
             frames.append(f"{file}:{at.tb_lineno} in {code.co_name}")
         at = at.tb_next
-    story = f"{type(error).__name__}: {error} ({', '.join(frames[1:][-MAX_FRAMES:])})"
+    story = f"{type(error).__name__}: {error}"
+    # A syntax error has its file and line in its text.
+    if shown := frames[1:][-MAX_FRAMES:]:
+        story += f" ({', '.join(shown)})"
     return story + _environment(error)
 
 

@@ -14,6 +14,7 @@ mod sources;
 use std::path::PathBuf;
 
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::ui::Ui;
 use tensorgate_componentize::noted;
 use tensorgate_sandbox::{LoadedHandler, SOURCES_SECTION, Sandbox};
 
@@ -26,8 +27,6 @@ use crate::project::{Language, Project};
 pub struct DevelopmentBuild {
     /// The component.
     pub component: Vec<u8>,
-    /// Why it is an ordinary build, although the language has a runtime for development.
-    pub ordinary: Option<String>,
     /// Keeps the compiled runtime in memory, for the next load or build with the same sandbox.
     pub runtime: Option<LoadedHandler>,
 }
@@ -37,18 +36,20 @@ pub fn path(project: &Project) -> PathBuf {
     project.component().with_extension("dev.wasm")
 }
 
-/// Builds a project for development, and loads the author's modules once.
+/// Builds a project for development, and loads the author's modules once. If the runtime for
+/// development cannot load the sources, `ui` has a note before the ordinary build, which takes
+/// longer.
 ///
 /// # Errors
 /// A tool is missing or fails, or a module cannot be loaded.
 pub fn build_for_development(
     project: &Project,
     sandbox: &Sandbox,
+    ui: &Ui,
 ) -> Result<DevelopmentBuild, Failure> {
     if project.language == Language::Rust {
         return Ok(DevelopmentBuild {
             component: build(project, true)?,
-            ordinary: None,
             runtime: None,
         });
     }
@@ -63,9 +64,12 @@ pub fn build_for_development(
     let sources = match Sources::of(project.language, &copy)? {
         Ok(sources) => sources,
         Err(cause) => {
+            ui.note(&format!(
+                "note: {} has an ordinary build, which takes longer: {cause}",
+                project.name
+            ));
             return Ok(DevelopmentBuild {
                 component: build(project, true)?,
-                ordinary: Some(cause),
                 runtime: None,
             });
         }
@@ -75,7 +79,6 @@ pub fn build_for_development(
     let loaded = check::check(project, sandbox, &checked)?;
     Ok(DevelopmentBuild {
         component: noted(&runtime, SOURCES_SECTION, &sources.archive()),
-        ordinary: None,
         runtime: Some(loaded),
     })
 }
@@ -84,9 +87,13 @@ pub fn build_for_development(
 ///
 /// # Errors
 /// As [`build_for_development`], or the file cannot be written.
-pub fn build_file(project: &Project, sandbox: &Sandbox) -> Result<DevelopmentBuild, Failure> {
+pub fn build_file(
+    project: &Project,
+    sandbox: &Sandbox,
+    ui: &Ui,
+) -> Result<DevelopmentBuild, Failure> {
     expect_own_outputs(&project.folder)?;
-    let built = build_for_development(project, sandbox)?;
+    let built = build_for_development(project, sandbox, ui)?;
     let file = path(project);
     replace(&file, &built.component)
         .map_err(|cause| Failure::Failed(format!("cannot write {}: {cause}", file.display())))?;

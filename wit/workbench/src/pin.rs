@@ -32,8 +32,8 @@ pub struct Pin {
 
 impl Pin {
     /// Checks everything that does not depend on the build. `folder` exists, and `component` is
-    /// relative to it. An entry of another component is changed only if the user has named it
-    /// (`is_named`): its limits and grants were not meant for this project.
+    /// relative to it. An entry of another project's component is changed only if the user has
+    /// named it (`is_named`): its limits and grants were not meant for this project.
     ///
     /// # Errors
     /// The policy cannot be read or is not YAML, a policy could not have this entry, or the
@@ -60,7 +60,8 @@ impl Pin {
             )));
         };
         check_entry(name, relative)?;
-        let other = component_of(&text, name).filter(|component| component != relative);
+        let other =
+            component_of(&text, name).filter(|other| project_build(other) != project_build(relative));
         if let Some(other) = other.filter(|_| !is_named) {
             return Err(Failure::Input(format!(
                 "handler {name} of {} has the component {}: confirm the change with --name {name}",
@@ -139,6 +140,12 @@ fn read(policy: &Path) -> Result<String, Failure> {
         return Ok(text);
     }
     Err(LoadError::Faults(Source { file, text }, faults).into())
+}
+
+/// The path of a project's build without what tells a development build from an ordinary one.
+fn project_build(component: &str) -> &str {
+    let name = component.strip_suffix(".wasm").unwrap_or(component);
+    name.strip_suffix(".dev").unwrap_or(name)
 }
 
 /// Checks that a policy could have this name and component.

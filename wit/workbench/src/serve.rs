@@ -80,7 +80,7 @@ pub fn serve(ui: Ui, folder: &Path, port: u16) -> Result<(), Failure> {
         ui.note("note: here, each fetch and lookup of the handler fails as unavailable");
     }
     ui.note(&format!(
-        "building {}: the first time takes up to a minute",
+        "building {}: the first build can take minutes",
         project.name
     ));
     let shared = Shared(Arc::new(Mutex::new(State::Building)));

@@ -205,6 +205,11 @@ fn what_no_policy_could_name_is_rejected_before_the_build() {
     std::fs::write(&other, "handlers: {scale: {component: other.wasm}}\n").unwrap();
     let repeated = folder.path().join("repeated.yaml");
     std::fs::write(&repeated, "version: 1\nversion: 1\n").unwrap();
+    // What `up --dev` has written is this project's, too.
+    let developed = folder.path().join("developed.yaml");
+    let text = "handlers: {scale: {component: scale/build/scale.dev.wasm}}\n";
+    std::fs::write(&developed, text).unwrap();
+    pin(folder.path(), &developed, "scale").unwrap();
     for (policy, name, expected) in [
         (&file, "sc ale", "which is not allowed"),
         (&policy, "scale", "below its own folder"),

@@ -57,12 +57,7 @@ fn round(ui: Ui, folder: &Path, sandbox: &Sandbox, shared: &Shared) {
 
 fn live(ui: Ui, folder: &Path, sandbox: &Sandbox) -> Result<Live, Failure> {
     let project = Project::open(folder)?;
-    let built = build_for_development(&project, sandbox)?;
-    if let Some(why) = built.ordinary {
-        ui.note(&format!(
-            "note: an ordinary build, which takes longer: {why}"
-        ));
-    }
+    let built = build_for_development(&project, sandbox, &ui)?;
     let sha256 = Sha256::digest(&built.component).into();
     let rule = project.rule(&project.config, &sha256)?;
     let handler = sandbox

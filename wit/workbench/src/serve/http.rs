@@ -129,7 +129,7 @@ async fn state_answer(
     match server.shared.get() {
         State::Live(live) => call(&live, request_id, content_type, body).await,
         State::Building => {
-            let text = "the first build is running; send the request again in a minute";
+            let text = "the first build is running; the terminal says when it is live";
             Answer::error(StatusCode::SERVICE_UNAVAILABLE, text)
         }
         State::Failed(why) => {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::ui::Ui;
+use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_policy::hex;
 use tensorgate_sandbox::{LoadedHandler, Sandbox};
 
@@ -74,6 +74,10 @@ impl Build {
             }
             if let Err(failure) = outcome {
                 let _ = ui.failure(&failure);
+                let folder = printable(&self.project.display().to_string());
+                ui.note(&format!(
+                    "note: {folder} does not build; its last build, if there is one, still answers"
+                ));
             }
             files = files.changed(take)?;
         }
@@ -90,13 +94,7 @@ impl Build {
         let project = Project::open(&self.project)?;
         let file = dev::path(&project);
         let pin = self.pin(&project, &file)?;
-        let built = dev::build_file(&project, sandbox)?;
-        if let Some(why) = built.ordinary {
-            ui.note(&format!(
-                "note: {} has an ordinary build, which takes longer: {why}",
-                project.name
-            ));
-        }
+        let built = dev::build_file(&project, sandbox, ui)?;
         *runtime = built.runtime;
         print(ui, &file, &built.component);
         if !ui.json {
