@@ -4,8 +4,8 @@
     bench/gpu/run.py ARCHIVE [--torch FOLDER] [--seconds N] [--connections N] [--out FILE]
 
 ARCHIVE is what `make dist` makes. On a machine with a GPU, `--torch` names a folder with PyTorch
-for CUDA for the same Python, as `pip install --target FOLDER torch` makes it. Without a GPU the same
-runs with Debian's PyTorch on the CPU, and the report says so. It needs Envoy, as `make setup`
+for CUDA for the same Python, as `pip install --target FOLDER torch` makes it. Without a GPU the model
+runs on the CPU with Debian's PyTorch, under less load, and the report says so. It needs Envoy, as `make setup`
 installs it, and the Triton of `make test-triton`. Exits 0 only if every answer is equal and every
 hostile request is refused.
 """
@@ -28,7 +28,8 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tens
 sys.path[:0] = [str(TOP / "tests/triton"), str(TOP / "tests/harness")]
 
 BATCHES = [1, 8, 32]
-LOADS = [1, 8]
+# Batches under load, and connections. A CPU needs a second for each picture.
+LOADS_ON_GPU, LOADS_ON_CPU = ([1, 8], 8), ([1], 2)
 PROTOCOLS = ["grpc", "http"]
 
 
@@ -44,7 +45,7 @@ def arguments():
     parser.add_argument("archive", type=Path)
     parser.add_argument("--torch", type=Path, help="a folder with PyTorch")
     parser.add_argument("--seconds", type=float, default=6, help="of each load")
-    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--connections", type=int, help="by default 8, or 2 without a GPU")
     parser.add_argument("--out", type=Path, help="the report; standard output by default")
     return parser.parse_args()
 
@@ -124,7 +125,7 @@ def same_answers(direct, through):
     return lines, wrong
 
 
-def loads(options, roots, ways):
+def loads(options, batches, roots, ways):
     """Lines of the report, and the number of errors."""
     import numpy as np
     from load import Load
@@ -132,14 +133,17 @@ def loads(options, roots, ways):
     lines = ["| batch | protocol | way | requests/s | p50 ms | p99 ms | Envoy µs | host µs | tritonserver µs |"]
     lines.append("|---|---|---|---|---|---|---|---|---|")
     errors = []
-    for batch in LOADS:
+    for batch in batches:
         inputs = [("image", "FP32", np.zeros((batch, 3, 224, 224), np.float32))]
         for protocol in PROTOCOLS:
             for way, at in ways.items():
                 load = Load(at, protocol, "resnet50", inputs, options.connections, options.seconds, roots)
                 errors += load.errors
                 cells = [f"{load.per_second():.1f}", f"{load.quantile(0.5):.1f}", f"{load.quantile(0.99):.1f}"]
-                cells += [f"{load.microseconds(name):,.0f}" for name in ("envoy", "tensorgate-host", "tritonserver")]
+                # The gate is not on the direct way.
+                gate = ("envoy", "tensorgate-host")
+                cells += ["–" if way == "direct" else f"{load.microseconds(name):,.0f}" for name in gate]
+                cells.append(f"{load.microseconds('tritonserver'):,.0f}")
                 lines.append(f"| {batch} | {protocol} | {way} | {' | '.join(cells)} |")
     return [*lines, *(f"- ERROR {error}" for error in errors)], len(errors)
 
@@ -147,6 +151,8 @@ def loads(options, roots, ways):
 def main():
     """Runs everything. Returns the exit status."""
     options, name = arguments(), gpu()
+    batches, connections = LOADS_ON_GPU if name else LOADS_ON_CPU
+    options.connections = options.connections or connections
     key = (TOP / "examples/policies/digits/keys/scorer.key").read_text().strip()
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tg-gpu-")))
@@ -162,7 +168,7 @@ def main():
         for title, (lines, faults) in [
             ("Answers", same_answers(*sides[:2])),
             ("Hostile requests", hostile.table(*sides)),
-            (f"Speed, {options.connections} connections, {options.seconds:g} s each; CPU time a request", loads(options, roots, ways)),
+            (f"Speed, {options.connections} connections, {options.seconds:g} s each; CPU time a request", loads(options, batches, roots, ways)),
         ]:
             report += ["", f"## {title}", "", *lines]
             wrong += faults

@@ -150,12 +150,12 @@ impl WindowCounts {
     fn count(&mut self, decision: &Decision) {
         let client = decision.client.as_deref().unwrap_or(NONE);
         let model = decision.model.as_deref().unwrap_or(NONE);
-        entry(&mut self.clients, client).count(decision);
-        entry(&mut self.models, model).count(decision);
+        update(&mut self.clients, client, |it| it.count(decision));
+        update(&mut self.models, model, |it| it.count(decision));
         match decision.verdict {
             Verdict::Deny => self.add_rejections(RejectionKey::new(decision), 1),
             Verdict::Allow if decision.dispatch_us.is_some() => {
-                entry(&mut self.latency, model).count(decision);
+                update(&mut self.latency, model, |it| it.count(decision));
             }
             Verdict::Allow | Verdict::Aborted => {}
         }
@@ -176,8 +176,10 @@ impl WindowCounts {
             ..Usage::default()
         };
         if more != Usage::default() {
-            entry(&mut self.clients, amend.client.as_deref().unwrap_or(NONE)).add(&more);
-            entry(&mut self.models, amend.model.as_deref().unwrap_or(NONE)).add(&more);
+            let client = amend.client.as_deref().unwrap_or(NONE);
+            let model = amend.model.as_deref().unwrap_or(NONE);
+            update(&mut self.clients, client, |it| it.add(&more));
+            update(&mut self.models, model, |it| it.add(&more));
         }
     }
 
@@ -193,13 +195,13 @@ impl WindowCounts {
 
     fn merge(&mut self, other: &Self) {
         for (name, usage) in &other.clients {
-            entry(&mut self.clients, name).add(usage);
+            update(&mut self.clients, name, |it| it.add(usage));
         }
         for (name, usage) in &other.models {
-            entry(&mut self.models, name).add(usage);
+            update(&mut self.models, name, |it| it.add(usage));
         }
         for (name, latency) in &other.latency {
-            entry(&mut self.latency, name).merge(latency);
+            update(&mut self.latency, name, |it| it.merge(latency));
         }
         for (key, count) in &other.rejections {
             self.add_rejections(key.clone(), *count);
@@ -207,14 +209,17 @@ impl WindowCounts {
     }
 }
 
-/// The entry of a name, or of [`OTHERS`] where there is no room.
-fn entry<'m, T: Default>(entries: &'m mut BTreeMap<String, T>, name: &str) -> &'m mut T {
-    let is_known = entries.contains_key(name);
-    let name = match is_known || entries.len() < MAX_NAMES {
+/// Changes the entry of a name, or of [`OTHERS`] where there is no room.
+fn update<T: Default>(entries: &mut BTreeMap<String, T>, name: &str, change: impl FnOnce(&mut T)) {
+    // Most names are known, and then none is copied.
+    if let Some(known) = entries.get_mut(name) {
+        return change(known);
+    }
+    let name = match entries.len() < MAX_NAMES {
         true => name,
         false => OTHERS,
     };
-    entries.entry(name.to_owned()).or_default()
+    change(entries.entry(name.to_owned()).or_default());
 }
 
 impl Window {
@@ -228,7 +233,9 @@ impl Window {
 
     /// Adds the time that a request of a model spent in Envoy and its filter.
     pub(crate) fn add_gate_time(&mut self, now_s: u64, model: &str, gate_us: u64) {
-        entry(&mut self.0.current(now_s).latency, model).add_gate_time(gate_us);
+        update(&mut self.0.current(now_s).latency, model, |it| {
+            it.add_gate_time(gate_us);
+        });
     }
 
     /// The buckets of the last five minutes. Only the current one is copied.

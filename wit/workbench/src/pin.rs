@@ -60,8 +60,8 @@ impl Pin {
             )));
         };
         check_entry(name, relative)?;
-        let other =
-            component_of(&text, name).filter(|other| project_build(other) != project_build(relative));
+        let other = component_of(&text, name)
+            .filter(|other| project_build(other) != project_build(relative));
         if let Some(other) = other.filter(|_| !is_named) {
             return Err(Failure::Input(format!(
                 "handler {name} of {} has the component {}: confirm the change with --name {name}",
