@@ -110,8 +110,8 @@ test-servers: filters build ## Inject faults into real servers behind the gate (
 test-mesh: filters build ## Check what is rendered for clusters against published schemas, and serve it by a real host and a real Envoy (80 MB the first time); FOLDERS="a b" are validated too
 	@$(STAGE) mesh bash -c 'made=$$(tools/mesh-tools.sh) && exec "$$made/bin/python" tests/mesh/run.py $(FOLDERS)'
 
-test-monitoring: filters build components ## Test the rules for Prometheus with promtool, and compare them with the metrics of a real host and a real Envoy; run the dashboards' queries; export the audit log to a real collector (110 MB the first time)
-	@$(STAGE) monitoring bash -c 'made=$$(tools/clients.sh) && promtool=$$(tools/promtool.sh) && prometheus=$$(tools/promtool.sh prometheus) && exec "$$made/bin/python" tests/monitoring/run.py "$$promtool" "$$prometheus"'
+test-monitoring: filters build components ## Test the rules for Prometheus with promtool, and compare them with the metrics of a real host and a real Envoy; check the dashboards with Grafana's types and run their queries; export the audit log to a real collector (110 MB the first time)
+	@$(STAGE) monitoring bash -c 'made=$$(tools/clients.sh) && promtool=$$(tools/promtool.sh) && prometheus=$$(tools/promtool.sh prometheus) && schema=$$(tools/grafana-schema.sh) && exec "$$made/bin/python" tests/monitoring/run.py "$$promtool" "$$prometheus" "$$schema"'
 
 test-console: filters build components ## Look at the console of a real gate in a real Chromium, with axe-core (100 MB the first time); screenshots in target/console
 	@$(STAGE) console bash -c 'chromium=$$(tools/chromium.sh) && axe=$$(tools/axe.sh) && exec python3 -B tests/console/run.py "$$chromium" "$$axe"'

@@ -1,5 +1,6 @@
-"""The Grafana dashboards: every metric and label in their queries exists, and every query runs in a
-real Prometheus that scrapes a gate with the demo's policy and traffic.
+"""The Grafana dashboards: they keep Grafana's published types, every metric and label in their queries
+exists, and every query runs in a real Prometheus that scrapes a gate with the demo's policy and
+traffic.
 """
 
 import http.client
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import jsonschema
 import metrics
 import relabel
 from processes import TOP, Gate, free_ports, wait
@@ -67,6 +69,18 @@ def queries():
         for panel in dashboard["panels"]:
             for target in panel.get("targets", []):
                 yield f"{name}: {panel['title']}", target["expr"]
+
+
+def faults_of_types(schema):
+    """What differs from a JSON schema of Grafana's dashboards."""
+    schema = json.loads(schema.read_text())
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    broken = {"panels": [], "refresh": 5}
+    if not any(validator.iter_errors(broken)):
+        return ["dashboards: the schema accepts a number in place of an interval"]
+    errors = [(name, error) for name, dashboard in read().items() for error in validator.iter_errors(dashboard)]
+    print(f"dashboards: {len(read())} checked with Grafana's types, {len(errors)} faults", flush=True)
+    return [f"{name}: {error.json_path}: {error.message}" for name, error in errors]
 
 
 def faults_of_names():

@@ -120,10 +120,10 @@ def run_gate(folder):
         return envoy, host, faults + export.faults_of_log()
 
 
-def main(program, prometheus):
+def main(program, prometheus, schema):
     """Runs everything."""
     alerts, recorded = rules.read()
-    faults = dashboards.faults_of_names()
+    faults = dashboards.faults_of_types(Path(schema)) + dashboards.faults_of_names()
     faults += rules.faults_of_tests(alerts) + rules.faults_of_page(alerts)
     faults += promtool(program, "check", "rules", str(rules.RULES))
     faults += promtool(program, "test", "rules", *map(str, rules.TESTS))
