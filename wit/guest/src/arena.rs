@@ -233,11 +233,10 @@ mod of_instance {
     reason = "tests"
 )]
 mod tests {
-    use core::alloc::Layout;
-    use core::ptr::NonNull;
+    use core::alloc::{GlobalAlloc as _, Layout};
 
-    use talc::base::Talc;
     use talc::base::binning::DefaultBinning;
+    use talc::cell::TalcCell;
     use talc::source::Manual;
 
     use super::watermark::{MARGIN_BYTES, OWN_BYTES, Watermark};
@@ -262,10 +261,10 @@ mod tests {
             let mut memory = vec![0_u64; ARENA_BYTES / size_of::<u64>()];
             let start: *mut u8 = memory.as_mut_ptr().cast();
             let watermark = Watermark::new(ARENA_BYTES);
-            let mut talc = Talc::<Manual, DefaultBinning>::new(Manual);
+            let talc = TalcCell::<Manual, DefaultBinning>::new(Manual);
             // SAFETY: nothing else uses the memory while Talc does.
             unsafe { talc.claim(start, ARENA_BYTES) }.unwrap();
-            let mut blocks: Vec<(NonNull<u8>, Layout)> = Vec::new();
+            let mut blocks: Vec<(*mut u8, Layout)> = Vec::new();
             let (mut random, mut zero_bytes) = (seed, 0);
             for _ in 0..400 {
                 random = random
@@ -277,29 +276,33 @@ mod tests {
                 match choice % 4 {
                     0 if !blocks.is_empty() => {
                         let (block, layout) = blocks.swap_remove(chosen);
-                        // SAFETY: the block is Talc's, and nobody uses it any more.
-                        unsafe { talc.deallocate(block.as_ptr(), layout) };
+                        // SAFETY: the block is Talc's, and it is not used any more.
+                        unsafe { talc.dealloc(block, layout) };
                     }
                     1 if !blocks.is_empty() => {
-                        let (block, layout) = blocks.get_mut(chosen).unwrap();
-                        // SAFETY: the block is Talc's, and the size is not zero.
-                        if unsafe { talc.try_realloc_in_place(block.as_ptr(), *layout, bytes) } {
-                            *layout = Layout::from_size_align(bytes, layout.align()).unwrap();
-                            watermark.note(block.as_ptr().addr() - start.addr(), bytes);
-                            // SAFETY: the block has these bytes.
-                            unsafe { block.as_ptr().write_bytes(0xff, bytes) };
+                        let (block, layout) = blocks.swap_remove(chosen);
+                        // SAFETY: as above, and the size is not zero.
+                        let changed = unsafe { talc.realloc(block, layout, bytes) };
+                        if changed.is_null() {
+                            blocks.push((block, layout));
+                            continue;
                         }
+                        watermark.note(changed.addr() - start.addr(), bytes);
+                        // SAFETY: the block has these bytes.
+                        unsafe { changed.write_bytes(0xff, bytes) };
+                        let layout = Layout::from_size_align(bytes, layout.align()).unwrap();
+                        blocks.push((changed, layout));
                     }
                     _ => {
                         let layout = Layout::from_size_align(bytes, 1 << (choice % 13)).unwrap();
                         // SAFETY: the size is not zero.
-                        let Some(block) = (unsafe { talc.allocate(layout) }) else {
+                        let block = unsafe { talc.alloc(layout) };
+                        if block.is_null() {
                             continue;
-                        };
-                        let offset = block.as_ptr().addr() - start.addr();
+                        }
+                        let offset = block.addr() - start.addr();
                         // SAFETY: the block has these bytes, which were initialised as zeros.
-                        let bytes =
-                            unsafe { core::slice::from_raw_parts_mut(block.as_ptr(), bytes) };
+                        let bytes = unsafe { core::slice::from_raw_parts_mut(block, bytes) };
                         zero_bytes += write(&watermark, offset, bytes);
                         blocks.push((block, layout));
                     }

@@ -22,7 +22,7 @@ impl Buffer {
     /// # Errors
     /// If memory is exhausted.
     pub(crate) fn zeroed(len: usize) -> Result<Self, Failure> {
-        // The allocator need not clear memory that nobody wrote.
+        // The allocator need not clear memory that was never written.
         let words = bytemuck::try_zeroed_vec(len.div_ceil(WORD))
             .map_err(|()| room(format!("cannot allocate {len} bytes")))?;
         Ok(Self { words, len })
