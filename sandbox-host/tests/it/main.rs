@@ -45,6 +45,7 @@ mod load;
 mod lookup;
 mod members;
 mod model_artifacts;
+mod normalise;
 mod openai;
 mod openai_screening;
 mod openai_settled;

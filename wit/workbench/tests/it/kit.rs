@@ -59,7 +59,11 @@ fn cases(project: &Project) {
         .find(|path| path.extension().is_some_and(|kind| kind == "png"))
         .unwrap();
     std::fs::copy(&image, project.folder().join("cases/digit.png")).unwrap();
-    for (name, size) in [("kit-small", (3, 4)), ("kit-large", (40, 56))] {
+    for (name, size) in [
+        ("kit-small", (3, 4)),
+        ("kit-large", (40, 56)),
+        ("kit-rest", (7, 9)),
+    ] {
         planes_case(project, name, size, &["image", "same"]);
     }
     refused(project, "kit-bomb", "bomb", "bad-input", "at most");
