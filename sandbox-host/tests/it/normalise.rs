@@ -24,7 +24,8 @@ async fn a_picture_of_any_size_is_normalised() {
     let handler = guests::load(&sandbox, "normalise", &component, role, budget, &[]).unwrap();
     // Less than a block of 16 pixels, whole blocks, and blocks with a rest.
     for (height, width) in [(1, 5), (4, 8), (7, 9)] {
-        let pixels: Vec<u8> = (0..height * width * 3).map(|at| (at * 7) as u8).collect();
+        let count = usize::try_from(height * width * 3).unwrap();
+        let pixels: Vec<u8> = (0..count).map(|at| (at * 7 % 256) as u8).collect();
         let photo = Tensor {
             name: "photo".into(),
             datatype: "UINT8".into(),
