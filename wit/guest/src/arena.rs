@@ -48,7 +48,7 @@ mod watermark {
         /// The size of the arena.
         bytes: usize,
         /// The offset up to which it may be written, by blocks or by Talc.
-        pub(super) reached: Cell<usize>,
+        reached: Cell<usize>,
     }
 
     impl Watermark {
@@ -307,10 +307,10 @@ mod tests {
                         blocks.push((block, layout));
                     }
                 }
-                let above = watermark.reached.get().min(ARENA_BYTES - MARGIN_BYTES);
-                let clean = ARENA_BYTES - MARGIN_BYTES - above;
+                let end = ARENA_BYTES - MARGIN_BYTES;
+                let above = watermark.written(0, end);
                 // SAFETY: Talc does not use the memory meanwhile, and all of it is initialised.
-                let clean = unsafe { core::slice::from_raw_parts(start.add(above), clean) };
+                let clean = unsafe { core::slice::from_raw_parts(start.add(above), end - above) };
                 assert!(clean.iter().all(|byte| *byte == 0), "{seed}: above {above}");
             }
             assert!(zero_bytes > ARENA_BYTES / 2, "{seed}: {zero_bytes}");
