@@ -5,9 +5,9 @@
 
 ARCHIVE is what `make dist` makes. On a machine with a GPU, `--torch` names a folder with PyTorch
 for CUDA for the same Python, as `pip install --target FOLDER torch` makes it. Without a GPU the model
-runs on the CPU with Debian's PyTorch, under less load, and the report says so. It needs Envoy, as `make setup`
-installs it, and the Triton of `make test-triton`. Exits 0 only if every answer is equal and every
-hostile request is refused.
+runs on the CPU with Debian's PyTorch, under less load, and the report says so. It needs Envoy, as
+`make setup` installs it, and the Triton of `make test-triton`. Exits 0 only if every answer is equal
+and every hostile request is refused.
 """
 
 import argparse
@@ -140,10 +140,9 @@ def loads(options, batches, roots, ways):
                 load = Load(at, protocol, "resnet50", inputs, options.connections, options.seconds, roots)
                 errors += load.errors
                 cells = [f"{load.per_second():.1f}", f"{load.quantile(0.5):.1f}", f"{load.quantile(0.99):.1f}"]
-                # The gate is not on the direct way.
-                gate = ("envoy", "tensorgate-host")
-                cells += ["–" if way == "direct" else f"{load.microseconds(name):,.0f}" for name in gate]
-                cells.append(f"{load.microseconds('tritonserver'):,.0f}")
+                for name in ("envoy", "tensorgate-host", "tritonserver"):
+                    is_beside = way == "direct" and name != "tritonserver"
+                    cells.append("–" if is_beside else f"{load.microseconds(name):,.0f}")
                 lines.append(f"| {batch} | {protocol} | {way} | {' | '.join(cells)} |")
     return [*lines, *(f"- ERROR {error}" for error in errors)], len(errors)
 

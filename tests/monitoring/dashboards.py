@@ -78,8 +78,9 @@ def faults_of_types(schema):
     broken = {"panels": [], "refresh": 5}
     if not any(validator.iter_errors(broken)):
         return ["dashboards: the schema accepts a number in place of an interval"]
-    errors = [(name, error) for name, dashboard in read().items() for error in validator.iter_errors(dashboard)]
-    print(f"dashboards: {len(read())} checked with Grafana's types, {len(errors)} faults", flush=True)
+    dashboards = read()
+    errors = [(name, error) for name, dashboard in dashboards.items() for error in validator.iter_errors(dashboard)]
+    print(f"dashboards: {len(dashboards)} checked with Grafana's types, {len(errors)} faults", flush=True)
     return [f"{name}: {error.json_path}: {error.message}" for name, error in errors]
 
 
