@@ -42,7 +42,7 @@ fn sandbox() -> Sandbox {
     .unwrap()
 }
 
-/// The same, where long calls keep their priority. On a busy machine they end as on an idle one.
+/// The same, where long calls keep their priority: on a busy machine they end as on an idle one.
 fn sandbox_of_one_client() -> Sandbox {
     Sandbox::new(SandboxConfig {
         queue_wait_ms: 30_000,
@@ -108,7 +108,7 @@ async fn call(
     input: Payload,
 ) -> Result<HandlerOutput, HandlerError> {
     load(
-        &sandbox(),
+        &sandbox_of_one_client(),
         "hostile",
         component,
         Role::Preprocess,

@@ -289,7 +289,9 @@ mod tests {
             .iter()
             .any(|key| line.starts_with(key))
         }) {
-            assert!(manifest.contains(line), "{line}");
+            // The tree's line may go on with features that a project does not need.
+            let version = line.split(", ").next().unwrap();
+            assert!(manifest.contains(version), "{line}");
         }
     }
 

@@ -225,7 +225,7 @@ async fn a_failed_allocation_that_a_guest_handles_is_no_fault() {
 #[tokio::test(flavor = "multi_thread")]
 async fn log_lines_past_the_bound_are_dropped_and_counted() {
     // A call that fails has its lines counted, too.
-    let sandbox = sandbox();
+    let sandbox = sandbox_of_one_client();
     for end in ["(call $ok (i32.const 0) (i32.const 0))", "(unreachable)"] {
         let flood = format!(
             "(loop $l
@@ -253,7 +253,7 @@ async fn nothing_survives_a_call_and_equal_calls_burn_equal_fuel() {
         (i32.store8 (i32.const 4097) (i32.add (i32.load8_u (i32.const 4098)) (i32.const 1)))
         (i32.store8 (i32.const 4098) (i32.const 41))
         (call $tensor (i32.const 2048) (i32.const 1) (i32.const 4096) (i32.const 2)) (call $ok (i32.const 2048) (i32.const 1))";
-    let sandbox = sandbox();
+    let sandbox = sandbox_of_one_client();
     let guest = load(
         &sandbox,
         "counting",
@@ -299,7 +299,7 @@ async fn nothing_survives_a_call_at_any_address() {
         (call $tensor (i32.const 2048) (i32.const 1) (i32.const 4096) (i32.const 3)) (call $ok (i32.const 2048) (i32.const 1))";
     // Memory that grows in each call, and memory that each instance starts with; both alternate in
     // the same slots.
-    let sandbox = sandbox();
+    let sandbox = sandbox_of_one_client();
     let grown = format!("(drop (memory.grow (i32.const 400))) {leaving}");
     let guests = [(grown.as_str(), 2), (leaving, 402), (leaving, 20)].map(|(body, pages)| {
         let component = preprocess_with_pages(body, pages);
