@@ -1,8 +1,11 @@
-//! The rate-limit service: counts in Redis the limits that several gateways share, over Envoy's
-//! rate-limit protocol. `tensorgate_policy` defines the limits and computes the outcome of a
-//! charge. The same Redis has the list of blocked clients.
+//! The limits that a host counts: in its own memory, and in Redis those that several gateways
+//! share. Gateways ask for shared limits over Envoy's rate-limit protocol. `tensorgate_policy`
+//! defines the limits and computes the outcome of a charge. The same Redis has the list of blocked
+//! clients.
 
 mod counter;
+mod in_flight;
+mod local_limits;
 mod redis;
 mod refunds;
 pub mod service;
@@ -10,6 +13,8 @@ mod shared_blocks;
 mod shared_limits;
 
 pub use counter::CounterFault;
+pub use in_flight::{InFlight, InFlightPermits};
+pub use local_limits::{LocalLimits, LocalReservation, MAX_SAVED, SavedLimit, Spent, StateForm};
 pub use redis::{ConnectFault, Redis, RedisFault, Settings};
 pub use service::PATH;
 pub use shared_blocks::SharedBlock;
