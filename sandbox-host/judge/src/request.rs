@@ -15,25 +15,22 @@ mod charges;
 mod claims;
 mod denied;
 mod head;
+mod judgement;
 mod stream_head;
 mod verdicts;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tensorgate_base::owned;
 use tensorgate_base::payload::Payload;
-use tensorgate_policy::decision::{BodyFormat, BodyPlan, decide_body, decide_head, decide_message};
+use tensorgate_policy::decision::{BodyPlan, decide_head};
 use tensorgate_policy::denial::{OverloadCause, RateNote};
-use tensorgate_policy::policy::{GrantId, Model, ModelId};
-use tensorgate_policy::request::{
-    ContentType, Identity, OCTET_STREAM, Operations, Proofs, ServerQuery,
-};
+use tensorgate_policy::policy::{GrantId, ModelId};
+use tensorgate_policy::request::{ContentType, Identity, Operations, Proofs, ServerQuery};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
-    Charge, Decision, Denial, InferRequest, Operation, Policy, Protocol, Reason, RequestHash, Step,
+    ChargeOutcome, Decision, Denial, Operation, Policy, Protocol, Reason, RequestHash, Step,
 };
 use tensorgate_wire::context::{Context, ContextFault, Key, RemainingQuotas};
 use tensorgate_wire::encode::AnswerForm;
@@ -42,11 +39,12 @@ use tensorgate_wire::headers::ReadHead;
 use crate::body::CollectedBody;
 use crate::context_keys::{ContextKeys, VerifiedContext};
 use crate::document::Document;
-use charges::{has_charged_content, next_outcome, reserves_tokens};
+use charges::next_outcome;
 use claims::{header_fields, subtract_from_size};
 pub use denied::{Caller, DenialOrigin, DeniedRequest};
 use head::unknown_sender;
 pub use head::{ContextDenial, read_head};
+pub use judgement::{BodyJudgement, Counted, CountedElsewhere, Counters, Progress};
 pub use stream_head::StreamHead;
 pub use verdicts::AnnouncedVerdicts;
 
@@ -425,7 +423,9 @@ impl Verifier {
         };
         let mut levels = context.quotas;
         match decide_head(&self.policy, &head, |charge| {
-            next_outcome(&mut levels, charge, is_own_version)
+            let made = next_outcome(&mut levels, charge, is_own_version);
+            // The filter makes each charge of a head.
+            made.unwrap_or(ChargeOutcome::CHARGED)
         }) {
             (decision, Step::Answer(protocol, question)) => Ok(HeadVerdict::Server {
                 caller,
@@ -462,7 +462,7 @@ impl Verifier {
         }
     }
 
-    /// Verifies the body of an accepted head. Copies the data that the request keeps, once.
+    /// Verifies the body of an accepted head, without counting anything.
     ///
     /// # Errors
     /// Returns the denial.
@@ -471,132 +471,12 @@ impl Verifier {
         admitted: AcceptedHead,
         body: Bytes,
     ) -> Result<ModelRequest, Box<DeniedRequest>> {
-        let AcceptedHead {
-            caller,
-            mut decision,
-            plan,
-            content_type,
-            checked,
-            announced: _,
-            remaining_quota: mut levels,
-            claims,
-            key,
-        } = admitted;
-        let content_is_charged = has_charged_content(&levels);
-        let is_own_version = self.is_own_version(&caller);
-        let mut charged = |charge: &Charge| next_outcome(&mut levels, charge, is_own_version);
-        let protocol = decision.protocol();
-        let refused = |denial: Denial, caller| {
-            let origin = AcceptedHead::denial_origin(checked, denial.reason);
-            Err(self.denied(denial, protocol, caller, origin))
-        };
-
-        let plain = match tensorgate_wire::expand(&plan, &*body) {
-            Ok(plain) => plain,
-            Err(denial) => return refused(denial, caller),
-        };
-        let addressee = match tensorgate_wire::addressee(plan.format, &plain) {
-            Ok(addressee) => addressee,
-            Err(denial) => return refused(denial, caller),
-        };
-        match decide_body(
-            &mut decision,
-            &self.policy,
-            plain.len(),
-            addressee,
-            &mut charged,
-        ) {
-            Step::Decode => {}
-            Step::Deny(denial) => return refused(denial, caller),
-            _ => return refused(unfinished(), caller),
+        let mut judgement = BodyJudgement::new(admitted, body);
+        match judgement.run(self, &CountedElsewhere)? {
+            Progress::Passed(request) => Ok(*request),
+            // These counters let no charge be awaited.
+            Progress::Charge(_) => Err(judgement.denied(self, unfinished())),
         }
-        let mut request =
-            match tensorgate_wire::decode(plan.format, &plain, decision.read_by(&self.policy)) {
-                Ok(request) => request,
-                Err(denial) => return refused(denial, caller),
-            };
-        match decide_message(&mut decision, &self.policy, &request, charged) {
-            Step::Forward => {}
-            Step::Deny(denial) => return refused(denial, caller),
-            _ => return refused(unfinished(), caller),
-        }
-        let (Some(model), Some(operation), Some(version)) = (
-            decision.model(),
-            decision.operation(),
-            decision.version(&self.policy),
-        ) else {
-            return refused(unfinished(), caller);
-        };
-
-        let checked_model = self.policy.model(model);
-        let ignored = checked_model.map(|model| model.drop_ignored(&mut request));
-        let template = checked_model.and_then(Model::template);
-        let form = AnswerForm::of(&request).in_template(template.cloned());
-        let InferRequest {
-            model: _,
-            version: _,
-            id,
-            parameters,
-            inputs,
-            outputs,
-            body: file,
-            body_type: file_type,
-            binary_data_output: _,
-            by_column: _,
-            document,
-        } = request;
-        let document = Document::from_body(
-            &self.policy,
-            model,
-            plan.format,
-            document,
-            &claims,
-            &key,
-            caller.client.as_deref(),
-        );
-        let version = version.to_owned();
-        let id = id.map(Cow::into_owned);
-        let parameters = parameters.into_iter().map(owned::parameter).collect();
-        let outputs = outputs
-            .into_iter()
-            .map(|output| output.name.into_owned())
-            .collect();
-        let payload = match (plan.format, file) {
-            (BodyFormat::Raw, _) => Payload::Raw {
-                content_type: content_type.unwrap_or_else(|| OCTET_STREAM.to_owned()),
-                data: body,
-            },
-            // A TorchServe request with a file.
-            (_, Some(file)) => Payload::Raw {
-                content_type: file_type.map_or_else(|| OCTET_STREAM.to_owned(), Cow::into_owned),
-                data: owned::slice_of(&body, file),
-            },
-            (_, None) => Payload::Tensors(inputs.into_iter().map(owned::tensor).collect()),
-        };
-        Ok(ModelRequest {
-            caller,
-            protocol,
-            operation,
-            model,
-            grant: decision.grant(),
-            version,
-            id,
-            parameters,
-            outputs,
-            form,
-            payload,
-            remaining_quota: decision.rate_notes(&self.policy),
-            shadowed: decision.shadowed().to_vec(),
-            ignored: ignored.unwrap_or_default(),
-            document,
-            claims,
-            settlement_key: (content_is_charged
-                && decision
-                    .grant()
-                    .and_then(|grant| self.policy.grant(grant))
-                    .is_some_and(reserves_tokens))
-            .then_some(key),
-        })
     }
 
     /// The denial of a body that exceeds its limit.

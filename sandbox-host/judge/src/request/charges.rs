@@ -8,14 +8,15 @@ use tensorgate_wire::context::RemainingQuotas;
 /// The outcome of the next charge, on requests or on request content. The reported limits are taken
 /// from the front. The gate's own limits come first in each list, so that missing ones of the
 /// rate-limit service cannot be confused with others. The limits of another policy cannot be
-/// matched with this one's: `is_own_version` is whether the gate charged by this policy.
+/// matched with this one's: `is_own_version` is whether the gate charged by this policy. `None`: the
+/// host makes this charge; there is none so far.
 pub(super) fn next_outcome(
     levels: &mut RemainingQuotas,
     charge: &Charge,
     is_own_version: bool,
-) -> ChargeOutcome {
+) -> Option<ChargeOutcome> {
     if !is_own_version {
-        return ChargeOutcome::CHARGED;
+        return Some(ChargeOutcome::CHARGED);
     }
     let told = if charge.is_of_content() {
         &mut levels.content
@@ -23,7 +24,7 @@ pub(super) fn next_outcome(
         &mut levels.request
     };
     let own = told.len().min(charge.limit_charges.len());
-    ChargeOutcome::from_quotas(told.drain(..own).collect())
+    Some(ChargeOutcome::from_quotas(told.drain(..own).collect()))
 }
 
 /// Whether the gate has charged the content of the request.

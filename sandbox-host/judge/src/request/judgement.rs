@@ -1,0 +1,281 @@
+//! The judgement of one body, in parts. It stops at a charge that has to be awaited, and goes on
+//! with the outcome. Between two parts nothing borrows the body, so a part may run on another
+//! thread.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tensorgate_base::owned;
+use tensorgate_base::payload::Payload;
+use tensorgate_policy::decision::{Acquire, AcquireOutcome, BodyFormat};
+use tensorgate_policy::policy::Model;
+use tensorgate_policy::request::OCTET_STREAM;
+use tensorgate_policy::{Charge, ChargeOutcome, Denial, InferRequest, Step};
+use tensorgate_wire::encode::AnswerForm;
+
+use super::charges::{has_charged_content, next_outcome, reserves_tokens};
+use super::{AcceptedHead, Caller, DeniedRequest, ModelRequest, Verifier, unfinished};
+use crate::document::Document;
+
+/// The most steps of one part: each stage of a decision occurs once.
+const MAX_STEPS: usize = 12;
+
+/// Counts what requests use.
+pub trait Counters: Send + Sync {
+    /// Makes a charge, or says that it has to be awaited.
+    fn charge(&self, charge: &Charge) -> Counted;
+
+    /// Acquires concurrency permits, all of them or none. They are held by the counters' owner.
+    fn acquire(&self, acquire: &Acquire) -> AcquireOutcome;
+}
+
+/// The result of a charge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// It was made.
+    Done(ChargeOutcome),
+    /// Another server counts this limit.
+    Awaited,
+}
+
+/// Counts nothing: for tools that judge without limits.
+#[derive(Clone, Copy, Debug)]
+pub struct CountedElsewhere;
+
+impl Counters for CountedElsewhere {
+    fn charge(&self, _: &Charge) -> Counted {
+        Counted::Done(ChargeOutcome::CHARGED)
+    }
+
+    fn acquire(&self, _: &Acquire) -> AcquireOutcome {
+        AcquireOutcome::Acquired
+    }
+}
+
+/// The judgement of the body of an accepted head.
+#[derive(Debug)]
+pub struct BodyJudgement {
+    head: AcceptedHead,
+    body: Bytes,
+    next: Next,
+    /// Whether the gate has charged the content.
+    content_is_charged: bool,
+    /// The request, once it is checked.
+    request: Option<Box<ModelRequest>>,
+}
+
+/// Where the next part begins.
+#[derive(Debug)]
+enum Next {
+    /// At the body.
+    Body,
+    /// At this step of the decision.
+    Step(Step),
+}
+
+/// Where a part has ended.
+#[derive(Debug)]
+pub enum Progress {
+    /// At a charge that has to be awaited. Its outcome goes to [`BodyJudgement::charged`].
+    Charge(Charge),
+    /// At the end: the request passed every check.
+    Passed(Box<ModelRequest>),
+}
+
+impl BodyJudgement {
+    /// Begins the judgement of a complete body.
+    pub fn new(head: AcceptedHead, body: Bytes) -> Self {
+        Self {
+            content_is_charged: has_charged_content(&head.remaining_quota),
+            head,
+            body,
+            next: Next::Body,
+            request: None,
+        }
+    }
+
+    /// Runs the next part. Copies the data that the request keeps, once.
+    ///
+    /// # Errors
+    /// Returns the denial. The judgement is over then.
+    pub fn run(
+        &mut self,
+        verifier: &Verifier,
+        counters: &dyn Counters,
+    ) -> Result<Progress, Box<DeniedRequest>> {
+        let ended = self.steps(verifier, counters);
+        ended.map_err(|denial| self.denied(verifier, denial))
+    }
+
+    /// Continues with the outcome of the charge at which the last part has ended.
+    pub fn charged(&mut self, verifier: &Verifier, outcome: ChargeOutcome) {
+        let step = self.head.decision.charged(&verifier.policy, outcome);
+        self.next = Next::Step(step);
+    }
+
+    /// A denial for another cause, such as a failed computation.
+    pub(super) fn denied(&self, verifier: &Verifier, denial: Denial) -> Box<DeniedRequest> {
+        let origin = AcceptedHead::denial_origin(self.head.checked, denial.reason);
+        let protocol = self.head.decision.protocol();
+        verifier.denied(denial, protocol, self.head.caller.clone(), origin)
+    }
+
+    fn steps(&mut self, verifier: &Verifier, counters: &dyn Counters) -> Result<Progress, Denial> {
+        let policy = Arc::clone(&verifier.policy);
+        let is_own_version = verifier.is_own_version(&self.head.caller);
+        let (plan, body) = (self.head.plan, self.body.clone());
+        // A checked request has copied what it keeps.
+        let plain = match self.request {
+            Some(_) => Cow::Borrowed(&[][..]),
+            None => tensorgate_wire::expand(&plan, &*body)?,
+        };
+        let mut step = match std::mem::replace(&mut self.next, Next::Body) {
+            Next::Body => {
+                let addressee = tensorgate_wire::addressee(plan.format, &plain)?;
+                self.head.decision.body(&policy, plain.len(), addressee)
+            }
+            Next::Step(step) => step,
+        };
+        let mut decoded = None;
+        for _ in 0..MAX_STEPS {
+            let decision = &mut self.head.decision;
+            step = match step {
+                Step::Deny(denial) => return Err(denial),
+                Step::Charge(charge) => {
+                    let levels = &mut self.head.remaining_quota;
+                    let made = next_outcome(levels, &charge, is_own_version);
+                    match made.map_or_else(|| counters.charge(&charge), Counted::Done) {
+                        Counted::Done(outcome) => decision.charged(&policy, outcome),
+                        Counted::Awaited => {
+                            self.next = Next::Step(Step::Charge(charge.clone()));
+                            return Ok(Progress::Charge(charge));
+                        }
+                    }
+                }
+                Step::Acquire(acquire) => decision.acquired(&policy, &counters.acquire(&acquire)),
+                Step::Decode => {
+                    let by = decision.read_by(&policy);
+                    let request = tensorgate_wire::decode(plan.format, &plain, by)?;
+                    decision.message(&policy, decoded.insert(request))
+                }
+                Step::Check => {
+                    // What was decoded before a charge was awaited is gone.
+                    let request = match decoded.take() {
+                        Some(request) => request,
+                        None => {
+                            let by = decision.read_by(&policy);
+                            tensorgate_wire::decode(plan.format, &plain, by)?
+                        }
+                    };
+                    let step = decision.check(&policy, &request);
+                    if !matches!(step, Step::Deny(_)) {
+                        let request = self.checked(verifier, request, &body)?;
+                        self.request = Some(Box::new(request));
+                    }
+                    step
+                }
+                Step::Forward => {
+                    let mut request = self.request.take().ok_or_else(unfinished)?;
+                    request.remaining_quota = decision.rate_notes(&policy);
+                    request.shadowed = decision.shadowed().to_vec();
+                    request.caller = std::mem::take(&mut self.head.caller);
+                    return Ok(Progress::Passed(request));
+                }
+                Step::Answer(..) | Step::ReadBody(_) | Step::ReadMessages(_) => {
+                    return Err(unfinished());
+                }
+            };
+        }
+        Err(unfinished())
+    }
+
+    /// A request that passed its contract, without the caller and without what its charges leave.
+    fn checked(
+        &mut self,
+        verifier: &Verifier,
+        mut request: InferRequest<'_>,
+        body: &Bytes,
+    ) -> Result<ModelRequest, Denial> {
+        let policy = &verifier.policy;
+        let AcceptedHead {
+            caller,
+            decision,
+            plan,
+            content_type,
+            claims,
+            key,
+            ..
+        } = &mut self.head;
+        let (Some(model), Some(operation), Some(version)) = (
+            decision.model(),
+            decision.operation(),
+            decision.version(policy),
+        ) else {
+            return Err(unfinished());
+        };
+        let checked_model = policy.model(model);
+        let ignored = checked_model.map(|model| model.drop_ignored(&mut request));
+        let template = checked_model.and_then(Model::template);
+        let form = AnswerForm::of(&request).in_template(template.cloned());
+        let InferRequest {
+            model: _,
+            version: _,
+            id,
+            parameters,
+            inputs,
+            outputs,
+            body: file,
+            body_type: file_type,
+            binary_data_output: _,
+            by_column: _,
+            document,
+        } = request;
+        let document = Document::from_body(
+            policy,
+            model,
+            plan.format,
+            document,
+            claims,
+            key,
+            caller.client.as_deref(),
+        );
+        let outputs = outputs.into_iter().map(|output| output.name.into_owned());
+        let payload = match (plan.format, file) {
+            (BodyFormat::Raw, _) => Payload::Raw {
+                content_type: content_type
+                    .take()
+                    .unwrap_or_else(|| OCTET_STREAM.to_owned()),
+                data: body.clone(),
+            },
+            // A TorchServe request with a file.
+            (_, Some(file)) => Payload::Raw {
+                content_type: file_type.map_or_else(|| OCTET_STREAM.to_owned(), Cow::into_owned),
+                data: owned::slice_of(body, file),
+            },
+            (_, None) => Payload::Tensors(inputs.into_iter().map(owned::tensor).collect()),
+        };
+        let grant = decision.grant();
+        let reserves = grant.and_then(|grant| policy.grant(grant));
+        let reserves = reserves.is_some_and(reserves_tokens);
+        Ok(ModelRequest {
+            caller: Caller::default(),
+            protocol: decision.protocol(),
+            operation,
+            model,
+            grant,
+            version: version.to_owned(),
+            id: id.map(Cow::into_owned),
+            parameters: parameters.into_iter().map(owned::parameter).collect(),
+            outputs: outputs.collect(),
+            form,
+            payload,
+            remaining_quota: Vec::new(),
+            shadowed: Vec::new(),
+            ignored: ignored.unwrap_or_default(),
+            document,
+            claims: std::mem::take(claims),
+            settlement_key: (self.content_is_charged && reserves).then(|| Arc::clone(key)),
+        })
+    }
+}
