@@ -8,6 +8,7 @@ mod in_flight;
 mod local_limits;
 mod redis;
 mod refunds;
+pub mod saved_limits;
 pub mod service;
 mod shared_blocks;
 mod shared_limits;
