@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_who_makes_each_charge() {
+    fn each_charge_is_made_by_the_one_in_the_table() {
         use Maker::{Filter, Host};
         let (client, model) = (String::new, String::new);
         let grant = PermitScope::Grant {

@@ -112,7 +112,7 @@ mod tests {
     fn an_amount_over_its_limit_is_refused_and_no_sum_overflows() {
         let counters = Arc::<InFlight>::default();
         let all = permit("a", PermitUnit::Bytes, u64::MAX, u64::MAX);
-        let _held = counters.acquire(std::slice::from_ref(&all)).unwrap();
+        let _permits = counters.acquire(std::slice::from_ref(&all)).unwrap();
         assert!(counters.acquire(&[all]).is_err());
         assert!(
             counters

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn states_are_read_back_and_a_damaged_file_is_told() {
+    fn states_are_read_back_and_a_damaged_file_is_not() {
         for saved in [Vec::new(), saved()] {
             let file = encode(&saved, 1_780_000_000_123);
             assert_eq!(decode(&file), Ok((1_780_000_000_123, saved)));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_another_form_is_told() {
+    fn a_file_of_another_form_is_not_read() {
         let mut content = b"tensorgate-limits 2\n".to_vec();
         content.extend_from_slice(&[0; 8]);
         let digest = Sha256::digest(&content);

@@ -58,20 +58,12 @@ impl Counters for CountedElsewhere {
 pub struct BodyJudgement {
     head: AcceptedHead,
     body: Bytes,
-    next: Next,
+    /// The step at which the next part begins; `None`: the body is unread.
+    next: Option<Step>,
     /// Whether the gate has charged the content.
     content_is_charged: bool,
     /// The request, once it is checked.
     request: Option<Box<ModelRequest>>,
-}
-
-/// Where the next part begins.
-#[derive(Debug)]
-enum Next {
-    /// At the body.
-    Body,
-    /// At this step of the decision.
-    Step(Step),
 }
 
 /// Where a part has ended.
@@ -90,7 +82,7 @@ impl BodyJudgement {
             content_is_charged: has_charged_content(&head.remaining_quota),
             head,
             body,
-            next: Next::Body,
+            next: None,
             request: None,
         }
     }
@@ -111,7 +103,7 @@ impl BodyJudgement {
     /// Continues with the outcome of the charge at which the last part has ended.
     pub fn charged(&mut self, verifier: &Verifier, outcome: ChargeOutcome) {
         let step = self.head.decision.charged(&verifier.policy, outcome);
-        self.next = Next::Step(step);
+        self.next = Some(step);
     }
 
     /// A denial for another cause, such as a failed computation.
@@ -130,12 +122,12 @@ impl BodyJudgement {
             Some(_) => Cow::Borrowed(&[][..]),
             None => tensorgate_wire::expand(&plan, &*body)?,
         };
-        let mut step = match std::mem::replace(&mut self.next, Next::Body) {
-            Next::Body => {
+        let mut step = match self.next.take() {
+            Some(step) => step,
+            None => {
                 let addressee = tensorgate_wire::addressee(plan.format, &plain)?;
                 self.head.decision.body(&policy, plain.len(), addressee)
             }
-            Next::Step(step) => step,
         };
         let mut decoded = None;
         for _ in 0..MAX_STEPS {
@@ -148,7 +140,7 @@ impl BodyJudgement {
                     match made.map_or_else(|| counters.charge(&charge), Counted::Done) {
                         Counted::Done(outcome) => decision.charged(&policy, outcome),
                         Counted::Awaited => {
-                            self.next = Next::Step(Step::Charge(charge.clone()));
+                            self.next = Some(Step::Charge(charge.clone()));
                             return Ok(Progress::Charge(charge));
                         }
                     }
