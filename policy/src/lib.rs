@@ -22,7 +22,7 @@ pub mod values;
 
 pub use decision::{Charge, ChargeOutcome, Decision, Step, global};
 pub use denial::{Denial, Reason};
-pub use limits::{budget, gcra, in_flight, lockout};
+pub use limits::{budget, circuit_breaker, gcra, in_flight, lockout};
 pub use policy::{Policy, address, release};
 pub use raw::bundle::{self, Bundle, EncodedBundle, FilterConfiguration, HeaderMode};
 pub use request::{Credential, Head, Operation, Protocol, RequestHash, Route};

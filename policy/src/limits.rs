@@ -1,7 +1,9 @@
-//! Counters of limits: rates, daily budgets, requests in flight and failed credentials. Pure: the
-//! caller reads the clocks and stores the state.
+//! Counters of limits: rates, daily budgets, requests in flight and failed credentials; and the
+//! circuit breaker of a service that counts elsewhere. Pure: the caller reads the clocks and stores
+//! the state.
 
 pub mod budget;
+pub mod circuit_breaker;
 pub mod gcra;
 pub mod in_flight;
 pub mod lockout;

@@ -4,8 +4,7 @@
 //! policy selects the fallback: the local buckets, or rejection. The log reports the change once;
 //! the counters report every call.
 
-mod circuit_breaker;
-
+use tensorgate_policy::circuit_breaker::{CircuitBreaker, CircuitState};
 use tensorgate_policy::policy::{Counter, RateLimitService};
 use tensorgate_policy::raw::ServiceFailure;
 use tensorgate_policy::{Charge, ChargeOutcome, Now, Policy, global};
@@ -14,7 +13,6 @@ use tensorgate_wire::rate_limit::{RateLimitRequest, RateLimitResponse, is_reserv
 use crate::host::{HostFault, Level, LimitCallOutcome, Proxy, SharedStore};
 use crate::quota::{Reservations, consume, consume_and_log};
 use crate::store::{KEY_PREFIX, SlotFault, make_slot};
-use circuit_breaker::{CircuitBreaker, CircuitState};
 
 /// Slot of the circuit breaker.
 const SLOT: &str = "limits:breaker";

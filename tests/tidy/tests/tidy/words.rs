@@ -45,7 +45,7 @@ const PRIVATE_NAMES: [(&str, usize); 10] = [
     ("bench", 144),
     ("cli", 387),
     ("examples", 187),
-    ("filters", 682),
+    ("filters", 664),
     ("fuzz", 279),
     ("identity", 0),
     ("policy", 297),
