@@ -233,6 +233,12 @@ where
     Ok(buffer.freeze().slice(FRAME_HEAD_BYTES..))
 }
 
+/// A gRPC frame with an uncompressed message.
+pub(super) fn frame(message: &[u8]) -> Bytes {
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX);
+    Bytes::from([&[0][..], &length.to_be_bytes(), message].concat())
+}
+
 fn head() -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::OK;
@@ -245,8 +251,7 @@ fn head() -> Response<()> {
 
 /// A response with a message, and its status in trailers.
 fn message(bytes: &[u8]) -> Response<BoxBody<Bytes, Infallible>> {
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
-    let frame = Bytes::from([&[0][..], &length, bytes].concat());
+    let frame = frame(bytes);
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let trailers = std::future::ready(Some(Ok(trailers)));

@@ -215,10 +215,10 @@ pub struct ReasonLabels {
     pub reason: &'static str,
 }
 
-/// A query to the rate-limit service.
+/// A charge of shared limits, by the rate-limit service or by the host itself.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct LimitLabels {
-    /// `ok`, `over-limit` or `failed`.
+    /// `ok`, `over-limit`, `failed`, or `skipped` because of failures before.
     pub outcome: &'static str,
 }
 
