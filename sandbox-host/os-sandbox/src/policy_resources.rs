@@ -301,6 +301,8 @@ pub(super) fn port(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -319,6 +321,20 @@ mod tests {
             ("a text with ://", None),
         ] {
             assert_eq!(port(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_server_of_shared_limits_is_named_in_both_forms() {
+        for (member, address) in [
+            ("endpoint", json!("http://limits:8081")),
+            ("redis", json!({"url": "redis://cache:8081"})),
+        ] {
+            let policy = json!({"rate_limit_service": {member: address}});
+            let policy = serde_json::from_value(policy).unwrap_or_default();
+            let resources = PolicyResources::of(&policy);
+            let named = resources.ports_and_written_folders(&BaseFolders::default());
+            assert_eq!(named, BTreeSet::from([Resource::Port(8081)]), "{member}");
         }
     }
 }

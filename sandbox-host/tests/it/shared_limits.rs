@@ -2,6 +2,7 @@
 //! bounded in time and memory whatever happens to that Redis.
 
 mod blocked;
+mod in_process;
 mod memory;
 mod others;
 mod reload;

@@ -1,15 +1,15 @@
 //! Reservations of limits that gateways share: settled once, by name and amount alone, and never
 //! after they expired in Redis.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tensorgate_client::redis::Redis;
 use tensorgate_wire::rate_limit::{Code, Descriptor, RateLimitRequest, RateLimitResponse};
 
 use super::support::{Running, start_with};
 use super::{MONTH_S, ask, asked, connected, futures, question, redis, shared};
 
-/// A host with a Redis: 200 tokens a month, and 300 a day.
-async fn over(redis: &Redis) -> Running {
+/// A policy with a Redis: 200 tokens a month, and 300 a day.
+pub(super) fn with_tokens(redis: &Redis) -> Value {
     let mut policy = shared(&json!({"url": redis.url()}), 1_000);
     policy["backends"]["llm"] = json!({"kind": "openai", "endpoints": ["http://127.0.0.1:9"]});
     policy["models"]["llama"] = json!({"backend": "llm", "versions": ["1"], "protocols": ["openai"], "openai": {
@@ -21,7 +21,12 @@ async fn over(redis: &Redis) -> Running {
         "budget": {"tokens": 300, "per": "day", "scope": "global"}
     });
     policy["grants"].as_array_mut().unwrap().push(grant);
-    let running = start_with(policy, &[]).await;
+    policy
+}
+
+/// A host with this policy.
+async fn over(redis: &Redis) -> Running {
+    let running = start_with(with_tokens(redis), &[]).await;
     connected(&running, 1).await;
     running
 }
