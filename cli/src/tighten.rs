@@ -84,6 +84,7 @@ impl Version {
         let bundle = Bundle {
             headers: HeaderMode::default(),
             filter: None,
+            host: true,
             generation,
             policy: left,
             tightens: None,

@@ -90,6 +90,7 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         policy: raw,
         headers: HeaderMode::default(),
         filter: None,
+        host: true,
         tightens: None,
         hold: None,
     };

@@ -50,6 +50,7 @@ fn version(policy: &Value) -> Version {
     let bundle = Bundle {
         headers: HeaderMode::default(),
         filter: None,
+        host: true,
         generation: generation(&raw).unwrap(),
         policy: raw,
         tightens: None,

@@ -241,7 +241,7 @@ impl Gate {
         let request_id = &self.outcome.record.request_id;
         let mut upstream = Upstream::new(read.method, &read.path, request_id, &fields);
         // Only a host can tell this id from the gate's, which is in the context.
-        if root.context_key.is_some() {
+        if root.has_host() {
             upstream.client_request_id = Some(read.request_id.to_owned());
             upstream.traceparent = traceparent(&fields);
         }

@@ -120,7 +120,7 @@ impl MessageStream {
         signed: Option<&str>,
         until_unix_s: Option<u64>,
     ) -> Self {
-        let key = root.context_key.as_ref();
+        let key = root.host_key();
         let codec = |context: Option<&str>| Some(EnvelopeCodec::new(key?, context?));
         let forwards = root.headers == HeaderMode::Forward;
         let may_wait = root.policy.rate_limit_service().is_some();

@@ -67,6 +67,8 @@ pub struct GateRoot {
     pub(crate) generation: String,
     /// `None` only if another filter signs the context, or if no host reads it.
     pub(crate) context_key: Option<Key>,
+    /// Whether a sandbox host is behind this filter.
+    has_host: bool,
     /// Key sets that issuers publish.
     pub(crate) keys: RefCell<Keyring>,
     /// Whether request headers wait for the verdict on the body.
@@ -91,8 +93,9 @@ pub struct GateRoot {
 
 impl GateRoot {
     /// Reads and validates a configuration. `Ok` carries the warnings, `Err` all faults. No fault
-    /// quotes the context key, which a filter that identifies callers must have. A VM's memory
-    /// never shrinks, so input is freed before the result grows.
+    /// quotes the context key, which a filter that identifies callers must have, unless its bundle
+    /// says that no host is behind it. A VM's memory never shrinks, so input is freed before the
+    /// result grows.
     ///
     /// # Errors
     /// The faults of the configuration, if any is an error.
@@ -119,6 +122,7 @@ impl GateRoot {
             policy,
             headers,
             filter: name,
+            host,
             ..
         } = read_bundle(configuration).map_err(|fault| vec![fault])?;
         let headers = mode.unwrap_or(headers);
@@ -135,7 +139,11 @@ impl GateRoot {
         };
         let context_key = context_key_hex.map(signing_key).transpose();
         let fault = match &context_key {
-            Ok(None) if filter.capabilities().identify => Some("is not set".to_owned()),
+            Ok(None) if filter.capabilities().identify && host => Some("is not set".to_owned()),
+            // A lockout counts sources and credentials under names that are made with the key.
+            Ok(None) if filter.capabilities().identify && policy.lockout.is_some() => {
+                Some("is not set, and the policy's lockout needs it".to_owned())
+            }
             Ok(_) => None,
             Err(fault) => Some(fault.to_string()),
         };
@@ -171,7 +179,8 @@ impl GateRoot {
                 Err(faults)
             }
             Ok((policy, warnings)) if faults.is_empty() => {
-                let root = Self::with_policy(filter, policy, generation, headers, context_key);
+                let root =
+                    Self::with_policy(filter, policy, generation, headers, host, context_key);
                 Ok((root, warnings))
             }
             Ok((_, warnings)) => {
@@ -191,6 +200,7 @@ impl GateRoot {
         policy: Policy,
         generation: String,
         headers: HeaderMode,
+        host: bool,
         context_key: Option<Key>,
     ) -> Self {
         let waiting_bytes = policy.listen().limits().hold_bytes.max(WAITING_BYTES);
@@ -208,6 +218,7 @@ impl GateRoot {
             tick_requested: Cell::new(false),
             is_second_logged: Cell::new(false),
             mismatch_logged_ns: Cell::new(None),
+            has_host: host && context_key.is_some(),
             policy,
             generation,
             context_key,
@@ -222,6 +233,7 @@ impl GateRoot {
             self.policy.clone(),
             self.generation.clone(),
             self.headers,
+            self.has_host,
             self.context_key.clone(),
         )
     }
@@ -256,6 +268,17 @@ impl GateRoot {
     /// The key that signs contexts, if this filter has one.
     pub const fn context_key(&self) -> Option<&Key> {
         self.context_key.as_ref()
+    }
+
+    /// Whether a sandbox host is behind this filter and reads the contexts that it signs: the bundle
+    /// does not deny it, and there is a key.
+    pub const fn has_host(&self) -> bool {
+        self.has_host
+    }
+
+    /// The key that signs for the host and verifies what it has signed; `None` without a host.
+    pub(crate) fn host_key(&self) -> Option<&Key> {
+        self.context_key.as_ref().filter(|_| self.has_host)
     }
 
     /// The policy version.

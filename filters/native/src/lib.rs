@@ -137,6 +137,23 @@ impl NativeProxy {
         Self::start(roots, warnings, store)
     }
 
+    /// As [`Self::chain_in`], but the bundle says that no host is behind the filters. `bundle_json`
+    /// must not say anything about a host.
+    ///
+    /// # Errors
+    /// The faults of the policy.
+    pub fn without_host(
+        headers: HeaderMode,
+        filters: &[Filter],
+        bundle_json: &[u8],
+        context_key_hex: Option<&str>,
+        store: Store,
+    ) -> Result<Self, Vec<Fault>> {
+        let members = bundle_json.trim_ascii_start().strip_prefix(b"{");
+        let bundle_json = [br#"{"host": false, "#, members.unwrap_or_default()].concat();
+        Self::chain_in(headers, filters, &bundle_json, context_key_hex, store)
+    }
+
     /// A proxy with the same filters and an empty store, as after a restart. The policy is not read
     /// again, which is most of the work of a short test.
     ///

@@ -28,6 +28,9 @@ pub struct Bundle {
     /// The filter that the module is, by name; the combined filter if absent. The host ignores
     /// this field.
     pub filter: Option<String>,
+    /// Whether a sandbox host is behind the filter. Without one the filter signs no context, and
+    /// nothing judges or charges a request after it. The host ignores this field.
+    pub host: bool,
     /// The version that this policy only restricts. The host then reuses everything it has loaded
     /// for that version, so an unreadable file cannot delay a revocation.
     pub tightens: Option<String>,
@@ -90,6 +93,12 @@ struct Written {
     headers: HeaderMode,
     #[serde(default)]
     filter: Option<String>,
+    #[serde(default = "host_by_default")]
+    host: bool,
+}
+
+const fn host_by_default() -> bool {
+    true
 }
 
 /// The format for writing.
@@ -107,10 +116,17 @@ struct Writing<'a> {
     headers: HeaderMode,
     #[serde(skip_serializing_if = "Option::is_none")]
     filter: Option<&'a str>,
+    /// Absent unless it is false, so that filters of older releases read the bundle.
+    #[serde(skip_serializing_if = "is_host_default")]
+    host: bool,
 }
 
 fn is_default(headers: &HeaderMode) -> bool {
     *headers == HeaderMode::default()
+}
+
+const fn is_host_default(host: &bool) -> bool {
+    *host == host_by_default()
 }
 
 impl TryFrom<Written> for Bundle {
@@ -125,6 +141,7 @@ impl TryFrom<Written> for Bundle {
             alike,
             headers,
             filter,
+            host,
         } = written;
         // Names are resolved before any are joined: each refers to a model that is written out.
         let firsts = alike.into_iter().map(|(first, others)| {
@@ -146,6 +163,7 @@ impl TryFrom<Written> for Bundle {
             policy,
             headers,
             filter,
+            host,
             tightens,
             hold,
         })
@@ -196,6 +214,7 @@ impl Serialize for FilterConfiguration<'_> {
             alike,
             headers,
             filter,
+            host: bundle.host,
         };
         writing.serialize(to)
     }

@@ -115,6 +115,7 @@ pub fn settings(policy: Value, folder: &Path) -> Settings {
         policy: serde_json::from_value(policy).unwrap(),
         headers: HeaderMode::default(),
         filter: None,
+        host: true,
         tightens: None,
         hold: None,
     };
@@ -200,6 +201,7 @@ impl Running {
             policy: serde_json::from_value(policy.clone()).unwrap(),
             headers: HeaderMode::default(),
             filter: None,
+            host: true,
             tightens: None,
             hold: None,
         };
@@ -218,6 +220,7 @@ impl Running {
             policy: serde_json::from_value(policy.clone()).unwrap(),
             headers: HeaderMode::default(),
             filter: None,
+            host: true,
             tightens: None,
             hold: Some(except.iter().map(|name| (*name).to_owned()).collect()),
         };
@@ -232,6 +235,7 @@ impl Running {
             policy: serde_json::from_value(policy.clone()).unwrap(),
             headers: HeaderMode::default(),
             filter: None,
+            host: true,
             tightens: Some(tightens.to_owned()),
             hold: None,
         };

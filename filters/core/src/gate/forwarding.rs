@@ -223,7 +223,7 @@ impl Gate {
         let Some(announced) = forwarded.announced else {
             return put_back(proxy, &forwarded);
         };
-        let Some(key) = self.root.context_key.as_ref() else {
+        let Some(key) = self.root.host_key() else {
             return Ok(());
         };
         let decision = &pending.decision;

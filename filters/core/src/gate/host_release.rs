@@ -12,7 +12,7 @@ const LOG_INTERVAL_NS: u64 = 60_000_000_000;
 /// Logs which release the host is, unless this worker has done so within a minute. What no key of
 /// the host signed is ignored: an upstream without the key says nothing here.
 pub(super) fn log_mismatch(root: &GateRoot, proxy: &mut dyn Proxy, text: &str) {
-    let host = (root.context_key.as_ref()).and_then(|key| Release::of_host(text, key));
+    let host = (root.host_key()).and_then(|key| Release::of_host(text, key));
     let (Some(host), Ok(now)) = (host, proxy.now()) else {
         return;
     };

@@ -20,7 +20,7 @@ impl Gate {
         fields: &[Field],
         now: Now,
     ) -> Option<Action> {
-        let key = self.root.context_key.as_ref()?;
+        let key = self.root.host_key()?;
         // Other requests cost no host call.
         if single_text(fields, ":path") != Some(PATH) {
             return None;

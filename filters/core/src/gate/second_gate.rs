@@ -86,8 +86,8 @@ impl Gate {
         else {
             return Err(denial("a field of the first one is missing or repeated"));
         };
-        let Some(key) = self.root.context_key.as_ref() else {
-            return Err(denial("this one has no context key"));
+        let Some(key) = self.root.host_key() else {
+            return Err(denial("no host is behind this one"));
         };
         // It was signed in this request, whatever the filters between have waited for.
         let context = Context::verify(signed, key, method, path, now.unix_s, u64::MAX)

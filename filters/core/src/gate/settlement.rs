@@ -72,7 +72,7 @@ impl Gate {
         pending_settlement: &PendingSettlement,
         told: &str,
     ) -> Result<(), String> {
-        let Some(key) = &self.root.context_key else {
+        let Some(key) = self.root.host_key() else {
             return Ok(());
         };
         let Settlement { request_id, tokens } =

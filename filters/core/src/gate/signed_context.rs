@@ -19,7 +19,7 @@ pub(super) struct Signed {
 }
 
 impl Gate {
-    /// Signs the context; `None` if there is no key. `verdict_follows`: the context announces this
+    /// Signs the context; `None` if there is no host. `verdict_follows`: the context announces this
     /// filter's verdict on the body.
     pub(super) fn sign(
         &self,
@@ -27,7 +27,7 @@ impl Gate {
         now: Now,
         verdict_follows: bool,
     ) -> Result<Option<Signed>, Denial> {
-        let Some(key) = self.root.context_key.as_ref() else {
+        let Some(key) = self.root.host_key() else {
             return Ok(None);
         };
         let mut checked = self.root.filter.capabilities().check;
@@ -89,7 +89,7 @@ impl Gate {
     ) -> Vec<RateNote> {
         let (policy, decision) = (&self.root.policy, &pending.decision);
         let before = pending.previous.context.as_ref();
-        let before = before.zip(self.root.context_key.as_ref());
+        let before = before.zip(self.root.host_key());
         let Some((before, key)) = before.filter(|_| limits_anything(policy, decision)) else {
             return Vec::new();
         };

@@ -177,6 +177,38 @@ fn the_context_key_is_64_hex_digits_from_the_environment() {
 }
 
 #[test]
+fn a_bundle_can_say_that_no_host_is_behind_the_filter() {
+    let with = |members: &str| bundle().replacen('{', &format!("{{{members}, "), 1);
+    let has_host = |bundle: &str, key: Option<&str>| {
+        let (root, _) = GateRoot::configure(bundle.as_bytes(), key)
+            .unwrap_or_else(|faults| panic!("{bundle}: {faults:?}"));
+        assert_eq!(root.without_state().has_host(), root.has_host());
+        root.has_host()
+    };
+    let (hostless, key) = (with("\"host\": false"), Some(CONTEXT_KEY));
+    assert!(has_host(&bundle(), key));
+    assert!(has_host(&with("\"host\": true"), key));
+    assert!(!has_host(&hostless, key));
+    assert!(!has_host(&hostless, None));
+    let guard = with("\"filter\": \"tensor-guard\"");
+    assert!(has_host(&guard, key));
+    assert!(!has_host(&guard, None), "no host reads what is not signed");
+    let no_key = "TENSORGATE_CONTEXT_KEY: is not set";
+    check(&with("\"host\": true"), None, &[no_key]);
+    check(&hostless, Some("00"), &["is not 64 hex digits"]);
+    for value in ["null", "0", "\"false\"", "false, \"host\": true"] {
+        let other = with(&format!("\"host\": {value}"));
+        check(&other, key, &["configuration is not a policy bundle"]);
+    }
+    // Without a key no failure would be counted, and so no source locked.
+    let lockout = hostless.replacen("\"version\": 1,", "\"version\": 1, \"lockout\": {},", 1);
+    assert_ne!(lockout, hostless);
+    let needed = format!("{no_key}, and the policy's lockout needs it");
+    check(&lockout, None, &[needed.as_str()]);
+    assert!(!has_host(&lockout, key));
+}
+
+#[test]
 fn of_two_context_keys_the_first_signs() {
     let second = "bc".repeat(31) + "de";
     let mac = |variable: &str| {

@@ -10,6 +10,7 @@ use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store,
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::in_flight::InFlight;
 use tensorgate_policy::{HeaderMode, Reason};
+use tensorgate_wire::context::HEADER;
 use tensorgate_wire::context::verdict::TRAILER;
 
 /// How a body ends.
@@ -144,32 +145,75 @@ fn headers_go_on_at_once_and_the_end_waits_for_the_verdict() {
     assert!(close(stream).allowed());
 }
 
+/// Proxies without a host behind them: the guard without a key, and the gate, with a bundle that
+/// says so, without a key and with one.
+fn hostless_proxies(policy: &[u8]) -> Vec<NativeProxy> {
+    let (mode, store) = (HeaderMode::Forward, Store::default);
+    let guard = NativeProxy::chain_in(mode, &[Filter::TensorGuard], policy, None, store());
+    let gate = |key| NativeProxy::without_host(mode, &[Filter::Gate], policy, key, store());
+    vec![
+        guard.unwrap(),
+        gate(None).unwrap(),
+        gate(Some(CONTEXT_KEY)).unwrap(),
+    ]
+}
+
 #[test]
 fn without_a_host_a_body_is_withheld_until_its_verdict() {
-    let store = Store::default();
     let rule = r#""scorer": {"metadata": {"filter": "f", "claim": "sub", "value": "svc"}, "#;
     let policy = bundle().replacen(r#""scorer": {"#, rule, 1);
-    let (mode, guard) = (HeaderMode::Forward, &[Filter::TensorGuard]);
-    let mut proxy = NativeProxy::chain_in(mode, guard, policy.as_bytes(), None, store).unwrap();
-    proxy.set_peer(Peer {
-        metadata: vec![("f".into(), vec!["sub".into()], "svc".into())],
-        ..Peer::default()
-    });
     let body = json_body();
-    for (body, allowed) in [(body.clone(), true), (body[1..].to_vec(), false)] {
-        let mut stream = proxy.open(NOW);
-        let mut headers = rest("m").headers;
-        headers.retain(|(name, _)| name != b"x-api-key");
-        stream.send_headers(&headers, false);
-        assert!(stream.dispatched());
-        for piece in body.chunks(7) {
-            stream.send_body(piece, false);
-            assert!(stream.sent().is_empty(), "nothing of it reaches the server");
+    for mut proxy in hostless_proxies(policy.as_bytes()) {
+        proxy.set_peer(Peer {
+            metadata: vec![("f".into(), vec!["sub".into()], "svc".into())],
+            ..Peer::default()
+        });
+        for (body, allowed) in [(body.clone(), true), (body[1..].to_vec(), false)] {
+            let mut stream = proxy.open(NOW);
+            let mut headers = rest("m").headers;
+            headers.retain(|(name, _)| name != b"x-api-key");
+            stream.send_headers(&headers, false);
+            assert!(stream.dispatched());
+            let mut fields = stream.headers().iter();
+            let is_signed = fields.any(|(name, _)| name == HEADER.as_bytes());
+            assert!(!is_signed, "no server wants a context");
+            for piece in body.chunks(7) {
+                stream.send_body(piece, false);
+                assert!(stream.sent().is_empty(), "nothing of it reaches the server");
+            }
+            stream.send_body(b"", true);
+            assert_eq!(stream.is_complete(), allowed);
+            assert_eq!(stream.sent(), if allowed { &body[..] } else { b"" });
+            assert!(stream.trailers().is_empty(), "no server wants a verdict");
         }
-        stream.send_body(b"", true);
-        assert_eq!(stream.is_complete(), allowed);
-        assert_eq!(stream.sent(), if allowed { &body[..] } else { b"" });
-        assert!(stream.trailers().is_empty(), "no server wants a verdict");
+    }
+}
+
+#[test]
+fn a_gate_that_holds_headers_signs_no_context_without_a_host() {
+    let filters = &[Filter::Gate];
+    for key in [None, Some(CONTEXT_KEY)] {
+        let store = Store::default();
+        let bundle = bundle();
+        let mut proxy =
+            NativeProxy::without_host(HeaderMode::Hold, filters, bundle.as_bytes(), key, store)
+                .unwrap();
+        for (request, allowed) in [(rest("m"), true), (grpc("m"), true), (rest("none"), false)] {
+            let mut stream = proxy.open(NOW);
+            support::deliver(&mut stream, &request);
+            let played = close(stream);
+            assert_eq!(played.allowed(), allowed, "{:?}", request.headers);
+            if let Some(RequestOutcome::Forwarded { headers, .. }) = &played.outcome {
+                let is_signed = headers.iter().any(|(name, _)| name == HEADER.as_bytes());
+                assert!(!is_signed, "{headers:?}");
+            }
+        }
+        // A client cannot add one either.
+        let mut forged = rest("m");
+        forged.headers.push(field(HEADER, "v8.a.b"));
+        let mut stream = proxy.open(NOW);
+        support::deliver(&mut stream, &forged);
+        assert!(!close(stream).allowed());
     }
 }
 

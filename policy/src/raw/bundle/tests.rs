@@ -39,6 +39,7 @@ fn written(policy: raw::Policy) -> Value {
         policy,
         headers: HeaderMode::default(),
         filter: None,
+        host: true,
         tightens: None,
         hold: None,
     };
@@ -83,6 +84,30 @@ fn a_policy_without_identical_models_is_written_in_full() {
     assert_eq!(written["policy"], serde_json::to_value(&policy).unwrap());
     assert_eq!(written.get("alike"), None);
     assert_eq!(read(&written).unwrap(), policy);
+}
+
+#[test]
+fn a_host_is_behind_the_filter_unless_the_bundle_denies_it() {
+    let with_host = written(policy());
+    assert_eq!(with_host.get("host"), None, "as releases without this bit");
+    let bundle: Bundle = serde_json::from_value(with_host.clone()).unwrap();
+    assert!(bundle.host);
+    let hostless = Bundle {
+        host: false,
+        ..bundle
+    };
+    let without_host = serde_json::to_value(hostless).unwrap();
+    assert_eq!(without_host["host"], json!(false));
+    for member in ["generation", "policy", "alike"] {
+        assert_eq!(without_host[member], with_host[member], "{member}");
+    }
+    let back: Bundle = serde_json::from_value(without_host.clone()).unwrap();
+    assert!(!back.host);
+    for value in [json!(null), json!(0), json!("false")] {
+        let mut other = without_host.clone();
+        other["host"] = value;
+        assert!(read(&other).is_err(), "{other}");
+    }
 }
 
 #[test]

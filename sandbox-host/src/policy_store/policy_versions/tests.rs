@@ -34,6 +34,7 @@ async fn hold(stream_s: &[u64]) -> (PolicyVersions, Vec<Arc<PolicyVersion>>) {
             policy: raw::Policy::default(),
             headers: HeaderMode::default(),
             filter: None,
+            host: true,
             tightens: None,
             hold: None,
         };

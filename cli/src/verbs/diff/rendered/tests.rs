@@ -17,6 +17,7 @@ fn forms(generation: &str, version: u64) -> (String, Value) {
         },
         headers: HeaderMode::default(),
         filter: None,
+        host: true,
         tightens: None,
         hold: None,
     };
