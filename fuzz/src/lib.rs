@@ -30,7 +30,6 @@ pub mod predict;
 pub mod predict_grpc;
 pub mod proxy;
 pub mod rate_limit;
-pub mod settlement;
 pub mod stream;
 mod support;
 pub mod template;

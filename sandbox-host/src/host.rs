@@ -46,6 +46,7 @@ use crate::server::tls::ServerTls;
 use crate::service::admin::{self, Admin, RenderedPage};
 use crate::service::audit_server::{self, AuditServer};
 use crate::service::conditions::{self, GateState, StateFiles};
+use crate::service::counters::{self, HostCounters};
 use crate::service::limit_server::RateLimitServer;
 use crate::service::reload::{self, Reloader};
 use crate::service::{App, block_follower, readiness, serve};
@@ -194,7 +195,7 @@ struct Tasks {
     secrets: Secrets,
     /// Background tasks: dropping older policies, watching the models, reading renewed files, and
     /// following blocks of clients and the gate's own state.
-    chores: [JoinHandle<()>; 5],
+    chores: [JoinHandle<()>; 6],
     /// The threads that verify the files of models.
     artifacts: Threads,
 }
@@ -343,6 +344,7 @@ impl Tasks {
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
         let audit = audit_server::settings(&audit_folder, policy.policy.audit());
         let log = audit.path.clone();
+        let counters = Arc::new(HostCounters::start(&log, metrics));
         let first_digests = FirstDigests::new(audit.path.with_file_name(FIRST_DIGESTS));
         let generation = &policy.generation;
         let blocks = Arc::new(Blocks::new(Responses::from_policy(&policy.policy)));
@@ -414,6 +416,7 @@ impl Tasks {
             ),
             waiting_policy: WaitingPolicy::default(),
             admission: Admission::new(metrics),
+            counters,
             budget,
             handler_memory,
             metrics: Arc::clone(metrics),
@@ -456,6 +459,7 @@ impl Tasks {
                 blocks_of_rules,
             )),
             tokio::spawn(conditions::watch(Arc::clone(&app), state_files)),
+            tokio::spawn(counters::save_regularly(Arc::clone(&app.counters))),
         ];
         let reloader = Arc::new(Reloader::new(Arc::clone(&app), loader, permitted));
         Ok(Self {
@@ -495,6 +499,7 @@ impl Tasks {
         }
         app.draining.send_replace(true);
         let ended = data_plane.end().await;
+        counters::save_last(Arc::clone(&app.counters)).await;
         // Until here files are looked at for the last requests.
         drop(artifacts);
         limits.end().await;

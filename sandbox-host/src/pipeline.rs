@@ -15,7 +15,6 @@ pub mod reply;
 mod request_facts;
 pub mod request_record;
 mod route;
-pub mod settlement;
 mod shadow;
 mod stage;
 pub mod stream_record;
@@ -357,7 +356,6 @@ impl Pipeline {
             ignored: _,
             document: _,
             claims,
-            settlement_key: _,
         } = request;
         let request_id = caller.request_id;
         let client = caller.client.as_deref().unwrap_or_default();

@@ -6,6 +6,7 @@ pub mod ask_servers;
 pub mod audit_server;
 pub mod block_follower;
 pub mod conditions;
+pub mod counters;
 pub mod install_filters;
 pub mod limit_server;
 mod model_list;
@@ -35,7 +36,8 @@ use tensorgate_console::Recorder;
 use tensorgate_judge::body::{self, BodyFault, CollectedBody};
 use tensorgate_judge::document::Document;
 use tensorgate_judge::request::{
-    AcceptedHead, AnnouncedVerdicts, DenialOrigin, HeadVerdict, ModelRequest,
+    AcceptedHead, AnnouncedVerdicts, BodyJudgement, DenialOrigin, HeadVerdict, ModelRequest,
+    Progress,
 };
 use tensorgate_models::scan::supervisor::ScannerSupervisor;
 use tensorgate_policy::denial::OverloadCause;
@@ -61,12 +63,12 @@ use crate::pipeline::openai;
 use crate::pipeline::record::Record;
 use crate::pipeline::reply;
 use crate::pipeline::reply::{Failure, Finish, Reply, ReplyBody};
-use crate::pipeline::settlement::TokenSettlement;
 use crate::policy_store::policy_versions::{PolicyVersion, PolicyVersions};
 use crate::policy_store::waiting_policy::WaitingPolicy;
 use crate::server::peer::GatewayPeer;
 use crate::traces::{self, Traces};
 use conditions::GateState;
+use counters::{HostCounters, TokenRefund};
 use model_list::answer;
 use stream_deadline::stream_deadline;
 
@@ -92,6 +94,8 @@ pub struct App {
     pub outcomes: Arc<Outcomes>,
     /// Admission control.
     pub admission: Arc<Admission>,
+    /// What the host counts for the limits of clients.
+    pub counters: Arc<HostCounters>,
     /// The memory budget.
     pub budget: Arc<Budget>,
     /// The memory of handlers.
@@ -265,7 +269,8 @@ where
     let client_deadline = client_deadline.map_or(ends, |deadline| deadline.min(ends));
     let request_deadline = Deadline::new(client_key, read, whole, client_deadline);
 
-    let request = verify_body(
+    let (request, refund) = verify_body(
+        app,
         &generation,
         admitted,
         body,
@@ -304,6 +309,7 @@ where
             infer(
                 &generation,
                 request,
+                refund,
                 memory_permit,
                 request_deadline,
                 record,
@@ -392,27 +398,47 @@ fn admit(app: &App, client_key: ClientKey, arrived: Instant) -> Result<Admission
     })
 }
 
-/// Verifies a body in memory, and reserves memory for its decoded form.
+/// Verifies a body in memory, charges its content, and reserves memory for its decoded form. Returns
+/// the tokens that were reserved, too.
 async fn verify_body(
+    app: &App,
     generation: &PolicyVersion,
     admitted: AcceptedHead,
     body: Bytes,
     memory_permit: &mut MemoryPermit,
     entered: Option<AdmissionPermit>,
     record: &mut Record,
-) -> Result<ModelRequest, Failure> {
+) -> Result<(ModelRequest, Option<TokenRefund>), Failure> {
     let becomes = reserve_expanded(memory_permit, &admitted.plan(), &body)?;
     reserve_parsed(memory_permit, &admitted.plan(), &body)?;
-    let judge = Arc::clone(&generation.judge);
-    let judged = offload(body.len().max(becomes), move || {
-        judge.verify_body(admitted, body)
-    })
-    .await;
-    if let Some(entered) = entered {
-        entered.finish(Instant::now());
-    }
-    let mut request =
-        judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))??;
+    let request_id = admitted.caller().request_id.clone();
+    let bytes = body.len().max(becomes);
+    let counters = app.counters.for_request();
+    let mut judgement = BodyJudgement::new(admitted, body);
+    let mut entered = entered;
+    let mut request = loop {
+        let (judge, counting) = (Arc::clone(&generation.judge), Arc::clone(&counters));
+        let judged = offload(bytes, move || {
+            let progress = judgement.run(&judge, &*counting);
+            (judgement, progress)
+        })
+        .await;
+        // A charge that is awaited keeps no other request from being judged.
+        if let Some(entered) = entered.take() {
+            entered.finish(Instant::now());
+        }
+        let (rest, progress) =
+            judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))?;
+        judgement = rest;
+        match progress? {
+            Progress::Passed(request) => break *request,
+            Progress::Charge(charge) => {
+                let (policy, limits) = (generation.policy(), generation.parts.limits.as_ref());
+                let outcome = counters.charge_shared(policy, limits, &charge, &request_id);
+                judgement.charged(&generation.judge, outcome.await);
+            }
+        }
+    };
     record.set_request(generation.policy(), &request);
     traces::forward(&record.timings.trace, &mut request);
     let document = request.document.as_ref();
@@ -422,12 +448,13 @@ async fn verify_body(
         &request.payload,
         document,
     )?;
-    Ok(request)
+    Ok((request, counters.refund()))
 }
 
 async fn infer(
     generation: &PolicyVersion,
     mut request: ModelRequest,
+    refund: Option<TokenRefund>,
     mut memory_permit: MemoryPermit,
     request_deadline: Deadline,
     record: &mut Record,
@@ -436,7 +463,7 @@ async fn infer(
     if let Some(document) = request.document.take() {
         return complete(
             generation,
-            request,
+            (request, refund),
             document,
             memory_permit,
             request_deadline,
@@ -464,21 +491,19 @@ async fn infer(
     Ok(reply)
 }
 
-/// An inference of the OpenAI API, complete or streamed. The gate learns how many of the reserved
-/// tokens were used.
+/// An inference of the OpenAI API, complete or streamed. Reserved tokens that it does not use are
+/// given back.
 async fn complete(
     generation: &PolicyVersion,
-    mut request: ModelRequest,
+    (request, refund): (ModelRequest, Option<TokenRefund>),
     document: Document,
     mut memory_permit: MemoryPermit,
     request_deadline: Deadline,
     record: &mut Record,
 ) -> Result<Reply, Failure> {
     let (protocol, request_id) = (request.protocol, request.caller.request_id.clone());
-    let settlement_key = request.settlement_key.take();
-    let settling = settlement_key.map(|key| TokenSettlement::new(key, &request_id));
     let (pipeline, timings) = (&generation.pipeline, &mut record.timings);
-    let (mut reply, tokens) = if document.stream {
+    if document.stream {
         let streamed = openai::stream(
             pipeline,
             request,
@@ -488,24 +513,26 @@ async fn complete(
             timings,
         )
         .await?;
-        (reply::events(streamed, &request_id), None)
-    } else {
-        let answer = openai::complete(
-            pipeline,
-            request,
-            document,
-            &mut memory_permit,
-            request_deadline,
-            timings,
-        )
-        .await?;
-        let mut reply = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
-        reply.hold(memory_permit);
-        (reply, answer.tokens)
-    };
-    if let Some(settling) = settling {
-        reply.settle(settling, tokens);
+        let mut reply = reply::events(streamed, &request_id);
+        if let Some(refund) = refund {
+            reply.refund_at_end(refund);
+        }
+        return Ok(reply);
     }
+    let answer = openai::complete(
+        pipeline,
+        request,
+        document,
+        &mut memory_permit,
+        request_deadline,
+        timings,
+    )
+    .await?;
+    if let Some((refund, tokens)) = refund.zip(answer.tokens) {
+        refund.used(tokens);
+    }
+    let mut reply = reply::success(protocol, StatusCode::OK, answer.body, &request_id);
+    reply.hold(memory_permit);
     Ok(reply)
 }
 

@@ -29,6 +29,10 @@ pub use release::Release;
 /// Name of the header field.
 pub const HEADER: &str = "x-tensorgate-context";
 
+/// Response trailer with the release of a host that rejects a request because it does not
+/// understand the filter ([`Release`]). The filter removes it.
+pub const RELEASE_TRAILER: &str = "x-tensorgate-release";
+
 /// Tolerated clock difference, in seconds: filter and host may run on different machines with NTP.
 pub const CLOCK_SKEW_S: u64 = 5;
 

@@ -30,7 +30,6 @@ mod raw_contents;
 pub mod readiness;
 pub mod request_id;
 mod route;
-pub mod settlement;
 mod signature;
 pub mod stream;
 pub mod stream_event;

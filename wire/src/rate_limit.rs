@@ -22,12 +22,6 @@ pub const METHOD: &str = "ShouldRateLimit";
 pub const LIMIT_KEY: &str = "limit";
 /// Descriptor entry with the client.
 pub const CLIENT_KEY: &str = "client";
-/// Descriptor entry for tensorgate's own service: the id of a reservation until it is settled.
-pub const RESERVES_KEY: &str = "reserves";
-/// Descriptor entry that settles the reservation with this id; its hits are the reserved amount.
-pub const SETTLES_KEY: &str = "settles";
-/// Descriptor entry beside it: used units of the reservation, in decimal digits.
-pub const USED_KEY: &str = "used";
 /// Maximum length of a reservation id.
 pub const MAX_RESERVATION_BYTES: usize = 64;
 /// Maximum size of a message.
@@ -198,16 +192,9 @@ impl Descriptor {
 }
 
 impl RateLimitRequest {
-    /// The request for a charge. `reservation`: the id for tensorgate's own service; other services
-    /// get none.
-    pub fn of(domain: &str, charge: &Charge, reservation: Option<&str>) -> Self {
-        let descriptor = |limit_charge: &LimitCharge| {
-            let mut descriptor = Descriptor::of(charge, limit_charge);
-            let reserves = reservation.filter(|_| limit_charge.allowance.is_reserved());
-            let reserves = reserves.map(|name| (RESERVES_KEY.to_owned(), name.to_owned()));
-            descriptor.entries.extend(reserves);
-            descriptor
-        };
+    /// The request for a charge.
+    pub fn of(domain: &str, charge: &Charge) -> Self {
+        let descriptor = |limit_charge: &LimitCharge| Descriptor::of(charge, limit_charge);
         Self {
             domain: domain.to_owned(),
             descriptors: charge.limit_charges.iter().map(descriptor).collect(),
@@ -219,33 +206,6 @@ impl RateLimitRequest {
                 .max()
                 .unwrap_or(0),
         }
-    }
-
-    /// A request to settle a reservation to its used units; `None` if exactly all were used.
-    pub fn settling(domain: &str, charge: &Charge, reservation: &str, used: u64) -> Option<Self> {
-        let settles = |limit_charge: &&LimitCharge| {
-            limit_charge.allowance.is_reserved() && limit_charge.amount != used
-        };
-        let descriptor = |limit_charge: &LimitCharge| {
-            let mut descriptor = Descriptor::of(charge, limit_charge);
-            let entries = [
-                (SETTLES_KEY.to_owned(), reservation.to_owned()),
-                (USED_KEY.to_owned(), used.to_string()),
-            ];
-            descriptor.entries.extend(entries);
-            descriptor
-        };
-        let descriptors: Vec<_> = charge
-            .limit_charges
-            .iter()
-            .filter(settles)
-            .map(descriptor)
-            .collect();
-        (!descriptors.is_empty()).then(|| Self {
-            domain: domain.to_owned(),
-            descriptors,
-            hits: 0,
-        })
     }
 }
 

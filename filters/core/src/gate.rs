@@ -29,7 +29,6 @@ mod inference_stream;
 mod lingering;
 mod readiness;
 mod second_gate;
-mod settlement;
 mod signed_context;
 mod waiting;
 
@@ -60,7 +59,6 @@ use crate::upstream::{Rewrite, Upstream, traceparent};
 use completion::Remainder;
 use forwarding::{Forwarded, clear_trailers};
 use lingering::Lingering;
-use settlement::PendingSettlement;
 use waiting::Waiting;
 
 /// State of a request.
@@ -122,12 +120,10 @@ pub struct Gate {
     root: Rc<GateRoot>,
     phase: Phase,
     outcome: OutcomeReporter,
-    /// Permits, reservations and memory to release when the response or the stream ends.
+    /// Permits and memory to release when the response or the stream ends.
     resources: RequestResources,
     /// When the filter ends the stream, in ns; `None`: the proxy has a limit of its own.
     ends_ns: Option<u64>,
-    /// Tokens reserved for the response.
-    pending_settlement: Option<Box<PendingSettlement>>,
     /// Whether more of the request is to come.
     incomplete: bool,
     /// Whether the headers were forwarded.
@@ -154,7 +150,6 @@ impl Gate {
             outcome,
             resources: RequestResources::default(),
             ends_ns: None,
-            pending_settlement: None,
             incomplete: false,
             dispatched: false,
             ended: false,
@@ -550,8 +545,7 @@ impl Gate {
                 (Step::Deny(denial), ..) => return self.deny_pending(proxy, &pending, &denial),
                 (step @ (Step::Charge(_) | Step::Acquire(_)), ..) => {
                     let (decision, resources) = (&mut pending.decision, &mut self.resources);
-                    let request_id = &pending.upstream.request_id;
-                    match run_quota_step(&root, proxy, decision, resources, request_id, now, step) {
+                    match run_quota_step(&root, proxy, decision, resources, now, step) {
                         QuotaStep::Done(step) => step,
                         QuotaStep::Pending(pending_charge) => {
                             let whole = body.is_some();

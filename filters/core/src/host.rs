@@ -128,22 +128,11 @@ pub enum LimitCallOutcome {
     Unknown,
     /// No call was made: the circuit is open.
     Skipped,
-    /// The used part of a reservation was reported.
-    Settling,
-    /// The used part could not be reported: the whole reservation stays charged.
-    Unsettled,
 }
 
 impl LimitCallOutcome {
     /// All outcomes.
-    pub const ALL: [Self; 6] = [
-        Self::Answered,
-        Self::Failed,
-        Self::Unknown,
-        Self::Skipped,
-        Self::Settling,
-        Self::Unsettled,
-    ];
+    pub const ALL: [Self; 4] = [Self::Answered, Self::Failed, Self::Unknown, Self::Skipped];
 
     /// Name of the counter, in the form that the rendered `stats_tags` parse.
     pub fn metric(self) -> String {
@@ -152,8 +141,6 @@ impl LimitCallOutcome {
             Self::Failed => "failed",
             Self::Unknown => "unknown",
             Self::Skipped => "skipped",
-            Self::Settling => "settling",
-            Self::Unsettled => "unsettled",
         };
         format!("tensorgate_rate_limit_service;outcome={outcome};")
     }

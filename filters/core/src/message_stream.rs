@@ -20,7 +20,6 @@ use tensorgate_wire::{addressee, decode, expand};
 use crate::body::ALWAYS_BUFFERED_BYTES;
 use crate::body::reader::{read_body, read_body_at};
 use crate::host::{ListenerBounds, Proxy, cannot_decide};
-use crate::quota::Reservations;
 use crate::quota::rate_limit_service::PendingCharge;
 use crate::report::OutcomeReporter;
 use crate::root::{GateRoot, WaitPermit};
@@ -387,8 +386,6 @@ impl MessageStream {
         judged: Result<(), Denial>,
         over: bool,
     ) -> Result<MessageOutcome, Denial> {
-        // Reservations of messages are not settled.
-        ctx.resources.reserved = Reservations::default();
         let Message {
             decision,
             envelope,
@@ -469,7 +466,7 @@ impl MessageStream {
                     return Err(queue_full());
                 }
                 (step @ (Step::Charge(_) | Step::Acquire(_)), _) => {
-                    match run_quota_step(root, ctx.proxy, decision, ctx.resources, "", now, step) {
+                    match run_quota_step(root, ctx.proxy, decision, ctx.resources, now, step) {
                         QuotaStep::Done(step) => step,
                         QuotaStep::Pending(pending_charge) => return Ok(Some(pending_charge)),
                     }

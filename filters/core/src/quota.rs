@@ -9,15 +9,14 @@
 //! partial charge for a rejected request.
 
 pub mod rate_limit_service;
-mod reservations;
 
 use tensorgate_policy::decision::{Charge, LimitCharge};
+use tensorgate_policy::limits::Unit;
 use tensorgate_policy::policy::{ChargePreview, RemainingQuota, Wait};
 use tensorgate_policy::{ChargeOutcome, Now, Policy};
 
 use crate::host::{HostFault, Level, Proxy, SharedStore};
 use crate::store::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
-pub(crate) use reservations::Reservations;
 
 /// Why a charge could not be made; for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,12 +36,20 @@ pub enum QuotaFault {
 }
 
 /// Creates the slots of a policy's limits unless they exist. All workers configure, the main thread
-/// first. A reload must not refill a slot in use, hence the read before the write.
+/// first. A reload must not refill a slot in use, hence the read before the write. Limits on content
+/// have none if a host counts them.
 ///
 /// # Errors
 /// The store failed or is full.
-pub fn make_slots(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
+pub fn make_slots(
+    store: &mut dyn SharedStore,
+    policy: &Policy,
+    has_host: bool,
+) -> Result<(), SlotFault> {
     for (grant, client, allowance) in policy.allowances() {
+        if has_host && allowance.unit != Unit::Requests {
+            continue;
+        }
         let key = slot_key(&allowance.key(grant.name(), client.name()));
         make_slot(store, &key, &allowance.fresh())?;
     }
@@ -59,15 +66,13 @@ pub struct ChargeFailure {
     pub fault: QuotaFault,
 }
 
-/// Consumes quota. A fault is [`ChargeOutcome::Failed`] with its cause. A reservation leaves a
-/// receipt.
+/// Consumes quota. A fault is [`ChargeOutcome::Failed`] with its cause.
 pub fn consume(
     store: &mut dyn SharedStore,
     charge: &Charge,
     now: Now,
-    receipts: &mut Vec<Receipt>,
 ) -> (ChargeOutcome, Option<ChargeFailure>) {
-    match try_consume(store, charge, now, receipts) {
+    match try_consume(store, charge, now) {
         Ok(outcome) => (outcome, None),
         Err((limit_charge, fault)) => {
             let limit = limit_charge.allowance.public_name(&charge.grant);
@@ -77,13 +82,8 @@ pub fn consume(
 }
 
 /// Consumes quota and logs a fault.
-pub(crate) fn consume_and_log(
-    proxy: &mut dyn Proxy,
-    charge: &Charge,
-    now: Now,
-    receipts: &mut Vec<Receipt>,
-) -> ChargeOutcome {
-    let (outcome, fault) = consume(proxy, charge, now, receipts);
+pub(crate) fn consume_and_log(proxy: &mut dyn Proxy, charge: &Charge, now: Now) -> ChargeOutcome {
+    let (outcome, fault) = consume(proxy, charge, now);
     if let Some(fault) = fault {
         let Charge { grant, client, .. } = charge;
         let line = format!("limits of grant {grant:?}, client {client:?}: {fault}");
@@ -96,7 +96,6 @@ fn try_consume(
     store: &mut dyn SharedStore,
     charge: &Charge,
     now: Now,
-    receipts: &mut Vec<Receipt>,
 ) -> Result<ChargeOutcome, (LimitCharge, QuotaFault)> {
     let slots: Vec<(String, &LimitCharge)> = charge
         .limit_charges
@@ -122,15 +121,8 @@ fn try_consume(
     let mut quotas = Vec::with_capacity(slots.len());
     for (key, limit_charge) in &slots {
         let drawn = commit(store, key, limit_charge, now, previews.next());
-        let (level, state) = drawn.map_err(|fault| (**limit_charge, fault))?;
+        let level = drawn.map_err(|fault| (**limit_charge, fault))?;
         quotas.push(level);
-        if let Some(state) = state.filter(|_| limit_charge.allowance.is_reserved()) {
-            receipts.push(Receipt {
-                key: key.clone(),
-                limit_charge: **limit_charge,
-                state,
-            });
-        }
         if level.wait != Wait::None {
             return Ok(ChargeOutcome::Exceeded(quotas));
         }
@@ -164,57 +156,17 @@ fn commit(
     limit_charge: &LimitCharge,
     now: Now,
     mut previews: Option<(u32, ChargePreview)>,
-) -> Result<(RemainingQuota, Option<Vec<u8>>), QuotaFault> {
+) -> Result<RemainingQuota, QuotaFault> {
     for _ in 0..MAX_SWAP_TRIES {
         let (token, drawn) = match previews.take() {
             Some(previews) => previews,
             None => preview(store, key, limit_charge, now)?,
         };
         let Some((level, state)) = drawn.after else {
-            return Ok((drawn.before, None));
+            return Ok(drawn.before);
         };
         if store.swap(key, &state, token)? {
-            return Ok((level, Some(state)));
-        }
-    }
-    Err(QuotaFault::Contended)
-}
-
-/// A reservation; its unused part can be refunded.
-#[derive(Clone, Debug)]
-pub struct Receipt {
-    key: String,
-    limit_charge: LimitCharge,
-    /// State of the slot after the charge.
-    state: Vec<u8>,
-}
-
-/// Settles a reservation to the units that were `used`.
-///
-/// # Errors
-/// The store failed: the whole reservation stays charged.
-pub fn settle(
-    store: &mut dyn SharedStore,
-    receipt: &Receipt,
-    now: Now,
-    used: u64,
-) -> Result<(), QuotaFault> {
-    let Receipt {
-        key,
-        limit_charge,
-        state,
-    } = receipt;
-    for _ in 0..MAX_SWAP_TRIES {
-        let slot = store.get(key)?.ok_or(QuotaFault::NoSlot)?;
-        let amounts = (limit_charge.amount, used);
-        let Some(settled) = limit_charge
-            .allowance
-            .settle(&slot.value, state, now, amounts)
-        else {
-            return Ok(());
-        };
-        if store.swap(key, &settled, slot.token)? {
-            return Ok(());
+            return Ok(level);
         }
     }
     Err(QuotaFault::Contended)

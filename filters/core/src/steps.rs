@@ -6,10 +6,9 @@ pub(crate) mod streaming_validation;
 use tensorgate_policy::decision::{AcquireOutcome, Charge};
 use tensorgate_policy::{ChargeOutcome, Decision, Denial, Now, Reason, Step};
 
-use crate::filter::Capabilities;
 use crate::host::{Level, ListenerBounds, Proxy};
+use crate::quota::consume_and_log;
 use crate::quota::rate_limit_service::{LimitCall, PendingCharge, request_charge};
-use crate::quota::{Reservations, consume_and_log};
 use crate::root::{BodyMemory, GateRoot};
 use crate::store::permits::{self, Permit, max_stream_ns, still_needed};
 
@@ -26,14 +25,11 @@ pub(crate) fn out_of_order() -> Denial {
     )
 }
 
-/// Resources that a request holds: permits until the stream ends, reservations until the response
-/// ends.
+/// Resources that a request holds: permits until the stream ends.
 #[derive(Debug, Default)]
 pub(crate) struct RequestResources {
     /// Concurrency permits to release.
     pub(crate) permits: Vec<Permit>,
-    /// Reserved tokens to settle.
-    pub(crate) reserved: Reservations,
     /// Charges of a streaming request that the rate-limit service has not answered.
     pub(crate) pending_charges: Vec<PendingCharge>,
     /// Memory for a body that the filter buffers itself.
@@ -52,31 +48,22 @@ pub(crate) enum QuotaStep {
 }
 
 /// Executes a quota step and reports the result to the decision; any other step is returned
-/// unchanged. Acquired resources are kept in `resources`. The rate-limit service identifies
-/// reservations by the request id.
+/// unchanged. Acquired resources are kept in `resources`.
 pub(crate) fn run_quota_step(
     root: &GateRoot,
     proxy: &mut dyn Proxy,
     decision: &mut Decision,
     resources: &mut RequestResources,
-    request_id: &str,
     now: Now,
     step: Step,
 ) -> QuotaStep {
     let (policy, capabilities) = (&root.policy, root.filter.capabilities());
     QuotaStep::Done(match step {
-        Step::Charge(charge) if !charges_here(capabilities, &charge) => {
+        Step::Charge(charge) if !charges_here(root, &charge) => {
             decision.charged(policy, ChargeOutcome::CHARGED)
         }
         Step::Charge(charge) if !charge.scope.is_local() => {
-            match request_charge(
-                policy,
-                proxy,
-                &charge,
-                request_id,
-                now,
-                &mut resources.reserved,
-            ) {
+            match request_charge(policy, proxy, &charge, now) {
                 LimitCall::Pending(call) => {
                     return QuotaStep::Pending(PendingCharge { call, charge });
                 }
@@ -84,7 +71,7 @@ pub(crate) fn run_quota_step(
             }
         }
         Step::Charge(charge) => {
-            let outcome = consume_and_log(proxy, &charge, now, &mut resources.reserved.local);
+            let outcome = consume_and_log(proxy, &charge, now);
             decision.charged(policy, outcome)
         }
         Step::Acquire(_) if !capabilities.charge => {
@@ -112,11 +99,12 @@ pub(crate) fn run_quota_step(
     })
 }
 
-/// Whether this filter makes a charge. Content is charged by the filter that validates it, which in
-/// a chain is not the filter that counts requests.
-fn charges_here(capabilities: Capabilities, charge: &Charge) -> bool {
+/// Whether this filter makes a charge. Content is charged by the host if there is one, and otherwise
+/// by the filter that validates it, which in a chain is not the filter that counts requests.
+fn charges_here(root: &GateRoot, charge: &Charge) -> bool {
+    let capabilities = root.filter.capabilities();
     if charge.is_of_content() {
-        capabilities.check
+        capabilities.check && !root.has_host()
     } else {
         capabilities.charge
     }

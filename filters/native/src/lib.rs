@@ -24,7 +24,6 @@ use tensorgate_filter_core::report::record::Record;
 use tensorgate_filter_core::root::{GateRoot, create_shared_state, host_fault};
 use tensorgate_policy::{Denial, Fault, HeaderMode, Now, Policy, Protocol, Reason, Severity};
 use tensorgate_wire::Answer;
-use tensorgate_wire::settlement::{Settlement, TRAILER};
 
 pub use limiter::{Limiter, LimiterMode};
 pub use peer::{Peer, PeerCertificate};
@@ -235,16 +234,6 @@ impl NativeProxy {
 
     /// Plays one request through the filters at a given time.
     pub fn send(&mut self, request: &Request, now: Now) -> (RequestOutcome, Record) {
-        self.send_settled(request, now, None)
-    }
-
-    /// As [`Self::send`], and the response reports how many tokens it used.
-    pub fn send_settled(
-        &mut self,
-        request: &Request,
-        now: Now,
-        used: Option<u64>,
-    ) -> (RequestOutcome, Record) {
         let mut stream = self.open(now);
         stream.send_headers(
             &request.headers,
@@ -259,9 +248,6 @@ impl NativeProxy {
         }
         // Nothing is fetched here, so a wait for a key ends without a result.
         stream.wake();
-        if let Some(tokens) = used {
-            self.settle(&mut stream, tokens);
-        }
         let (outcome, record, _) = stream.close();
         // A filter that neither answers nor continues leaves a request to the proxy's timeout.
         let outcome = outcome.unwrap_or_else(|| {
@@ -272,18 +258,6 @@ impl NativeProxy {
             RequestOutcome::Denied(Answer::to_denial(&denial, Protocol::OipRest, ""))
         });
         (outcome, record)
-    }
-
-    /// Ends the response of a stream and reports the used tokens as the sandbox host does. Returns
-    /// the trailers that the client receives.
-    pub fn settle(&self, stream: &mut Stream, tokens: u64) -> Vec<Field> {
-        let key = self.roots.first().and_then(|root| root.context_key());
-        let trailer = key.map(|key| {
-            let request_id = stream.request_id().to_owned();
-            let value = Settlement { request_id, tokens }.sign(key);
-            (TRAILER.as_bytes().to_vec(), value.into_bytes())
-        });
-        stream.end_answer(trailer.as_slice())
     }
 
     /// Runs the background work of every filter that is due.

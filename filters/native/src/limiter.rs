@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tensorgate_policy::decision::LimitCharge;
 use tensorgate_policy::policy::{RemainingQuota, Wait};
 use tensorgate_policy::{ChargeOutcome, Now, Policy};
-use tensorgate_wire::rate_limit::{
-    Code, Descriptor, RESERVES_KEY, RateLimitRequest, RateLimitResponse, SETTLES_KEY, USED_KEY,
-};
+use tensorgate_wire::rate_limit::{Descriptor, RateLimitRequest, RateLimitResponse};
 
 /// Behaviour of the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,10 +34,7 @@ struct State {
     mode: LimiterMode,
     /// Consumed quota, by limit and client.
     stored: BTreeMap<Key, Vec<u8>>,
-    /// Unsettled reservations and their resulting state, by limit and name.
-    reserved: BTreeMap<(Key, String), (u64, Vec<u8>)>,
     asked: u64,
-    settled: u64,
 }
 
 /// A limit and a client.
@@ -60,17 +55,9 @@ impl Limiter {
         self.with(|state| state.asked)
     }
 
-    /// Number of settled reservations so far.
-    pub fn settled(&self) -> u64 {
-        self.with(|state| state.settled)
-    }
-
     /// Forgets all state, like a restarted Redis.
     pub fn forget(&self) {
-        self.with(|state| {
-            state.stored.clear();
-            state.reserved.clear();
-        });
+        self.with(|state| state.stored.clear());
     }
 
     pub(super) fn is_reachable(&self) -> bool {
@@ -101,16 +88,11 @@ impl Limiter {
     pub fn answer(&self, policy: &Policy, question: &[u8], now: Now) -> Result<Vec<u8>, u32> {
         let question = RateLimitRequest::from_bytes(question).map_err(|_| INVALID_ARGUMENT)?;
         self.with(|state| {
-            if question.descriptors.iter().any(|it| it.entries.len() == 4) {
-                return state.settle(policy, &question, now);
-            }
             state.asked = state.asked.saturating_add(1);
             let mut limit_charges = Vec::new();
             let mut drawn = Vec::new();
-            let mut reserves = Vec::new();
             for descriptor in &question.descriptors {
                 let (key, limit_charge) = find(policy, descriptor).ok_or(NOT_FOUND)?;
-                reserves.push(entry(descriptor, RESERVES_KEY).map(str::to_owned));
                 let fresh = || limit_charge.allowance.fresh();
                 let stored = state.stored.get(&key).cloned().unwrap_or_else(fresh);
                 let spend = limit_charge
@@ -122,15 +104,8 @@ impl Limiter {
             let before: Vec<RemainingQuota> = drawn.iter().map(|(_, drawn)| drawn.before).collect();
             let outcome = if before.iter().all(|level| level.wait == Wait::None) {
                 let mut after = Vec::new();
-                for (((key, drawn), reserves), limit_charge) in
-                    drawn.into_iter().zip(reserves).zip(&limit_charges)
-                {
+                for (key, drawn) in drawn {
                     let (level, stored) = drawn.after.ok_or(INVALID_ARGUMENT)?;
-                    if let Some(name) = reserves {
-                        let reserved = (limit_charge.amount, stored.clone());
-                        let place = (key.clone(), name);
-                        state.reserved.entry(place).or_insert(reserved);
-                    }
                     state.stored.insert(key, stored);
                     after.push(level);
                 }
@@ -147,47 +122,6 @@ impl Limiter {
         // A thread that panicked has failed its own test.
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-impl State {
-    /// Settles an unsettled reservation.
-    fn settle(
-        &mut self,
-        policy: &Policy,
-        question: &RateLimitRequest,
-        now: Now,
-    ) -> Result<Vec<u8>, u32> {
-        let mut settled = false;
-        for descriptor in &question.descriptors {
-            let (key, limit_charge) = find(policy, descriptor).ok_or(NOT_FOUND)?;
-            let name = entry(descriptor, SETTLES_KEY).ok_or(INVALID_ARGUMENT)?;
-            let used = entry(descriptor, USED_KEY).and_then(|used| used.parse().ok());
-            let amounts = (limit_charge.amount, used.ok_or(INVALID_ARGUMENT)?);
-            let place = (key.clone(), name.to_owned());
-            let known = self.reserved.get(&place);
-            let Some(left) = known.filter(|(amount, _)| *amount == limit_charge.amount) else {
-                continue;
-            };
-            let stored = self.stored.get(&key).ok_or(NOT_FOUND)?;
-            if let Some(after) = limit_charge.allowance.settle(stored, &left.1, now, amounts) {
-                self.stored.insert(key, after);
-            }
-            self.reserved.remove(&place);
-            self.settled = self.settled.saturating_add(1);
-            settled = true;
-        }
-        let answer = RateLimitResponse {
-            code: Code::Ok,
-            ..RateLimitResponse::default()
-        };
-        settled.then(|| answer.to_bytes()).ok_or(NOT_FOUND)
-    }
-}
-
-fn entry<'d>(descriptor: &'d Descriptor, key: &str) -> Option<&'d str> {
-    let mut entries = descriptor.entries.iter();
-    let (_, value) = entries.find(|(known, _)| known == key)?;
-    Some(value)
 }
 
 /// The limit that a descriptor names, and its key.

@@ -39,7 +39,7 @@ use tensorgate_wire::headers::ReadHead;
 use crate::body::CollectedBody;
 use crate::context_keys::{ContextKeys, VerifiedContext};
 use crate::document::Document;
-use charges::next_outcome;
+use charges::made_elsewhere;
 use claims::{header_fields, subtract_from_size};
 pub use denied::{Caller, DenialOrigin, DeniedRequest};
 use head::unknown_sender;
@@ -156,11 +156,15 @@ impl AcceptedHead {
 
     /// What a denial of the body says about gate and host. Every filter checks the model of a body;
     /// only some check its content.
-    const fn denial_origin(checked: bool, reason: Reason) -> DenialOrigin {
-        if checked || matches!(reason, Reason::NotGranted) {
-            DenialOrigin::Disagreement
-        } else {
-            DenialOrigin::FirstCheck
+    const fn denial_origin(checked: bool, denial: &Denial) -> DenialOrigin {
+        match (denial.reason, denial.overload) {
+            (Reason::RateLimited | Reason::CostExceeded | Reason::Concurrency, _)
+            | (_, Some(OverloadCause::Store | OverloadCause::RateLimitService)) => {
+                DenialOrigin::Counted
+            }
+            (Reason::NotGranted, _) => DenialOrigin::Disagreement,
+            _ if checked => DenialOrigin::Disagreement,
+            _ => DenialOrigin::FirstCheck,
         }
     }
 }
@@ -212,9 +216,6 @@ pub struct ModelRequest {
     pub document: Option<Document>,
     /// The claims of the caller's token for the backend.
     pub claims: HeaderMap,
-    /// The key that signs how many tokens were used, if the gate has reserved tokens for this
-    /// request. It is the one that verified the context.
-    pub settlement_key: Option<Arc<Key>>,
 }
 
 impl Verifier {
@@ -423,7 +424,7 @@ impl Verifier {
         };
         let mut levels = context.quotas;
         match decide_head(&self.policy, &head, |charge| {
-            let made = next_outcome(&mut levels, charge, is_own_version);
+            let made = made_elsewhere(&mut levels, charge, is_own_version);
             // The filter makes each charge of a head.
             made.unwrap_or(ChargeOutcome::CHARGED)
         }) {
@@ -486,7 +487,7 @@ impl Verifier {
             format!("the body is larger than {max_bytes} bytes"),
         );
         let protocol = admitted.protocol();
-        let origin = AcceptedHead::denial_origin(admitted.checked, denial.reason);
+        let origin = AcceptedHead::denial_origin(admitted.checked, &denial);
         self.denied(denial, protocol, admitted.caller, origin)
     }
 }

@@ -179,6 +179,11 @@ impl LocalLimits {
         Some(saved.take(MAX_SAVED).collect())
     }
 
+    /// The states that were taken last were not saved.
+    pub fn not_saved(&self) {
+        self.lock().is_changed = true;
+    }
+
     /// Restores states that were saved `ago_ns` before. Returns the number of invalid ones, which
     /// are left out.
     pub fn restore(&self, saved: Vec<SavedLimit>, ago_ns: u64, now: Now) -> usize {

@@ -12,15 +12,15 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Body;
 use tensorgate_policy::ChargeOutcome;
 use tensorgate_policy::decision::LimitCharge;
-use tensorgate_telemetry::labels::{LimitLabels, SettlementLabels};
+use tensorgate_telemetry::labels::LimitLabels;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_wire::rate_limit::{
-    Code, MAX_MESSAGE_BYTES, MessageFault, RateLimitRequest, RateLimitResponse,
+    MAX_MESSAGE_BYTES, MessageFault, RateLimitRequest, RateLimitResponse,
 };
 
 use super::counter::CounterFault;
 use super::redis::RedisFault;
-use super::shared_limits::{LimitQuery, QueryFault, SharedLimits};
+use super::shared_limits::{QueryFault, SharedLimits};
 
 /// The path of the only method.
 pub const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -56,18 +56,6 @@ enum Fault {
     Message(#[from] MessageFault),
     #[error(transparent)]
     Ask(#[from] QueryFault),
-    #[error("a settlement: {0}")]
-    Settlement(CounterFault),
-    #[error("a settlement of a reservation that does not exist or is settled")]
-    Settled,
-}
-
-/// The result of a query.
-enum QueryResult {
-    /// A charge.
-    Charged(ChargeOutcome, Vec<u8>),
-    /// The reservations were settled.
-    Settled,
 }
 
 impl Fault {
@@ -80,8 +68,8 @@ impl Fault {
             | Self::Broken
             | Self::Message(_)
             | Self::Ask(QueryFault::Form(_)) => "3",
-            Self::Ask(QueryFault::Unknown) | Self::Settled => "5",
-            Self::Ask(QueryFault::Counter(fault)) | Self::Settlement(fault) => match fault {
+            Self::Ask(QueryFault::Unknown) => "5",
+            Self::Ask(QueryFault::Counter(fault)) => match fault {
                 CounterFault::Redis(RedisFault::Late) => "4",
                 CounterFault::Redis(RedisFault::Busy) => "8",
                 CounterFault::Redis(_) => "14",
@@ -95,13 +83,9 @@ impl Fault {
         !matches!(
             self,
             Self::Broken
-                | Self::Settled
                 | Self::Ask(QueryFault::Counter(CounterFault::Redis(
                     RedisFault::Down | RedisFault::Late | RedisFault::Busy
                 )))
-                | Self::Settlement(CounterFault::Redis(
-                    RedisFault::Down | RedisFault::Late | RedisFault::Busy
-                ))
         )
     }
 }
@@ -119,8 +103,7 @@ impl Service {
         let answered = self.answer(request).await;
         self.count(&answered);
         Ok(match answered {
-            Ok(QueryResult::Charged(_, answer)) => message(&answer),
-            Ok(QueryResult::Settled) => message(&settled()),
+            Ok((_, answer)) => message(&answer),
             Err(fault) => {
                 if fault.is_logged() && self.should_log(&fault) {
                     tracing::error!(cause = fault.to_string(), "limit request failed");
@@ -130,20 +113,9 @@ impl Service {
         })
     }
 
-    fn count(&self, answered: &Result<QueryResult, Fault>) {
-        let settled = match answered {
-            Ok(QueryResult::Settled) => Some("settled"),
-            Err(Fault::Settled) => Some("unknown"),
-            Err(Fault::Settlement(_)) => Some("failed"),
-            _ => None,
-        };
-        if let Some(outcome) = settled {
-            let labels = SettlementLabels { outcome };
-            self.metrics.limit_settlements.get_or_create(&labels).inc();
-            return;
-        }
+    fn count(&self, answered: &Result<(ChargeOutcome, Vec<u8>), Fault>) {
         let outcome = match answered {
-            Ok(QueryResult::Charged(ChargeOutcome::Charged(_), _)) => "ok",
+            Ok((ChargeOutcome::Charged(_), _)) => "ok",
             Ok(_) => "over-limit",
             Err(_) => "failed",
         };
@@ -167,7 +139,8 @@ impl Service {
         tells
     }
 
-    async fn answer<B>(&self, request: Request<B>) -> Result<QueryResult, Fault>
+    /// The outcome of a charge, and the message that says it.
+    async fn answer<B>(&self, request: Request<B>) -> Result<(ChargeOutcome, Vec<u8>), Fault>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -176,35 +149,18 @@ impl Service {
         }
         let question = RateLimitRequest::from_bytes(&read_message(request.into_body()).await?)?;
         for limits in (self.limits)() {
-            let lines = match limits.resolve(&question)? {
-                None => continue,
-                Some(LimitQuery::Settle(reserved)) => {
-                    let settled = limits.counter().settle(&reserved).await;
-                    return match settled.map_err(Fault::Settlement)? {
-                        0 => Err(Fault::Settled),
-                        _ => Ok(QueryResult::Settled),
-                    };
-                }
-                Some(LimitQuery::Charge(lines)) => lines,
+            let Some(lines) = limits.resolve(&question)? else {
+                continue;
             };
             let charged = limits.counter().charge(&lines).await;
             let outcome = charged.map_err(QueryFault::Counter)?;
             let debits: Vec<LimitCharge> = lines.iter().map(|line| line.debit).collect();
             let answer = RateLimitResponse::of(&debits, &outcome);
             let answer = answer.ok_or(QueryFault::Counter(CounterFault::OutOfRange))?;
-            return Ok(QueryResult::Charged(outcome, answer.to_bytes()));
+            return Ok((outcome, answer.to_bytes()));
         }
         Err(QueryFault::Unknown.into())
     }
-}
-
-/// The answer to a settlement, which has no verdict on a limit.
-fn settled() -> Vec<u8> {
-    let answer = RateLimitResponse {
-        code: Code::Ok,
-        statuses: Vec::new(),
-    };
-    answer.to_bytes()
 }
 
 /// Reads the single message of a body.

@@ -213,7 +213,7 @@ impl SharedCharges {
         service: &RateLimitService,
         charge: &Charge,
     ) -> Result<(ChargeOutcome, Option<SharedReservation>), ServiceFault> {
-        let question = RateLimitRequest::of(service.domain(), charge, None);
+        let question = RateLimitRequest::of(service.domain(), charge);
         let within = Duration::from_millis(service.timeout_ms());
         let answer = self.server(host, port)?.ask(&question, within).await?;
         match answer.outcome(&charge.limit_charges) {

@@ -11,14 +11,10 @@ use tensorgate_policy::decision::LimitCharge;
 use tensorgate_policy::policy::{
     Allowance, Counter as Where, GrantId, RateLimitService, Redis as Rule,
 };
-use tensorgate_wire::rate_limit::{
-    CLIENT_KEY, Descriptor, LIMIT_KEY, RESERVES_KEY, RateLimitRequest, SETTLES_KEY, USED_KEY,
-    is_reservation,
-};
+use tensorgate_wire::rate_limit::{CLIENT_KEY, Descriptor, LIMIT_KEY, RateLimitRequest};
 
 use super::counter::{Counter, CounterCharge, CounterFault};
 use super::redis::{ConnectFault, Redis, RedisFault, Settings};
-use super::refunds::TokenReservation;
 use super::shared_blocks::{self, SharedBlock, SharedBlockList};
 
 /// The shared limits of a policy, and the counter for them.
@@ -29,23 +25,6 @@ pub struct SharedLimits {
     rule: Rule,
     redis: Arc<Redis>,
     counter: Counter,
-}
-
-/// A query of a gate.
-#[derive(Debug)]
-pub enum LimitQuery<'a> {
-    /// To charge limits, and to reserve tokens where a query asks for that.
-    Charge(Vec<CounterCharge<'a>>),
-    /// To settle reservations.
-    Settle(Vec<TokenReservation<'a>>),
-}
-
-/// The part of a descriptor about a reservation.
-#[derive(Clone, Copy, Debug)]
-enum ReservationEntry<'a> {
-    None,
-    Reserves(&'a str),
-    Settles(&'a str, u64),
 }
 
 /// The margin for late timers and for responses after the end of a stream.
@@ -111,14 +90,14 @@ impl SharedLimits {
     pub fn resolve<'s>(
         &'s self,
         question: &'s RateLimitRequest,
-    ) -> Result<Option<LimitQuery<'s>>, QueryFault> {
+    ) -> Result<Option<Vec<CounterCharge<'s>>>, QueryFault> {
         if question.domain != self.domain {
             return Ok(None);
         }
-        let (mut lines, mut settled) = (Vec::<CounterCharge<'s>>::new(), Vec::new());
+        let mut lines = Vec::<CounterCharge<'s>>::new();
         for descriptor in &question.descriptors {
             let amount = descriptor.hits.unwrap_or(question.hits).max(1);
-            let Some((line, says)) = self.limit_charge(descriptor, amount)? else {
+            let Some(line) = self.limit_charge(descriptor, amount)? else {
                 return Ok(None);
             };
             let same = |other: &CounterCharge<'_>| {
@@ -128,22 +107,11 @@ impl SharedLimits {
             if lines.iter().any(same) {
                 return Err(QueryFault::Form("a limit that is requested twice"));
             }
-            if let ReservationEntry::Settles(reservation, used) = says {
-                settled.push(TokenReservation {
-                    grant: line.grant,
-                    client: line.client,
-                    debit: line.debit,
-                    reservation,
-                    used,
-                });
-            }
             lines.push(line);
         }
-        match (lines.len(), settled.len()) {
-            (0, _) => Err(QueryFault::Form("a request without limits")),
-            (_, 0) => Ok(Some(LimitQuery::Charge(lines))),
-            (asked, all) if asked == all => Ok(Some(LimitQuery::Settle(settled))),
-            _ => Err(QueryFault::Form("a request that both charges and settles")),
+        match lines.is_empty() {
+            true => Err(QueryFault::Form("a request without limits")),
+            false => Ok(Some(lines)),
         }
     }
 
@@ -151,16 +119,14 @@ impl SharedLimits {
         &'s self,
         descriptor: &'s Descriptor,
         amount: u64,
-    ) -> Result<Option<(CounterCharge<'s>, ReservationEntry<'s>)>, QueryFault> {
+    ) -> Result<Option<CounterCharge<'s>>, QueryFault> {
         const FORM: QueryFault = QueryFault::Form("a descriptor must be a limit and a client");
-        let [(limit_key, limit), (client_key, client), more @ ..] = descriptor.entries.as_slice()
-        else {
+        let [(limit_key, limit), (client_key, client)] = descriptor.entries.as_slice() else {
             return Err(FORM);
         };
         if (limit_key.as_str(), client_key.as_str()) != (LIMIT_KEY, CLIENT_KEY) {
             return Err(FORM);
         }
-        let says = reservation(more).ok_or(FORM)?;
         let Some((id, allowance)) = self.by_name.get(limit) else {
             return Ok(None);
         };
@@ -172,22 +138,16 @@ impl SharedLimits {
         }) else {
             return Ok(None);
         };
-        if !allowance.is_reserved() && !matches!(says, ReservationEntry::None) {
-            return Err(QueryFault::Form("a limit without reservations is settled"));
-        }
-        let line = CounterCharge {
+        Ok(Some(CounterCharge {
             grant: grant.name(),
             client,
             debit: LimitCharge {
                 allowance: *allowance,
                 amount,
             },
-            reservation: match says {
-                ReservationEntry::Reserves(name) => Some(name),
-                ReservationEntry::None | ReservationEntry::Settles(..) => None,
-            },
-        };
-        Ok(Some((line, says)))
+            // A gate charges requests, which reserve nothing.
+            reservation: None,
+        }))
     }
 
     /// Adds records to the list of blocked clients of this policy's domain, and returns the list.
@@ -214,22 +174,6 @@ impl SharedLimits {
     /// The counter.
     pub const fn counter(&self) -> &Counter {
         &self.counter
-    }
-}
-
-/// Reads the entries after limit and client. Returns `None` if no gate writes them so.
-fn reservation(entries: &[(String, String)]) -> Option<ReservationEntry<'_>> {
-    match entries {
-        [] => Some(ReservationEntry::None),
-        [(key, name)] if key == RESERVES_KEY => {
-            is_reservation(name).then_some(ReservationEntry::Reserves(name))
-        }
-        [(key, name), (used_key, used)] if key == SETTLES_KEY && used_key == USED_KEY => {
-            let digits = !used.is_empty() && used.bytes().all(|byte| byte.is_ascii_digit());
-            let used = digits.then(|| used.parse().ok()).flatten()?;
-            is_reservation(name).then_some(ReservationEntry::Settles(name, used))
-        }
-        _ => None,
     }
 }
 

@@ -233,7 +233,7 @@ impl Record {
                 );
             }
             // A regular denial.
-            DenialOrigin::FirstCheck => {}
+            DenialOrigin::FirstCheck | DenialOrigin::Counted => {}
             DenialOrigin::Disagreement => {
                 self.metrics
                     .disagreement

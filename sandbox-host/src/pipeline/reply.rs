@@ -15,12 +15,13 @@ use tensorgate_policy::denial::{GrpcStatus, RateNote, UNAVAILABLE_RETRY_S};
 use tensorgate_policy::{Denial, Protocol};
 use tensorgate_wire::Answer;
 use tensorgate_wire::answer::{percent_encoded, rate_fields};
+use tensorgate_wire::context::RELEASE_TRAILER;
 use tensorgate_wire::headers::JSON_LENGTH;
 
 use super::chunk_stream::{ChunkStream, Source};
 use super::record::Record;
-use super::settlement::{self, TokenSettlement};
 use crate::backends::openai::EventStream;
+use crate::service::counters::TokenRefund;
 
 /// The gRPC status of a success.
 const GRPC_OK: HeaderValue = HeaderValue::from_static("0");
@@ -143,16 +144,9 @@ impl Reply {
         body.data = body.data.take().map(|data| metered(data, held));
     }
 
-    /// Sends the number of used tokens in a trailer: at once if it is known, otherwise after the
-    /// last chunk.
-    pub fn settle(&mut self, settling: TokenSettlement, tokens: Option<u64>) {
-        let body = self.0.body_mut();
-        if body.pieces.is_some() {
-            body.settling = Some(settling);
-        } else {
-            body.trailers = tokens.and_then(|tokens| settling.trailers(tokens));
-            body.open = true;
-        }
+    /// Gives unused tokens back after the last chunk of a stream, which says how many were used.
+    pub fn refund_at_end(&mut self, refund: TokenRefund) {
+        self.0.body_mut().refund = Some(refund);
     }
 
     /// Marks a response of the binary data extension, as Triton does.
@@ -170,10 +164,9 @@ pub struct ReplyBody {
     trailers: Option<HeaderMap>,
     /// The stream, instead of data.
     pieces: Option<ChunkStream>,
-    /// Signs the number of used tokens, if some were reserved.
-    settling: Option<TokenSettlement>,
-    /// Whether the length is not announced. A client that knows the length may leave before the
-    /// trailers.
+    /// Tokens that were reserved for the stream.
+    refund: Option<TokenRefund>,
+    /// Whether the length is not announced, so that the gate waits for the trailers.
     open: bool,
 }
 
@@ -201,7 +194,7 @@ impl ReplyBody {
             data: None,
             trailers: None,
             pieces: None,
-            settling: None,
+            refund: None,
             open: false,
         }
     }
@@ -226,8 +219,9 @@ impl Body for ReplyBody {
             }
             let tokens = pieces.tokens();
             self.pieces = None;
-            let settling = self.settling.take().zip(tokens);
-            self.trailers = settling.and_then(|(settling, tokens)| settling.trailers(tokens));
+            if let Some((refund, tokens)) = self.refund.take().zip(tokens) {
+                refund.used(tokens);
+            }
         }
         let frame = self
             .data
@@ -344,7 +338,11 @@ fn add_rate_headers(response: &mut Response<ReplyBody>, rates: &[RateNote]) {
 
 /// A denial. If the request was charged, the response has the remaining quota.
 fn refusal(denial: &Denial, record: &Record) -> Response<ReplyBody> {
-    let trailers = (record.host_release.as_deref()).and_then(settlement::trailers);
+    let trailers = record.host_release.as_deref().and_then(|release| {
+        let value = HeaderValue::from_str(release).ok()?;
+        let name = HeaderName::from_static(RELEASE_TRAILER);
+        Some(HeaderMap::from_iter([(name, value)]))
+    });
     let mut response = denied(denial, (record.protocol, record.request_id()), trailers);
     if denial.rates.is_empty() {
         add_rate_headers(&mut response, &record.rates);

@@ -10,8 +10,8 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use sha2::Sha256;
+use tensorgate_wire::context::RELEASE_TRAILER as TRAILER;
 use tensorgate_wire::context::{HEADER, Release};
-use tensorgate_wire::settlement::TRAILER;
 
 use crate::support;
 use support::backend::{Act, Backend};

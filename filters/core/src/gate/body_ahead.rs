@@ -10,7 +10,6 @@ use tensorgate_policy::{ChargeOutcome, Step};
 
 use super::{Gate, PendingRequest, Phase};
 use crate::host::{Action, Level, Proxy};
-use crate::quota::Reservations;
 use crate::quota::rate_limit_service::{PendingCharge, cancel_pending_charge, charge_outcome};
 use crate::steps::streaming_validation::StreamingValidator;
 
@@ -72,8 +71,7 @@ impl Gate {
         let outcome = match proxy.now() {
             Ok(now) => {
                 // The request is streaming, so its reservation is not settled.
-                let reserved = &mut Reservations::default();
-                charge_outcome(policy, proxy, &pending_charge.charge, answer, now, reserved)
+                charge_outcome(policy, proxy, &pending_charge.charge, answer, now)
             }
             Err(fault) => {
                 cancel_pending_charge(proxy, pending_charge);

@@ -54,7 +54,6 @@ impl Gate {
             return self.refuse(proxy, pending, denial);
         }
         self.dispatched = true;
-        self.keep_reservations(&pending.upstream.request_id);
         self.phase = match rest {
             Remainder::None => Phase::Forwarded,
             Remainder::PassThrough if pending.forwarded.is_none() => Phase::PassThrough,

@@ -1,17 +1,37 @@
 //! What a host of another release says of itself when it rejects a request: it does not understand
 //! this filter. Its response is the caller's; the log names both releases.
 
-use tensorgate_wire::context::Release;
+use tensorgate_wire::context::{RELEASE_TRAILER, Release};
 
-use crate::host::{Level, Proxy};
+use super::{Gate, Phase};
+use crate::host::{Action, Level, Proxy};
 use crate::root::GateRoot;
 
 /// How often a worker logs it, in nanoseconds.
 const LOG_INTERVAL_NS: u64 = 60_000_000_000;
 
+impl Gate {
+    /// Handles the response trailers. What a host says to the filter is always removed.
+    pub fn on_response_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
+        // The first gate is told.
+        if matches!(self.phase, Phase::Exempt) {
+            return Action::Continue;
+        }
+        match proxy.take_response_trailer(RELEASE_TRAILER) {
+            Ok(Some(text)) => log_mismatch(&self.root, proxy, &text),
+            Ok(None) => {}
+            Err(fault) => {
+                let line = format!("a trailer of the host cannot be removed: {fault}");
+                proxy.log(Level::Error, &line);
+            }
+        }
+        Action::Continue
+    }
+}
+
 /// Logs which release the host is, unless this worker has done so within a minute. What no key of
 /// the host signed is ignored: an upstream without the key says nothing here.
-pub(super) fn log_mismatch(root: &GateRoot, proxy: &mut dyn Proxy, text: &str) {
+fn log_mismatch(root: &GateRoot, proxy: &mut dyn Proxy, text: &str) {
     let host = (root.host_key()).and_then(|key| Release::of_host(text, key));
     let (Some(host), Ok(now)) = (host, proxy.now()) else {
         return;

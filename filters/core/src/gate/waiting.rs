@@ -193,8 +193,7 @@ impl Gate {
             }
         };
         let policy = &self.root.policy;
-        let reserved = &mut self.resources.reserved;
-        let outcome = charge_outcome(policy, proxy, &pending_charge.charge, answer, now, reserved);
+        let outcome = charge_outcome(policy, proxy, &pending_charge.charge, answer, now);
         let step = pending.decision.charged(policy, outcome);
         if !whole {
             return self.advance(proxy, pending, now, step, None, arrived.end == End::Head);

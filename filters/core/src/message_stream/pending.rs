@@ -151,15 +151,8 @@ impl MessageStream {
                 return Err(cannot_decide(fault));
             }
         };
-        let (policy, reserved) = (&ctx.root.policy, &mut ctx.resources.reserved);
-        let outcome = charge_outcome(
-            policy,
-            ctx.proxy,
-            &pending_charge.charge,
-            answer,
-            now,
-            reserved,
-        );
+        let policy = &ctx.root.policy;
+        let outcome = charge_outcome(policy, ctx.proxy, &pending_charge.charge, answer, now);
         let step = message.decision.charged(policy, outcome);
         let window = self.window(&mut batch);
         let judged = match &step {

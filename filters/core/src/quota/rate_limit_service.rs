@@ -5,21 +5,18 @@
 //! the counters report every call.
 
 use tensorgate_policy::circuit_breaker::{CircuitBreaker, CircuitState};
-use tensorgate_policy::policy::{Counter, RateLimitService};
 use tensorgate_policy::raw::ServiceFailure;
 use tensorgate_policy::{Charge, ChargeOutcome, Now, Policy, global};
-use tensorgate_wire::rate_limit::{RateLimitRequest, RateLimitResponse, is_reservation};
+use tensorgate_wire::rate_limit::{RateLimitRequest, RateLimitResponse};
 
 use crate::host::{HostFault, Level, LimitCallOutcome, Proxy, SharedStore};
-use crate::quota::{Reservations, consume, consume_and_log};
+use crate::quota::{consume, consume_and_log};
 use crate::store::{KEY_PREFIX, SlotFault, make_slot};
 
 /// Slot of the circuit breaker.
 const SLOT: &str = "limits:breaker";
 /// gRPC status for an unknown limit.
 const NOT_FOUND: u32 = 5;
-/// Timeout for settling a reservation, in milliseconds; no request waits for it.
-const SETTLING_MS: u64 = 1_000;
 /// Maximum number of swap attempts. Another worker's update is as good.
 const MAX_UPDATE_TRIES: usize = 4;
 
@@ -76,14 +73,12 @@ fn slot() -> String {
     format!("{KEY_PREFIX}{SLOT}")
 }
 
-/// Requests a charge. The service identifies reservations by the request id.
+/// Requests a charge.
 pub(crate) fn request_charge(
     policy: &Policy,
     proxy: &mut dyn Proxy,
     charge: &Charge,
-    request_id: &str,
     now: Now,
-    reserved: &mut Reservations,
 ) -> LimitCall {
     let Some(service) = policy.rate_limit_service() else {
         // A valid policy has a service if it has shared limits.
@@ -94,73 +89,25 @@ pub(crate) fn request_charge(
     }
     let Some(probe) = may_call(proxy, now) else {
         proxy.count_limit_call(LimitCallOutcome::Skipped);
-        return LimitCall::Done(fallback(policy, proxy, charge, now, reserved));
+        return LimitCall::Done(fallback(policy, proxy, charge, now));
     };
-    let reservation =
-        (keeps_reservations(service) && is_reservation(request_id)).then_some(request_id);
-    let question = RateLimitRequest::of(service.domain(), charge, reservation).to_bytes();
+    let question = RateLimitRequest::of(service.domain(), charge).to_bytes();
     match proxy.call_rate_limit_service(&question, service.timeout_ms()) {
         Ok(token) => LimitCall::Pending(PendingCall { token, probe }),
-        Err(fault) => LimitCall::Done(failed(
-            policy,
-            proxy,
-            charge,
-            now,
-            reserved,
-            &fault.to_string(),
-        )),
+        Err(fault) => LimitCall::Done(failed(policy, proxy, charge, now, &fault.to_string())),
     }
 }
 
-/// Whether the service supports reservations: tensorgate's own does, others do not.
-const fn keeps_reservations(service: &RateLimitService) -> bool {
-    matches!(service.counter(), Counter::Redis(_))
-}
-
-/// Reports how much of a reservation was used, without waiting for an answer. Without the report
-/// the whole reservation stays charged.
-pub(crate) fn settle_reservation(
-    policy: &Policy,
-    proxy: &mut dyn Proxy,
-    charge: &Charge,
-    request_id: &str,
-    used: u64,
-    now: Now,
-) {
-    let settling = policy
-        .rate_limit_service()
-        .filter(|service| keeps_reservations(service) && is_reservation(request_id))
-        .and_then(|service| RateLimitRequest::settling(service.domain(), charge, request_id, used));
-    let Some(question) = settling else {
-        return;
-    };
-    // A settlement does not probe an open circuit.
-    let silent = matches!(read(proxy), Ok(Some((breaker, _))) if breaker.state(now.monotonic_ns) != CircuitState::Closed);
-    if silent {
-        return proxy.count_limit_call(LimitCallOutcome::Unsettled);
-    }
-    match proxy.call_rate_limit_service(&question.to_bytes(), SETTLING_MS) {
-        Ok(_) => proxy.count_limit_call(LimitCallOutcome::Settling),
-        Err(fault) => {
-            proxy.count_limit_call(LimitCallOutcome::Unsettled);
-            let line = format!("request {request_id}: cannot settle a reservation: {fault}");
-            proxy.log(Level::Warn, &line);
-        }
-    }
-}
-
-/// Converts an answer (a message or a gRPC status) into the outcome of a charge. Reservations are
-/// added to `reserved`.
+/// Converts an answer (a message or a gRPC status) into the outcome of a charge.
 pub(crate) fn charge_outcome(
     policy: &Policy,
     proxy: &mut dyn Proxy,
     charge: &Charge,
     answer: Result<Vec<u8>, u32>,
     now: Now,
-    reserved: &mut Reservations,
 ) -> ChargeOutcome {
     if answer == Err(NOT_FOUND) {
-        return unknown(policy, proxy, charge, now, reserved);
+        return unknown(policy, proxy, charge, now);
     }
     let said = answer
         .map_err(|status| format!("no answer, grpc-status {status}"))
@@ -172,22 +119,13 @@ pub(crate) fn charge_outcome(
             if let Some(true) = update(proxy, |breaker| breaker.record_success()) {
                 proxy.log(Level::Warn, "rate limit service: it responds again");
             }
-            if matches!(outcome, ChargeOutcome::Charged(_)) {
-                if falls_back(policy) {
-                    // The local result is ignored while the service answers.
-                    let _ = consume(proxy, charge, now, &mut reserved.local);
-                }
-                if charge
-                    .limit_charges
-                    .iter()
-                    .any(|limit_charge| limit_charge.allowance.is_reserved())
-                {
-                    reserved.shared.push(charge.clone());
-                }
+            if matches!(outcome, ChargeOutcome::Charged(_)) && falls_back(policy) {
+                // The local result is ignored while the service answers.
+                let _ = consume(proxy, charge, now);
             }
             outcome
         }
-        Err(cause) => failed(policy, proxy, charge, now, reserved, &cause),
+        Err(cause) => failed(policy, proxy, charge, now, &cause),
     }
 }
 
@@ -199,13 +137,7 @@ fn falls_back(policy: &Policy) -> bool {
 
 /// The service does not know the limit, or has a looser one: its policy is newer or older. This is
 /// not an outage, and calls for other limits continue.
-fn unknown(
-    policy: &Policy,
-    proxy: &mut dyn Proxy,
-    charge: &Charge,
-    now: Now,
-    reserved: &mut Reservations,
-) -> ChargeOutcome {
+fn unknown(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) -> ChargeOutcome {
     proxy.count_limit_call(LimitCallOutcome::Unknown);
     let logged = update(proxy, |breaker| {
         Some(breaker.limit_unknown(now.monotonic_ns))
@@ -217,7 +149,7 @@ fn unknown(
         );
         proxy.log(Level::Error, &line);
     }
-    fallback(policy, proxy, charge, now, reserved)
+    fallback(policy, proxy, charge, now)
 }
 
 /// Description of the fallback, for the log.
@@ -235,7 +167,6 @@ fn failed(
     proxy: &mut dyn Proxy,
     charge: &Charge,
     now: Now,
-    reserved: &mut Reservations,
     cause: &str,
 ) -> ChargeOutcome {
     proxy.count_limit_call(LimitCallOutcome::Failed);
@@ -246,21 +177,15 @@ fn failed(
         let line = format!("rate limit service: {cause}; {}", fallback_text(policy));
         proxy.log(Level::Error, &line);
     }
-    fallback(policy, proxy, charge, now, reserved)
+    fallback(policy, proxy, charge, now)
 }
 
 /// Applies the fallback.
-fn fallback(
-    policy: &Policy,
-    proxy: &mut dyn Proxy,
-    charge: &Charge,
-    now: Now,
-    reserved: &mut Reservations,
-) -> ChargeOutcome {
+fn fallback(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) -> ChargeOutcome {
     if !falls_back(policy) {
         return ChargeOutcome::Failed;
     }
-    consume_and_log(proxy, charge, now, &mut reserved.local)
+    consume_and_log(proxy, charge, now)
 }
 
 /// Whether this request may call the service, and the probe's identity if it probes. A failing

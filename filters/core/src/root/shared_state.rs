@@ -21,7 +21,7 @@ pub fn create_shared_state(
     root: &GateRoot,
     now: Now,
 ) -> Result<(), SlotFault> {
-    make_slots(store, root.policy())?;
+    make_slots(store, root.policy(), root.has_host())?;
     make_counts(store, root.policy())?;
     make_memory(store, root)?;
     make_pages(store, root.policy())?;

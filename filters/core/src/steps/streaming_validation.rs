@@ -56,9 +56,7 @@ impl StreamingValidator {
                     step = match step {
                         Step::Deny(denial) => return Err(denial),
                         step @ (Step::Charge(_) | Step::Acquire(_)) => {
-                            // No tokens are reserved for tensor responses, so no reservation id is
-                            // needed.
-                            match run_quota_step(root, proxy, decision, resources, "", now, step) {
+                            match run_quota_step(root, proxy, decision, resources, now, step) {
                                 QuotaStep::Done(step) => step,
                                 // The body continues; its end waits for the result of the charge.
                                 QuotaStep::Pending(pending_charge) => {

@@ -238,7 +238,7 @@ fn play(model: &'static str, broken: Broken, trailers: bool) -> (Action, Faulty,
     let (root, _) = GateRoot::configure(holding().as_bytes(), Some(CONTEXT_KEY))
         .unwrap_or_else(|faults| panic!("{faults:?}"));
     let mut proxy = Faulty::new(broken, model);
-    make_slots(&mut proxy.store, root.policy()).unwrap();
+    make_slots(&mut proxy.store, root.policy(), false).unwrap();
     let mut gate = Gate::new(Rc::new(root));
     assert_eq!(gate.on_request_headers(&mut proxy, false), Action::Pause);
     let mut action = gate.on_request_body(&mut proxy, json_body().len(), !trailers);

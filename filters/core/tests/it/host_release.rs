@@ -3,8 +3,8 @@
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::{Field, Level};
 use tensorgate_policy::Now;
+use tensorgate_wire::context::RELEASE_TRAILER as TRAILER;
 use tensorgate_wire::context::{Key, Release};
-use tensorgate_wire::settlement::TRAILER;
 
 use crate::support;
 use support::{CONTEXT_KEY, NOW, bundle, chain, deliver, field, rest};

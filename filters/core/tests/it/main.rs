@@ -31,7 +31,6 @@ mod outcomes;
 mod permits;
 mod proofs;
 mod readiness;
-mod settlement;
 mod shared_limits;
 mod shares;
 mod slots;

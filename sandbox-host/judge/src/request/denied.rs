@@ -34,6 +34,8 @@ pub enum DenialOrigin {
     /// No filter has checked the body against the contract, as the context says. The host is the
     /// first to check it.
     FirstCheck,
+    /// The host alone counts this limit.
+    Counted,
 }
 
 /// A denial.

@@ -14,7 +14,7 @@ use tensorgate_policy::request::OCTET_STREAM;
 use tensorgate_policy::{Charge, ChargeOutcome, Denial, InferRequest, Step};
 use tensorgate_wire::encode::AnswerForm;
 
-use super::charges::{has_charged_content, next_outcome, reserves_tokens};
+use super::charges::made_elsewhere;
 use super::{AcceptedHead, Caller, DeniedRequest, ModelRequest, Verifier, unfinished};
 use crate::document::Document;
 
@@ -60,8 +60,6 @@ pub struct BodyJudgement {
     body: Bytes,
     /// The step at which the next part begins; `None`: the body is unread.
     next: Option<Step>,
-    /// Whether the gate has charged the content.
-    content_is_charged: bool,
     /// The request, once it is checked.
     request: Option<Box<ModelRequest>>,
 }
@@ -79,7 +77,6 @@ impl BodyJudgement {
     /// Begins the judgement of a complete body.
     pub fn new(head: AcceptedHead, body: Bytes) -> Self {
         Self {
-            content_is_charged: has_charged_content(&head.remaining_quota),
             head,
             body,
             next: None,
@@ -107,8 +104,8 @@ impl BodyJudgement {
     }
 
     /// A denial for another cause, such as a failed computation.
-    pub(super) fn denied(&self, verifier: &Verifier, denial: Denial) -> Box<DeniedRequest> {
-        let origin = AcceptedHead::denial_origin(self.head.checked, denial.reason);
+    pub fn denied(&self, verifier: &Verifier, denial: Denial) -> Box<DeniedRequest> {
+        let origin = AcceptedHead::denial_origin(self.head.checked, &denial);
         let protocol = self.head.decision.protocol();
         verifier.denied(denial, protocol, self.head.caller.clone(), origin)
     }
@@ -136,7 +133,7 @@ impl BodyJudgement {
                 Step::Deny(denial) => return Err(denial),
                 Step::Charge(charge) => {
                     let levels = &mut self.head.remaining_quota;
-                    let made = next_outcome(levels, &charge, is_own_version);
+                    let made = made_elsewhere(levels, &charge, is_own_version);
                     match made.map_or_else(|| counters.charge(&charge), Counted::Done) {
                         Counted::Done(outcome) => decision.charged(&policy, outcome),
                         Counted::Awaited => {
@@ -248,8 +245,6 @@ impl BodyJudgement {
             (_, None) => Payload::Tensors(inputs.into_iter().map(owned::tensor).collect()),
         };
         let grant = decision.grant();
-        let reserves = grant.and_then(|grant| policy.grant(grant));
-        let reserves = reserves.is_some_and(reserves_tokens);
         Ok(ModelRequest {
             caller: Caller::default(),
             protocol: decision.protocol(),
@@ -267,7 +262,6 @@ impl BodyJudgement {
             ignored: ignored.unwrap_or_default(),
             document,
             claims: std::mem::take(claims),
-            settlement_key: (self.content_is_charged && reserves).then(|| Arc::clone(key)),
         })
     }
 }

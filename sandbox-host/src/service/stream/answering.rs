@@ -110,7 +110,9 @@ impl Answering {
         };
         let admitted = self.opened.message_head(number, checked, levels);
         let request_deadline = Deadline::new(client_key, came, whole, deadline);
-        let request = verify_body(
+        // Messages of a stream have tensors, and only documents report tokens.
+        let (request, _) = verify_body(
+            &self.app,
             &self.generation,
             admitted,
             frame,

@@ -1,4 +1,0 @@
-//! See `src/settlement.rs`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tensorgate_fuzz::settlement::run(data));

@@ -1,0 +1,256 @@
+//! What this host counts for requests: local limits and permits in its memory, shared limits in
+//! Redis or at another server. Usage of windows longer than a minute is kept in a file beside the
+//! audit log.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tensorgate_audit::files::replace_file;
+use tensorgate_base::files;
+use tensorgate_base::unix_time::{now_unix_ms, now_unix_s};
+use tensorgate_judge::request::{Counted, Counters};
+use tensorgate_limits::saved_limits::{self, MAX_FILE_BYTES};
+use tensorgate_limits::{
+    LocalLimits, LocalReservation, Reservations, SavedLimit, SharedCharges, SharedLimits, Spent,
+};
+use tensorgate_policy::decision::{Acquire, AcquireOutcome};
+use tensorgate_policy::{Charge, ChargeOutcome, Now, Policy};
+use tensorgate_telemetry::metrics::Metrics;
+
+/// The name of the file.
+const FILE: &str = "limits-spent.bin";
+/// How often changed usage is saved. A host that crashes forgets this much.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The counters of this host.
+pub struct HostCounters {
+    started: Instant,
+    limits: Arc<LocalLimits>,
+    shared: SharedCharges,
+    file: PathBuf,
+    /// Held while the file is written, so that an older state never follows a newer one.
+    saving: Mutex<()>,
+}
+
+/// What one request is charged. It counts under the policy that judges the request.
+pub struct RequestCounters {
+    host: Arc<HostCounters>,
+    reserved: Mutex<TokenReservations>,
+}
+
+/// Reserved tokens of one request.
+#[derive(Debug, Default)]
+struct TokenReservations {
+    local: Vec<LocalReservation>,
+    shared: Vec<Reservations>,
+}
+
+/// Gives unused tokens back once a request has reported how many it used. Dropped without a report,
+/// it gives nothing back.
+pub struct TokenRefund {
+    host: Arc<HostCounters>,
+    reserved: TokenReservations,
+}
+
+impl HostCounters {
+    /// Starts with what the file beside an audit log says. It is called before the log is opened: a
+    /// log that exists tells a restart from a first start.
+    pub fn start(log: &Path, metrics: &Arc<Metrics>) -> Self {
+        let file = log.with_file_name(FILE);
+        let started = Instant::now();
+        let is_first = std::fs::metadata(log).map_or(true, |log| log.len() == 0);
+        let (spent, saved) = match read(&file) {
+            Ok(Some(saved)) => (Spent::Known, Some(saved)),
+            Ok(None) if is_first => (Spent::Known, None),
+            missing => {
+                let cause = missing.err().unwrap_or_else(|| "it is missing".to_owned());
+                let path = file.display();
+                tracing::error!(
+                    "{path}: {cause}: limits with windows over a minute begin half spent"
+                );
+                (Spent::Half, None)
+            }
+        };
+        let now = now(started);
+        let limits = Arc::new(LocalLimits::new(spent, now));
+        if let Some((at_unix_ms, saved)) = saved {
+            // A clock that went back gives nothing back.
+            let ago_ns = now_unix_ms()
+                .saturating_sub(at_unix_ms)
+                .saturating_mul(1_000_000);
+            let invalid = limits.restore(saved, ago_ns, now);
+            if invalid > 0 {
+                let path = file.display();
+                tracing::error!(invalid, "states of limits in {path} are invalid");
+            }
+        }
+        let clock = Box::new(move || self::now(started));
+        let shared = SharedCharges::new(Arc::clone(&limits), Arc::clone(metrics), clock);
+        Self {
+            started,
+            limits,
+            shared,
+            file,
+            saving: Mutex::default(),
+        }
+    }
+
+    /// The counters for one request.
+    pub fn for_request(self: &Arc<Self>) -> Arc<RequestCounters> {
+        Arc::new(RequestCounters {
+            host: Arc::clone(self),
+            reserved: Mutex::default(),
+        })
+    }
+
+    /// Saves changed usage. It blocks on a file.
+    ///
+    /// # Errors
+    /// Returns why the file cannot be written. The next call tries again.
+    pub fn save(&self) -> io::Result<()> {
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(saved) = self.limits.take_changed(now(self.started)) else {
+            return Ok(());
+        };
+        let written = replace_file(&self.file, &saved_limits::encode(&saved, now_unix_ms()));
+        if written.is_err() {
+            self.limits.not_saved();
+        }
+        written
+    }
+}
+
+/// Saves changed usage every second, until it is aborted.
+pub async fn save_regularly(counters: Arc<HostCounters>) {
+    let mut ticks = tokio::time::interval(SAVE_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_saved = true;
+    loop {
+        ticks.tick().await;
+        was_saved = save(&counters, was_saved).await;
+    }
+}
+
+/// Saves changed usage at the end.
+pub async fn save_last(counters: Arc<HostCounters>) {
+    save(&counters, true).await;
+}
+
+/// Logs the first of several failures.
+async fn save(counters: &Arc<HostCounters>, was_saved: bool) -> bool {
+    let saving = Arc::clone(counters);
+    let saved = tokio::task::spawn_blocking(move || saving.save()).await;
+    let Ok(saved) = saved else { return was_saved };
+    if let Err(cause) = &saved
+        && was_saved
+    {
+        let (path, cause) = (counters.file.display(), cause.to_string());
+        tracing::error!(cause, "{path} cannot be written: a restart forgets usage");
+    }
+    saved.is_ok()
+}
+
+impl RequestCounters {
+    /// Makes a charge of limits that hosts share. `limits` are those of the policy in its Redis.
+    pub async fn charge_shared(
+        &self,
+        policy: &Policy,
+        limits: Option<&Arc<SharedLimits>>,
+        charge: &Charge,
+        request_id: &str,
+    ) -> ChargeOutcome {
+        let Some(service) = policy.rate_limit_service() else {
+            return ChargeOutcome::Failed;
+        };
+        let shared = &self.host.shared;
+        let (outcome, reserved) = shared.charge(limits, service, charge, request_id).await;
+        if !reserved.is_empty() {
+            self.with_reserved(|held| held.shared.push(reserved));
+        }
+        outcome
+    }
+
+    /// What was reserved, if anything was.
+    pub fn refund(&self) -> Option<TokenRefund> {
+        let reserved = self.with_reserved(std::mem::take);
+        (!reserved.local.is_empty() || !reserved.shared.is_empty()).then(|| TokenRefund {
+            host: Arc::clone(&self.host),
+            reserved,
+        })
+    }
+
+    fn with_reserved<T>(&self, change: impl FnOnce(&mut TokenReservations) -> T) -> T {
+        change(&mut self.reserved.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Counters for RequestCounters {
+    fn charge(&self, charge: &Charge) -> Counted {
+        if !charge.scope.is_local() {
+            return Counted::Awaited;
+        }
+        let host = &self.host;
+        let (outcome, reserved) = host.limits.charge(charge, now(host.started));
+        self.with_reserved(|held| held.local.extend(reserved));
+        Counted::Done(outcome)
+    }
+
+    /// The gate holds the permits.
+    fn acquire(&self, _: &Acquire) -> AcquireOutcome {
+        AcquireOutcome::Acquired
+    }
+}
+
+impl TokenRefund {
+    /// Gives back what was not used, or charges what was used beyond the reservation. Redis is not
+    /// awaited.
+    pub fn used(self, tokens: u64) {
+        let Self { host, reserved } = self;
+        let TokenReservations { local, shared } = reserved;
+        // As in Redis, a request uses at least one token.
+        host.limits.settle(local, tokens.max(1), now(host.started));
+        if !shared.is_empty() {
+            tokio::spawn(async move {
+                for reserved in shared {
+                    host.shared.settle(reserved, tokens).await;
+                }
+            });
+        }
+    }
+}
+
+impl fmt::Debug for HostCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostCounters").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TokenRefund {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenRefund").finish_non_exhaustive()
+    }
+}
+
+/// Both clocks. The monotonic one begins with this process, at one second, because zero stands for
+/// a limit that was never used.
+fn now(started: Instant) -> Now {
+    let elapsed = started.elapsed().saturating_add(Duration::from_secs(1));
+    Now {
+        unix_s: now_unix_s(),
+        monotonic_ns: u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
+    }
+}
+
+fn read(file: &Path) -> Result<Option<(u64, Vec<SavedLimit>)>, String> {
+    let bytes = match files::own_at_most(file, MAX_FILE_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        bytes => bytes.map_err(|error| error.to_string())?,
+    };
+    let bytes = bytes.ok_or("it is too large")?;
+    saved_limits::decode(&bytes)
+        .map(Some)
+        .map_err(|fault| fault.to_string())
+}
