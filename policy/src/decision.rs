@@ -374,11 +374,11 @@ impl Decision {
         }
     }
 
-    /// Quotas of the charged limits in order: those on content, or those on requests.
-    pub fn remaining_quotas(&self, content: bool) -> impl Iterator<Item = RemainingQuota> + '_ {
+    /// Quotas of the charged limits on requests, in order.
+    pub fn request_quotas(&self) -> impl Iterator<Item = RemainingQuota> + '_ {
         self.charged_quotas
             .iter()
-            .filter(move |(allowance, _)| (allowance.unit != Unit::Requests) == content)
+            .filter(|(allowance, _)| allowance.unit == Unit::Requests)
             .map(|(_, quota)| *quota)
     }
 

@@ -23,7 +23,7 @@ import yaml
 from processes import Process, fetch, free_ports, wait
 
 # What each context begins with: its format, and the release.
-PREFIX = re.compile(rb"v8;\d+\.\d+\.\d+;")
+PREFIX = re.compile(rb"v9;\d+\.\d+\.\d+;")
 OTHER = "of release 9"
 LATER = "tensorgate-next"
 PAUSE_S = 0.05

@@ -1,10 +1,10 @@
 //! The signed context: the caller's identity, sent by the filter to the sandbox host in a header.
 //!
-//! `v8;<release>;<fields>.<mac>`, the last two parts base64url without padding. Fields are
+//! `v9;<release>;<fields>.<mac>`, the last two parts base64url without padding. Fields are
 //! length-prefixed in a fixed order, so encodings are unique. The MAC is HMAC-SHA256 over
 //! everything before its dot, including format and release, which every release can read
 //! ([`Release`]). The context contains no verdict. It says whether verdicts on the body follow, and
-//! the remaining quota of limits.
+//! the remaining quota of limits on requests.
 
 mod envelope;
 mod key;
@@ -15,6 +15,7 @@ pub mod verdict;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac as _;
+use tensorgate_policy::policy::RemainingQuota;
 use tensorgate_policy::request::Proofs;
 
 use crate::limits::{MAX_CLAIM_FIELDS, MAX_CONTEXT_BYTES};
@@ -22,7 +23,6 @@ use crate::request_id::is_uuid;
 pub(crate) use envelope::MAX_ENVELOPE_BYTES;
 pub use envelope::{EnvelopeCodec, EnvelopeFault, MessageEnvelope, Refusal};
 pub use key::{Key, KeyFault};
-pub use quotas::RemainingQuotas;
 use release::OtherFormat;
 pub use release::Release;
 
@@ -65,7 +65,7 @@ pub struct Context {
     /// the head was forwarded.
     pub verdicts: u8,
     /// Remaining quota of the grant's limits.
-    pub quotas: RemainingQuotas,
+    pub quotas: Vec<RemainingQuota>,
     /// Claims to forward as header fields: lower-case names and values.
     pub claims: Vec<(String, String)>,
 }
@@ -106,7 +106,7 @@ impl Context {
         ] {
             put_text(&mut fields, field);
         }
-        self.quotas.write(&mut fields);
+        quotas::write(&self.quotas, &mut fields);
         // A larger number would exceed the header's limit too.
         fields.push(u8::try_from(self.claims.len()).unwrap_or(u8::MAX));
         for (name, value) in &self.claims {
@@ -207,7 +207,7 @@ impl Context {
             issued_unix_s,
             checked,
             verdicts,
-            quotas: RemainingQuotas::read(&mut rest)?,
+            quotas: quotas::read(&mut rest)?,
             claims: read_claims(&mut rest)?,
         };
         rest.is_empty().then_some(context)

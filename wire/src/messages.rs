@@ -271,7 +271,7 @@ mod tests {
         reason = "tests"
     )]
     use super::*;
-    use crate::context::{Key, RemainingQuotas};
+    use crate::context::Key;
 
     fn codec() -> EnvelopeCodec {
         EnvelopeCodec::new(
@@ -288,7 +288,7 @@ mod tests {
     fn let_through() -> MessageEnvelope {
         MessageEnvelope::Message {
             checked: true,
-            quotas: RemainingQuotas::default(),
+            quotas: Vec::new(),
         }
     }
 

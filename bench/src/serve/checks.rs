@@ -13,7 +13,7 @@ use tensorgate_policy::validate::validate;
 use tensorgate_policy::{
     Bundle, Charge, ChargeOutcome, Decision, Denial, Now, Policy, Reason, Step,
 };
-use tensorgate_wire::context::{Context, Key, RemainingQuotas};
+use tensorgate_wire::context::{Context, Key};
 use tensorgate_wire::headers::ReadHead;
 use tensorgate_wire::{addressee, decode, expand};
 
@@ -115,7 +115,7 @@ impl State {
             issued_unix_s: now.unix_s,
             checked: true,
             verdicts: 0,
-            quotas: RemainingQuotas::default(),
+            quotas: Vec::new(),
             claims: (identified.claims.iter())
                 .map(|(name, value)| (name.to_string(), value.clone()))
                 .collect(),
@@ -166,10 +166,7 @@ impl State {
             Step::Deny(denial) => return Err(denial),
             _ => return Err(overloaded("the decision took an unexpected step")),
         }
-        context.quotas = RemainingQuotas {
-            request: decision.remaining_quotas(false).collect(),
-            content: decision.remaining_quotas(true).collect(),
-        };
+        context.quotas = decision.request_quotas().collect();
         Ok(context.sign(&self.key))
     }
 }

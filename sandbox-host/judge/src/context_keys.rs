@@ -147,7 +147,6 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use tensorgate_policy::request::Proofs;
-    use tensorgate_wire::context::RemainingQuotas;
 
     use super::*;
 
@@ -167,7 +166,7 @@ mod tests {
             issued_unix_s: 100,
             checked: true,
             verdicts: 0,
-            quotas: RemainingQuotas::default(),
+            quotas: Vec::new(),
             claims: Vec::new(),
         };
         context.sign(&Key::from_hex(&digits(byte)).unwrap())

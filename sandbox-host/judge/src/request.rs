@@ -26,13 +26,13 @@ use http::HeaderMap;
 use tensorgate_base::payload::Payload;
 use tensorgate_policy::decision::{BodyPlan, decide_head};
 use tensorgate_policy::denial::{OverloadCause, RateNote};
-use tensorgate_policy::policy::{GrantId, ModelId};
+use tensorgate_policy::policy::{GrantId, ModelId, RemainingQuota};
 use tensorgate_policy::request::{ContentType, Identity, Operations, Proofs, ServerQuery};
 use tensorgate_policy::tensor::Parameter;
 use tensorgate_policy::{
     ChargeOutcome, Decision, Denial, Operation, Policy, Protocol, Reason, RequestHash, Step,
 };
-use tensorgate_wire::context::{Context, ContextFault, Key, RemainingQuotas};
+use tensorgate_wire::context::{Context, ContextFault, Key};
 use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
 
@@ -116,7 +116,7 @@ pub struct AcceptedHead {
     /// Whether a filter checks the body against the contract.
     checked: bool,
     announced: AnnouncedVerdicts,
-    remaining_quota: RemainingQuotas,
+    remaining_quota: Vec<RemainingQuota>,
     claims: HeaderMap,
     /// The key that verified the context.
     key: Arc<Key>,

@@ -7,9 +7,10 @@
 //! validates accepted messages itself, and acts on none that is rejected or has no envelope.
 
 use hmac::Mac as _;
+use tensorgate_policy::policy::RemainingQuota;
 use tensorgate_policy::{Denial, Reason};
 
-use super::{Key, RemainingQuotas, take_chunk, take_text};
+use super::{Key, quotas, take_chunk, take_text};
 
 /// Maximum length of a cause, field or name. A cause may quote the caller's names, which are
 /// limited too.
@@ -31,7 +32,7 @@ pub enum MessageEnvelope {
         /// Whether the signing filter validates messages.
         checked: bool,
         /// Remaining quota of the grant's limits.
-        quotas: RemainingQuotas,
+        quotas: Vec<RemainingQuota>,
     },
     /// The message was rejected: it is not forwarded, or was sent ahead.
     Refused(Box<Refusal>),
@@ -99,7 +100,7 @@ impl EnvelopeCodec {
         match envelope {
             MessageEnvelope::Message { checked, quotas } => {
                 fields.push(u8::from(*checked));
-                quotas.write(&mut fields);
+                quotas::write(quotas, &mut fields);
             }
             MessageEnvelope::Refused(refusal) => {
                 fields.push(REFUSED);
@@ -158,7 +159,7 @@ fn read(mut rest: &[u8]) -> Option<MessageEnvelope> {
     let envelope = match kind {
         0 | 1 => MessageEnvelope::Message {
             checked: kind == 1,
-            quotas: RemainingQuotas::read(&mut rest)?,
+            quotas: quotas::read(&mut rest)?,
         },
         REFUSED => MessageEnvelope::Refused(Box::new(Refusal::read(&mut rest)?)),
         AHEAD => MessageEnvelope::Ahead {
@@ -286,7 +287,7 @@ mod tests {
         clippy::arithmetic_side_effects,
         reason = "tests"
     )]
-    use tensorgate_policy::policy::{RemainingQuota, Wait};
+    use tensorgate_policy::policy::Wait;
 
     use super::*;
 
@@ -303,10 +304,7 @@ mod tests {
         };
         MessageEnvelope::Message {
             checked: true,
-            quotas: RemainingQuotas {
-                request: vec![quota],
-                content: Vec::new(),
-            },
+            quotas: vec![quota],
         }
     }
 

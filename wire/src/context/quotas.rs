@@ -1,63 +1,33 @@
-//! Remaining quota of charged limits in the context. The host charges nothing; it uses these values
-//! for response headers and for limits in shadow.
+//! Remaining quota of request limits in the context. The host does not make these charges again; it
+//! uses the values for response headers and for limits in shadow.
 
 use tensorgate_policy::policy::{RemainingQuota, Wait};
 
 use super::take_chunk;
 
-/// Maximum entries of one charge: a grant has two limits on requests and six on content.
-const MAX_QUOTAS: usize = 8;
+/// Maximum entries: the request limits of a grant.
+const MAX_QUOTAS: usize = 2;
 
-/// Remaining quotas in the order of the grant's limits; empty without limits or charges.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RemainingQuotas {
-    /// Limits on requests.
-    pub request: Vec<RemainingQuota>,
-    /// Limits on content.
-    pub content: Vec<RemainingQuota>,
-}
-
-impl RemainingQuotas {
-    /// These, or the other's where empty: each limit is charged by one filter.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        let either = |own: Vec<_>, other| if own.is_empty() { other } else { own };
-        Self {
-            request: either(self.request, other.request),
-            content: either(self.content, other.content),
-        }
-    }
-
-    /// Appends them to a context's fields.
-    pub(super) fn write(&self, fields: &mut Vec<u8>) {
-        for quotas in [&self.request, &self.content] {
-            let quotas = quotas.get(..MAX_QUOTAS).unwrap_or(quotas);
-            fields.push(u8::try_from(quotas.len()).unwrap_or(0));
-            for quota in quotas {
-                fields.extend_from_slice(&quota.left.to_be_bytes());
-                fields.extend_from_slice(&quota.full_after_ns.to_be_bytes());
-                match quota.wait {
-                    Wait::None => fields.push(0),
-                    Wait::Ns(wait_ns) => {
-                        fields.push(1);
-                        fields.extend_from_slice(&wait_ns.to_be_bytes());
-                    }
-                    Wait::Forever => fields.push(2),
-                }
+/// Appends quotas, in the order of the grant's limits, to a context's fields.
+pub(super) fn write(quotas: &[RemainingQuota], fields: &mut Vec<u8>) {
+    let quotas = quotas.get(..MAX_QUOTAS).unwrap_or(quotas);
+    fields.push(u8::try_from(quotas.len()).unwrap_or(0));
+    for quota in quotas {
+        fields.extend_from_slice(&quota.left.to_be_bytes());
+        fields.extend_from_slice(&quota.full_after_ns.to_be_bytes());
+        match quota.wait {
+            Wait::None => fields.push(0),
+            Wait::Ns(wait_ns) => {
+                fields.push(1);
+                fields.extend_from_slice(&wait_ns.to_be_bytes());
             }
+            Wait::Forever => fields.push(2),
         }
-    }
-
-    /// Reads them from a context's fields.
-    pub(super) fn read(rest: &mut &[u8]) -> Option<Self> {
-        Some(Self {
-            request: list(rest)?,
-            content: list(rest)?,
-        })
     }
 }
 
-fn list(rest: &mut &[u8]) -> Option<Vec<RemainingQuota>> {
+/// Reads quotas from a context's fields.
+pub(super) fn read(rest: &mut &[u8]) -> Option<Vec<RemainingQuota>> {
     let [count] = take_chunk(rest)?;
     let count = Some(usize::from(count)).filter(|count| *count <= MAX_QUOTAS)?;
     (0..count)
@@ -90,30 +60,20 @@ mod tests {
             wait,
         };
         for quotas in [
-            RemainingQuotas::default(),
-            RemainingQuotas {
-                request: vec![quota(0, Wait::Ns(u64::MAX)), quota(u64::MAX, Wait::None)],
-                content: vec![quota(1, Wait::Forever)],
-            },
-            RemainingQuotas {
-                content: vec![quota(1, Wait::None); MAX_QUOTAS],
-                ..RemainingQuotas::default()
-            },
+            Vec::new(),
+            vec![quota(0, Wait::Ns(u64::MAX)), quota(u64::MAX, Wait::None)],
+            vec![quota(1, Wait::Forever)],
         ] {
             let mut fields = Vec::new();
-            quotas.write(&mut fields);
-            assert_eq!(RemainingQuotas::read(&mut fields.as_slice()), Some(quotas));
+            write(&quotas, &mut fields);
+            assert_eq!(read(&mut fields.as_slice()), Some(quotas));
             for end in 0..fields.len() {
-                assert_eq!(
-                    RemainingQuotas::read(&mut &fields[..end]),
-                    None,
-                    "cut at {end}"
-                );
+                assert_eq!(read(&mut &fields[..end]), None, "cut at {end}");
             }
         }
-        let too_many = [9_u8, 0].repeat(1_000);
-        assert_eq!(RemainingQuotas::read(&mut too_many.as_slice()), None);
-        let no_wait = [&[1][..], &[0; 16], &[3], &[0]].concat();
-        assert_eq!(RemainingQuotas::read(&mut no_wait.as_slice()), None);
+        let too_many = [3_u8, 0].repeat(1_000);
+        assert_eq!(read(&mut too_many.as_slice()), None);
+        let no_wait = [&[1][..], &[0; 16], &[3]].concat();
+        assert_eq!(read(&mut no_wait.as_slice()), None);
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! So a release can verify a context that it cannot read, and name the release that signed it. An
 //! unsigned text names nothing. Any change of what filter and host say to each other needs another
-//! format: contexts, verdicts, envelopes, settlements, and calls to the rate-limit service.
+//! format: contexts, verdicts, envelopes, and calls to the rate-limit service.
 
 use core::fmt;
 use core::hint::black_box;
@@ -22,7 +22,7 @@ use super::key::Key;
 
 /// Format and release of this build. No build has a switch for another one. A test that needs one
 /// replaces these bytes in a copy of a program.
-static OWN_PREFIX: &str = concat!("v8;", env!("CARGO_PKG_VERSION"), ";");
+static OWN_PREFIX: &str = concat!("v9;", env!("CARGO_PKG_VERSION"), ";");
 /// Beginning of what a host says of itself. It differs from all other signed texts.
 const HOST_PREFIX: &str = "host.";
 /// Maximum length of a release's name, in bytes.
@@ -188,11 +188,11 @@ mod tests {
         let own = env!("CARGO_PKG_VERSION");
         assert_eq!(
             Release::own().to_string(),
-            format!("of release {own} (format 8)")
+            format!("of release {own} (format 9)")
         );
         for (text, expected) in [
             ("v7.AAAA", "of an early release (format 7)"),
-            ("v8;0.1.0;AAAA", "of release 0.1.0 (format 8)"),
+            ("v9;0.1.0;AAAA", "of release 0.1.0 (format 9)"),
             ("v9;1.0.0-rc.1;", "of release 1.0.0-rc.1 (format 9)"),
             ("v1234;2.0.0+b;a.b;c.d", "of release 2.0.0+b (format 1234)"),
         ] {
@@ -242,14 +242,14 @@ mod tests {
     #[test]
     fn a_mismatch_names_both_and_the_older_one() {
         let of = |text: &str| Release::named(text).unwrap();
-        let (old, new) = (of("v8;0.1.0;"), of("v9;0.2.0;"));
+        let (old, new) = (of("v9;0.1.0;"), of("v10;0.2.0;"));
         let text = Release::mismatch(&old, &new);
         assert!(
-            text.contains("filter is of release 0.1.0 (format 8)"),
+            text.contains("filter is of release 0.1.0 (format 9)"),
             "{text}"
         );
         assert!(
-            text.contains("host is of release 0.2.0 (format 9)"),
+            text.contains("host is of release 0.2.0 (format 10)"),
             "{text}"
         );
         assert!(text.contains("the gateway is the older one"), "{text}");

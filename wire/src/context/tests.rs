@@ -25,7 +25,7 @@ fn context() -> Context {
         issued_unix_s: NOW,
         checked: true,
         verdicts: 2,
-        quotas: RemainingQuotas::default(),
+        quotas: Vec::new(),
         claims: Vec::new(),
     }
 }
@@ -87,7 +87,7 @@ fn another_release_with_the_same_format_is_read() {
     let own = context().sign(&key(7));
     let (own, _) = own.rsplit_once('.').unwrap();
     let fields = own.strip_prefix(release::own_prefix()).unwrap();
-    let other = signed(&format!("v8;9.9.9;{fields}"));
+    let other = signed(&format!("v9;9.9.9;{fields}"));
     assert_eq!(verify(&other), Ok(context()));
 }
 
@@ -140,7 +140,7 @@ fn every_other_context_is_refused_with_its_fault() {
         ("an early format", signed("v7.AAAA"), ContextFault::Release),
         (
             "a later format",
-            signed("v9;1.0.0;AAAA"),
+            signed("v10;1.0.0;AAAA"),
             ContextFault::Release,
         ),
         (
@@ -286,7 +286,7 @@ fn a_client_is_named_or_not_but_not_both() {
             fields.extend_from_slice(&u32::try_from(field.len()).unwrap().to_be_bytes());
             fields.extend_from_slice(field.as_bytes());
         }
-        fields.extend([0, 0, 0]);
+        fields.extend([0, 0]);
         let fields = URL_SAFE_NO_PAD.encode(fields);
         signed(&format!("{}{fields}", release::own_prefix()))
     };

@@ -17,7 +17,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac as _;
 
-use super::{Key, RemainingQuotas, put_text};
+use tensorgate_policy::policy::RemainingQuota;
+
+use super::{Key, put_text, quotas};
 
 /// Request trailer of a verdict; one field per verdict.
 pub const TRAILER: &str = "x-tensorgate-verdict";
@@ -27,7 +29,7 @@ pub const MAX_VERDICTS: u8 = 3;
 
 /// Version prefix.
 const VERSION: &str = "b1.";
-/// Maximum size of a verdict: sixteen quotas of 25 bytes in base64, and the MAC.
+/// Maximum size of a verdict: two quotas of 25 bytes in base64, and the MAC.
 const MAX_BYTES: usize = 1024;
 /// Size of the length after a verdict.
 const LENGTH_BYTES: usize = 4;
@@ -64,9 +66,9 @@ pub enum VerdictFault {
 impl VerdictSubject<'_> {
     /// Signs the verdict of the filter at position `index`, counted from 0. `quotas`: limits
     /// charged since the head was forwarded.
-    pub fn sign(&self, key: &Key, index: u8, quotas: &RemainingQuotas) -> String {
+    pub fn sign(&self, key: &Key, index: u8, quotas: &[RemainingQuota]) -> String {
         let mut fields = Vec::new();
-        quotas.write(&mut fields);
+        quotas::write(quotas, &mut fields);
         let mut value = String::from(VERSION);
         URL_SAFE_NO_PAD.encode_string(fields, &mut value);
         let mac = self.mac(key, index, &value).finalize().into_bytes();
@@ -87,7 +89,7 @@ impl VerdictSubject<'_> {
         announced: u8,
         trailers: &[&[u8]],
         body: &[u8],
-    ) -> Result<(RemainingQuotas, usize), VerdictFault> {
+    ) -> Result<(Vec<RemainingQuota>, usize), VerdictFault> {
         let mut behind = Vec::new();
         let mut rest = body;
         if trailers.is_empty() {
@@ -111,11 +113,9 @@ impl VerdictSubject<'_> {
                 announced,
             });
         }
-        let mut all = RemainingQuotas::default();
+        let mut all = Vec::new();
         for (verdict, index) in verdicts.iter().zip(0..) {
-            let RemainingQuotas { request, content } = self.verify(key, index, verdict)?;
-            all.request.extend(request);
-            all.content.extend(content);
+            all.extend(self.verify(key, index, verdict)?);
         }
         Ok((all, rest.len()))
     }
@@ -125,7 +125,7 @@ impl VerdictSubject<'_> {
         key: &Key,
         index: u8,
         verdict: &[u8],
-    ) -> Result<RemainingQuotas, VerdictFault> {
+    ) -> Result<Vec<RemainingQuota>, VerdictFault> {
         let value = str::from_utf8(verdict).map_err(|_| VerdictFault::Form)?;
         if value.len() > MAX_BYTES {
             return Err(VerdictFault::Form);
@@ -142,7 +142,7 @@ impl VerdictSubject<'_> {
             .decode(fields)
             .map_err(|_| VerdictFault::Form)?;
         let mut rest = fields.as_slice();
-        let quotas = RemainingQuotas::read(&mut rest).ok_or(VerdictFault::Form)?;
+        let quotas = quotas::read(&mut rest).ok_or(VerdictFault::Form)?;
         rest.is_empty().then_some(quotas).ok_or(VerdictFault::Form)
     }
 
@@ -187,7 +187,7 @@ mod tests {
         clippy::arithmetic_side_effects,
         reason = "tests"
     )]
-    use tensorgate_policy::policy::{RemainingQuota, Wait};
+    use tensorgate_policy::policy::Wait;
 
     use super::*;
 
@@ -203,16 +203,12 @@ mod tests {
         Key::from_hex(&(byte.repeat(31) + "f0")).unwrap()
     }
 
-    fn quotas(left: u64) -> RemainingQuotas {
-        let quota = RemainingQuota {
+    fn quotas(left: u64) -> Vec<RemainingQuota> {
+        vec![RemainingQuota {
             left,
             full_after_ns: 7,
             wait: Wait::Ns(9),
-        };
-        RemainingQuotas {
-            request: vec![quota],
-            content: vec![quota, quota],
-        }
+        }]
     }
 
     fn read(
@@ -220,7 +216,7 @@ mod tests {
         announced: u8,
         trailers: &[&str],
         body: &[u8],
-    ) -> Result<(RemainingQuotas, usize), VerdictFault> {
+    ) -> Result<(Vec<RemainingQuota>, usize), VerdictFault> {
         let trailers: Vec<_> = trailers.iter().map(|it| it.as_bytes()).collect();
         request.read_all(&key("07"), announced, &trailers, body)
     }
@@ -228,7 +224,7 @@ mod tests {
     #[test]
     fn verdicts_are_read_from_trailers_and_after_the_body() {
         let first = REQUEST.sign(&key("07"), 0, &quotas(3));
-        let second = REQUEST.sign(&key("07"), 1, &RemainingQuotas::default());
+        let second = REQUEST.sign(&key("07"), 1, &[]);
         let expected = Ok((quotas(3), 4));
         assert_eq!(read(&REQUEST, 1, &[&first], b"body"), expected);
         assert_eq!(read(&REQUEST, 2, &[&first, &second], b"body"), expected);
@@ -238,10 +234,7 @@ mod tests {
         assert_eq!(read(&REQUEST, 2, &[], &body), expected);
         let empty = behind_body(&first);
         assert_eq!(read(&REQUEST, 1, &[], &empty), Ok((quotas(3), 0)));
-        assert_eq!(
-            read(&REQUEST, 0, &[], b"body"),
-            Ok((RemainingQuotas::default(), 4))
-        );
+        assert_eq!(read(&REQUEST, 0, &[], b"body"), Ok((Vec::new(), 4)));
     }
 
     #[test]
@@ -319,11 +312,7 @@ mod tests {
             full_after_ns: u64::MAX,
             wait: Wait::Ns(u64::MAX),
         };
-        let most = RemainingQuotas {
-            request: vec![quota; 99],
-            content: vec![quota; 99],
-        };
-        let verdict = REQUEST.sign(&key("07"), 0, &most);
+        let verdict = REQUEST.sign(&key("07"), 0, &vec![quota; 99]);
         assert!(verdict.len() <= MAX_BYTES, "{}", verdict.len());
         assert!(read(&REQUEST, 1, &[&verdict], b"").is_ok());
     }

@@ -20,8 +20,7 @@
 
 use std::rc::Rc;
 
-use tensorgate_policy::{Decision, Denial, HeaderMode, Now, Reason};
-use tensorgate_wire::context::RemainingQuotas;
+use tensorgate_policy::{Denial, HeaderMode, Now, Reason};
 use tensorgate_wire::context::verdict::{TRAILER, VerdictSubject, behind_body};
 
 use super::{Gate, PendingRequest, Phase};
@@ -44,8 +43,8 @@ pub(super) struct Forwarded {
 struct Announced {
     /// Position of this verdict among those of a chain's filters.
     index: u8,
-    /// How many request limits and content limits the context already contains.
-    sent_limits: (usize, usize),
+    /// How many limits on requests the context already contains.
+    sent_limits: usize,
 }
 
 /// How the body ended.
@@ -93,7 +92,7 @@ impl Gate {
         }
         let announced = signed.map(|signed| Announced {
             index: signed.verdicts_before,
-            sent_limits: charged_limits(&pending.decision),
+            sent_limits: pending.decision.request_quotas().count(),
         });
         pending.forwarded = Some(Box::new(Forwarded {
             announced,
@@ -226,17 +225,8 @@ impl Gate {
         let Some(key) = self.root.host_key() else {
             return Ok(());
         };
-        let decision = &pending.decision;
-        let quotas = RemainingQuotas {
-            request: decision
-                .remaining_quotas(false)
-                .skip(announced.sent_limits.0)
-                .collect(),
-            content: decision
-                .remaining_quotas(true)
-                .skip(announced.sent_limits.1)
-                .collect(),
-        };
+        let quotas = pending.decision.request_quotas();
+        let quotas: Vec<_> = quotas.skip(announced.sent_limits).collect();
         let request = VerdictSubject {
             client: self.outcome.record.client.as_deref(),
             request_id: &pending.upstream.request_id,
@@ -363,12 +353,4 @@ impl PendingRequest {
             forwarded.end = end;
         }
     }
-}
-
-/// How many request limits and content limits a decision has charged so far.
-fn charged_limits(decision: &Decision) -> (usize, usize) {
-    (
-        decision.remaining_quotas(false).count(),
-        decision.remaining_quotas(true).count(),
-    )
 }

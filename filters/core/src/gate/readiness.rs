@@ -5,7 +5,7 @@
 
 use tensorgate_policy::Now;
 use tensorgate_policy::request::Proofs;
-use tensorgate_wire::context::{self, Context, RemainingQuotas};
+use tensorgate_wire::context::{self, Context};
 use tensorgate_wire::readiness::{FILTER_CHAIN, PATH};
 
 use super::{Gate, Phase};
@@ -41,7 +41,7 @@ impl Gate {
             issued_unix_s: now.unix_s,
             checked: false,
             verdicts: 0,
-            quotas: RemainingQuotas::default(),
+            quotas: Vec::new(),
             claims: Vec::new(),
         };
         // Without a context the host does not confirm the probe.

@@ -1,10 +1,10 @@
 //! The signed context for the upstream host. In a chain the first filter signs the context. A later
 //! filter signs it again if it adds information: that it validates contracts, or the remaining
-//! quota of limits that it charges.
+//! quota of the limits on requests that it charges.
 
 use tensorgate_policy::denial::{OverloadCause, RateNote};
 use tensorgate_policy::{Decision, Denial, Now, Policy, Reason};
-use tensorgate_wire::context::{Context, Key, RemainingQuotas};
+use tensorgate_wire::context::{Context, Key};
 
 use super::{Gate, PendingRequest};
 use crate::host::Proxy;
@@ -31,17 +31,14 @@ impl Gate {
             return Ok(None);
         };
         let mut checked = self.root.filter.capabilities().check;
-        let mut quotas = RemainingQuotas {
-            request: pending.decision.remaining_quotas(false).collect(),
-            content: pending.decision.remaining_quotas(true).collect(),
-        };
+        let mut quotas: Vec<_> = pending.decision.request_quotas().collect();
         let claims = pending.upstream.claims.iter();
         let mut claims: Vec<_> = claims
             .map(|(name, value)| (name.as_ref().to_owned(), value.clone()))
             .collect();
         let mut verdicts_before = 0;
         if let Some(before) = &pending.previous.context {
-            if !checked && quotas == RemainingQuotas::default() && !verdict_follows {
+            if !checked && quotas.is_empty() && !verdict_follows {
                 return Ok(Some(Signed {
                     value: None,
                     verdicts_before,
@@ -49,12 +46,15 @@ impl Gate {
             }
             if self.root.policy.passes_claims_on()
                 || self.forwards_headers()
-                || limits_anything(&self.root.policy, &pending.decision)
+                || limits_requests(&self.root.policy, &pending.decision)
             {
                 let before = read(before, key, pending, now)?;
                 verdicts_before = before.verdicts;
                 checked |= before.checked;
-                quotas = quotas.or(before.quotas);
+                // Each limit is charged by one filter.
+                if quotas.is_empty() {
+                    quotas = before.quotas;
+                }
                 claims = before.claims;
             }
         }
@@ -90,24 +90,21 @@ impl Gate {
         let (policy, decision) = (&self.root.policy, &pending.decision);
         let before = pending.previous.context.as_ref();
         let before = before.zip(self.root.host_key());
-        let Some((before, key)) = before.filter(|_| limits_anything(policy, decision)) else {
+        let Some((before, key)) = before.filter(|_| limits_requests(policy, decision)) else {
             return Vec::new();
         };
         let read = |now| read(before, key, pending, now).ok();
         let context = proxy.now().ok().and_then(read);
         context.map_or_else(Vec::new, |context| {
-            decision.rate_notes_before(policy, context.quotas.request)
+            decision.rate_notes_before(policy, context.quotas)
         })
     }
 }
 
-/// Whether any limit applies. Without limits, only a validating filter signs again.
-fn limits_anything(policy: &Policy, decision: &Decision) -> bool {
+/// Whether a limit on requests applies. Without one, only a validating filter signs again.
+fn limits_requests(policy: &Policy, decision: &Decision) -> bool {
     let grant = decision.grant().and_then(|id| policy.grant(id));
-    grant.is_some_and(|grant| {
-        let mut limits = grant.per_request().chain(grant.per_content());
-        limits.next().is_some()
-    })
+    grant.is_some_and(|grant| grant.per_request().next().is_some())
 }
 
 /// Verifies the context that a previous filter has just signed.

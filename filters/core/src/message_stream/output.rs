@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use tensorgate_policy::{Decision, Denial};
-use tensorgate_wire::context::{MessageEnvelope, RemainingQuotas};
+use tensorgate_wire::context::MessageEnvelope;
 
 use crate::body::reader::read_body;
 use crate::host::{Proxy, cannot_decide};
@@ -76,15 +76,12 @@ pub(super) fn joined(
     root: &GateRoot,
     decision: &Decision,
 ) -> MessageEnvelope {
-    let own = RemainingQuotas {
-        request: decision.remaining_quotas(false).collect(),
-        content: decision.remaining_quotas(true).collect(),
-    };
+    let own: Vec<_> = decision.request_quotas().collect();
     let checks = root.filter.capabilities().check;
     match before {
         Some(MessageEnvelope::Message { checked, quotas }) => MessageEnvelope::Message {
             checked: checks || checked,
-            quotas: own.or(quotas),
+            quotas: if own.is_empty() { quotas } else { own },
         },
         _ => MessageEnvelope::Message {
             checked: checks,

@@ -83,15 +83,13 @@ fn global_limits_are_charged_after_cheap_checks() {
     charges(&step, Scope::Global, &["scoring:elements", "scoring:bytes"]);
     let both = ChargeOutcome::Charged(vec![quota(1), quota(2)]);
     assert_eq!(decision.charged(&policy, both), Step::Forward);
-    // In each half the local quotas come first: a caller that shows only the first few leaves out
-    // the quotas of the service.
-    let left = |content| -> Vec<u64> {
-        decision
-            .remaining_quotas(content)
-            .map(|it| it.left)
-            .collect()
-    };
-    assert_eq!((left(false), left(true)), (vec![49, 7], vec![8, 1, 2]));
+    // The local quotas come first: a caller that shows only the first few leaves out the quotas of
+    // the service.
+    let requests: Vec<_> = decision.request_quotas().map(|it| it.left).collect();
+    assert_eq!(requests, [49, 7]);
+    let all = decision.rate_notes(&policy);
+    let all: Vec<_> = all.iter().map(|note| note.left).collect();
+    assert_eq!(all, [49, 7, 8, 1, 2]);
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn responses_report_no_shadow_limit() {
     decision.charged(policy, full());
     assert_eq!(decision.rate_notes(policy), []);
     assert_eq!(
-        decision.remaining_quotas(false).count(),
+        decision.request_quotas().count(),
         2,
         "the host gets the note"
     );

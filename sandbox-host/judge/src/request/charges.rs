@@ -1,8 +1,8 @@
 //! The outcomes of the gate's charges, as its context reports them. So the host comes to the same
 //! decision. Denials of limits in shadow mode are recorded as in the gate.
 
+use tensorgate_policy::policy::RemainingQuota;
 use tensorgate_policy::{Charge, ChargeOutcome};
-use tensorgate_wire::context::RemainingQuotas;
 
 /// The outcome of the next charge if the gate has made it; `None`: the host makes it. The reported
 /// limits are taken from the front. The gate's own limits come first, so that missing ones of the
@@ -10,7 +10,7 @@ use tensorgate_wire::context::RemainingQuotas;
 /// matched with this one's: `is_own_version` is whether the gate charged by this policy. Content is
 /// charged by the host under any version, because only the host reads all of it.
 pub(super) fn made_elsewhere(
-    levels: &mut RemainingQuotas,
+    levels: &mut Vec<RemainingQuota>,
     charge: &Charge,
     is_own_version: bool,
 ) -> Option<ChargeOutcome> {
@@ -20,7 +20,6 @@ pub(super) fn made_elsewhere(
     if !is_own_version {
         return Some(ChargeOutcome::CHARGED);
     }
-    let told = &mut levels.request;
-    let own = told.len().min(charge.limit_charges.len());
-    Some(ChargeOutcome::from_quotas(told.drain(..own).collect()))
+    let own = levels.len().min(charge.limit_charges.len());
+    Some(ChargeOutcome::from_quotas(levels.drain(..own).collect()))
 }

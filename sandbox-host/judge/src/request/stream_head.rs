@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_policy::Decision;
 use tensorgate_policy::decision::BodyPlan;
-use tensorgate_wire::context::{Key, RemainingQuotas};
+use tensorgate_policy::policy::RemainingQuota;
+use tensorgate_wire::context::Key;
 use tensorgate_wire::messages::{Messages, NextMessage};
 
 use super::verdicts::AnnouncedVerdicts;
@@ -71,7 +72,7 @@ impl StreamHead {
         &self,
         number: u64,
         checked: bool,
-        levels: RemainingQuotas,
+        levels: Vec<RemainingQuota>,
     ) -> AcceptedHead {
         AcceptedHead {
             caller: self.caller_of_message(number),
@@ -109,7 +110,7 @@ impl StreamHead {
                     let frame = body.slice(at..at.saturating_add(used));
                     at = at.saturating_add(used);
                     number = number.saturating_add(1);
-                    let admitted = self.message_head(number, true, RemainingQuotas::default());
+                    let admitted = self.message_head(number, true, Vec::new());
                     requests.push(verifier.verify_body(admitted, frame)?);
                 }
                 _ => {

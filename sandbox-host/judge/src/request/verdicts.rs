@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tensorgate_policy::policy::RemainingQuota;
 use tensorgate_policy::request::ServerQuery;
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::check_server_query;
 use tensorgate_wire::context::verdict::{MAX_BEHIND_BYTES, TRAILER, VerdictSubject};
-use tensorgate_wire::context::{Context, Key, RemainingQuotas};
+use tensorgate_wire::context::{Context, Key};
 
 use super::{AcceptedHead, Caller, DenialOrigin, DeniedRequest, Verifier};
 use crate::body::CollectedBody;
@@ -69,8 +70,7 @@ impl Verifier {
         let protocol = admitted.protocol();
         let (levels, bytes) =
             self.read_verdicts(&admitted.caller, &admitted.announced, protocol, body)?;
-        admitted.remaining_quota.request.extend(levels.request);
-        admitted.remaining_quota.content.extend(levels.content);
+        admitted.remaining_quota.extend(levels);
         Ok(bytes)
     }
 
@@ -108,13 +108,13 @@ impl Verifier {
         announced: &AnnouncedVerdicts,
         protocol: Protocol,
         body: CollectedBody,
-    ) -> Result<(RemainingQuotas, Bytes), Box<DeniedRequest>> {
+    ) -> Result<(Vec<RemainingQuota>, Bytes), Box<DeniedRequest>> {
         let CollectedBody {
             mut bytes,
             trailers,
         } = body;
         let Some(announced) = &announced.0 else {
-            return Ok((RemainingQuotas::default(), bytes));
+            return Ok((Vec::new(), bytes));
         };
         let request = VerdictSubject {
             client: caller.client.as_deref(),
