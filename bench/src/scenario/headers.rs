@@ -1,18 +1,18 @@
 //! Cost of forwarding request headers before the body is judged, as a mesh requires, compared with
-//! holding them. Both use the same filter and policy, in one race.
+//! holding them. All contenders use the same filter and are in one race.
 
 use serde_json::Value;
 
 use crate::lab::{Envoy, Lab, Server};
-use crate::load::{Expect, Http, Shot};
-use crate::models::{LARGE, SMALL, binary_shot, grpc_shot, json_shot};
+use crate::load::{Client, Expect, Http, Shot};
+use crate::models::{FLOATS, LARGE, SMALL, STREAMED, binary_shot, grpc_shot, json_shot};
 use crate::outcome::{Failure, Outcome};
 use crate::policy::{Shape, key};
 use crate::proxy::{self, Filters, Rendered, Upstream};
 use crate::race::{Contender, Course, race};
 use crate::report::Report;
 
-use super::{client, course};
+use super::{CONNECTIONS, course};
 
 /// The rendered filters with `headers: forward`, without the field that a mesh cannot set.
 fn forwarding(filters: &Value) -> Outcome<Value> {
@@ -36,47 +36,103 @@ fn forwarding(filters: &Value) -> Outcome<Value> {
     Ok(filters)
 }
 
-/// Runs the scenario.
-pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
-    let upstream = Server::start(lab, "upstream").await?;
-    let shape = Shape::plain(upstream.tcp()?);
-    let folder = lab.folder("headers")?;
-    let rendered = Rendered::new(lab, folder, &shape.to_json(), &upstream.socket)?;
-    let held = rendered.filters()?;
-    let forwarded = forwarding(held)?;
-    let to = || Upstream::Unix(&upstream.socket);
-    let bare = proxy::start(lab, "bare", Filters::None, to()).await?;
-    let hold = proxy::start(lab, "hold", Filters::Json(held), to()).await?;
-    let forward = proxy::start(lab, "forward", Filters::Json(&forwarded), to()).await?;
-    let race_of = async |report: &mut Report, http, shot: Shot, course: Course| {
+/// An Envoy with the filter.
+struct Gate {
+    /// Its name in tables.
+    name: String,
+    envoy: Envoy,
+}
+
+/// The Envoys of this scenario.
+struct Envoys {
+    bare: Envoy,
+    gates: Vec<Gate>,
+    _upstream: Server,
+}
+
+impl Envoys {
+    async fn start(lab: &Lab) -> Outcome<Self> {
+        let upstream = Server::start(lab, "upstream").await?;
+        let policy = Shape::plain(upstream.tcp()?).to_json();
+        let to = || Upstream::Unix(&upstream.socket);
+        let bare = proxy::start(lab, "bare", Filters::None, to()).await?;
+        let mut gates = Vec::new();
+        let rendered = Rendered::new(lab, lab.folder("headers")?, &policy, &upstream.socket)?;
+        let holding = rendered.filters()?;
+        let forwarded = forwarding(holding)?;
+        for (headers, filters) in [("hold", holding), ("forward", &forwarded)] {
+            gates.push(Gate {
+                name: format!("gate, headers: {headers}"),
+                envoy: proxy::start(lab, headers, Filters::Json(filters), to()).await?,
+            });
+        }
+        Ok(Self {
+            bare,
+            gates,
+            _upstream: upstream,
+        })
+    }
+
+    /// Sends a request to all of them, over this many connections.
+    async fn race(
+        &self,
+        report: &mut Report,
+        (http, connections): (Http, usize),
+        shot: Shot,
+        course: Course,
+    ) -> Outcome<()> {
         let expect = match http {
             Http::One => Expect::Status(200),
             Http::Two => Expect::Grpc,
         };
-        let contender = |name: &str, envoy: &Envoy, shot| Contender {
+        let contender = |name: &str, envoy: &Envoy, shot: Shot| Contender {
             name: name.to_owned(),
-            client: client(&envoy.address, http, expect),
+            client: Client::new(envoy.address.clone(), http, expect, connections),
             shots: vec![shot],
             pid: envoy.process.pid(),
             beside: None,
         };
         let keyed = shot.clone().with("x-api-key", &key(0))?;
-        let mut contenders = [
-            contender("bare Envoy", &bare, shot),
-            contender("gate, headers: hold", &hold, keyed.clone()),
-            contender("gate, headers: forward", &forward, keyed),
-        ];
+        let mut contenders = vec![contender("bare Envoy", &self.bare, shot)];
+        for gate in &self.gates {
+            contenders.push(contender(&gate.name, &gate.envoy, keyed.clone()));
+        }
         let results = race(&mut contenders, course).await?;
         report.race(&results, 0);
-        Outcome::Ok(())
-    };
+        Ok(())
+    }
+}
+
+/// Runs the scenario.
+pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
+    let envoys = Envoys::start(lab).await?;
+    let (rest, grpc) = ((Http::One, CONNECTIONS), (Http::Two, CONNECTIONS));
     let note = "Four connections with one request at a time on each.";
     report.section("Headers forwarded or held: 1 KB of JSON", note);
-    race_of(report, Http::One, json_shot(SMALL)?, course(lab, 9, 3000)).await?;
+    let shot = json_shot(SMALL)?;
+    envoys
+        .race(report, rest, shot, course(lab, 9, 3000))
+        .await?;
+    report.section("Headers forwarded or held: 524 KB of floats", "As JSON.");
+    let shot = json_shot(FLOATS)?;
+    envoys.race(report, rest, shot, course(lab, 9, 100)).await?;
+    let note = "Over REST with the binary extension, then over gRPC with raw contents.";
+    report.section("Headers forwarded or held: 600 KB of FP32", note);
+    let shot = binary_shot(LARGE)?;
+    envoys.race(report, rest, shot, course(lab, 9, 300)).await?;
+    let shot = grpc_shot(LARGE)?;
+    envoys.race(report, grpc, shot, course(lab, 9, 300)).await?;
     report.section(
-        "Headers forwarded or held: 600 KB of FP32",
-        "Over REST with the binary extension, then over gRPC with raw contents.",
+        "Headers forwarded or held: 256 MiB of FP32",
+        "One request at a time: over REST with the binary extension, then over gRPC.",
     );
-    race_of(report, Http::One, binary_shot(LARGE)?, course(lab, 9, 300)).await?;
-    race_of(report, Http::Two, grpc_shot(LARGE)?, course(lab, 9, 300)).await
+    let few = Course {
+        rounds: if lab.quick { 1 } else { 5 },
+        requests: if lab.quick { 1 } else { 2 },
+        warm_up: 1,
+    };
+    let shot = binary_shot(STREAMED)?;
+    envoys.race(report, (Http::One, 1), shot, few).await?;
+    let shot = grpc_shot(STREAMED)?;
+    envoys.race(report, (Http::Two, 1), shot, few).await
 }
