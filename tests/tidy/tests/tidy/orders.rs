@@ -257,7 +257,6 @@ const WIRE: Crate = Crate {
         "answer",
         "context",
         "readiness",
-        "settlement",
         "rate_limit",
         "messages",
         "decode",
