@@ -43,8 +43,7 @@ pub struct Cost {
     pub tokens: Option<u64>,
     /// The window.
     pub window_s: Option<u64>,
-    /// `global`: shared by all gateways through `rate_limit_service`; `local` (default): per
-    /// gateway.
+    /// `global`: shared by all gateways through `rate_limit_service`; `local` (default): per host.
     #[serde(skip_serializing_if = "Scope::is_local")]
     pub scope: Scope,
     /// With `scope: local`: what divides the limit. By default each gateway has all of it.
@@ -72,7 +71,7 @@ pub struct Budget {
     /// `day`: between two midnights, UTC.
     pub per: Option<Period>,
     /// `global`: shared by all gateways through `rate_limit_service`; `local` (default): per
-    /// gateway.
+    /// gateway, and of contents per host.
     #[serde(skip_serializing_if = "Scope::is_local")]
     pub scope: Scope,
     /// With `scope: local`: what divides the limit. By default each gateway has all of it.
