@@ -179,7 +179,7 @@ impl LocalLimits {
         Some(saved.take(MAX_SAVED).collect())
     }
 
-    /// The states that were taken last were not saved.
+    /// The states are not in the file, so the next save writes them.
     pub fn not_saved(&self) {
         self.lock().is_changed = true;
     }

@@ -87,6 +87,8 @@ impl HostCounters {
                 tracing::error!(invalid, "states of limits in {path} are invalid");
             }
         }
+        // The file exists from now on, although nothing is spent yet.
+        limits.not_saved();
         let clock = Box::new(move || self::now(started));
         let shared = SharedCharges::new(Arc::clone(&limits), Arc::clone(metrics), clock);
         Self {
