@@ -18,7 +18,7 @@ use tensorgate_cli_common::{Failure, policy_file};
 use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_filter_core::report::record::Record;
 use tensorgate_judge::request as host;
-use tensorgate_judge::request::Verifier;
+use tensorgate_judge::request::{Unspent, Verifier};
 use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store};
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Allowance;
@@ -309,7 +309,10 @@ impl<'l> Gate<'l> {
         let explained = match outcome {
             RequestOutcome::Denied(answer) => denied(file, &answer, record),
             RequestOutcome::Forwarded { headers, body } => {
-                match self.host.verify(&headers, body.into(), now.unix_s) {
+                let judged = self
+                    .host
+                    .verify(&headers, body.into(), now.unix_s, &Unspent(now));
+                match judged {
                     Ok(judged) => allowed(file, &request, with_the_hosts(record, &judged)),
                     Err(refused) => refused_by_host(file, &refused, record),
                 }

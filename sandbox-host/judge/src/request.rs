@@ -44,7 +44,7 @@ use claims::{header_fields, subtract_from_size};
 pub use denied::{Caller, DenialOrigin, DeniedRequest};
 use head::unknown_sender;
 pub use head::{ContextDenial, read_head};
-pub use judgement::{BodyJudgement, Counted, CountedElsewhere, Counters, Progress};
+pub use judgement::{BodyJudgement, Counted, Counters, Progress, Unspent};
 pub use stream_head::StreamHead;
 pub use verdicts::AnnouncedVerdicts;
 
@@ -240,7 +240,8 @@ impl Verifier {
         &self.policy
     }
 
-    /// Verifies a complete request. `now_unix_s` is the wall clock.
+    /// Verifies a complete request. `now_unix_s` is the wall clock. The counters must answer at
+    /// once.
     ///
     /// # Errors
     /// Returns the denial.
@@ -249,6 +250,7 @@ impl Verifier {
         fields: &Fields,
         body: Bytes,
         now_unix_s: u64,
+        counters: &dyn Counters,
     ) -> Result<Allowed, Box<DeniedRequest>> {
         match self.verify_fields(fields, body.is_empty(), now_unix_s)? {
             HeadVerdict::Server {
@@ -268,10 +270,12 @@ impl Verifier {
                     let max_bytes = admitted.plan.max_bytes;
                     return Err(self.too_large(*admitted, max_bytes));
                 }
-                self.verify_body(*admitted, body)
+                self.verify_body(*admitted, body, counters)
                     .map(|request| Allowed::Model(Box::new(request)))
             }
-            HeadVerdict::Stream(opened) => opened.verify_messages(self, &body).map(Allowed::Stream),
+            HeadVerdict::Stream(opened) => opened
+                .verify_messages(self, &body, counters)
+                .map(Allowed::Stream),
         }
     }
 
@@ -463,17 +467,15 @@ impl Verifier {
         }
     }
 
-    /// Verifies the body of an accepted head, without counting anything.
-    ///
-    /// # Errors
-    /// Returns the denial.
-    pub fn verify_body(
+    /// Verifies the body of an accepted head in one part.
+    fn verify_body(
         &self,
         admitted: AcceptedHead,
         body: Bytes,
+        counters: &dyn Counters,
     ) -> Result<ModelRequest, Box<DeniedRequest>> {
         let mut judgement = BodyJudgement::new(admitted, body);
-        match judgement.run(self, &CountedElsewhere)? {
+        match judgement.run(self, counters)? {
             Progress::Passed(request) => Ok(*request),
             // These counters let no charge be awaited.
             Progress::Charge(_) => Err(judgement.denied(self, unfinished())),

@@ -11,7 +11,7 @@ use tensorgate_base::payload::Payload;
 use tensorgate_policy::decision::{Acquire, AcquireOutcome, BodyFormat};
 use tensorgate_policy::policy::Model;
 use tensorgate_policy::request::OCTET_STREAM;
-use tensorgate_policy::{Charge, ChargeOutcome, Denial, InferRequest, Step};
+use tensorgate_policy::{Charge, ChargeOutcome, Denial, InferRequest, Now, Step};
 use tensorgate_wire::encode::AnswerForm;
 
 use super::charges::made_elsewhere;
@@ -39,13 +39,21 @@ pub enum Counted {
     Awaited,
 }
 
-/// Counts nothing: for tools that judge without limits.
+/// Limits of which nothing is spent before a request: for tools that judge one.
 #[derive(Clone, Copy, Debug)]
-pub struct CountedElsewhere;
+pub struct Unspent(pub Now);
 
-impl Counters for CountedElsewhere {
-    fn charge(&self, _: &Charge) -> Counted {
-        Counted::Done(ChargeOutcome::CHARGED)
+impl Counters for Unspent {
+    fn charge(&self, charge: &Charge) -> Counted {
+        let previews = charge.limit_charges.iter().map(|limit_charge| {
+            let allowance = &limit_charge.allowance;
+            allowance.consume(&allowance.fresh(), self.0, limit_charge.amount)
+        });
+        let quotas = previews.map(|preview| {
+            preview.map(|preview| preview.after.map_or(preview.before, |(after, _)| after))
+        });
+        let quotas: Option<Vec<_>> = quotas.collect();
+        Counted::Done(quotas.map_or(ChargeOutcome::Failed, ChargeOutcome::from_quotas))
     }
 
     fn acquire(&self, _: &Acquire) -> AcquireOutcome {

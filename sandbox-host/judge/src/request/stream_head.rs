@@ -12,7 +12,7 @@ use tensorgate_wire::context::Key;
 use tensorgate_wire::messages::{Messages, NextMessage};
 
 use super::verdicts::AnnouncedVerdicts;
-use super::{AcceptedHead, Caller, DenialOrigin, DeniedRequest, ModelRequest, Verifier};
+use super::{AcceptedHead, Caller, Counters, DenialOrigin, DeniedRequest, ModelRequest, Verifier};
 
 /// The accepted head of a stream.
 #[derive(Debug)]
@@ -92,6 +92,7 @@ impl StreamHead {
         &self,
         verifier: &Verifier,
         body: &Bytes,
+        counters: &dyn Counters,
     ) -> Result<Vec<ModelRequest>, Box<DeniedRequest>> {
         let refused = |denial| {
             Box::new(DeniedRequest {
@@ -111,7 +112,7 @@ impl StreamHead {
                     at = at.saturating_add(used);
                     number = number.saturating_add(1);
                     let admitted = self.message_head(number, true, Vec::new());
-                    requests.push(verifier.verify_body(admitted, frame)?);
+                    requests.push(verifier.verify_body(admitted, frame, counters)?);
                 }
                 _ => {
                     messages.end(rest.len()).map_err(refused)?;

@@ -1,6 +1,6 @@
 //! Every decision vector through the filters' own code, callback by callback under the in-memory
 //! proxy. How a body arrives, which of the two header modes a filter has, and whether one filter or
-//! three decide must not change a decision.
+//! three decide must not change a decision. Vectors about costs have no host behind the filters.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,37 @@ use tensorgate_vectors::{Driver, Expect, Lowered};
 use crate::VECTORS;
 
 /// Any key: nothing verifies the context here.
-const CONTEXT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub const CONTEXT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// Any version of a policy.
+pub const GENERATION: &str = "0123456789abcdef";
 
 /// The longest body that is played in single bytes.
 const MAX_SINGLE_BYTES: usize = 20_000;
 
+/// What is behind the filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Behind {
+    /// A host, which counts the contents of requests.
+    Host,
+    /// A server that trusts them.
+    Server,
+}
+
+impl Behind {
+    /// Behind filters that decide this vector by themselves.
+    fn of(vector: &Lowered) -> Self {
+        if counts_contents(vector) {
+            Self::Server
+        } else {
+            Self::Host
+        }
+    }
+}
+
 /// How a body arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Arrival {
+pub enum Arrival {
     /// In the vector's own pieces.
     AsWritten,
     /// In pieces of so many bytes.
@@ -49,7 +72,8 @@ impl Arrival {
         }
     }
 
-    fn request(self, vector: &Lowered) -> Request {
+    /// The request that arrives like this.
+    pub fn request(self, vector: &Lowered) -> Request {
         let mut request = vector.request.clone();
         if let Self::Pieces(bytes) = self {
             request.chunk_bytes = Some(bytes);
@@ -122,7 +146,11 @@ fn shared(policy_json: &str) -> String {
 }
 
 fn check_all(headers: HeaderMode, filters: &[Filter], arrivals: &[Arrival]) {
-    check_all_with((headers, filters), arrivals, str::to_owned, |_| true);
+    // Without a host, the first denied message ends its stream.
+    let takes = |vector: &Lowered| {
+        !(counts_contents(vector) && vector.request.is_stream()) && vector.used.is_none()
+    };
+    check_all_with((headers, filters), arrivals, str::to_owned, takes);
 }
 
 fn check_all_with(
@@ -136,9 +164,10 @@ fn check_all_with(
     let mut wrong = Vec::new();
     let vectors = VECTORS.iter();
     for vector in vectors.filter(|vector| vector.runs_on(Driver::Native) && takes(vector)) {
+        let behind = Behind::of(vector);
         let proxy = proxies
-            .entry(&vector.policy_file)
-            .or_insert_with(|| configure(headers, filters, &policy(&vector.policy_json)));
+            .entry((&vector.policy_file, behind))
+            .or_insert_with(|| configure(behind, headers, filters, &policy(&vector.policy_json)));
         let proxy = match proxy {
             Ok(proxy) => proxy,
             Err(faults) => {
@@ -147,6 +176,11 @@ fn check_all_with(
             }
         };
         for arrival in arrivals.iter().filter(|arrival| arrival.is_for(vector)) {
+            // A body that is withheld from a server cannot be put back behind trailers.
+            let withholds = behind == Behind::Server && headers == HeaderMode::Forward;
+            if withholds && *arrival == Arrival::WithTrailers {
+                continue;
+            }
             played += 1;
             if let Some(fault) = check(proxy.restarted().unwrap(), vector, *arrival) {
                 wrong.push(format!("{arrival:?} {fault}"));
@@ -162,36 +196,51 @@ fn check_all_with(
     );
 }
 
-fn configure(
+/// Whether a verdict depends on limits of contents, which a host counts where there is one.
+pub fn counts_contents(vector: &Lowered) -> bool {
+    let exceeds = matches!(
+        vector.expect,
+        Expect::Deny {
+            reason: Reason::CostExceeded,
+            ..
+        }
+    );
+    let mut noted = vector.shadow.iter().flatten();
+    exceeds || vector.used.is_some() || noted.any(|reason| *reason == Reason::CostExceeded)
+}
+
+/// The time of a vector.
+pub fn now_of(vector: &Lowered) -> Now {
+    Now {
+        unix_s: vector.now_unix_s,
+        monotonic_ns: 1,
+    }
+}
+
+/// A proxy with empty counters.
+pub fn configure(
+    behind: Behind,
     headers: HeaderMode,
     filters: &[Filter],
     policy: &str,
 ) -> Result<NativeProxy, Vec<Fault>> {
-    let bundle = format!(r#"{{"generation": "0123456789abcdef", "policy": {policy}}}"#);
-    let store = Store::default();
-    NativeProxy::chain_in(
-        headers,
-        filters,
-        bundle.as_bytes(),
-        Some(CONTEXT_KEY),
-        store,
-    )
+    let bundle = format!(r#"{{"generation": "{GENERATION}", "policy": {policy}}}"#);
+    let (bundle, store) = (bundle.as_bytes(), Store::default());
+    let key = Some(CONTEXT_KEY);
+    match behind {
+        Behind::Host => NativeProxy::chain_in(headers, filters, bundle, key, store),
+        Behind::Server => NativeProxy::without_host(headers, filters, bundle, key, store),
+    }
 }
 
 /// The first difference from a vector's decision.
 fn check(mut proxy: NativeProxy, vector: &Lowered, arrival: Arrival) -> Option<String> {
     let request = arrival.request(vector);
-    let now = Now {
-        unix_s: vector.now_unix_s,
-        monotonic_ns: 1,
-    };
+    let now = now_of(vector);
     let mut last = None;
     for _ in 0..vector.repeat {
         let mut stream = proxy.open(now);
         deliver(&mut stream, &request);
-        if let Some(tokens) = vector.used {
-            proxy.settle(&mut stream, tokens);
-        }
         last = Some(close(stream));
     }
     let played = last?;

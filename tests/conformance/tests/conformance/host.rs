@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tensorgate_judge::request::{Allowed, DenialOrigin, Verifier};
+use tensorgate_judge::request::{Allowed, DenialOrigin, Unspent, Verifier};
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_policy::{Policy, Reason, raw, validate};
 use tensorgate_vectors::{Driver, Expect, Lowered};
 use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
-use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
+use tensorgate_wire::context::{Context, HEADER, Key};
 
 use crate::VECTORS;
+use crate::filters::{GENERATION, now_of};
 
-const GENERATION: &str = "0123456789abcdef";
 /// The header fields that the gate removes before it signs.
 const CREDENTIALS: [&[u8]; 2] = [b"x-api-key", b"authorization"];
 
@@ -44,7 +44,7 @@ fn context(vector: &Lowered) -> Context {
         issued_unix_s: vector.now_unix_s,
         checked: true,
         verdicts: 0,
-        quotas: RemainingQuotas::default(),
+        quotas: Vec::new(),
         claims: claims(vector),
     }
 }
@@ -113,6 +113,7 @@ fn check(policy: &Arc<Policy>, vector: &Lowered) -> Option<String> {
 /// The same where so many of the gate's verdicts come with the body.
 fn check_with(policy: &Arc<Policy>, vector: &Lowered, verdicts: u8) -> Option<String> {
     let judge = Verifier::new(Arc::clone(policy), GENERATION.to_owned(), key());
+    let now = now_of(vector);
     let mut fields = vector.request.fields();
     fields.retain(|(name, _)| !is_credential(name));
     let context = Context {
@@ -132,13 +133,9 @@ fn check_with(policy: &Arc<Policy>, vector: &Lowered, verdicts: u8) -> Option<St
             path: &context.path,
             generation: &context.generation,
         };
-        body.extend(behind_body(&request.sign(
-            &key(),
-            0,
-            &RemainingQuotas::default(),
-        )));
+        body.extend(behind_body(&request.sign(&key(), 0, &[])));
     }
-    let judged = judge.verify(&fields, Bytes::from(body), vector.now_unix_s);
+    let judged = judge.verify(&fields, Bytes::from(body), now.unix_s, &Unspent(now));
     let (expected, field) = match &vector.expect {
         Expect::Allow => (None, &None),
         Expect::Deny { reason, field } => (Some(*reason), field),

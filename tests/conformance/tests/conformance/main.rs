@@ -11,6 +11,7 @@
 
 mod filters;
 mod host;
+mod pair;
 mod verdicts;
 
 use std::sync::LazyLock;
