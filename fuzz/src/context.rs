@@ -4,7 +4,7 @@
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::policy::{RemainingQuota, Wait};
 use tensorgate_policy::request::Proofs;
-use tensorgate_wire::context::{Context, ContextFault, Key, RemainingQuotas};
+use tensorgate_wire::context::{Context, ContextFault, Key};
 
 use crate::support::{CONTEXT_KEY, NOW_UNIX_S};
 
@@ -21,27 +21,21 @@ pub fn run(data: &[u8]) {
     let _ = signed(&mut Unstructured::new(data), &key);
 }
 
-fn levels(data: &mut Unstructured<'_>) -> Result<RemainingQuotas> {
-    let mut list = || -> Result<Vec<RemainingQuota>> {
-        let count = data.int_in_range(0..=8_usize)?;
-        (0..count)
-            .map(|_| {
-                Ok(RemainingQuota {
-                    left: data.arbitrary()?,
-                    full_after_ns: data.arbitrary()?,
-                    wait: match data.int_in_range(0..=2_u8)? {
-                        0 => Wait::None,
-                        1 => Wait::Ns(data.arbitrary()?),
-                        _ => Wait::Forever,
-                    },
-                })
+fn levels(data: &mut Unstructured<'_>) -> Result<Vec<RemainingQuota>> {
+    let count = data.int_in_range(0..=2_usize)?;
+    (0..count)
+        .map(|_| {
+            Ok(RemainingQuota {
+                left: data.arbitrary()?,
+                full_after_ns: data.arbitrary()?,
+                wait: match data.int_in_range(0..=2_u8)? {
+                    0 => Wait::None,
+                    1 => Wait::Ns(data.arbitrary()?),
+                    _ => Wait::Forever,
+                },
             })
-            .collect()
-    };
-    Ok(RemainingQuotas {
-        request: list()?,
-        content: list()?,
-    })
+        })
+        .collect()
 }
 
 fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {

@@ -4,7 +4,7 @@
 //! the longest message. Behind a gate, a message without an envelope must be rejected.
 
 use tensorgate_policy::Reason;
-use tensorgate_wire::context::{EnvelopeCodec, Key, MessageEnvelope, Refusal, RemainingQuotas};
+use tensorgate_wire::context::{EnvelopeCodec, Key, MessageEnvelope, Refusal};
 use tensorgate_wire::messages::{Messages, NextMessage, framed};
 
 use crate::support::CONTEXT_KEY;
@@ -63,10 +63,9 @@ pub fn run(data: &[u8]) {
                 marked.extend_from_slice(part);
             }
         }
-        let levels = RemainingQuotas::default();
         let mark = gate.write(&MessageEnvelope::Message {
             checked: cut & 1 == 1,
-            quotas: levels,
+            quotas: Vec::new(),
         });
         let start = marked.len();
         marked.extend(framed(&mark));
