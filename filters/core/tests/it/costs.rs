@@ -1,11 +1,12 @@
-//! Charges for the content of requests: made after validation by the validating filter, and
-//! reported at each step of a limit's life.
+//! Charges for the content of requests without a host: made after validation by the validating
+//! filter, and reported at each step of a limit's life. With a host they are the host's.
 
 use crate::support;
 
-use support::streamed::{self, RATE, streaming_with};
+use support::streamed::{self, CHAINS, RATE, streaming_with};
 use support::{NOW, grpc, rest, sum_on_threads};
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
+use tensorgate_filter_core::host::SharedStore as _;
 use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store};
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;
@@ -14,7 +15,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// A window long enough that no unit refills during a test.
 const MONTH_S: u64 = 2_678_400;
 fn chain(filters: &[Filter], limits: &str, store: Store) -> NativeProxy {
-    support::proxy_of(filters, streaming_with(limits), &store)
+    support::hostless_of(filters, streaming_with(limits), &store)
 }
 
 fn gate(limits: &str) -> NativeProxy {
@@ -147,7 +148,8 @@ fn every_rejection_after_a_charge_reports_it() {
         ..rest("limited")
     };
     for filters in [&[Gate][..], &Filter::THREE] {
-        let mut proxy = chain(filters, &limits, Store::default());
+        // What an earlier filter has charged is in the context, which only a host needs.
+        let mut proxy = support::chain(filters, streaming_with(&limits));
         // Nothing is charged for the body yet; one of three requests is charged.
         for (request, left) in [
             (&binary(20, 2.0), r#""metered";r=2;t=1"#),
@@ -320,4 +322,61 @@ fn workers_on_threads_spend_amounts_exactly() {
         answers.filter(|answer| *answer == "ok").count()
     });
     assert_eq!(passed, 64, "128 elements in pairs");
+}
+
+/// Keys of the limits on content that have a slot.
+fn content_slots(store: &Store) -> Vec<String> {
+    let mut keys = store.keys();
+    keys.retain(|key| key.contains("/cost:") || key.contains("/budget:"));
+    keys
+}
+
+#[test]
+fn with_a_host_no_content_is_charged_and_every_request_is() {
+    const REQUESTS: usize = 20;
+    let limits = format!(
+        r#""rate": {{"quota": {REQUESTS}, "window_s": {MONTH_S}}},
+           "cost": {{"elements": 128, "bytes": 600, "window_s": {MONTH_S}}},
+           "budget": {{"elements": 128, "per": "day"}}"#
+    );
+    let hostless = Store::default();
+    chain(&[Gate], &limits, hostless.clone());
+    let slots = content_slots(&hostless);
+    assert_eq!(slots.len(), 3, "{slots:?}");
+    for filters in CHAINS {
+        let mut store = Store::default();
+        let mut proxy = support::proxy_of(filters, streaming_with(&limits), &store);
+        assert_eq!(content_slots(&store), Vec::<String>::new(), "{filters:?}");
+        // Slots of a policy without a host: any that is read fails its request.
+        for slot in &slots {
+            store.overwrite(slot, b"no bucket");
+        }
+        // Each request is nearly all that the limits allow in a month.
+        for at in 0..REQUESTS {
+            let request = [binary(60, 0.5), raw_grpc(60)][at % 2].clone();
+            assert_eq!(ask(&mut proxy, &request, NOW), "ok", "{filters:?} {at}");
+        }
+        for request in [rest("limited"), binary(60, 0.5), raw_grpc(60)] {
+            assert_eq!(
+                ask(&mut proxy, &request, NOW),
+                "rate-limited",
+                "{filters:?}"
+            );
+        }
+        for slot in &slots {
+            let stored = store.get(slot).unwrap().unwrap();
+            assert_eq!(stored.value, b"no bucket", "{filters:?} {slot}");
+        }
+    }
+}
+
+#[test]
+fn with_a_host_only_limits_on_requests_are_read() {
+    let limits =
+        format!(r#"{RATE}, "cost": {{"elements": 200, "bytes": 4000, "window_s": {MONTH_S}}}"#);
+    let store = Store::default();
+    let mut proxy = support::proxy_of(&[Gate], streaming_with(&limits), &store);
+    let before = store.calls();
+    assert_eq!(ask(&mut proxy, &binary(60, 0.5), NOW), "ok");
+    assert_eq!(store.calls() - before, 2);
 }

@@ -8,10 +8,10 @@ use support::streamed::{self, CHAINS, RATE, streaming_with};
 use support::{CONTEXT_KEY, NOW, bundle, field, grpc, head, key, outcome_told, rest, stranger_key};
 use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_identity::api_key::digest;
-use tensorgate_native_proxy::{Logged, NativeProxy, Request, RequestOutcome};
-use tensorgate_policy::policy::Wait;
+use tensorgate_native_proxy::{Logged, NativeProxy, Request, RequestOutcome, Store};
+use tensorgate_policy::policy::{RemainingQuota, Wait};
 use tensorgate_policy::{Operation, Reason, hex};
-use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
+use tensorgate_wire::context::{Context, HEADER, Key};
 
 /// One request per month, and the content of two.
 const LIMITS: &str = r#""rate": {"quota": 1, "window_s": 2678400}, "budget": {"requests": 9, "per": "day"},
@@ -19,6 +19,12 @@ const LIMITS: &str = r#""rate": {"quota": 1, "window_s": 2678400}, "budget": {"r
 
 fn chain(filters: &[Filter], mode: &str) -> NativeProxy {
     support::chain(filters, streaming_with(&format!("{LIMITS}{mode}")))
+}
+
+/// The same without a host, so that the filters charge content.
+fn hostless(filters: &[Filter], mode: &str) -> NativeProxy {
+    let policy = streaming_with(&format!("{LIMITS}{mode}"));
+    support::hostless_of(filters, policy, &Store::default())
 }
 
 fn play(proxy: &mut NativeProxy, request: &Request) -> (Option<RequestOutcome>, Logged) {
@@ -66,7 +72,7 @@ fn binary(rows: usize, float: f32, cut: usize) -> Request {
     }
 }
 
-fn left(quotas: &[tensorgate_policy::policy::RemainingQuota]) -> Vec<(u64, bool)> {
+fn left(quotas: &[RemainingQuota]) -> Vec<(u64, bool)> {
     let passes = |wait| wait == Wait::None;
     quotas
         .iter()
@@ -82,18 +88,13 @@ fn what_limits_have_left_crosses_with_every_request_through_every_chain() {
             let (outcome, logged) = play(&mut proxy, &request);
             let context = context(&outcome);
             assert!(context.checked, "{filters:?}");
-            assert_eq!(left(&context.quotas.request), [(0, true), (8, true)]);
-            let carried = if request.body[0].len() > 200 { 128 } else { 2 };
-            assert_eq!(left(&context.quotas.content), [(128 - carried, true)]);
+            // The host counts content itself.
+            assert_eq!(left(&context.quotas), [(0, true), (8, true)]);
             assert!(logged.shadowed.is_empty() && logged.lines.is_empty());
         }
         let mut proxy = chain(filters, "");
         let (outcome, _) = play(&mut proxy, &rest("m"));
-        assert_eq!(
-            context(&outcome).quotas,
-            RemainingQuotas::default(),
-            "no limits"
-        );
+        assert!(context(&outcome).quotas.is_empty(), "no limits");
     }
 }
 
@@ -182,20 +183,20 @@ fn a_rejection_reports_its_operation_and_the_client_of_a_revoked_key() {
 
 #[test]
 fn what_is_left_is_right_at_each_step() {
-    let limits = r#""rate": {"quota": 60, "window_s": 60, "burst": 3}, "budget": {"elements": 256, "per": "day"}"#;
+    let limits = r#""rate": {"quota": 60, "window_s": 60, "burst": 3}, "budget": {"requests": 256, "per": "day"}"#;
     let bundle = bundle().replace(RATE, limits);
     let mut proxy = support::chain(&[Gate], bundle);
     let day_s = 86_400 - NOW.unix_s % 86_400;
     // The time; then the rate's remaining quota and the milliseconds until it is full; the day's
     // remaining quota.
     for (at_ms, rate, day) in [
-        (0, Some((2, 1_000)), 254),
-        (0, Some((1, 2_000)), 252),
-        (500, Some((0, 2_500)), 250),
-        (900, None, 250),
-        (1_000, Some((0, 3_000)), 248),
-        (4_000, Some((2, 1_000)), 246),
-        (60_000, Some((2, 1_000)), 244),
+        (0, Some((2, 1_000)), 255),
+        (0, Some((1, 2_000)), 254),
+        (500, Some((0, 2_500)), 253),
+        (900, None, 253),
+        (1_000, Some((0, 3_000)), 252),
+        (4_000, Some((2, 1_000)), 251),
+        (60_000, Some((2, 1_000)), 250),
     ] {
         let now = tensorgate_policy::Now {
             unix_s: NOW.unix_s + at_ms / 1_000,
@@ -207,39 +208,45 @@ fn what_is_left_is_right_at_each_step() {
             continue;
         };
         let quotas = context_at(&Some(outcome), now.unix_s).quotas;
-        let told = |quotas: &[tensorgate_policy::policy::RemainingQuota]| {
-            let [level] = quotas else {
-                panic!("{quotas:?}")
-            };
-            (level.left, level.full_after_ns, level.wait)
-        };
-        let expected = (rate_left, full_ms * 1_000_000, Wait::None);
-        assert_eq!(told(&quotas.request), expected, "{at_ms}");
+        let crossed = quotas
+            .iter()
+            .map(|quota| (quota.left, quota.full_after_ns, quota.wait));
         let midnight_ns = (day_s - at_ms / 1_000) * 1_000_000_000;
-        let expected = (day, midnight_ns, Wait::None);
-        assert_eq!(told(&quotas.content), expected, "{at_ms}");
+        let expected = [
+            (rate_left, full_ms * 1_000_000, Wait::None),
+            (day, midnight_ns, Wait::None),
+        ];
+        assert_eq!(crossed.collect::<Vec<_>>(), expected, "{at_ms}");
     }
 }
 
 #[test]
 fn a_shadow_denial_is_reported_once_by_the_filter_that_judged_it() {
-    let all = ["rate-limited", "out-of-range", "cost-exceeded"];
+    const SHADOW: &str = r#", "mode": "shadow""#;
+    let judged = ["rate-limited", "out-of-range", "cost-exceeded"];
     let sorted = |mut names: Vec<String>| {
-        names.sort_by_key(|name| all.iter().position(|known| known == name));
+        names.sort_by_key(|name| judged.iter().position(|known| known == name));
         names
     };
-    for filters in CHAINS {
+    for (filters, has_host) in CHAINS.into_iter().flat_map(|it| [(it, true), (it, false)]) {
+        // With a host, content is the host's to charge.
+        let all = if has_host { &judged[..2] } else { &judged[..] };
         for request in [
             binary(64, 7.0, 1_000),
             binary(64, 7.0, 400),
             binary(64, 7.0, 301),
         ] {
-            let mut proxy = chain(filters, r#", "mode": "shadow""#);
+            let mut proxy = if has_host {
+                chain(filters, SHADOW)
+            } else {
+                hostless(filters, SHADOW)
+            };
             play(&mut proxy, &request);
             let (outcome, logged) = play(&mut proxy, &request);
-            let context = context(&outcome);
-            assert_eq!(left(&context.quotas.request), [(0, false), (8, true)]);
-            assert_eq!(left(&context.quotas.content), [(0, false)]);
+            if has_host {
+                let quotas = context(&outcome).quotas;
+                assert_eq!(left(&quotas), [(0, false), (8, true)]);
+            }
             let counted = logged.shadowed.iter().cloned();
             assert_eq!(sorted(counted.collect()), all, "{filters:?}");
             let told = outcome_told(&logged);
@@ -248,7 +255,7 @@ fn a_shadow_denial_is_reported_once_by_the_filter_that_judged_it() {
             assert_eq!(sorted(told.collect()), all, "{filters:?}");
             let lines: String = logged.lines.iter().map(|(_, line)| line.as_str()).collect();
             for reason in all {
-                assert_eq!(lines.matches(reason).count(), 1, "{filters:?}: {lines}");
+                assert_eq!(lines.matches(*reason).count(), 1, "{filters:?}: {lines}");
             }
             assert!(lines.contains(r#""verdict":"allow""#), "{lines}");
         }
@@ -280,24 +287,27 @@ fn a_refusal_tells_what_was_in_shadow_before_it() {
 
 #[test]
 fn what_limits_refuse_in_shadow_is_not_spent() {
-    let mut proxy = chain(&[Gate], r#", "mode": "shadow""#);
-    let quotas = |proxy: &mut NativeProxy, rows| {
-        let (outcome, _) = play(proxy, &binary(rows, 0.5, 4_000));
-        let context = context(&outcome);
-        (left(&context.quotas.request), left(&context.quotas.content))
-    };
-    assert_eq!(
-        quotas(&mut proxy, 60),
-        (vec![(0, true), (8, true)], vec![(8, true)])
-    );
-    for _ in 0..3 {
-        assert_eq!(
-            quotas(&mut proxy, 60),
-            (vec![(0, false), (8, true)], vec![(8, false)])
-        );
+    const SHADOW: &str = r#", "mode": "shadow""#;
+    let mut proxy = chain(&[Gate], SHADOW);
+    for rate in [true, false, false, false] {
+        let (outcome, _) = play(&mut proxy, &binary(60, 0.5, 4_000));
+        assert_eq!(left(&context(&outcome).quotas), [(0, rate), (8, true)]);
     }
-    assert_eq!(
-        quotas(&mut proxy, 4),
-        (vec![(0, false), (8, true)], vec![(0, true)])
-    );
+    // Without a host: of 128 elements 120 are spent, and later the remaining 8.
+    let mut proxy = hostless(&[Gate], SHADOW);
+    let mut play_rows = |rows, mut denials: Vec<&str>| {
+        let (outcome, logged) = play(&mut proxy, &binary(rows, 0.5, 4_000));
+        let passes = matches!(outcome, Some(RequestOutcome::Forwarded { .. }));
+        assert!(passes, "{outcome:?}");
+        let mut shadowed = logged.shadowed;
+        shadowed.sort();
+        denials.sort_unstable();
+        assert_eq!(shadowed, denials, "{rows}");
+    };
+    play_rows(60, vec![]);
+    for _ in 0..3 {
+        play_rows(60, vec!["rate-limited", "cost-exceeded"]);
+    }
+    play_rows(4, vec!["rate-limited"]);
+    play_rows(1, vec!["rate-limited", "cost-exceeded"]);
 }

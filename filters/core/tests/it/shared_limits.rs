@@ -8,7 +8,7 @@ mod streams;
 use crate::support;
 
 use support::streamed::{self, CHAINS, streaming_with};
-use support::{CONTEXT_KEY, NOW, field, grpc, proxy_of, rest};
+use support::{CONTEXT_KEY, NOW, field, grpc, hostless_of, proxy_of, rest};
 use tensorgate_filter_core::filter::Filter::{self, Gate, TensorGuard};
 use tensorgate_filter_core::host::{Level, LimitCallOutcome};
 use tensorgate_native_proxy::{
@@ -42,6 +42,13 @@ fn gateway(filters: &[Filter], policy: &str, limiter: &Limiter) -> NativeProxy {
 
 fn gateway_on(filters: &[Filter], policy: &str, limiter: &Limiter, store: Store) -> NativeProxy {
     let mut proxy = proxy_of(filters, policy, &store);
+    proxy.set_limiter(limiter.clone());
+    proxy
+}
+
+/// A gateway with a service and without a host, so that the filters charge content.
+fn hostless(filters: &[Filter], policy: &str, limiter: &Limiter) -> NativeProxy {
+    let mut proxy = hostless_of(filters, policy, &Store::default());
     proxy.set_limiter(limiter.clone());
     proxy
 }
@@ -125,13 +132,29 @@ fn what_requests_carry_is_spent_from_one_limit_too() {
         for (request, elements) in every_kind() {
             let limiter = Limiter::default();
             let policy = with(HUNDRED, "");
-            let mut gateways = [(); 2].map(|()| gateway(chain, &policy, &limiter));
+            let mut gateways = [(); 2].map(|()| hostless(chain, &policy, &limiter));
             let fits = usize::try_from(128 / elements).unwrap();
             for at in 0..fits + 2 {
                 let expected = if at < fits { "ok" } else { "cost-exceeded" };
                 let answer = ask(&mut gateways[at % 2], &request, NOW);
                 assert_eq!(answer, expected, "{chain:?} {:?} {at}", request.headers);
             }
+        }
+    }
+}
+
+#[test]
+fn with_a_host_no_gateway_asks_for_what_requests_carry() {
+    let both = format!("{FIVE}, {HUNDRED}");
+    for chain in CHAINS {
+        for (request, _) in every_kind() {
+            let limiter = Limiter::default();
+            let mut proxy = gateway(chain, &with(&both, ""), &limiter);
+            for _ in 0..5 {
+                assert_eq!(ask(&mut proxy, &request, NOW), "ok", "{chain:?}");
+            }
+            assert_eq!(ask(&mut proxy, &request, NOW), "rate-limited", "{chain:?}");
+            assert_eq!(limiter.asked(), 6, "{chain:?} {:?}", request.headers);
         }
     }
 }
@@ -167,7 +190,7 @@ fn a_refusal_tells_what_all_gateways_have_left() {
 }
 
 #[test]
-fn what_both_kinds_of_limits_have_left_crosses_to_the_host() {
+fn what_local_and_shared_limits_on_requests_have_left_crosses_to_the_host() {
     let limits = r#""rate": {"quota": 5, "window_s": 2678400, "scope": "global"}, "budget": {"requests": 50, "elements": 128, "per": "day"}"#;
     let key = Key::from_hex(CONTEXT_KEY).unwrap();
     for chain in CHAINS {
@@ -183,10 +206,9 @@ fn what_both_kinds_of_limits_have_left_crosses_to_the_host() {
         let value = std::str::from_utf8(value).unwrap();
         let path = "/v2/models/limited/infer";
         let context = Context::verify(value, &key, "POST", path, NOW.unix_s, 30).unwrap();
-        let left: Vec<_> = context.quotas.request.iter().map(|it| it.left).collect();
-        // The local limits come first.
+        let left: Vec<_> = context.quotas.iter().map(|it| it.left).collect();
+        // The local limits come first. The elements are the host's.
         assert_eq!(left, [49, 4], "{chain:?}");
-        assert_eq!(context.quotas.content[0].left, 126);
     }
 }
 

@@ -14,8 +14,8 @@ pub use tensorgate_native_proxy::played::{Played, STREAM, close, deliver, outcom
 use tensorgate_native_proxy::{Logged, NativeProxy, Request, Store, StoreMode};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::request::Proofs;
-use tensorgate_policy::{Now, Reason};
-use tensorgate_wire::context::{Context, RemainingQuotas};
+use tensorgate_policy::{HeaderMode, Now, Reason};
+use tensorgate_wire::context::Context;
 
 pub const CONTEXT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 pub const NOW: Now = Now {
@@ -94,7 +94,14 @@ pub fn proxy_of(filters: &[Filter], bundle: impl AsRef<[u8]>, store: &Store) -> 
         .unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
-/// The same on a store of its own.
+/// The same without a host behind it, so that the filters charge content.
+pub fn hostless_of(filters: &[Filter], bundle: impl AsRef<[u8]>, store: &Store) -> NativeProxy {
+    let (mode, key) = (HeaderMode::Hold, Some(CONTEXT_KEY));
+    NativeProxy::without_host(mode, filters, bundle.as_ref(), key, store.clone())
+        .unwrap_or_else(|faults| panic!("{faults:#?}"))
+}
+
+/// The same as [`proxy_of`] on a store of its own.
 pub fn chain(filters: &[Filter], bundle: impl AsRef<[u8]>) -> NativeProxy {
     proxy_of(filters, bundle, &Store::default())
 }
@@ -141,7 +148,7 @@ pub fn context(request_id: &str) -> Context {
         issued_unix_s: NOW.unix_s,
         checked: true,
         verdicts: 0,
-        quotas: RemainingQuotas::default(),
+        quotas: Vec::new(),
         claims: Vec::new(),
     }
 }

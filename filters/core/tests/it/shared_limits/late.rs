@@ -9,7 +9,8 @@ use tensorgate_wire::rate_limit;
 
 use super::support::{NOW, field, property};
 use super::{
-    CHAINS, FIVE, LARGE, ask, binary, every_kind, gateway, gateway_in, raw_grpc, with, with_large,
+    CHAINS, FIVE, LARGE, ask, binary, every_kind, gateway, gateway_in, hostless, raw_grpc, with,
+    with_large,
 };
 
 /// A part of a request that is delivered at once.
@@ -75,7 +76,7 @@ fn deliver(stream: &mut Stream, request: &Request, event: Event<'_>) {
     }
 }
 
-/// Both kinds of limits, so that a request makes two calls.
+/// Both kinds of limits, so that a request makes two calls without a host.
 const BOTH: &str = r#""rate": {"quota": 5, "window_s": 2678400, "scope": "global"}, "budget": {"elements": 128, "per": "day", "scope": "global"}"#;
 
 /// Delivers a request and answers its calls after this many events, but not before everything is
@@ -91,7 +92,7 @@ fn play_late(
 ) -> (Option<RequestOutcome>, Option<Reason>, Logged) {
     let limiter = Limiter::default();
     limiter.set_mode(LimiterMode::Waits);
-    let mut proxy = gateway(chain, policy, &limiter);
+    let mut proxy = hostless(chain, policy, &limiter);
     let mut stream = proxy.open(NOW);
     let mut since = 0;
     let tell = |stream: &mut Stream| {

@@ -4,14 +4,14 @@
 use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::LimitCallOutcome;
 use tensorgate_native_proxy::{Limiter, LimiterMode, NativeProxy, Store, Stream};
-use tensorgate_policy::HeaderMode;
 use tensorgate_policy::denial::OverloadCause;
+use tensorgate_policy::{HeaderMode, Reason};
 use tensorgate_wire::context::{EnvelopeCodec, HEADER, Key};
 use tensorgate_wire::messages::{Messages, NextMessage};
 
 use super::support::streamed::HOLD_BYTES;
 use super::support::{CONTEXT_KEY, NOW, STREAM, field, grpc_frame, grpc_message, head};
-use super::{FIVE, HUNDRED, SECOND_NS, after, gateway, gateway_in, raw_grpc, with};
+use super::{FIVE, HUNDRED, SECOND_NS, after, gateway, gateway_in, hostless, raw_grpc, with};
 
 const MODES: [HeaderMode; 2] = [HeaderMode::Hold, HeaderMode::Forward];
 
@@ -107,20 +107,43 @@ fn messages_of_all_gateways_spend_one_limit() {
 }
 
 #[test]
-fn what_messages_carry_is_spent_from_one_limit_too() {
+fn what_messages_carry_is_spent_from_one_limit_without_a_host() {
+    // 64 messages of two elements; the rate is charged separately.
+    let rate = r#""rate": {"quota": 1000, "window_s": 2678400, "scope": "global"}"#;
+    for limits in [HUNDRED.to_owned(), format!("{rate}, {HUNDRED}")] {
+        let calls = if limits.contains("rate") { 2 } else { 1 };
+        let limiter = Limiter::default();
+        let policy = streaming(&limits, "");
+        let mut stream = open(&mut hostless(&[Gate], &policy, &limiter));
+        for _ in 0..64 {
+            stream.send_body(&good(), false);
+        }
+        assert_eq!(limiter.asked(), 64 * calls, "{limits}");
+        assert!(stream.sent() == good().repeat(64), "{limits}");
+        // No host answers a rejected message, so it ends its stream.
+        stream.send_body(&good(), false);
+        let (_, record, _) = stream.close();
+        assert_eq!(record.reason, Some(Reason::CostExceeded), "{limits}");
+    }
+}
+
+#[test]
+fn with_a_host_no_message_asks_for_what_it_carries() {
     for mode in MODES {
-        // 64 messages of two elements; the rate is charged separately.
-        let rate = r#""rate": {"quota": 1000, "window_s": 2678400, "scope": "global"}"#;
-        for limits in [HUNDRED.to_owned(), format!("{rate}, {HUNDRED}")] {
+        let rate = r#""rate": {"quota": 70, "window_s": 2678400, "scope": "global"}"#;
+        for (limits, calls, passing) in [
+            (HUNDRED.to_owned(), 0, 72),
+            (format!("{rate}, {HUNDRED}"), 72, 70),
+        ] {
             let limiter = Limiter::default();
             let policy = streaming(&limits, "");
             let mut stream = open(&mut gateway_in(mode, &policy, &limiter));
-            for _ in 0..66 {
+            for _ in 0..72 {
                 stream.send_body(&good(), false);
             }
-            assert_eq!(came(&stream), fallen(64, 2, "cost-exceeded"), "{limits}");
-            let questions = if limits.contains("rate") { 2 } else { 1 };
-            assert_eq!(limiter.asked(), 66 * questions);
+            let expected = fallen(passing, 72 - passing, "rate-limited");
+            assert_eq!(came(&stream), expected, "{limits}");
+            assert_eq!(limiter.asked(), calls, "{limits}");
         }
     }
 }
