@@ -69,10 +69,7 @@ impl Gate {
         // The answer also counts for a request that is rejected by now: it updates the circuit
         // breaker.
         let outcome = match proxy.now() {
-            Ok(now) => {
-                // The request is streaming, so its reservation is not settled.
-                charge_outcome(policy, proxy, &pending_charge.charge, answer, now)
-            }
+            Ok(now) => charge_outcome(policy, proxy, &pending_charge.charge, answer, now),
             Err(fault) => {
                 cancel_pending_charge(proxy, pending_charge);
                 proxy.log(Level::Error, &fault.to_string());

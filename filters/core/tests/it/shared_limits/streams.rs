@@ -115,13 +115,14 @@ fn what_messages_carry_is_spent_from_one_limit_without_a_host() {
         let limiter = Limiter::default();
         let policy = streaming(&limits, "");
         let mut stream = open(&mut hostless(&[Gate], &policy, &limiter));
+        let message = grpc_frame(&grpc_message("limited"));
         for _ in 0..64 {
-            stream.send_body(&good(), false);
+            stream.send_body(&message, false);
         }
         assert_eq!(limiter.asked(), 64 * calls, "{limits}");
-        assert!(stream.sent() == good().repeat(64), "{limits}");
+        assert!(stream.sent() == message.repeat(64), "{limits}");
         // No host answers a rejected message, so it ends its stream.
-        stream.send_body(&good(), false);
+        stream.send_body(&message, false);
         let (_, record, _) = stream.close();
         assert_eq!(record.reason, Some(Reason::CostExceeded), "{limits}");
     }
