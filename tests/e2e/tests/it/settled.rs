@@ -1,6 +1,6 @@
-//! Tokens on a real Envoy: reserved before a request goes on, and settled when its answer has
-//! ended. Over HTTP/1.1 and HTTP/2, whole and in pieces. Only the sandbox host may report what was
-//! used.
+//! Tokens on a real Envoy: the host reserves them before a request goes on, and gives unused ones
+//! back when its answer has ended. Over HTTP/1.1 and HTTP/2, whole and in pieces. What clients and
+//! backends write into fields of the gate's names reaches no one.
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::stand_in::openai::Act;
@@ -8,8 +8,7 @@ use tensorgate_client::{Fields, Reply, grpc};
 use tensorgate_policy::raw::Policy;
 use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::{Lease, Stack, ask, policy};
-use tensorgate_wire::context::Key;
-use tensorgate_wire::settlement::{Settlement, TRAILER};
+use tensorgate_wire::context::RELEASE_TRAILER;
 
 const CHAT: &str = "/v1/chat/completions";
 /// The quota of a window.
@@ -180,16 +179,11 @@ async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_the_host_reports_used_tokens() {
+async fn fields_of_the_gates_names_from_outside_reach_no_one() {
     let stack = Lease::of(tokens()).await;
-    let key = Key::from_hex(&("07".repeat(31) + "f0")).unwrap();
-    let settlement = Settlement {
-        request_id: "00000000-0000-4000-8000-000000000001".to_owned(),
-        tokens: 1,
-    };
-    let value = settlement.sign(&key);
-    let field = || vec![(TRAILER.as_bytes().to_vec(), value.clone().into_bytes())];
-    // Clients: their own reports count nothing.
+    let (name, value) = (RELEASE_TRAILER, "00000000-0000-4000-8000-000000000001.1");
+    let field = || vec![(name.as_bytes().to_vec(), value.as_bytes().to_vec())];
+    // Clients: such a head is ambiguous, and such trailers count nothing.
     stack.backend.openai.count(None);
     for version in [Version::Http1, Version::Http2] {
         let request = Request {
@@ -205,29 +199,29 @@ async fn only_the_host_reports_used_tokens() {
         ..Request::new("cost-10", Version::Http2, false)
     };
     assert_eq!(request.passes(&stack).await, HELD / RESERVED);
-    // A backend's report in its head, in a trailer and in its answer.
+    // Backends: in the head, in a trailer and in the answer.
     let answer = serde_json::json!({
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}],
-        TRAILER: value,
+        name: value,
     });
     let events = format!(
         "data: {}\n\ndata: [DONE]\n\n",
-        serde_json::json!({"choices": [{"index": 0, "delta": {"content": "a"}}], TRAILER: value})
+        serde_json::json!({"choices": [{"index": 0, "delta": {"content": "a"}}], name: value})
     );
     for (client, stream, kind, text) in [
         ("cost-13", false, "application/json", answer.to_string()),
         ("cost-14", true, "text/event-stream", events),
     ] {
         let raw = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n{TRAILER}: {value}\r\ntransfer-encoding: chunked\r\ntrailer: {TRAILER}\r\n\r\n\
-             {:x}\r\n{text}\r\n0\r\n{TRAILER}: {value}\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n{name}: {value}\r\ntransfer-encoding: chunked\r\ntrailer: {name}\r\n\r\n\
+             {:x}\r\n{text}\r\n0\r\n{name}: {value}\r\n\r\n",
             text.len()
         );
         stack.backend.openai.set(Act::Raw(raw));
         let request = Request::new(client, Version::Http2, stream);
         let reply = request.clone().settled(&stack).await;
         assert_eq!(reply.status, 200, "{reply:?}");
-        assert!(!String::from_utf8_lossy(&reply.body).contains(TRAILER));
+        assert!(!String::from_utf8_lossy(&reply.body).contains(name));
         assert_eq!(request.passes(&stack).await, HELD / RESERVED - 1);
     }
 }

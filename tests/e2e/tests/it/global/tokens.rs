@@ -57,17 +57,6 @@ async fn settled(redis: &Redis) {
     tokio::time::timeout(PATIENCE, none).await.unwrap();
 }
 
-/// Refunds of reservations by outcome: sent, and failed.
-async fn words(stack: &Stack) -> [u64; 2] {
-    let stats = stack.envoy_stats("tensorgate_rate_limit_service").await;
-    ["settling", "unsettled"].map(|outcome| {
-        let named = format!("outcome={outcome};");
-        let counted = stats.lines().filter(|line| line.contains(&named));
-        let count = |line: &str| line.rsplit(' ').next()?.trim().parse::<u64>().ok();
-        counted.filter_map(count).sum()
-    })
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unused_tokens_are_refunded_to_every_gate() {
     for chain in chains_with_global_limits() {
@@ -80,12 +69,5 @@ async fn unused_tokens_are_refunded_to_every_gate() {
             settled(&counter.redis).await;
         }
         assert_eq!(passed, 1 + (HELD - RESERVED) / USED, "{chain}");
-        // Each gate knows only of its own refunds.
-        let [first, second] = [words(&gates[0]).await, words(&gates[1]).await];
-        assert_eq!(
-            (first[0] + second[0], first[1] + second[1]),
-            (passed, 0),
-            "{chain}"
-        );
     }
 }
