@@ -1,4 +1,4 @@
-//! What several pods make of limits that each of them counts alone.
+//! What several pods make of limits that each of them, or each of their hosts, counts alone.
 
 use tensorgate_cli_common::ui::printable;
 use tensorgate_policy::raw::{self, Scope};
@@ -17,7 +17,14 @@ pub(super) fn notes(policy: &raw::Policy, pods: Option<u32>) -> Vec<String> {
         ),
     };
     let mut notes = Vec::new();
-    let limits = multiplied(policy);
+    let of_contents = contents(policy);
+    if pods.is_none() && !of_contents.is_empty() {
+        notes.push(format!(
+            "note: each sandbox host, and not each pod of the proxies, counts contents (elements, bytes, tokens) of scope local: {}; with several hosts share them with scope: global and rate_limit_service: {{redis: …}}",
+            of_contents.join("; ")
+        ));
+    }
+    let limits = multiplied(policy, pods.is_none());
     if !limits.is_empty() {
         notes.push(format!(
             "note: {each} counts limits of scope local alone, so a client gets {factor} as much: {}; share them with scope: global and rate_limit_service: {{redis: …}}, or divide them with local_share: replicas where render knows the number of pods",
@@ -41,16 +48,43 @@ pub(super) fn divided_note(pods: u32) -> String {
     )
 }
 
-/// The kinds of limits that pods multiply, each with its grants.
-fn multiplied(policy: &raw::Policy) -> Vec<String> {
+/// The kinds of limits that pods multiply, each with its grants. Proxies whose hosts run elsewhere
+/// count requests alone (`requests_only`). A pod that has its own host counts contents too.
+fn multiplied(policy: &raw::Policy, requests_only: bool) -> Vec<String> {
+    let counts = |grant: &raw::Grant, kind: &str| match (kind, requests_only) {
+        ("cost", true) => false,
+        ("budget", true) => {
+            let budget = grant.budget.as_ref();
+            budget.is_some_and(|budget| budget.requests.is_some())
+        }
+        _ => true,
+    };
+    local_kinds(policy, counts)
+}
+
+/// The kinds of local limits on contents, each with its grants.
+fn contents(policy: &raw::Policy) -> Vec<String> {
+    let counts = |grant: &raw::Grant, kind: &str| match kind {
+        "cost" => true,
+        "budget" => grant.budget.as_ref().is_some_and(|budget| {
+            budget.elements.is_some() || budget.bytes.is_some() || budget.tokens.is_some()
+        }),
+        _ => false,
+    };
+    local_kinds(policy, counts)
+}
+
+/// The kinds of limits of scope `local` that are not divided and that `counts`, each with its
+/// grants.
+fn local_kinds(policy: &raw::Policy, counts: impl Fn(&raw::Grant, &str) -> bool) -> Vec<String> {
     let kinds = ["rate", "cost", "budget"].into_iter();
     kinds
         .filter_map(|kind| {
-            let is_multiplied = |grant: &&raw::Grant| {
+            let is_listed = |grant: &&raw::Grant| {
                 let mut limits = grant.limits();
-                limits.any(|limit| limit == (kind, Scope::Local, None))
+                limits.any(|limit| limit == (kind, Scope::Local, None)) && counts(grant, kind)
             };
-            let grants = policy.grants.iter().filter(is_multiplied);
+            let grants = policy.grants.iter().filter(is_listed);
             let names: Vec<_> = grants.filter_map(|grant| grant.name.as_deref()).collect();
             (!names.is_empty()).then(|| format!("{kind} of {}", listed(&names)))
         })
@@ -103,7 +137,10 @@ mod tests {
             local_share: Some(LocalShare::Replicas),
             ..raw::Rate::default()
         };
-        let day = raw::Budget::default();
+        let day = raw::Budget {
+            requests: Some(1_000),
+            ..raw::Budget::default()
+        };
         let mut policy = policy(&[
             ("scoring", Some(local), Some(day)),
             ("shared", Some(global), None),
@@ -129,6 +166,23 @@ mod tests {
             notes.iter().any(|note| note.contains("lockout")) && notes.len() == 1,
             "{notes:?}"
         );
+    }
+
+    #[test]
+    fn contents_count_per_host_where_proxies_have_none_of_their_own() {
+        let elements = raw::Budget {
+            elements: Some(1_000),
+            ..raw::Budget::default()
+        };
+        let policy = policy(&[("scoring", Some(raw::Rate::default()), Some(elements))]);
+        let in_pods = notes(&policy, Some(2));
+        assert_eq!(in_pods.len(), 1, "{in_pods:?}");
+        assert!(in_pods[0].contains("rate of scoring; budget of scoring;"));
+        let elsewhere = notes(&policy, None);
+        assert_eq!(elsewhere.len(), 2, "{elsewhere:?}");
+        assert!(elsewhere[0].contains("each sandbox host"), "{elsewhere:?}");
+        assert!(elsewhere[0].contains("local: budget of scoring;"));
+        assert!(elsewhere[1].contains("as much: rate of scoring; share"));
     }
 
     #[test]
