@@ -251,7 +251,7 @@ TOKENS = [
     ("Limits", [
         Panel("Rejected by a limit", "Requests that cost more than is left, or exceed a rate.", "reqps",
               [(rate(DECISIONS, "model, reason", f"{OF_MODEL}, {LIMITS}"), "{{model}} {{reason}}")]),
-        Panel("Settlements", "Reservations of shared limits that were settled, by outcome.", "cps",
+        Panel("Refunds of tokens", "Token reservations of shared limits that the host gave back or adjusted, by outcome.", "cps",
               [(rate("tensorgate_limits_settlements_total", "outcome"), "{{outcome}}")]),
         Panel("Redis of shared limits", "0 while there is no connection to the Redis of shared limits.", "short",
               [("min by (job) (tensorgate_limits_redis_up)", "{{job}}")], "TensorgateRedisDown"),

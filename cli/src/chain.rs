@@ -65,7 +65,7 @@ impl Chain {
                 .any(|(_, _, allowance)| !by_request(allowance))
             {
                 open.push(format!(
-                    "{self} charges nothing for tensors: the policy's costs and budgets of elements and bytes are not enforced here"
+                    "{self} charges nothing for tensors: only the sandbox host enforces the policy's costs and budgets of elements, bytes and tokens"
                 ));
             }
         }
