@@ -1,5 +1,5 @@
-//! What workers share, on a real Envoy with two or four of them. Limits and permits are exact to
-//! one, whatever the connections do.
+//! What workers share, on a real Envoy with two or four of them, and what the host behind them
+//! counts. Limits and permits are exact to one, whatever the connections do.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -97,7 +97,7 @@ async fn two_workers_share_a_bucket_exactly() {
 }
 
 /// Each request has two elements of eight bytes in all. More passes than the limit, or fewer, would
-/// mean that a worker lost a charge.
+/// mean that a worker, or the host, lost a charge.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_workers_share_rates_costs_and_budgets_exactly() {
     let rate = policy_with(|policy| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tensorgate_policy::raw::ServiceFailure;
 use tensorgate_tests::ask::{self, PATIENCE};
 use tensorgate_tests::{Lease, Stack, chains_with_global_limits};
@@ -161,10 +162,11 @@ async fn a_hanging_redis_delays_only_a_few_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_body_waits_at_its_end_and_can_still_be_rejected() {
+async fn the_host_charges_a_large_body_at_its_end_and_rejects_it() {
     use tensorgate_client::http1::{self, Framing};
     use tensorgate_policy::raw::{ByteSize, Cost, Dim, Scope};
     use tensorgate_tests::policy;
+    use tensorgate_tests::stack::OWN_PATH;
     const FLOATS: usize = 400_000;
     let counter = Counter::start("large").await;
     let mut policy = policy_with(
@@ -209,19 +211,20 @@ async fn a_large_body_waits_at_its_end_and_can_still_be_rejected() {
                 &body,
                 Framing::Length,
             );
-            // A request that is rejected early may not have been sent completely.
-            let Ok(reply) = sent.await else {
-                assert!(expected.is_some(), "{chain}");
-                continue;
-            };
+            let reply = sent.await.unwrap();
             assert_eq!(reply.reason().as_deref(), expected, "{chain} {reply:?}");
         }
         let [answered, failed, skipped] = questions(&stack).await;
-        // Each request makes two calls. When the first answer rejects it, the filter does not
-        // receive the second.
-        assert!(
-            (6..=8).contains(&answered) && failed + skipped == 0,
-            "{chain}: {answered} {failed} {skipped}"
-        );
+        // The filter asks for the rate of each request, and the host for its cost.
+        assert_eq!((answered, failed + skipped), (4, 0), "{chain}");
+        let is_of_client = |line: &Value| line["type"] == "decision" && line["path"] != OWN_PATH;
+        let lines = stack.met_audit_lines(4, is_of_client).await;
+        let denied: Vec<_> = lines
+            .iter()
+            .filter(|line| line["verdict"] == "deny")
+            .map(|line| (&line["by"], &line["reason"]))
+            .collect();
+        let by_host = (&Value::from("host"), &Value::from("cost-exceeded"));
+        assert_eq!(denied, [by_host; 2], "{chain}");
     }
 }
