@@ -374,14 +374,17 @@ fn with_the_hosts(record: Record, judged: &host::Allowed) -> Record {
     }
 }
 
-/// The result for a request that the gate accepts and the host rejects, which is a bug in one of
-/// them.
+/// The result for a request that the filters accept and the host rejects. The host alone counts
+/// contents. Where it disagrees about a check that both make, one of them has a bug.
 fn refused_by_host(file: String, refused: &host::DeniedRequest, record: Record) -> Explained {
     let answer = Answer::to_denial(&refused.denial, refused.protocol, "");
-    let detail = format!(
-        "the gate accepts the request, the host rejects it: {}",
-        refused.denial.cause
-    );
+    let cause = &refused.denial.cause;
+    let detail = match refused.origin {
+        host::DenialOrigin::Disagreement => {
+            format!("the gate accepts the request, the host rejects it: {cause}")
+        }
+        _ => cause.clone(),
+    };
     denied(
         file,
         &answer,
