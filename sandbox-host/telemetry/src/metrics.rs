@@ -320,7 +320,7 @@ metrics! {
         "tensorgate_blocks_beyond", "Alerts that blocked or throttled no client, because rules block too many already";
     /// Queries to the rate-limit service, by outcome.
     limit_questions: Family<LimitLabels, Counter>,
-        "tensorgate_limits_questions", "Requests to the rate-limit service, by outcome";
+        "tensorgate_limits_questions", "Charges of shared limits, by outcome";
     /// Queries that settle reservations of shared limits.
     limit_settlements: Family<SettlementLabels, Counter>,
         "tensorgate_limits_settlements", "Token settlements of shared limits, by outcome";
