@@ -1,9 +1,8 @@
-//! The outcome of the gate's limits, which its context reports to the host: callers get it in
-//! headers, and shadow limits are logged.
+//! What limits leave: request limits as the gate's context reports them, content limits as the host
+//! counts them. Callers get both in headers, and shadow limits are logged.
 
 use serde_json::{Value, json};
 use tensorgate_policy::policy::{RemainingQuota, Wait};
-use tensorgate_wire::context::RemainingQuotas;
 use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 
 use crate::support;
@@ -32,21 +31,15 @@ fn level(left: u64, full_after_ns: u64, wait: Wait) -> RemainingQuota {
     }
 }
 
-/// A request spends one request, and two elements of eight bytes.
-fn passed() -> RemainingQuotas {
-    RemainingQuotas {
-        request: vec![
-            level(2, SECOND_NS, Wait::None),
-            level(99, 7_200 * SECOND_NS, Wait::None),
-        ],
-        content: vec![
-            level(48, 7_199 * SECOND_NS + 1, Wait::None),
-            level(992, 1, Wait::None),
-        ],
-    }
+/// What one request leaves of the request limits. The gate reports it.
+fn passed() -> Vec<RemainingQuota> {
+    vec![
+        level(2, SECOND_NS, Wait::None),
+        level(99, 7_200 * SECOND_NS, Wait::None),
+    ]
 }
 
-async fn ask(running: &Running, levels: RemainingQuotas, path: &str, body: Vec<u8>) -> Answer {
+async fn ask(running: &Running, levels: Vec<RemainingQuota>, path: &str, body: Vec<u8>) -> Answer {
     let method = if body.is_empty() { "GET" } else { "POST" };
     let mut context = context(method, path);
     context.quotas = levels;
@@ -54,16 +47,26 @@ async fn ask(running: &Running, levels: RemainingQuotas, path: &str, body: Vec<u
     running.gate.send(method, path, &contexts, body).await
 }
 
+/// What one request of two elements, eight bytes, leaves of each limit.
+const LEFT: &str = "\"g\";r=2, \"g:requests:day\";r=99, \"g:elements:day\";r=48, \"g:bytes\";r=992";
+
+/// What is left of each limit, without the times.
+fn left(answer: &Answer) -> String {
+    let quotas = told(answer)[1].unwrap_or_default().split(", ");
+    let quotas = quotas.map(|quota| quota.split(";t=").next().unwrap_or_default());
+    quotas.collect::<Vec<_>>().join(", ")
+}
+
 fn told(answer: &Answer) -> [Option<&str>; 2] {
     ["ratelimit-policy", "ratelimit"].map(|name| answer.headers.get(name)?.to_str().ok())
 }
 
 /// Sends a request whose context announces the gate's verdict on the body. What was charged before
-/// is in the context, the rest is in the verdict after the body.
+/// is in the context.
 async fn forwarded(running: &Running, path: &str, verdict_path: &str, cut: usize) -> Answer {
     let mut context = context("POST", path);
     context.verdicts = 1;
-    context.quotas.request = passed().request;
+    context.quotas = passed();
     let judged = VerdictSubject {
         client: context.client.as_deref(),
         request_id: &context.request_id,
@@ -71,12 +74,8 @@ async fn forwarded(running: &Running, path: &str, verdict_path: &str, cut: usize
         path: verdict_path,
         generation: &context.generation,
     };
-    let rest = RemainingQuotas {
-        request: Vec::new(),
-        content: passed().content,
-    };
     let mut body = infer_body(&[1.0, 2.0]);
-    body.extend(behind_body(&judged.sign(&key(), 0, &rest)));
+    body.extend(behind_body(&judged.sign(&key(), 0, &[])));
     body.truncate(body.len() - cut);
     let contexts = [context.sign(&key())];
     running.gate.send("POST", path, &contexts, body).await
@@ -86,9 +85,8 @@ async fn forwarded(running: &Running, path: &str, verdict_path: &str, cut: usize
 async fn a_body_with_an_announced_verdict_needs_that_verdict() {
     let backend = Backend::start(Act::Answer);
     let running = limited(&backend, json!("enforce")).await;
-    let held = ask(&running, passed(), INFER, infer_body(&[1.0, 2.0])).await;
     let answer = forwarded(&running, INFER, INFER, 0).await;
-    assert_eq!((answer.status, told(&answer)), (200, told(&held)));
+    assert_eq!((answer.status, left(&answer)), (200, LEFT.to_owned()));
     let calls = backend.begun();
     let verdict = infer_body(&[1.0, 2.0]).len();
     for (of, cut) in [(INFER, 1), (INFER, verdict), ("/v2/models/other/infer", 0)] {
@@ -111,31 +109,18 @@ async fn an_answer_reports_the_remaining_quotas_of_the_gate() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let policies = "\"g\";q=60;w=60, \"g:requests:day\";q=100;w=86400, \
         \"g:elements:day\";q=50;qu=\"tensor-elements\";w=86400, \"g:bytes\";q=1000;qu=\"tensor-bytes\";w=10";
-    let left = "\"g\";r=2;t=1, \"g:requests:day\";r=99;t=7200, \"g:elements:day\";r=48;t=7200, \"g:bytes\";r=992;t=1";
-    assert_eq!(told(&answer), [Some(policies), Some(left)]);
+    assert_eq!(told(&answer)[0], Some(policies));
+    assert_eq!(left(&answer), LEFT);
 
     // A request about a model has no tensors to charge.
-    let only_requests = RemainingQuotas {
-        content: Vec::new(),
-        ..passed()
-    };
-    let answer = ask(&running, only_requests, "/v2/models/vec", Vec::new()).await;
+    let answer = ask(&running, passed(), "/v2/models/vec", Vec::new()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     let left = "\"g\";r=2;t=1, \"g:requests:day\";r=99;t=7200";
     assert_eq!(told(&answer)[1], Some(left));
 
-    // A client without limits gets no rate headers. A gate that admits a request without enough
-    // quota is not trusted.
-    let answer = ask(
-        &running,
-        RemainingQuotas::default(),
-        INFER,
-        infer_body(&[1.0]),
-    )
-    .await;
-    assert_eq!((answer.status, told(&answer)), (200, [None, None]));
+    // A gate that admits a request without enough quota is not trusted.
     let mut spent = passed();
-    spent.request[0].wait = Wait::Ns(1);
+    spent[0].wait = Wait::Ns(1);
     let answer = ask(&running, spent, INFER, infer_body(&[1.0])).await;
     assert_eq!(answer.reason(), "rate-limited");
     running.stop().await;
@@ -147,15 +132,10 @@ async fn a_rejection_after_the_charge_reports_the_limits_too() {
     let running = limited(&backend, json!("enforce")).await;
     let answer = ask(&running, passed(), INFER, infer_body(&[1.0, 2.0])).await;
     assert_eq!(answer.reason(), "backend-fault", "{answer:?}");
-    let left = "\"g\";r=2;t=1, \"g:requests:day\";r=99;t=7200, \"g:elements:day\";r=48;t=7200, \"g:bytes\";r=992;t=1";
-    assert_eq!(told(&answer)[1], Some(left));
+    assert_eq!(left(&answer), LEFT);
 
     // A body that is not complete was charged for by its head alone.
-    let only_requests = RemainingQuotas {
-        content: Vec::new(),
-        ..passed()
-    };
-    let answer = ask(&running, only_requests, INFER, b"{".to_vec()).await;
+    let answer = ask(&running, passed(), INFER, b"{".to_vec()).await;
     assert!(answer.status >= 400, "{answer:?}");
     assert_eq!(
         told(&answer)[1],
@@ -169,9 +149,13 @@ async fn denials_of_shadow_limits_are_logged_and_counted() {
     let backend = Backend::start(Act::Answer);
     let running = limited(&backend, json!({"default": "shadow", "outputs": "enforce"})).await;
     let mut spent = passed();
-    spent.request[0] = level(0, 3 * SECOND_NS, Wait::Ns(SECOND_NS));
-    spent.content[1] = level(3, SECOND_NS, Wait::Ns(SECOND_NS));
-    let answer = ask(&running, spent, INFER, infer_body(&[1.0, 101.0])).await;
+    spent[0] = level(0, 3 * SECOND_NS, Wait::Ns(SECOND_NS));
+    // Of 50 elements a day, 48 are spent.
+    for _ in 0..6 {
+        let answer = ask(&running, passed(), INFER, infer_body(&[1.0; 8])).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let answer = ask(&running, spent, INFER, infer_body(&[101.0; 8])).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(
         told(&answer),

@@ -6,7 +6,7 @@ mod in_process;
 mod memory;
 mod others;
 mod reload;
-mod settled;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

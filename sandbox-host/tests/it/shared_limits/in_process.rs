@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::gauge::Gauge;
 use serde_json::{Value, json};
+use tensorgate_client::redis::Redis;
 use tensorgate_limits::{Clock, LocalLimits, Reservations, SharedCharges, SharedLimits, Spent};
 use tensorgate_policy::decision::LimitCharge;
 use tensorgate_policy::policy::Unit;
@@ -15,9 +16,24 @@ use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Charge, ChargeOutcome, Now, Policy};
 use tensorgate_telemetry::metrics::Metrics;
 
-use super::settled::with_tokens;
 use super::support::{PATIENCE, now_unix_s, until};
-use super::{futures, redis, shared};
+use super::{MONTH_S, futures, redis, shared};
+
+/// A policy with a Redis: 200 tokens a month, and 300 a day.
+fn with_tokens(redis: &Redis) -> Value {
+    let mut policy = shared(&json!({"url": redis.url()}), 1_000);
+    policy["backends"]["llm"] = json!({"kind": "openai", "endpoints": ["http://127.0.0.1:9"]});
+    policy["models"]["llama"] = json!({"backend": "llm", "versions": ["1"], "protocols": ["openai"], "openai": {
+        "chat": {"max_messages": 1, "max_message_bytes": 8, "max_prompt_bytes": 8, "max_tokens": 16}
+    }});
+    let grant = json!({
+        "name": "chat", "clients": ["scorer"], "models": ["llama"], "operations": ["infer"],
+        "cost": {"tokens": 200, "window_s": MONTH_S, "scope": "global"},
+        "budget": {"tokens": 300, "per": "day", "scope": "global"}
+    });
+    policy["grants"].as_array_mut().unwrap().push(grant);
+    policy
+}
 
 /// What a host charges with.
 struct Charges {
