@@ -10,7 +10,7 @@ use serde_json::json;
 use tensorgate_host::Host;
 use tensorgate_judge::context_keys::ContextKeys;
 use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
-use tensorgate_wire::context::{Key, RemainingQuotas};
+use tensorgate_wire::context::Key;
 use tensorgate_wire::readiness;
 
 use crate::support;
@@ -46,7 +46,7 @@ async fn ask(gate: &Gate, context_key: u8, verdict_key: u8) -> Answer {
         generation: &context.generation,
     };
     let mut body = infer_body(&[1.0]);
-    let verdict = subject.sign(&verdict_key, 0, &RemainingQuotas::default());
+    let verdict = subject.sign(&verdict_key, 0, &[]);
     body.extend(behind_body(&verdict));
     let contexts = [context.sign(&context_key)];
     gate.send("POST", INFER, &contexts, body).await

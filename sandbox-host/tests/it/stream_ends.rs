@@ -9,7 +9,7 @@ use http::{HeaderMap, Request};
 use prost::Message as _;
 use serde_json::{Value, json};
 use tensorgate_wire::context::verdict::TRAILER;
-use tensorgate_wire::context::{EnvelopeCodec, HEADER, MessageEnvelope, RemainingQuotas};
+use tensorgate_wire::context::{EnvelopeCodec, HEADER, MessageEnvelope};
 use tensorgate_wire::messages::{INCOMPLETE, framed};
 use tensorgate_wire::proto::ModelInferRequest;
 use tensorgate_wire::proto::model_infer_request::InferInputTensor;
@@ -76,7 +76,7 @@ impl Open {
     fn send(&mut self, whole: bool) -> bool {
         let envelope = MessageEnvelope::Message {
             checked: true,
-            quotas: RemainingQuotas::default(),
+            quotas: Vec::new(),
         };
         let mut data = framed(&self.codec.write(&envelope));
         data.extend(message());

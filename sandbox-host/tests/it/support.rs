@@ -28,7 +28,7 @@ use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_policy::{Bundle, HeaderMode};
 use tensorgate_sandbox::CompilerConfig;
-use tensorgate_wire::context::{Context, HEADER, Key, RemainingQuotas};
+use tensorgate_wire::context::{Context, HEADER, Key};
 use tensorgate_wire::proto::ModelInferRequest;
 use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 use tokio::net::UnixStream;
@@ -319,7 +319,7 @@ pub fn context(method: &str, path: &str) -> Context {
         issued_unix_s: now_unix_s(),
         checked: true,
         verdicts: 0,
-        quotas: RemainingQuotas::default(),
+        quotas: Vec::new(),
         claims: Vec::new(),
     }
 }

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use serde_json::json;
+use tensorgate_wire::context::Context;
 use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
-use tensorgate_wire::context::{Context, RemainingQuotas};
 
 use super::support::backend::{Act, Backend};
 use super::support::{Answer, INFER, Running, admin, context, infer_body, key, policy, start};
@@ -137,7 +137,7 @@ async fn a_verdict_on_the_body_is_that_of_the_gates_version() {
             path: &context.path,
             generation,
         };
-        let verdict = subject.sign(&key(), 0, &RemainingQuotas::default());
+        let verdict = subject.sign(&key(), 0, &[]);
         let body = [infer_body(&[0.5]), behind_body(&verdict)].concat();
         check(&running.infer_with(&context, body).await, status, reason);
     }
