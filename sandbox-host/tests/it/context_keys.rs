@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde_json::json;
 use tensorgate_host::Host;
 use tensorgate_judge::context_keys::ContextKeys;
-use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 use tensorgate_wire::context::Key;
+use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 use tensorgate_wire::readiness;
 
 use crate::support;

@@ -1,14 +1,14 @@
-//! The token usage of an OpenAI response goes only to the gate that reserved the tokens. The audit
-//! log has the end of a streamed response.
+//! The tokens that the answer to an OpenAI request did not use come back to the caller's limit once
+//! the answer has ended. The audit log has the end of a streamed answer.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tensorgate_client::stand_in::openai as stand_in;
-use tensorgate_policy::policy::{RemainingQuota, Wait};
-use tensorgate_wire::context::{Context, HEADER, RemainingQuotas};
-use tensorgate_wire::settlement::{Settlement, TRAILER};
+use tensorgate_wire::context::HEADER;
 
 use crate::support;
 use stand_in::{Act, OpenAi};
@@ -41,40 +41,20 @@ async fn started(cost: &Value) -> (OpenAi, Running) {
     (backend, running)
 }
 
+/// Tokens of a month, so that none comes back with time.
 fn tokens() -> Value {
-    json!({"tokens": 1_000_000, "window_s": 60})
+    json!({"tokens": 20_000, "window_s": 2_678_400})
 }
 
-/// The tokens that the gate has reserved.
-fn reserved(wait: Wait) -> RemainingQuotas {
-    let level = RemainingQuota {
-        left: 1,
-        full_after_ns: 1,
-        wait,
-    };
-    RemainingQuotas {
-        request: Vec::new(),
-        content: vec![level],
-    }
-}
-
-/// Sends one request as Envoy does, over HTTP/2: the status, the body, and the reported usage.
-async fn settled(
-    running: &Running,
-    path: &str,
-    levels: RemainingQuotas,
-    body: &Value,
-) -> (u16, Bytes, Option<Settlement>) {
-    let context = Context {
-        quotas: levels,
-        ..context("POST", path)
-    };
+/// Sends one request as Envoy does, over HTTP/2: the status, the body, and the tokens that are left
+/// while it is answered.
+async fn send(running: &Running, path: &str, body: &Value) -> (u16, Bytes, Option<u64>) {
     let request = http::Request::builder()
         .method("POST")
         .uri(format!("http://tensorgate{path}"))
         .header("x-request-id", REQUEST_ID)
         .header("content-type", "application/json")
-        .header(HEADER, context.sign(&key()))
+        .header(HEADER, context("POST", path).sign(&key()))
         .body(Full::new(Bytes::from(body.to_string())))
         .unwrap();
     let stream = TokioIo::new(running.gate.connect().await);
@@ -85,59 +65,122 @@ async fn settled(
     tokio::spawn(connection);
     let response = sender.send_request(request).await.unwrap();
     let status = response.status().as_u16();
+    let left = response.headers().get("ratelimit").map(|told| {
+        let told = told.to_str().unwrap().strip_prefix("\"g:tokens\";r=");
+        let (left, _) = told.unwrap().split_once(';').unwrap();
+        left.parse().unwrap()
+    });
     let body = response.into_body().collect().await.unwrap();
-    let told = body.trailers().and_then(|trailers| trailers.get(TRAILER));
-    let told = told.map(|told| Settlement::verify(told.to_str().unwrap(), &key()).unwrap());
-    (status, body.to_bytes(), told)
+    assert_eq!(body.trailers(), None, "nothing follows an answer");
+    (status, body.to_bytes(), left)
+}
+
+/// The tokens that a probe reserves and uses.
+#[derive(Clone, Copy)]
+struct Probe {
+    reserved: u64,
+    used: u64,
+}
+
+/// The tokens that are left once a probe has begun.
+async fn probe(backend: &OpenAi, running: &Running) -> u64 {
+    backend.set(Act::Answer);
+    let (status, answer, left) = send(running, EMBEDDINGS, &once()).await;
+    assert_eq!(status, 200, "{answer:?}");
+    left.unwrap()
+}
+
+impl Probe {
+    /// Measures probes on limits of which nothing is spent.
+    async fn measured(backend: &OpenAi, running: &Running) -> Self {
+        let first = probe(backend, running).await;
+        let second = probe(backend, running).await;
+        Self {
+            reserved: 20_000 - first,
+            used: first - second,
+        }
+    }
+
+    /// The answer to one request, and the tokens that it reserved and was charged in the end.
+    async fn charged(
+        self,
+        (backend, running): (&OpenAi, &Running),
+        act: Act,
+        path: &str,
+        body: &Value,
+    ) -> (u16, u64, u64) {
+        let before = probe(backend, running).await + self.reserved - self.used;
+        backend.set(act);
+        let (status, _, left) = send(running, path, body).await;
+        let after = probe(backend, running).await + self.reserved;
+        let reserved = left.map_or(0, |left| before - left);
+        (status, reserved, before - after)
+    }
+}
+
+fn once() -> Value {
+    json!({"model": "llama", "input": "once"})
 }
 
 fn hello(stream: bool) -> Value {
     json!({"model": "llama", "messages": [{"role": "user", "content": "hello"}], "stream": stream})
 }
 
-fn used(tokens: u64) -> Option<Settlement> {
-    let request_id = REQUEST_ID.to_owned();
-    Some(Settlement { request_id, tokens })
-}
-
 #[tokio::test]
-async fn an_answer_reports_its_used_tokens() {
-    let (_backend, running) = started(&tokens()).await;
+async fn what_an_answer_did_not_use_comes_back() {
+    let (backend, running) = started(&tokens()).await;
+    let meter = Probe::measured(&backend, &running).await;
+    assert_eq!(meter.used, 5);
     let prompt = json!({"model": "llama", "prompt": "once"});
-    let input = json!({"model": "llama", "input": "once"});
-    for (path, body, expected) in [
+    let services = (&backend, &running);
+    for (path, body, used) in [
         (CHAT, hello(false), 6),
         (CHAT, hello(true), 7),
         (COMPLETIONS, prompt, 6),
-        (EMBEDDINGS, input, 5),
+        (EMBEDDINGS, once(), 5),
     ] {
-        let (status, answer, told) = settled(&running, path, reserved(Wait::None), &body).await;
-        assert_eq!((status, told), (200, used(expected)), "{path}: {answer:?}");
-        // No tokens are reserved here.
-        for (levels, expected) in [
-            (RemainingQuotas::default(), 200),
-            (reserved(Wait::Ns(1)), 429),
-        ] {
-            let (status, _, told) = settled(&running, path, levels, &body).await;
-            assert_eq!((status, told), (expected, None), "{path}");
-        }
+        let (status, reserved, charged) = meter.charged(services, Act::Answer, path, &body).await;
+        assert_eq!((status, charged), (200, used), "{path}");
+        assert!(reserved > used, "{path}: {reserved}");
     }
-    // The log has the parts of the counts, whether or not tokens are reserved.
-    let lines = running.audited();
-    let counted = lines.iter().filter(|line| line["type"] == "decision");
-    let counted = counted.filter_map(|line| {
-        let completion = line["completion_tokens"].as_u64().unwrap_or_default();
-        Some(line["prompt_tokens"].as_u64()? + completion)
-    });
-    assert_eq!(counted.collect::<Vec<_>>(), [6, 6, 6, 6, 5, 5]);
+    // More than was reserved is charged too.
+    let usage = json!({"prompt_tokens": 400, "completion_tokens": 1, "total_tokens": 401});
+    let item = json!({"object": "embedding", "index": 0, "embedding": [0.5]});
+    let more = json!({"object": "list", "data": [item], "model": "m", "usage": usage});
+    let act = Act::Say(200, more.to_string());
+    let (status, reserved, charged) = meter.charged(services, act, EMBEDDINGS, &once()).await;
+    assert_eq!((status, charged), (200, 401));
+    assert!(reserved < 401, "{reserved}");
     running.stop().await;
 }
 
 #[tokio::test]
-async fn limits_on_bytes_report_no_tokens() {
-    let (_backend, running) = started(&json!({"bytes": "1MiB", "window_s": 60})).await;
-    let (status, _, told) = settled(&running, CHAT, reserved(Wait::None), &hello(false)).await;
-    assert_eq!((status, told), (200, None));
+async fn limits_on_bytes_get_nothing_back() {
+    let cost = json!({"bytes": "1MiB", "window_s": 2_678_400});
+    let (_backend, running) = started(&cost).await;
+    let body = hello(false);
+    let lefts = async || {
+        let answer = running
+            .gate
+            .send(
+                "POST",
+                CHAT,
+                &[context("POST", CHAT).sign(&key())],
+                body.to_string(),
+            )
+            .await;
+        answer.headers["ratelimit"].to_str().unwrap().to_owned()
+    };
+    let left = |told: String| -> u64 {
+        let (_, left) = told.split_once("\"g:bytes\";r=").unwrap();
+        left.split(';').next().unwrap().parse().unwrap()
+    };
+    let (first, second) = (left(lefts().await), left(lefts().await));
+    assert_eq!(
+        first - second,
+        (1 << 20) - first,
+        "the body's bytes, each time"
+    );
     running.stop().await;
 }
 
@@ -155,14 +198,14 @@ async fn discarded_choices_of_best_of_count() {
     let body = json!({"model": "llama", "prompt": "once", "best_of": 3});
     for (completion, status) in [(48, 200), (51, 200), (52, 502)] {
         backend.set(answer(completion));
-        let (answered, ..) = settled(&running, COMPLETIONS, reserved(Wait::None), &body).await;
+        let (answered, ..) = send(&running, COMPLETIONS, &body).await;
         assert_eq!(answered, status, "{completion}");
     }
     running.stop().await;
 }
 
 #[tokio::test]
-async fn a_truncated_answer_reports_no_usage_and_its_end_is_logged() {
+async fn a_truncated_answer_gives_nothing_back_and_its_end_is_logged() {
     let (backend, running) = started(&tokens()).await;
     let good = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
     let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n";
@@ -175,43 +218,45 @@ async fn a_truncated_answer_reports_no_usage_and_its_end_is_logged() {
         let amends = lines.into_iter().filter(|line| line["type"] == "amend");
         amends.collect::<Vec<_>>()
     };
-    let mut used_tokens = Vec::new();
+    let meter = Probe::measured(&backend, &running).await;
+    let services = (&backend, &running);
+    let body = hello(true);
+    let mut known = 0;
     for (text, expected) in [
-        (format!("{good}{usage}{done}"), used(2)),
+        (format!("{good}{usage}{done}"), Some(2)),
         (format!("{good}{done}"), None),
         // Without an end event, but with the end of its choice.
-        (format!("{usage}{end}"), used(2)),
+        (format!("{usage}{end}"), Some(2)),
         (format!("{good}{end}"), None),
         // Of a total that is not the sum, the larger is charged. What cannot be read is not known.
-        (format!("{good}{odd}{usage}{done}"), used(20)),
+        (format!("{good}{odd}{usage}{done}"), Some(20)),
         (format!("{good}{usage}{unreadable}{done}"), None),
     ] {
-        backend.set(Act::Events(text));
-        let (_, _, settled) = settled(&running, CHAT, reserved(Wait::None), &hello(true)).await;
-        assert_eq!(settled, expected);
-        used_tokens.extend(expected);
+        let (_, reserved, charged) = meter
+            .charged(services, Act::Events(text), CHAT, &body)
+            .await;
+        assert_eq!(charged, expected.unwrap_or(reserved));
+        known += usize::from(expected.is_some());
     }
     // The tokens of a whole answer are known after its line was written.
-    until("its tokens are in the log", || {
-        amends().len() >= used_tokens.len()
-    })
-    .await;
+    until("its tokens are in the log", || amends().len() >= known).await;
     for amend in amends() {
         let outcome = (&amend["verdict"], &amend["prompt_tokens"]);
         assert_eq!(outcome, (&"allow".into(), &1.into()), "{amend}");
         assert!(amend["completion_tokens"].is_u64(), "{amend}");
         assert_eq!(amend["client"], "scorer", "{amend}");
     }
-    assert_eq!(amends().len(), used_tokens.len());
+    assert_eq!(amends().len(), known);
     for text in [
         // Counted, although it is broken off.
         format!("{good}{usage}"),
         format!("{good}data: secret\n\n{usage}{done}"),
     ] {
-        backend.set(Act::Events(text));
         let before = amends().len();
-        let (status, _, told) = settled(&running, CHAT, reserved(Wait::None), &hello(true)).await;
-        assert_eq!((status, told), (200, None));
+        let (status, reserved, charged) = meter
+            .charged(services, Act::Events(text), CHAT, &body)
+            .await;
+        assert_eq!((status, charged), (200, reserved));
         until("its end is in the log", || amends().len() > before).await;
         let amend = amends().pop().unwrap();
         assert_eq!(amend["request_id"], REQUEST_ID, "{amend}");
@@ -222,8 +267,24 @@ async fn a_truncated_answer_reports_no_usage_and_its_end_is_logged() {
         assert_eq!(amend["status"], 200);
         assert!(!amend.to_string().contains("secret"), "{amend}");
     }
-    backend.set(Act::Say(500, "secret".to_owned()));
-    let (status, _, told) = settled(&running, CHAT, reserved(Wait::None), &hello(false)).await;
-    assert_eq!((status, told), (502, None));
+    let failed = Act::Say(500, "secret".to_owned());
+    let (status, _, charged) = meter.charged(services, failed, CHAT, &hello(false)).await;
+    assert_eq!(status, 502);
+    assert!(charged > 7, "nothing comes back: {charged}");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_gets_nothing_back() {
+    let (backend, running) = started(&tokens()).await;
+    let meter = Probe::measured(&backend, &running).await;
+    let before = probe(&backend, &running).await + meter.reserved - meter.used;
+    let piece = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+    backend.set(Act::EventsAndHang(piece.to_owned()));
+    let body = hello(true);
+    let left = tokio::time::timeout(Duration::from_millis(500), send(&running, CHAT, &body));
+    assert!(left.await.is_err(), "the answer has no end");
+    let after = probe(&backend, &running).await + meter.reserved;
+    assert!(before - after > 7, "{}", before - after);
     running.stop().await;
 }
