@@ -1,26 +1,33 @@
 //! What limits leave: request limits as the gate's context reports them, content limits as the host
 //! counts them. Callers get both in headers, and shadow limits are logged.
 
+use std::fs::{self, File};
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tensorgate_policy::policy::{RemainingQuota, Wait};
 use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 
 use crate::support;
 use support::backend::{Act, Backend};
-use support::{Answer, INFER, Running, context, infer_body, key, policy, start};
+use support::{Answer, INFER, Running, context, folder, infer_body, key, policy, start, start_in};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
 async fn limited(backend: &Backend, mode: Value) -> Running {
+    let running = start(limits(backend, mode)).await;
+    running.ready().await;
+    running
+}
+
+fn limits(backend: &Backend, mode: Value) -> Value {
     let mut policy = policy(&backend.uri(), json!({}), json!({}));
     let grant = &mut policy["grants"][0];
     grant["rate"] = json!({"quota": 60, "window_s": 60, "burst": 3});
     grant["budget"] = json!({"requests": 100, "elements": 50, "per": "day"});
     grant["cost"] = json!({"bytes": 1000, "window_s": 10});
     grant["mode"] = mode;
-    let running = start(policy).await;
-    running.ready().await;
-    running
+    policy
 }
 
 fn level(left: u64, full_after_ns: u64, wait: Wait) -> RemainingQuota {
@@ -170,4 +177,50 @@ async fn denials_of_shadow_limits_are_logged_and_counted() {
         assert!(metrics.contains(&series), "{series}: {metrics}");
     }
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_forgets_nothing_and_without_its_file_half_is_spent() {
+    let log_file = folder().join("log");
+    let log = tracing_subscriber::fmt()
+        .with_writer(Arc::new(File::create(&log_file).unwrap()))
+        .finish();
+    // The hosts run on this thread.
+    let _log = tracing::subscriber::set_default(log);
+    let backend = Backend::start(Act::Answer);
+    let policy = limits(&backend, json!("enforce"));
+    let folder = folder();
+    let spent = folder.join("limits-spent.bin");
+    // Of 50 elements a day, each request takes two.
+    for (before, left_of_day, errors) in [
+        ("a first start", 48, 0),
+        ("a restart", 46, 0),
+        ("damage", 23, 1),
+        ("a restart", 21, 1),
+        ("a loss", 23, 2),
+    ] {
+        match before {
+            "damage" => {
+                let mut bytes = fs::read(&spent).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(&spent, bytes).unwrap();
+            }
+            "a loss" => fs::remove_file(&spent).unwrap(),
+            _ => {}
+        }
+        let running = start_in(policy.clone(), folder.clone()).await;
+        running.ready().await;
+        let answer = ask(&running, passed(), INFER, infer_body(&[1.0, 2.0])).await;
+        let expected = format!("\"g:elements:day\";r={left_of_day}, ");
+        assert!(left(&answer).contains(&expected), "{before}: {answer:?}");
+        assert!(running.host.shutdown().await);
+        let lines = fs::read_to_string(&log_file).unwrap();
+        assert_eq!(
+            lines.matches("begin half spent").count(),
+            errors,
+            "{before}"
+        );
+    }
+    fs::remove_dir_all(folder).unwrap();
 }

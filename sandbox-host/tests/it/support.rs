@@ -98,6 +98,11 @@ pub async fn start_with(policy: Value, files: &[(&str, &[u8])]) -> Running {
     for (name, content) in files {
         std::fs::write(folder.join(name), content).unwrap();
     }
+    start_in(policy, folder).await
+}
+
+/// Starts a host on the files of an earlier one.
+pub async fn start_in(policy: Value, folder: PathBuf) -> Running {
     let settings = settings(policy, &folder);
     let socket = settings.data_plane.socket.clone().unwrap();
     let host = Host::start(settings, Arc::new(|| 0)).await.unwrap();
