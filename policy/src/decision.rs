@@ -37,7 +37,6 @@ mod checks;
 mod content;
 mod drive;
 pub mod global;
-mod maker;
 mod permits;
 mod plan;
 mod step;
@@ -59,7 +58,6 @@ use plan::{buffered_plan, grpc_plan, rest_plan};
 use step::{foreign_policy, out_of_order};
 
 pub use drive::{decide_body, decide_head, decide_message};
-pub use maker::{Division, Maker};
 pub use plan::ReadBy;
 pub use step::{
     Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Expansion,

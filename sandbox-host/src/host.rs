@@ -34,6 +34,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admission::Admission;
 use crate::config::Settings;
+use crate::counters::{self, HostCounters};
 use crate::policy_store::artifacts::Artifacts;
 use crate::policy_store::assemble::{Loader, PolicyFault};
 use crate::policy_store::policy_versions::PolicyVersions;
@@ -46,7 +47,6 @@ use crate::server::tls::ServerTls;
 use crate::service::admin::{self, Admin, RenderedPage};
 use crate::service::audit_server::{self, AuditServer};
 use crate::service::conditions::{self, GateState, StateFiles};
-use crate::service::counters::{self, HostCounters};
 use crate::service::limit_server::RateLimitServer;
 use crate::service::reload::{self, Reloader};
 use crate::service::{App, block_follower, readiness, serve};

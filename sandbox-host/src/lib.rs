@@ -13,6 +13,7 @@
 pub mod admission;
 pub mod backends;
 pub mod config;
+pub mod counters;
 mod dispatch;
 pub mod egress;
 pub mod host;

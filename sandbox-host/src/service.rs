@@ -6,7 +6,6 @@ pub mod ask_servers;
 pub mod audit_server;
 pub mod block_follower;
 pub mod conditions;
-pub mod counters;
 pub mod install_filters;
 pub mod limit_server;
 mod model_list;
@@ -58,6 +57,7 @@ use tokio::time::Instant;
 
 use crate::admission::body_memory::{reserve_decoded, reserve_expanded, reserve_parsed};
 use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
+use crate::counters::{HostCounters, TokenRefund};
 use crate::dispatch::Deadline;
 use crate::pipeline::openai;
 use crate::pipeline::record::Record;
@@ -68,7 +68,6 @@ use crate::policy_store::waiting_policy::WaitingPolicy;
 use crate::server::peer::GatewayPeer;
 use crate::traces::{self, Traces};
 use conditions::GateState;
-use counters::{HostCounters, TokenRefund};
 use model_list::answer;
 use stream_deadline::stream_deadline;
 
@@ -398,8 +397,8 @@ fn admit(app: &App, client_key: ClientKey, arrived: Instant) -> Result<Admission
     })
 }
 
-/// Verifies a body in memory, charges its content, and reserves memory for its decoded form. Returns
-/// the tokens that were reserved, too.
+/// Verifies a body in memory, charges its content, and reserves memory for its decoded form.
+/// Returns the tokens that were reserved, too.
 async fn verify_body(
     app: &App,
     generation: &PolicyVersion,

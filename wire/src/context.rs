@@ -64,7 +64,7 @@ pub struct Context {
     /// Number of verdicts on the body that follow ([`verdict`]); 0 if the body was evaluated before
     /// the head was forwarded.
     pub verdicts: u8,
-    /// Remaining quota of the grant's limits.
+    /// Remaining quota of the grant's limits on requests.
     pub quotas: Vec<RemainingQuota>,
     /// Claims to forward as header fields: lower-case names and values.
     pub claims: Vec<(String, String)>,

@@ -36,8 +36,8 @@ pub enum QuotaFault {
 }
 
 /// Creates the slots of a policy's limits unless they exist. All workers configure, the main thread
-/// first. A reload must not refill a slot in use, hence the read before the write. Limits on content
-/// have none if a host counts them.
+/// first. A reload must not refill a slot in use, hence the read before the write. Limits on
+/// content have none if a host counts them.
 ///
 /// # Errors
 /// The store failed or is full.

@@ -270,8 +270,8 @@ impl GateRoot {
         self.context_key.as_ref()
     }
 
-    /// Whether a sandbox host is behind this filter and reads the contexts that it signs: the bundle
-    /// does not deny it, and there is a key.
+    /// Whether a sandbox host is behind this filter and reads the contexts that it signs: the
+    /// bundle does not deny it, and there is a key.
     pub const fn has_host(&self) -> bool {
         self.has_host
     }

@@ -25,7 +25,7 @@ pub(crate) fn out_of_order() -> Denial {
     )
 }
 
-/// Resources that a request holds: permits until the stream ends.
+/// Resources that a request holds until it ends: permits, pending charges, memory.
 #[derive(Debug, Default)]
 pub(crate) struct RequestResources {
     /// Concurrency permits to release.
@@ -99,8 +99,9 @@ pub(crate) fn run_quota_step(
     })
 }
 
-/// Whether this filter makes a charge. Content is charged by the host if there is one, and otherwise
-/// by the filter that validates it, which in a chain is not the filter that counts requests.
+/// Whether this filter makes a charge. Content is charged by the host if there is one, and
+/// otherwise by the filter that validates it, which in a chain is not the filter that counts
+/// requests.
 fn charges_here(root: &GateRoot, charge: &Charge) -> bool {
     let capabilities = root.filter.capabilities();
     if charge.is_of_content() {

@@ -158,7 +158,7 @@ impl AcceptedHead {
     /// only some check its content.
     const fn denial_origin(checked: bool, denial: &Denial) -> DenialOrigin {
         match (denial.reason, denial.overload) {
-            (Reason::RateLimited | Reason::CostExceeded | Reason::Concurrency, _)
+            (Reason::CostExceeded, _)
             | (_, Some(OverloadCause::Store | OverloadCause::RateLimitService)) => {
                 DenialOrigin::Counted
             }

@@ -4,7 +4,6 @@
 //! charge. The same Redis has the list of blocked clients.
 
 mod counter;
-mod in_flight;
 mod local_limits;
 mod redis;
 mod refunds;
@@ -15,8 +14,7 @@ mod shared_charges;
 mod shared_limits;
 
 pub use counter::CounterFault;
-pub use in_flight::{InFlight, InFlightPermits};
-pub use local_limits::{LocalLimits, LocalReservation, MAX_SAVED, SavedLimit, Spent, StateForm};
+pub use local_limits::{LocalLimits, LocalReservation, SavedLimit, Spent, StateForm};
 pub use redis::{ConnectFault, Redis, RedisFault, Settings};
 pub use service::PATH;
 pub use shared_blocks::SharedBlock;

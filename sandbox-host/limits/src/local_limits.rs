@@ -258,8 +258,7 @@ impl State {
         };
         self.is_changed |= slot.is_long;
         self.slots.insert(key, slot);
-        // An unknown past makes a removed state half spent again, so none is removed then.
-        if self.slots.len() >= self.sweep_at && self.spent == Spent::Known {
+        if self.slots.len() >= self.sweep_at {
             self.slots.retain(|_, slot| !slot.is_unused(now));
             self.sweep_at = self.slots.len().saturating_mul(2).max(MIN_SWEEP);
         }

@@ -18,8 +18,11 @@ use crate::local_limits::{MAX_SAVED, SavedLimit, StateForm};
 const FORM: &[u8] = b"tensorgate-limits 1\n";
 /// The bytes of the digest.
 const DIGEST_BYTES: usize = 32;
-/// The largest file in bytes: names of clients and grants have at most some hundred bytes.
-pub const MAX_FILE_BYTES: u64 = 64 << 20;
+/// The most bytes of one state: two names of 128 bytes in its key, and some fixed parts.
+const MAX_STATE_BYTES: usize = 400;
+/// The largest file, in bytes.
+pub const MAX_FILE_BYTES: u64 = 128 << 20;
+const _: () = assert!((MAX_SAVED * MAX_STATE_BYTES) as u64 <= MAX_FILE_BYTES);
 
 /// Why a file is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -117,7 +117,9 @@ impl Service {
         let outcome = match answered {
             Ok((ChargeOutcome::Charged(_), _)) => "ok",
             Ok(_) => "over-limit",
-            Err(_) => "failed",
+            Err(Fault::Ask(QueryFault::Unknown)) => "unknown",
+            Err(Fault::Ask(QueryFault::Counter(_))) => "failed",
+            Err(_) => "malformed",
         };
         let labels = LimitLabels { outcome };
         self.metrics.limit_questions.get_or_create(&labels).inc();

@@ -148,7 +148,10 @@ impl SharedCharges {
                 (outcome, Reservations { local, shared })
             }
             Err(fault) => {
-                self.count("failed");
+                self.count(match fault {
+                    ServiceFault::UnknownLimit => "unknown",
+                    ServiceFault::Failed(_) => "failed",
+                });
                 self.record_fault(service, charge, &fault);
                 self.fallback(service, charge)
             }

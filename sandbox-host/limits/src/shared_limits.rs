@@ -145,7 +145,7 @@ impl SharedLimits {
                 allowance: *allowance,
                 amount,
             },
-            // A gate charges requests, which reserve nothing.
+            // Only the host reserves, for its own charges.
             reservation: None,
         }))
     }

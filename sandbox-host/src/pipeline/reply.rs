@@ -21,7 +21,7 @@ use tensorgate_wire::headers::JSON_LENGTH;
 use super::chunk_stream::{ChunkStream, Source};
 use super::record::Record;
 use crate::backends::openai::EventStream;
-use crate::service::counters::TokenRefund;
+use crate::counters::TokenRefund;
 
 /// The gRPC status of a success.
 const GRPC_OK: HeaderValue = HeaderValue::from_static("0");

@@ -218,11 +218,12 @@ pub struct ReasonLabels {
 /// A charge of shared limits, by the rate-limit service or by the host itself.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct LimitLabels {
-    /// `ok`, `over-limit`, `failed`, or `skipped` because of failures before.
+    /// `ok`, `over-limit`, `failed`, `skipped` because of failures before, `unknown` in every
+    /// policy, or `malformed`.
     pub outcome: &'static str,
 }
 
-/// A query that settles reservations.
+/// A refund of reserved tokens.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct SettlementLabels {
     /// `settled`, `unknown` or `failed`.

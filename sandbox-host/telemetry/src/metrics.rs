@@ -318,10 +318,10 @@ metrics! {
     /// Alerts that were to block or throttle a client and did not, because too many are.
     blocks_beyond: Counter,
         "tensorgate_blocks_beyond", "Alerts that blocked or throttled no client, because rules block too many already";
-    /// Queries to the rate-limit service, by outcome.
+    /// Charges of shared limits, by outcome.
     limit_questions: Family<LimitLabels, Counter>,
         "tensorgate_limits_questions", "Charges of shared limits, by outcome";
-    /// Queries that settle reservations of shared limits.
+    /// Refunds of tokens of shared limits, by outcome.
     limit_settlements: Family<SettlementLabels, Counter>,
         "tensorgate_limits_settlements", "Token settlements of shared limits, by outcome";
     /// Connections to the rate-limit service.

@@ -109,7 +109,7 @@ async fn a_body_with_an_announced_verdict_needs_that_verdict() {
 }
 
 #[tokio::test]
-async fn an_answer_reports_the_remaining_quotas_of_the_gate() {
+async fn an_answer_reports_the_remaining_quotas_of_gate_and_host() {
     let backend = Backend::start(Act::Answer);
     let running = limited(&backend, json!("enforce")).await;
     let answer = ask(&running, passed(), INFER, infer_body(&[1.0, 2.0])).await;
@@ -190,7 +190,7 @@ async fn a_restart_forgets_nothing_and_without_its_file_half_is_spent() {
     let backend = Backend::start(Act::Answer);
     let policy = limits(&backend, json!("enforce"));
     let folder = folder();
-    let spent = folder.join("limits-spent.bin");
+    let spent = folder.join("audit/limits-spent.bin");
     // Of 50 elements a day, each request takes two.
     for (before, left_of_day, errors) in [
         ("a first start", 48, 0),

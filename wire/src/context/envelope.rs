@@ -31,7 +31,7 @@ pub enum MessageEnvelope {
     Message {
         /// Whether the signing filter validates messages.
         checked: bool,
-        /// Remaining quota of the grant's limits.
+        /// Remaining quota of the grant's limits on requests.
         quotas: Vec<RemainingQuota>,
     },
     /// The message was rejected: it is not forwarded, or was sent ahead.

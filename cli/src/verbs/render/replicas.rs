@@ -107,6 +107,7 @@ fn listed(names: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use tensorgate_policy::raw::LocalShare;
 
     use super::*;
@@ -177,12 +178,17 @@ mod tests {
         let policy = policy(&[("scoring", Some(raw::Rate::default()), Some(elements))]);
         let in_pods = notes(&policy, Some(2));
         assert_eq!(in_pods.len(), 1, "{in_pods:?}");
-        assert!(in_pods[0].contains("rate of scoring; budget of scoring;"));
+        assert!(
+            in_pods
+                .concat()
+                .contains("rate of scoring; budget of scoring;")
+        );
         let elsewhere = notes(&policy, None);
         assert_eq!(elsewhere.len(), 2, "{elsewhere:?}");
-        assert!(elsewhere[0].contains("each sandbox host"), "{elsewhere:?}");
-        assert!(elsewhere[0].contains("local: budget of scoring;"));
-        assert!(elsewhere[1].contains("as much: rate of scoring; share"));
+        let (per_host, per_proxy) = (elsewhere.first().unwrap(), elsewhere.last().unwrap());
+        assert!(per_host.contains("each sandbox host"), "{per_host}");
+        assert!(per_host.contains("local: budget of scoring;"));
+        assert!(per_proxy.contains("as much: rate of scoring; share"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ const LOG_INTERVAL_NS: u64 = 60_000_000_000;
 impl Gate {
     /// Handles the response trailers. What a host says to the filter is always removed.
     pub fn on_response_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
-        // The first gate is told.
+        // In a chain of two gates, the first one reads the trailer.
         if matches!(self.phase, Phase::Exempt) {
             return Action::Continue;
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tensorgate_base::owned;
 use tensorgate_base::payload::Payload;
-use tensorgate_policy::decision::{Acquire, AcquireOutcome, BodyFormat};
+use tensorgate_policy::decision::{AcquireOutcome, BodyFormat};
 use tensorgate_policy::policy::Model;
 use tensorgate_policy::request::OCTET_STREAM;
 use tensorgate_policy::{Charge, ChargeOutcome, Denial, InferRequest, Now, Step};
@@ -25,9 +25,6 @@ const MAX_STEPS: usize = 12;
 pub trait Counters: Send + Sync {
     /// Makes a charge, or says that it has to be awaited.
     fn charge(&self, charge: &Charge) -> Counted;
-
-    /// Acquires concurrency permits, all of them or none. They are held by the counters' owner.
-    fn acquire(&self, acquire: &Acquire) -> AcquireOutcome;
 }
 
 /// The result of a charge.
@@ -54,10 +51,6 @@ impl Counters for Unspent {
         });
         let quotas: Option<Vec<_>> = quotas.collect();
         Counted::Done(quotas.map_or(ChargeOutcome::Failed, ChargeOutcome::from_quotas))
-    }
-
-    fn acquire(&self, _: &Acquire) -> AcquireOutcome {
-        AcquireOutcome::Acquired
     }
 }
 
@@ -144,27 +137,19 @@ impl BodyJudgement {
                     let made = made_elsewhere(levels, &charge, is_own_version);
                     match made.map_or_else(|| counters.charge(&charge), Counted::Done) {
                         Counted::Done(outcome) => decision.charged(&policy, outcome),
-                        Counted::Awaited => {
-                            self.next = Some(Step::Charge(charge.clone()));
-                            return Ok(Progress::Charge(charge));
-                        }
+                        Counted::Awaited => return Ok(Progress::Charge(charge)),
                     }
                 }
-                Step::Acquire(acquire) => decision.acquired(&policy, &counters.acquire(&acquire)),
+                // The gate holds the permits.
+                Step::Acquire(_) => decision.acquired(&policy, &AcquireOutcome::Acquired),
                 Step::Decode => {
                     let by = decision.read_by(&policy);
                     let request = tensorgate_wire::decode(plan.format, &plain, by)?;
                     decision.message(&policy, decoded.insert(request))
                 }
                 Step::Check => {
-                    // What was decoded before a charge was awaited is gone.
-                    let request = match decoded.take() {
-                        Some(request) => request,
-                        None => {
-                            let by = decision.read_by(&policy);
-                            tensorgate_wire::decode(plan.format, &plain, by)?
-                        }
-                    };
+                    // No charge is awaited between the two steps.
+                    let request = decoded.take().ok_or_else(unfinished)?;
                     let step = decision.check(&policy, &request);
                     if !matches!(step, Step::Deny(_)) {
                         let request = self.checked(verifier, request, &body)?;

@@ -1,3 +1,4 @@
+//! Tests of the counters of a host.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -223,13 +224,15 @@ fn long_windows_survive_a_restart_and_time_that_passed_counts() {
 #[test]
 fn states_of_unused_limits_are_removed() {
     let allowances = limits(json!({"cost": {"elements": 10, "window_s": 10}}));
-    let counted = LocalLimits::new(Spent::Known, NOW);
-    for number in 0..5 * MIN_SWEEP {
-        let seconds = u64::try_from(number).unwrap();
-        let charge = charge_of(&format!("client-{number}"), &[(allowances[0], 1)]);
-        assert!(is_charged(&counted.charge(&charge, at(seconds)).0));
+    for spent in [Spent::Known, Spent::Half] {
+        let counted = LocalLimits::new(spent, NOW);
+        for number in 0..5 * MIN_SWEEP {
+            let seconds = u64::try_from(number).unwrap();
+            let charge = charge_of(&format!("client-{number}"), &[(allowances[0], 1)]);
+            assert!(is_charged(&counted.charge(&charge, at(seconds)).0));
+        }
+        assert!(counted.lock().slots.len() <= MIN_SWEEP);
     }
-    assert!(counted.lock().slots.len() <= MIN_SWEEP);
 }
 
 #[test]

@@ -144,7 +144,7 @@ async fn unused_tokens_come_back_once_and_only_if_they_are_settled() {
     let (outcome, dropped) = other.reserve(60, "c").await;
     assert_eq!(units_left(&outcome), Some(vec![130, 230]));
     drop(dropped);
-    // A response without usage counts one token.
+    // A usage of no tokens counts one.
     let (outcome, reserved) = one.reserve(30, "d").await;
     assert_eq!(units_left(&outcome), Some(vec![100, 200]));
     one.shared.settle(reserved, 0).await;

@@ -154,7 +154,7 @@ fn check_with(policy: &Arc<Policy>, vector: &Lowered, verdicts: u8) -> Option<St
     }
 }
 
-/// The error in what the host notes as in shadow mode, if any. It gets no limits here, so it can
+/// The error in what the host notes as in shadow mode, if any. Nothing is spent before, so it can
 /// only note values.
 fn shadow(vector: &Lowered, allowed: &Allowed) -> Option<String> {
     let mut expected = vector.shadow.clone()?;

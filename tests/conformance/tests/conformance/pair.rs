@@ -10,7 +10,6 @@ use tensorgate_judge::request::{Allowed, Counted, Counters, Verifier};
 use tensorgate_limits::{LocalLimits, LocalReservation, Spent};
 use tensorgate_native_proxy::RequestOutcome;
 use tensorgate_native_proxy::played::{close, deliver};
-use tensorgate_policy::decision::{Acquire, AcquireOutcome};
 use tensorgate_policy::{Charge, Denial, HeaderMode, Now, Policy, Reason, raw, validate};
 use tensorgate_vectors::{Driver, Expect, Lowered};
 use tensorgate_wire::context::{Context, HEADER, Key};
@@ -21,14 +20,14 @@ use crate::filters::{
 };
 
 /// The counters of a host that counts shared limits itself.
-struct HostCounters {
+struct CountersOfOneHost {
     limits: LocalLimits,
     now: Now,
     made: Mutex<Vec<Charge>>,
     reserved: Mutex<Vec<LocalReservation>>,
 }
 
-impl HostCounters {
+impl CountersOfOneHost {
     fn new(now: Now) -> Self {
         Self {
             limits: LocalLimits::new(Spent::Known, now),
@@ -45,16 +44,12 @@ impl HostCounters {
     }
 }
 
-impl Counters for HostCounters {
+impl Counters for CountersOfOneHost {
     fn charge(&self, charge: &Charge) -> Counted {
         let (outcome, reserved) = self.limits.charge(charge, self.now);
         self.made.lock().unwrap().push(charge.clone());
         self.reserved.lock().unwrap().extend(reserved);
         Counted::Done(outcome)
-    }
-
-    fn acquire(&self, _: &Acquire) -> AcquireOutcome {
-        AcquireOutcome::Acquired
     }
 }
 
@@ -62,7 +57,7 @@ impl Counters for HostCounters {
 /// reason and the field of its denial.
 fn judge(
     verifier: &Verifier,
-    counters: &HostCounters,
+    counters: &CountersOfOneHost,
     outcome: RequestOutcome,
 ) -> Result<Vec<Denial>, (Reason, Option<String>)> {
     let RequestOutcome::Forwarded { headers, body } = outcome else {
@@ -137,7 +132,7 @@ fn last_of(
 ) -> Result<Vec<Denial>, (Reason, Option<String>)> {
     let behind = Behind::Host;
     let mut proxy = configure(behind, HeaderMode::Hold, filters, &vector.policy_json).unwrap();
-    let counters = HostCounters::new(now_of(vector));
+    let counters = CountersOfOneHost::new(now_of(vector));
     let request = Arrival::AsWritten.request(vector);
     let mut last = None;
     for _ in 0..vector.repeat {
@@ -168,7 +163,7 @@ fn each_limit_is_charged_by_the_filter_or_by_the_host() {
     vector.policy_json = policy_json.to_string().into();
     let (headers, filters) = (HeaderMode::Hold, [Filter::Gate]);
     let mut proxy = configure(Behind::Host, headers, &filters, &vector.policy_json).unwrap();
-    let counters = HostCounters::new(now_of(&vector));
+    let counters = CountersOfOneHost::new(now_of(&vector));
     let mut stream = proxy.open(counters.now);
     deliver(&mut stream, &Arrival::AsWritten.request(&vector));
     let played = close(stream);

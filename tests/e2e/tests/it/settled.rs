@@ -85,8 +85,8 @@ impl Request {
         }
     }
 
-    /// Sends it and reads its whole answer: an answer is settled at its end.
-    async fn settled(self, stack: &Stack) -> Reply {
+    /// Sends it, reads its whole answer, and checks that no field of ours is in it.
+    async fn answer_without_our_fields(self, stack: &Stack) -> Reply {
         let reply = self.send(stack).await;
         let ours = |(name, _): &&(Vec<u8>, Vec<u8>)| name.starts_with(b"x-tensorgate");
         let told = reply.headers.iter().chain(&reply.trailers).find(ours);
@@ -97,7 +97,7 @@ impl Request {
     /// How many times it passes until it is rejected.
     async fn passes(self, stack: &Stack) -> u64 {
         for passed in 0..HELD {
-            let reply = self.clone().settled(stack).await;
+            let reply = self.clone().answer_without_our_fields(stack).await;
             if reply.status != 200 {
                 let text = String::from_utf8_lossy(&reply.body);
                 assert!(text.contains("cost-exceeded"), "{reply:?}");
@@ -181,10 +181,9 @@ async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fields_of_the_gates_names_from_outside_reach_no_one() {
     let stack = Lease::of(tokens()).await;
-    let (name, value) = (RELEASE_TRAILER, "00000000-0000-4000-8000-000000000001.1");
+    let (name, value) = (RELEASE_TRAILER, "host.v9;1.0.0;AAAA");
     let field = || vec![(name.as_bytes().to_vec(), value.as_bytes().to_vec())];
-    // Clients: such a head is ambiguous, and such trailers count nothing.
-    stack.backend.openai.count(None);
+    // Clients: such a head is ambiguous, and such trailers do not go on.
     for version in [Version::Http1, Version::Http2] {
         let request = Request {
             more: field(),
@@ -198,7 +197,8 @@ async fn fields_of_the_gates_names_from_outside_reach_no_one() {
         trailers: Some(field()),
         ..Request::new("cost-10", Version::Http2, false)
     };
-    assert_eq!(request.passes(&stack).await, HELD / RESERVED);
+    let reply = request.answer_without_our_fields(&stack).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
     // Backends: in the head, in a trailer and in the answer.
     let answer = serde_json::json!({
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "a"}, "finish_reason": "stop"}],
@@ -219,9 +219,8 @@ async fn fields_of_the_gates_names_from_outside_reach_no_one() {
         );
         stack.backend.openai.set(Act::Raw(raw));
         let request = Request::new(client, Version::Http2, stream);
-        let reply = request.clone().settled(&stack).await;
+        let reply = request.answer_without_our_fields(&stack).await;
         assert_eq!(reply.status, 200, "{reply:?}");
         assert!(!String::from_utf8_lossy(&reply.body).contains(name));
-        assert_eq!(request.passes(&stack).await, HELD / RESERVED - 1);
     }
 }

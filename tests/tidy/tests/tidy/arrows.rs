@@ -210,6 +210,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-client",
             "tensorgate-filter-core",
             "tensorgate-judge",
+            "tensorgate-limits",
             "tensorgate-native-proxy",
             "tensorgate-policy",
             "tensorgate-vectors",

@@ -20,6 +20,7 @@ pub(crate) const HOST: Crate = Crate {
         "backends",
         "egress",
         "dispatch",
+        "counters",
         "pipeline",
         "config",
         "policy_store",

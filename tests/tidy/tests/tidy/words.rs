@@ -45,12 +45,12 @@ const PRIVATE_NAMES: [(&str, usize); 10] = [
     ("bench", 141),
     ("cli", 387),
     ("examples", 187),
-    ("filters", 664),
+    ("filters", 614),
     ("fuzz", 279),
     ("identity", 0),
     ("policy", 297),
-    ("sandbox-host", 1_603),
-    ("tests", 797),
+    ("sandbox-host", 1_567),
+    ("tests", 795),
     ("wire", 0),
 ];
 

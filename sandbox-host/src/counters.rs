@@ -1,4 +1,4 @@
-//! What this host counts for requests: local limits and permits in its memory, shared limits in
+//! What this host counts for requests: local limits on contents in its memory, shared limits in
 //! Redis or at another server. Usage of windows longer than a minute is kept in a file beside the
 //! audit log.
 
@@ -16,7 +16,6 @@ use tensorgate_limits::saved_limits::{self, MAX_FILE_BYTES};
 use tensorgate_limits::{
     LocalLimits, LocalReservation, Reservations, SavedLimit, SharedCharges, SharedLimits, Spent,
 };
-use tensorgate_policy::decision::{Acquire, AcquireOutcome};
 use tensorgate_policy::{Charge, ChargeOutcome, Now, Policy};
 use tensorgate_telemetry::metrics::Metrics;
 
@@ -198,11 +197,6 @@ impl Counters for RequestCounters {
         let (outcome, reserved) = host.limits.charge(charge, now(host.started));
         self.with_reserved(|held| held.local.extend(reserved));
         Counted::Done(outcome)
-    }
-
-    /// The gate holds the permits.
-    fn acquire(&self, _: &Acquire) -> AcquireOutcome {
-        AcquireOutcome::Acquired
     }
 }
 
