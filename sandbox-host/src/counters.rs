@@ -54,13 +54,21 @@ pub struct TokenRefund {
     reserved: TokenReservations,
 }
 
+/// Whether no host has run before: there is no audit log, or an empty one. It is called before the
+/// log is opened.
+pub fn is_first_start(log: &Path) -> bool {
+    match std::fs::metadata(log) {
+        Ok(log) => log.len() == 0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 impl HostCounters {
-    /// Starts with what the file beside an audit log says. It is called before the log is opened: a
-    /// log that exists tells a restart from a first start.
-    pub fn start(log: &Path, metrics: &Arc<Metrics>) -> Self {
+    /// Starts with what the file beside an audit log says. It is called while this process has the
+    /// log's lock, so that an older process writes no more.
+    pub fn start(log: &Path, is_first: bool, metrics: &Arc<Metrics>) -> Self {
         let file = log.with_file_name(FILE);
         let started = Instant::now();
-        let is_first = std::fs::metadata(log).map_or(true, |log| log.len() == 0);
         let (spent, saved) = match read(&file) {
             Ok(Some(saved)) => (Spent::Known, Some(saved)),
             Ok(None) if is_first => (Spent::Known, None),
@@ -119,6 +127,8 @@ impl HostCounters {
         let written = replace_file(&self.file, &saved_limits::encode(&saved, now_unix_ms()));
         if written.is_err() {
             self.limits.not_saved();
+            // An older state would give back what was spent since. Without the file, half is spent.
+            drop(std::fs::remove_file(&self.file));
         }
         written
     }
@@ -144,7 +154,10 @@ pub async fn save_last(counters: Arc<HostCounters>) {
 async fn save(counters: &Arc<HostCounters>, was_saved: bool) -> bool {
     let saving = Arc::clone(counters);
     let saved = tokio::task::spawn_blocking(move || saving.save()).await;
-    let Ok(saved) = saved else { return was_saved };
+    let saved = saved.unwrap_or_else(|panic| {
+        counters.limits.not_saved();
+        Err(io::Error::other(panic))
+    });
     if let Err(cause) = &saved
         && was_saved
     {

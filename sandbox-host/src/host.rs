@@ -344,7 +344,7 @@ impl Tasks {
         let budget = Budget::new(policy.policy.listen().limits().buffered_bytes);
         let audit = audit_server::settings(&audit_folder, policy.policy.audit());
         let log = audit.path.clone();
-        let counters = Arc::new(HostCounters::start(&log, metrics));
+        let is_first_start = counters::is_first_start(&log);
         let first_digests = FirstDigests::new(audit.path.with_file_name(FIRST_DIGESTS));
         let generation = &policy.generation;
         let blocks = Arc::new(Blocks::new(Responses::from_policy(&policy.policy)));
@@ -362,6 +362,7 @@ impl Tasks {
             metrics,
         )
         .await?;
+        let counters = Arc::new(HostCounters::start(&log, is_first_start, metrics));
         let recorder = Arc::<Recorder>::default();
         (audit.outcomes().audit()).listen(Arc::<Recorder>::clone(&recorder));
         (audit.outcomes()).listen_to_gate_times(Arc::<Recorder>::clone(&recorder));

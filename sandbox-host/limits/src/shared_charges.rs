@@ -20,8 +20,9 @@ use tensorgate_telemetry::labels::{LimitLabels, SettlementLabels};
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_wire::rate_limit::{RateLimitRequest, is_reservation};
 
-use super::counter::CounterCharge;
+use super::counter::{CounterCharge, CounterFault};
 use super::local_limits::{LocalLimits, LocalReservation};
+use super::redis::RedisFault;
 use super::refunds::TokenReservation;
 use super::shared_limits::SharedLimits;
 use remote::{RemoteFault, RemoteLimits};
@@ -60,6 +61,8 @@ struct SharedReservation {
 enum ServiceFault {
     /// It does not have the limit: its configuration is newer or older than the policy.
     UnknownLimit,
+    /// Too many calls of this host wait for it.
+    Busy,
     /// It failed, timed out, or gave an invalid answer.
     Failed(String),
 }
@@ -150,7 +153,7 @@ impl SharedCharges {
             Err(fault) => {
                 self.count(match fault {
                     ServiceFault::UnknownLimit => "unknown",
-                    ServiceFault::Failed(_) => "failed",
+                    ServiceFault::Busy | ServiceFault::Failed(_) => "failed",
                 });
                 self.record_fault(service, charge, &fault);
                 self.fallback(service, charge)
@@ -278,7 +281,9 @@ impl SharedCharges {
         let mut breaker = self.breaker();
         let (after, is_logged) = match fault {
             ServiceFault::UnknownLimit => breaker.limit_unknown(now_ns),
-            ServiceFault::Failed(_) => breaker.record_failure(now_ns),
+            // Too many requests of this host wait. That alone does not mean that the service fails.
+            ServiceFault::Busy if breaker.state(now_ns) == CircuitState::Closed => return,
+            ServiceFault::Busy | ServiceFault::Failed(_) => breaker.record_failure(now_ns),
         };
         *breaker = after;
         drop(breaker);
@@ -294,6 +299,9 @@ impl SharedCharges {
             ServiceFault::UnknownLimit => {
                 let grant = charge.grant.as_str();
                 tracing::error!(grant, fallback, "the rate-limit service lacks limits");
+            }
+            ServiceFault::Busy => {
+                tracing::error!(fallback, "too many calls wait for the rate-limit service");
             }
             ServiceFault::Failed(cause) => {
                 let cause = cause.as_str();
@@ -359,6 +367,7 @@ impl From<RemoteFault> for ServiceFault {
     fn from(fault: RemoteFault) -> Self {
         match fault {
             RemoteFault::UnknownLimit => Self::UnknownLimit,
+            RemoteFault::Busy => Self::Busy,
             fault => Self::Failed(fault.to_string()),
         }
     }
@@ -383,7 +392,10 @@ async fn charge_in_redis(
         })
         .collect();
     let charged = limits.counter().charge(&lines).await;
-    let outcome = charged.map_err(|fault| ServiceFault::Failed(fault.to_string()))?;
+    let outcome = charged.map_err(|fault| match fault {
+        CounterFault::Redis(RedisFault::Busy) => ServiceFault::Busy,
+        fault => ServiceFault::Failed(fault.to_string()),
+    })?;
     let is_reserved = matches!(outcome, ChargeOutcome::Charged(_))
         && lines.iter().any(|line| line.reservation.is_some());
     let shared = is_reserved.then(|| SharedReservation {

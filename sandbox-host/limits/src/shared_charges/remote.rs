@@ -23,7 +23,7 @@ use tonic::{Code, Status};
 use crate::service::{PATH, frame};
 
 /// The most calls in flight. Further calls fail.
-const MAX_IN_FLIGHT: usize = 1_024;
+pub(super) const MAX_IN_FLIGHT: usize = 1_024;
 /// The number of calls in a row without an answer after which a connection is replaced.
 const MAX_LATE_CALLS: u32 = 5;
 /// The header field with the deadline of a gRPC call.

@@ -422,3 +422,29 @@ async fn tokens_that_were_not_used_come_back_where_this_host_counts() {
     let (outcome, _) = host.charge(Unit::Tokens, 60).await;
     assert!(matches!(outcome, ChargeOutcome::Exceeded(_)));
 }
+
+#[tokio::test]
+async fn many_own_calls_that_wait_open_no_circuit() {
+    let server = Server::start().await;
+    let host = Arc::new(Host::new(server.address, PATIENT_MS, "local"));
+    assert_eq!(host.requests(1).await, 1);
+    server.set(Mode::Hangs);
+    let waiting = (0..remote::MAX_IN_FLIGHT).map(|_| {
+        let host = Arc::clone(&host);
+        tokio::spawn(async move { host.charge(Unit::Requests, 1).await })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    while server.calls() < remote::MAX_IN_FLIGHT {
+        tokio::task::yield_now().await;
+    }
+    // The host's own count decides, and other clients are still counted by the service.
+    host.requests(3).await;
+    assert_eq!(host.counted(["failed", "skipped"]), [3, 0]);
+    for call in waiting {
+        call.abort();
+        drop(call.await);
+    }
+    server.set(Mode::Charges);
+    assert_eq!(host.requests(1).await, 1);
+    assert_eq!(host.counted(["ok", "failed", "skipped"]), [2, 3, 0]);
+}
