@@ -10,10 +10,7 @@ use anyhow::{Context, Result};
 /// Writes files into a folder with access for its owner only. It replaces the folder of an earlier
 /// start.
 pub fn write(folder: &Path, files: &[(&str, &str)]) -> Result<()> {
-    if folder.exists() {
-        std::fs::remove_dir_all(folder)
-            .with_context(|| format!("removing {}", folder.display()))?;
-    }
+    remove(folder)?;
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -28,6 +25,15 @@ pub fn write(folder: &Path, files: &[(&str, &str)]) -> Result<()> {
             .open(&file)
             .and_then(|mut opened| opened.write_all(text.as_bytes()))
             .with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Removes the folder of an earlier start.
+pub fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)
+            .with_context(|| format!("removing {}", folder.display()))?;
     }
     Ok(())
 }

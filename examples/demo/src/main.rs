@@ -91,6 +91,10 @@ async fn demo() -> Result<bool> {
     let one = ["--concurrency", "1"];
     let as_istio = ["--concurrency", "1", "--as", "istio"];
     let as_envoy_gateway = ["--concurrency", "1", "--as", "envoy-gateway"];
+    // Limits of an hour that an earlier start has spent are in the folder of its audit log.
+    for state in [&state, &folder, &istio, &envoy_gateway, &remote] {
+        generated::remove(&state.join("audit"))?;
+    }
     let server = secured.model_server;
     let signed_models = ModelServer::start(&folder, &policy_folder, &models, server).await?;
     let (plain, secured, istio, envoy_gateway, remote) = tokio::try_join!(
