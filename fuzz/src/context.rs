@@ -2,11 +2,11 @@
 //! back completely, and a change of any byte must be detected.
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
-use tensorgate_policy::policy::{RemainingQuota, Wait};
+use tensorgate_policy::policy::RemainingQuota;
 use tensorgate_policy::request::Proofs;
 use tensorgate_wire::context::{Context, ContextFault, Key};
 
-use crate::support::{CONTEXT_KEY, NOW_UNIX_S};
+use crate::support::{CONTEXT_KEY, NOW_UNIX_S, remaining_quota};
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
@@ -23,19 +23,7 @@ pub fn run(data: &[u8]) {
 
 fn levels(data: &mut Unstructured<'_>) -> Result<Vec<RemainingQuota>> {
     let count = data.int_in_range(0..=2_usize)?;
-    (0..count)
-        .map(|_| {
-            Ok(RemainingQuota {
-                left: data.arbitrary()?,
-                full_after_ns: data.arbitrary()?,
-                wait: match data.int_in_range(0..=2_u8)? {
-                    0 => Wait::None,
-                    1 => Wait::Ns(data.arbitrary()?),
-                    _ => Wait::Forever,
-                },
-            })
-        })
-        .collect()
+    (0..count).map(|_| remaining_quota(data)).collect()
 }
 
 fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {

@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::decision::{AcquireOutcome, Addressee, PermitScope, PermitUnit};
-use tensorgate_policy::policy::{RemainingQuota, Wait};
+use tensorgate_policy::policy::RemainingQuota;
 use tensorgate_policy::request::{
     Coding, ContentType, Encoding, Head, Identity, Operation, Proofs, Protocol, Route, ServerQuery,
 };
@@ -15,7 +15,7 @@ use tensorgate_policy::{
     ChargeOutcome, Decision, Denial, InferRequest, Policy, Reason, RequestHash, Step, Tensor,
 };
 
-use crate::support::POLICIES;
+use crate::support::{POLICIES, remaining_quota};
 
 /// Names that the policies have, and some that they do not.
 const MODELS: [&str; 8] = [
@@ -299,15 +299,7 @@ fn call<'a>(data: &mut Unstructured<'a>) -> Result<Call<'a>> {
 fn levels(data: &mut Unstructured<'_>) -> Result<Vec<RemainingQuota>> {
     let mut levels = Vec::new();
     for _ in 0..data.int_in_range(0..=5_u8)? {
-        levels.push(RemainingQuota {
-            left: data.arbitrary()?,
-            full_after_ns: data.arbitrary()?,
-            wait: match data.int_in_range(0..=2_u8)? {
-                0 => Wait::None,
-                1 => Wait::Ns(data.arbitrary()?),
-                _ => Wait::Forever,
-            },
-        });
+        levels.push(remaining_quota(data)?);
     }
     Ok(levels)
 }

@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use tensorgate_policy::policy::{RemainingQuota, Wait};
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Denial, Policy, Reason, raw};
 
@@ -47,6 +49,19 @@ pub fn policy(json: &str) -> Policy {
 /// A bundle of one of the policies.
 pub fn bundle(policy: &str) -> Vec<u8> {
     format!(r#"{{"generation": "0123456789abcdef", "policy": {policy}}}"#).into_bytes()
+}
+
+/// What a limit has left.
+pub fn remaining_quota(data: &mut Unstructured<'_>) -> Result<RemainingQuota> {
+    Ok(RemainingQuota {
+        left: data.arbitrary()?,
+        full_after_ns: data.arbitrary()?,
+        wait: match data.int_in_range(0..=2_u8)? {
+            0 => Wait::None,
+            1 => Wait::Ns(data.arbitrary()?),
+            _ => Wait::Forever,
+        },
+    })
 }
 
 /// One gRPC frame.

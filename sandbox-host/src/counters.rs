@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tensorgate_audit::files::replace_file;
-use tensorgate_base::files;
+use tensorgate_audit::sealed_file;
 use tensorgate_base::unix_time::{now_unix_ms, now_unix_s};
 use tensorgate_judge::request::{Counted, Counters};
 use tensorgate_limits::saved_limits::{self, MAX_FILE_BYTES};
@@ -21,6 +20,8 @@ use tensorgate_telemetry::metrics::Metrics;
 
 /// The name of the file.
 const FILE: &str = "limits-spent.bin";
+/// The beginning of the file. The number is that of its form.
+const FORM: &[u8] = b"tensorgate-limits 1\n";
 /// How often changed usage is saved. A host that crashes forgets this much.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -124,7 +125,9 @@ impl HostCounters {
         let Some(saved) = self.limits.take_changed(now(self.started)) else {
             return Ok(());
         };
-        let written = replace_file(&self.file, &saved_limits::encode(&saved, now_unix_ms()));
+        let written = sealed_file::replace(&self.file, FORM, |content| {
+            saved_limits::encode(&saved, now_unix_ms(), content);
+        });
         if written.is_err() {
             self.limits.not_saved();
             // An older state would give back what was spent since. Without the file, half is spent.
@@ -219,8 +222,7 @@ impl TokenRefund {
     pub fn used(self, tokens: u64) {
         let Self { host, reserved } = self;
         let TokenReservations { local, shared } = reserved;
-        // As in Redis, a request uses at least one token.
-        host.limits.settle(local, tokens.max(1), now(host.started));
+        host.limits.settle(local, tokens, now(host.started));
         if !shared.is_empty() {
             tokio::spawn(async move {
                 for reserved in shared {
@@ -254,12 +256,9 @@ fn now(started: Instant) -> Now {
 }
 
 fn read(file: &Path) -> Result<Option<(u64, Vec<SavedLimit>)>, String> {
-    let bytes = match files::own_at_most(file, MAX_FILE_BYTES) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.map_err(|error| error.to_string())?,
+    let Some(bytes) = sealed_file::read(file, FORM, MAX_FILE_BYTES)? else {
+        return Ok(None);
     };
-    let bytes = bytes.ok_or("it is too large")?;
-    saved_limits::decode(&bytes)
-        .map(Some)
-        .map_err(|fault| fault.to_string())
+    let saved = saved_limits::decode(&bytes).ok_or("it is damaged")?;
+    Ok(Some(saved))
 }

@@ -50,6 +50,13 @@ getters! { RateLimitService {
     on_failure: ServiceFailure,
 } }
 
+impl RateLimitService {
+    /// Whether local counters decide while the service fails. Otherwise requests are rejected.
+    pub fn falls_back(&self) -> bool {
+        self.on_failure == ServiceFailure::Local
+    }
+}
+
 getters! { Redis {
     /// DNS name or address; IPv6 without brackets.
     host: &str,

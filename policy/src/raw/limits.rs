@@ -79,6 +79,13 @@ pub struct Budget {
     pub local_share: Option<LocalShare>,
 }
 
+impl Budget {
+    /// Whether it limits contents of requests.
+    pub const fn limits_contents(&self) -> bool {
+        self.elements.is_some() || self.bytes.is_some() || self.tokens.is_some()
+    }
+}
+
 /// Period of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -85,9 +85,8 @@ pub(super) fn cost(
 ) -> Option<Cost> {
     let path = &grant_path.field("cost");
     let Some(raw) = &grant.cost else {
-        let by_budget = grant.budget.as_ref().is_some_and(|budget| {
-            budget.elements.is_some() || budget.bytes.is_some() || budget.tokens.is_some()
-        });
+        let budget = grant.budget.as_ref();
+        let by_budget = budget.is_some_and(raw::Budget::limits_contents);
         if infers && !by_budget {
             let takes_raw = models.iter().any(|model| takes_raw(model));
             let takes_texts = models.iter().any(|model| takes_texts(model));

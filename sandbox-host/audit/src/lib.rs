@@ -25,6 +25,7 @@ mod listener;
 mod outcomes;
 pub mod record;
 pub mod recover;
+pub mod sealed_file;
 mod sequence;
 pub mod verify;
 mod writer;

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use tensorgate_policy::circuit_breaker::{CircuitBreaker, CircuitState};
 use tensorgate_policy::policy::{Counter as CounterServer, RateLimitService};
-use tensorgate_policy::raw::ServiceFailure;
 use tensorgate_policy::{Charge, ChargeOutcome, Now, global};
 use tensorgate_telemetry::labels::{LimitLabels, SettlementLabels};
 use tensorgate_telemetry::metrics::Metrics;
@@ -142,7 +141,7 @@ impl SharedCharges {
                 self.record_success();
                 let is_charged = matches!(outcome, ChargeOutcome::Charged(_));
                 self.count(if is_charged { "ok" } else { "over-limit" });
-                let local = if is_charged && falls_back(service) {
+                let local = if is_charged && service.falls_back() {
                     // The local outcome is ignored while the service answers.
                     self.local.charge(charge, self.now()).1
                 } else {
@@ -290,7 +289,7 @@ impl SharedCharges {
         if !is_logged {
             return;
         }
-        let fallback = if falls_back(service) {
+        let fallback = if service.falls_back() {
             "this host enforces its own limits"
         } else {
             "requests with these limits are rejected"
@@ -316,7 +315,7 @@ impl SharedCharges {
         service: &RateLimitService,
         charge: &Charge,
     ) -> (ChargeOutcome, Reservations) {
-        if !falls_back(service) {
+        if !service.falls_back() {
             return (ChargeOutcome::Failed, Reservations::default());
         }
         let (outcome, local) = self.local.charge(charge, self.now());
@@ -404,11 +403,6 @@ async fn charge_in_redis(
         request_id: request_id.to_owned(),
     });
     Ok((outcome, shared))
-}
-
-/// Whether this host counts alone while the service fails.
-fn falls_back(service: &RateLimitService) -> bool {
-    service.on_failure() == ServiceFailure::Local
 }
 
 #[cfg(test)]

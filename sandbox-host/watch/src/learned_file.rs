@@ -7,9 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
-use tensorgate_audit::files::replace_file;
-use tensorgate_base::files;
+use tensorgate_audit::sealed_file;
 
 use crate::saved::Saved;
 use crate::table::{self, HashKey};
@@ -20,8 +18,6 @@ const FILE: &str = "alerts-learned.bin";
 const FORM: &[u8] = b"tensorgate-watch 1\n";
 /// The largest file in bytes. The tables of all rules take less.
 const MAX_BYTES: u64 = 64 << 20;
-/// The bytes of its digest.
-const DIGEST_BYTES: usize = 32;
 
 /// The file with what rules have learned.
 #[derive(Debug)]
@@ -38,21 +34,10 @@ impl LearnedFile {
     /// # Errors
     /// Returns why the file is not used.
     pub(super) fn read(&self) -> Result<Option<Vec<u8>>, String> {
-        let bytes = match files::own_at_most(&self.0, MAX_BYTES) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            bytes => bytes.map_err(|error| error.to_string())?,
+        let Some(bytes) = sealed_file::read(&self.0, FORM, MAX_BYTES)? else {
+            return Ok(None);
         };
-        let bytes = bytes.ok_or("it is too large")?;
-        let (content, digest) = bytes
-            .split_last_chunk::<DIGEST_BYTES>()
-            .ok_or("it is damaged")?;
-        let expected: [u8; DIGEST_BYTES] = Sha256::digest(content).into();
-        if expected != *digest {
-            return Err("it is damaged".to_owned());
-        }
-        let mut content = content
-            .strip_prefix(FORM)
-            .ok_or("another release has written it")?;
+        let mut content = bytes.as_slice();
         let key = HashKey::load(&mut content).ok_or("it is damaged")?;
         if !table::use_hash_key(key) {
             return Err("its hashes have another key".to_owned());
@@ -65,12 +50,10 @@ impl LearnedFile {
     /// # Errors
     /// Returns why it cannot be written.
     pub(super) fn write(&self, learned: &[u8]) -> io::Result<()> {
-        let mut content = FORM.to_vec();
-        table::hash_key().save(&mut content);
-        content.extend_from_slice(learned);
-        let digest = Sha256::digest(&content);
-        content.extend_from_slice(&digest);
-        replace_file(&self.0, &content)
+        sealed_file::replace(&self.0, FORM, |content| {
+            table::hash_key().save(content);
+            content.extend_from_slice(learned);
+        })
     }
 
     /// Its path, for texts.

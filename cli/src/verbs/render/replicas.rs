@@ -66,9 +66,10 @@ fn multiplied(policy: &raw::Policy, requests_only: bool) -> Vec<String> {
 fn contents(policy: &raw::Policy) -> Vec<String> {
     let counts = |grant: &raw::Grant, kind: &str| match kind {
         "cost" => true,
-        "budget" => grant.budget.as_ref().is_some_and(|budget| {
-            budget.elements.is_some() || budget.bytes.is_some() || budget.tokens.is_some()
-        }),
+        "budget" => {
+            let budget = grant.budget.as_ref();
+            budget.is_some_and(raw::Budget::limits_contents)
+        }
         _ => false,
     };
     local_kinds(policy, counts)

@@ -5,7 +5,7 @@
 //! the counters report every call.
 
 use tensorgate_policy::circuit_breaker::{CircuitBreaker, CircuitState};
-use tensorgate_policy::raw::ServiceFailure;
+use tensorgate_policy::policy::RateLimitService;
 use tensorgate_policy::{Charge, ChargeOutcome, Now, Policy, global};
 use tensorgate_wire::rate_limit::{RateLimitRequest, RateLimitResponse};
 
@@ -130,9 +130,8 @@ pub(crate) fn charge_outcome(
 }
 
 fn falls_back(policy: &Policy) -> bool {
-    policy
-        .rate_limit_service()
-        .is_some_and(|service| service.on_failure() == ServiceFailure::Local)
+    let service = policy.rate_limit_service();
+    service.is_some_and(RateLimitService::falls_back)
 }
 
 /// The service does not know the limit, or has a looser one: its policy is newer or older. This is

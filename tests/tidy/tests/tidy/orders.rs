@@ -144,6 +144,7 @@ const AUDIT: Crate = Crate {
         "line",
         "listener",
         "files",
+        "sealed_file",
         "recover",
         "verify",
         "writer",
