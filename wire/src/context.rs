@@ -3,10 +3,9 @@
 //! `v9;<release>;<fields>.<mac>`, the last two parts base64url without padding. Fields are
 //! length-prefixed in a fixed order, so encodings are unique. The MAC is HMAC-SHA256 over
 //! everything before its dot, including format and release, which every release can read
-//! ([`Release`]). The context contains no verdict. It says whether verdicts on the body follow, and
-//! the remaining quota of limits on requests.
+//! ([`Release`]). The context contains no verdict. It says whether verdicts on the body follow, the
+//! remaining quota of limits on requests, and when the caller's credential expires.
 
-mod envelope;
 mod key;
 mod quotas;
 mod release;
@@ -20,8 +19,6 @@ use tensorgate_policy::request::Proofs;
 
 use crate::limits::{MAX_CLAIM_FIELDS, MAX_CONTEXT_BYTES};
 use crate::request_id::is_uuid;
-pub(crate) use envelope::MAX_ENVELOPE_BYTES;
-pub use envelope::{EnvelopeCodec, EnvelopeFault, MessageEnvelope, Refusal};
 pub use key::{Key, KeyFault};
 use release::OtherFormat;
 pub use release::Release;
@@ -58,6 +55,8 @@ pub struct Context {
     pub generation: String,
     /// Time of signing, in Unix seconds.
     pub issued_unix_s: u64,
+    /// When the credential expires, in Unix seconds; `None`: never. A stream takes no message then.
+    pub until_unix_s: Option<u64>,
     /// Whether the signing filter validates bodies. Otherwise a rejection by the host does not
     /// contradict the filter.
     pub checked: bool,
@@ -91,6 +90,8 @@ impl Context {
     pub fn sign(&self, key: &Key) -> String {
         let mut fields = Vec::with_capacity(USUAL_FIELD_BYTES);
         fields.extend_from_slice(&self.issued_unix_s.to_be_bytes());
+        fields.push(u8::from(self.until_unix_s.is_some()));
+        fields.extend_from_slice(&self.until_unix_s.unwrap_or_default().to_be_bytes());
         for named in [&self.client, &self.credential] {
             fields.push(u8::from(named.is_some()));
         }
@@ -182,6 +183,12 @@ impl Context {
 
     fn read(mut rest: &[u8]) -> Option<Self> {
         let issued_unix_s = u64::from_be_bytes(take_chunk(&mut rest)?);
+        let [expires] = take_chunk(&mut rest)?;
+        let until_unix_s = match (expires, u64::from_be_bytes(take_chunk(&mut rest)?)) {
+            (0, 0) => None,
+            (1, until_unix_s) => Some(until_unix_s),
+            _ => return None,
+        };
         let named: [u8; 2] = take_chunk(&mut rest)?;
         let [flags] = take_chunk(&mut rest)?;
         let (checked, proofs) = (flags & 1 == 1, Proofs::from_bits(flags >> 1)?);
@@ -205,6 +212,7 @@ impl Context {
             path: take_text(&mut rest)?,
             generation: take_text(&mut rest)?,
             issued_unix_s,
+            until_unix_s,
             checked,
             verdicts,
             quotas: quotas::read(&mut rest)?,

@@ -1,6 +1,11 @@
 //! A signed context is read back unchanged, and every other text is rejected.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
 
 use hmac::Hmac;
 use sha2::Sha256;
@@ -23,6 +28,7 @@ fn context() -> Context {
         path: "/v2/models/m/infer".into(),
         generation: "ab12".into(),
         issued_unix_s: NOW,
+        until_unix_s: Some(1_900_000_000),
         checked: true,
         verdicts: 2,
         quotas: Vec::new(),
@@ -273,6 +279,8 @@ fn every_other_context_is_refused_with_its_fault() {
 fn a_client_is_named_or_not_but_not_both() {
     let of = |named: u8, client: &str, checked: u8| {
         let mut fields = NOW.to_be_bytes().to_vec();
+        fields.push(1);
+        fields.extend(1_900_000_000_u64.to_be_bytes());
         fields.extend([named, 1, checked, 2]);
         let credential = "key:0123456789abcdef";
         for field in [
@@ -301,6 +309,37 @@ fn a_client_is_named_or_not_but_not_both() {
     assert_eq!(verify(&fields(0, "")), Ok(no_client));
     assert_eq!(verify(&fields(0, "ocr")), Err(ContextFault::Form));
     assert_eq!(verify(&fields(2, "ocr")), Err(ContextFault::Form));
+}
+
+#[test]
+fn an_expiry_is_there_or_not_but_not_both() {
+    let with = |until_unix_s| Context {
+        until_unix_s,
+        ..context()
+    };
+    for until_unix_s in [None, Some(0), Some(u64::MAX)] {
+        let context = with(until_unix_s);
+        assert_eq!(verify(&context.sign(&key(7))), Ok(context));
+    }
+    let of = |expires: u8, until_unix_s: u64| {
+        let mut fields = URL_SAFE_NO_PAD
+            .decode(own_fields(&context().sign(&key(7))))
+            .unwrap();
+        let at = NOW.to_be_bytes().len();
+        fields[at] = expires;
+        fields[at + 1..at + 9].copy_from_slice(&until_unix_s.to_be_bytes());
+        let fields = URL_SAFE_NO_PAD.encode(fields);
+        signed(&format!("{}{fields}", release::own_prefix()))
+    };
+    assert_eq!(verify(&of(0, 0)), Ok(with(None)));
+    assert_eq!(verify(&of(0, 1)), Err(ContextFault::Form));
+    assert_eq!(verify(&of(2, 1)), Err(ContextFault::Form));
+}
+
+/// The encoded fields of a signed context.
+fn own_fields(value: &str) -> &str {
+    let signed = value.rsplit_once('.').unwrap().0;
+    signed.strip_prefix(release::own_prefix()).unwrap()
 }
 
 #[test]
