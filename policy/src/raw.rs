@@ -313,7 +313,7 @@ pub struct Model {
     /// The model may answer one message of a stream several times.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decoupled: Option<Decoupled>,
-    /// Limits of requests in flight.
+    /// Limits of requests in flight, counted by each host, or by each gateway without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<ModelLimits>,
     /// Required kinds of proof, in addition to a grant.
@@ -336,7 +336,8 @@ pub struct Model {
     pub artifact: Option<Artifact>,
 }
 
-/// Limits of requests in flight to a model, over all clients.
+/// Limits of requests in flight to a model, over all clients. Each host counts them, or each
+/// gateway without one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -344,7 +345,7 @@ pub struct ModelLimits {
     /// Inferences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u64>,
-    /// Bytes of bodies as received; for a compressed body, its maximum expanded size.
+    /// Bytes of bodies as received; for a compressed body, its expanded size.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight_bytes: Option<ByteSize>,
 }

@@ -274,7 +274,8 @@ impl Decision {
         Ok(Step::Acquire(Acquire { permits }))
     }
 
-    /// Whether permits depend on the size of the body, so that a filter must wait for it.
+    /// Whether permits depend on the size of the body, so that a filter that acquires them must
+    /// wait for it.
     pub fn needs_body_size(&self, policy: &Policy) -> bool {
         self.permits(policy, After::Body)
             .is_ok_and(|permits| !permits.is_empty())

@@ -3,12 +3,12 @@
 //!
 //! Permits of a client and of a grant are acquired as soon as the model is known: a slow upload
 //! only blocks its own client. A model's permits, which all clients share, are acquired once the
-//! body is complete. A streamed body acquires them earlier, for its announced size. For such bodies
-//! one client gets at most half of each model limit, or one body if that is more.
+//! body is complete. Without a host, a streamed body acquires them earlier, for its announced size.
+//! For such bodies one client gets at most half of each model limit, or one body if that is more.
 //!
-//! A stream of inferences is in flight from its opening to its end, idle or not. It holds one
-//! permit of its client, one of each grant and model of its messages, and the bytes of its largest
-//! message per model. One message is processed at a time, so this covers the load. Here too, one
+//! A stream of inferences has a permit of its client from its opening to its end. Its messages are
+//! processed one at a time. Each acquires the permits of its grant and model; a filter without a
+//! host keeps them until the stream ends, with the bytes of the largest message. Here too, one
 //! client gets at most half of a model's limits.
 //!
 //! An ensemble acquires its own permits and those of all its models together: one per call of a
@@ -72,6 +72,27 @@ impl Policy {
             permit.amount = 0;
         }
         permits
+    }
+
+    /// Whether a client may open streams of messages.
+    pub fn takes_messages(&self) -> bool {
+        self.pairs_streaming().next().is_some()
+    }
+
+    /// Whether a message of this client may get several answers.
+    pub fn may_get_several_answers(&self, client: ClientId) -> bool {
+        let decoupled = self
+            .models()
+            .iter()
+            .filter(|model| model.decoupled().is_some());
+        let mut ids = decoupled.filter_map(|model| Some((self.model_id(model.name())?, model)));
+        ids.any(|(id, model)| {
+            let mut versions = (0..).zip(model.versions());
+            versions.any(|(version, _)| {
+                let granted = self.grant_for(client, id, version, Operation::Stream);
+                granted.is_some()
+            })
+        })
     }
 
     /// Clients and models with a grant for this operation, each pair once.

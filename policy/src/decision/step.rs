@@ -245,6 +245,17 @@ pub enum PermitScope {
     },
 }
 
+impl PermitScope {
+    /// Whether it bounds the load of a model, and not of a client. Where there is a host, the host
+    /// counts these.
+    pub const fn is_of_model(&self) -> bool {
+        match self {
+            Self::Model(_) | Self::Streaming { .. } => true,
+            Self::Client(_) | Self::Grant { .. } | Self::Streams(_) => false,
+        }
+    }
+}
+
 /// The counted unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PermitUnit {

@@ -18,7 +18,7 @@ pub struct Rate {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
     /// `global`: shared by all gateways through `rate_limit_service`; `local` (default): per
-    /// gateway.
+    /// gateway, and for messages of streams per host.
     #[serde(skip_serializing_if = "Scope::is_local")]
     pub scope: Scope,
     /// With `scope: local`: what divides the limit. By default each gateway has all of it.
@@ -71,7 +71,7 @@ pub struct Budget {
     /// `day`: between two midnights, UTC.
     pub per: Option<Period>,
     /// `global`: shared by all gateways through `rate_limit_service`; `local` (default): per
-    /// gateway, and of contents per host.
+    /// gateway, and for contents and messages of streams per host.
     #[serde(skip_serializing_if = "Scope::is_local")]
     pub scope: Scope,
     /// With `scope: local`: what divides the limit. By default each gateway has all of it.
@@ -100,7 +100,7 @@ pub enum Period {
 #[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Scope {
-    /// In each gateway.
+    /// In each gateway, and for contents and messages of streams in each host.
     #[default]
     Local,
     /// In the rate-limit service, for all its gateways.

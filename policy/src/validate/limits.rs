@@ -325,7 +325,7 @@ pub(super) fn model(
     let passes = !takes_raw && bodies.hold_bytes().0 < body_bytes;
     let alone = |path: &Path, fix: String| {
         path.warn(
-            "one streamed body can use all of it, for as long as its client is slow",
+            "without a sandbox host, one streamed body can use all of it, for as long as its client is slow",
             fix,
         );
     };
