@@ -54,12 +54,6 @@ impl Lowered {
         })
     }
 
-    /// Whether the decision is the same where gateways share the limits. There, messages of a
-    /// stream do not wait for the service, and reservations are not refunded.
-    pub fn may_be_counted_elsewhere(&self) -> bool {
-        self.used.is_none() && !self.request.path.ends_with("/ModelStreamInfer")
-    }
-
     /// Whether a driver can run it.
     pub fn runs_on(&self, driver: Driver) -> bool {
         self.only.contains(&driver)
