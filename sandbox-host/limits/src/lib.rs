@@ -1,9 +1,10 @@
-//! The limits that a host counts: in its own memory, and in Redis or at another server those that
-//! several gateways share. Gateways ask for shared limits over Envoy's rate-limit protocol, and the
-//! host charges them itself. `tensorgate_policy` defines the limits and computes the outcome of a
-//! charge. The same Redis has the list of blocked clients.
+//! The limits and concurrency permits that a host counts: in its own memory, and in Redis or at
+//! another server those that several gateways share. Gateways ask for shared limits over Envoy's
+//! rate-limit protocol, and the host charges them itself. `tensorgate_policy` defines the limits
+//! and computes the outcome of a charge. The same Redis has the list of blocked clients.
 
 mod counter;
+mod in_flight;
 mod local_limits;
 mod redis;
 mod refunds;
@@ -14,6 +15,7 @@ mod shared_charges;
 mod shared_limits;
 
 pub use counter::CounterFault;
+pub use in_flight::{InFlight, InFlightPermits};
 pub use local_limits::{LocalLimits, LocalReservation, SavedLimit, Spent, StateForm};
 pub use redis::{ConnectFault, Redis, RedisFault, Settings};
 pub use service::PATH;
