@@ -164,6 +164,7 @@ mod tests {
             path: "/".to_owned(),
             generation: "g".to_owned(),
             issued_unix_s: 100,
+            until_unix_s: None,
             checked: true,
             verdicts: 0,
             quotas: Vec::new(),

@@ -3,9 +3,9 @@
 //! The module is pure. Bytes and a time go in, and an allowed request or a denial comes out. So
 //! offline tools and decision vectors run the host's own code.
 //!
-//! It opens no socket, reads no clock and charges no limit. The gate has charged the limits; here
-//! each charge has the outcome that the gate reports. A client's name is accepted only from a
-//! context that the gate signed.
+//! It opens no socket and reads no clock. A driver counts what the host charges ([`Counters`]).
+//! What the gate has charged has the outcome that the gate reports. A client's name is accepted
+//! only from a context that the gate signed.
 //!
 //! The gate may have applied a policy that this host has not loaded. Its verdicts count for nothing
 //! then: the request must pass this host's policy. What that one denies, the other may allow, so
@@ -41,7 +41,7 @@ use crate::context_keys::{ContextKeys, VerifiedContext};
 use crate::document::Document;
 use charges::made_elsewhere;
 use claims::{header_fields, subtract_from_size};
-pub use denied::{Caller, DenialOrigin, DeniedRequest};
+pub use denied::{Caller, DenialOrigin, DeniedBody, DeniedRequest};
 use head::unknown_sender;
 pub use head::{ContextDenial, read_head};
 pub use judgement::{BodyJudgement, Counted, Counters, Progress, Unspent};
@@ -116,6 +116,8 @@ pub struct AcceptedHead {
     /// Whether a filter checks the body against the contract.
     checked: bool,
     announced: AnnouncedVerdicts,
+    /// Whether this is a message of a stream, for which no filter has charged or acquired anything.
+    is_message: bool,
     remaining_quota: Vec<RemainingQuota>,
     claims: HeaderMap,
     /// The key that verified the context.
@@ -155,15 +157,17 @@ impl AcceptedHead {
     }
 
     /// What a denial of the body says about gate and host. Every filter checks the model of a body;
-    /// only some check its content.
-    const fn denial_origin(checked: bool, denial: &Denial) -> DenialOrigin {
+    /// only some check its content. No filter reads the messages of a stream.
+    const fn denial_origin(&self, denial: &Denial) -> DenialOrigin {
         match (denial.reason, denial.overload) {
-            (Reason::CostExceeded, _)
+            (Reason::CostExceeded | Reason::Concurrency, _)
             | (_, Some(OverloadCause::Store | OverloadCause::RateLimitService)) => {
                 DenialOrigin::Counted
             }
+            (Reason::RateLimited, _) if self.is_message => DenialOrigin::Counted,
+            _ if self.is_message => DenialOrigin::FirstCheck,
             (Reason::NotGranted, _) => DenialOrigin::Disagreement,
-            _ if checked => DenialOrigin::Disagreement,
+            _ if self.checked => DenialOrigin::Disagreement,
             _ => DenialOrigin::FirstCheck,
         }
     }
@@ -344,6 +348,7 @@ impl Verifier {
             protocol,
             caller,
             origin,
+            body: DeniedBody::default(),
         })
     }
 
@@ -405,6 +410,7 @@ impl Verifier {
             credential: context.credential,
             policy_version: context.generation,
         };
+        let until_unix_s = context.until_unix_s;
         let is_own_version = self.is_own_version(&caller);
         let is_for_claims = |name: &String| self.policy.is_for_claims(name.as_bytes());
         if !is_own_version && !context.claims.iter().all(|(name, _)| is_for_claims(name)) {
@@ -446,6 +452,7 @@ impl Verifier {
                 content_type,
                 checked: context.checked,
                 announced,
+                is_message: false,
                 remaining_quota: levels,
                 claims,
                 key,
@@ -456,7 +463,14 @@ impl Verifier {
                 refused(denial, caller, DenialOrigin::OtherPolicyVersion)
             }
             (decision, Step::ReadMessages(plan)) => {
-                let opened = StreamHead::new(caller, decision, plan, claims, key);
+                let opened = StreamHead {
+                    caller,
+                    decision,
+                    plan,
+                    until_unix_s,
+                    claims,
+                    key,
+                };
                 Ok(HeadVerdict::Stream(Box::new(opened)))
             }
             (_, Step::Deny(denial)) => refused(denial, caller, DenialOrigin::Disagreement),
@@ -488,8 +502,7 @@ impl Verifier {
             Reason::BodyTooLarge,
             format!("the body is larger than {max_bytes} bytes"),
         );
-        let protocol = admitted.protocol();
-        let origin = AcceptedHead::denial_origin(admitted.checked, &denial);
+        let (protocol, origin) = (admitted.protocol(), admitted.denial_origin(&denial));
         self.denied(denial, protocol, admitted.caller, origin)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use tensorgate_base::files::{at_most, open};
-use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, raw};
+use tensorgate_policy::{Bundle, Fault, Policy, raw};
 
 /// The largest bundle in bytes. A policy with thousands of models has a few MiB.
 const MAX_BUNDLE_BYTES: u64 = 64 << 20;
@@ -22,8 +22,6 @@ pub struct Candidate {
     /// The SHA-256 digest of its canonical JSON, which distinguishes two policies of the same
     /// version.
     pub digest: [u8; 32],
-    /// How the filter treats headers while it evaluates a body.
-    pub headers: HeaderMode,
     /// The version that this one restricts, or is identical to.
     pub tightens: Option<String>,
     /// If present, it is held back while it would make a ready model unready. Models of this list
@@ -103,7 +101,6 @@ pub fn candidate(bundle: &Bundle) -> Result<Candidate, BundleError> {
         policy: Arc::new(policy),
         generation: bundle.generation.clone(),
         digest,
-        headers: bundle.headers,
         tightens: bundle.tightens.clone(),
         hold: bundle.hold.clone(),
     })

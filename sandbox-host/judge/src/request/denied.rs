@@ -34,8 +34,23 @@ pub enum DenialOrigin {
     /// No filter has checked the body against the contract, as the context says. The host is the
     /// first to check it.
     FirstCheck,
-    /// The host alone counts this limit.
+    /// The host alone charges or counts this: a limit, a permit, or the rate of messages.
     Counted,
+}
+
+/// What is known of a request that the host denied while it judged the body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeniedBody {
+    /// Whether the body names a model, or one was granted.
+    pub names_model: bool,
+    /// The model, once granted.
+    pub model: Option<String>,
+    /// The name of the grant, once found.
+    pub grant: Option<String>,
+    /// The caller's own ID, once decoded.
+    pub id: Option<String>,
+    /// Earlier denials that the grant's shadow mode let pass.
+    pub shadowed: Vec<Denial>,
 }
 
 /// A denial.
@@ -49,4 +64,6 @@ pub struct DeniedRequest {
     pub caller: Caller,
     /// What the denial says about gate and host.
     pub origin: DenialOrigin,
+    /// What is known of the request, if its body was judged.
+    pub body: DeniedBody,
 }

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tensorgate_base::owned;
 use tensorgate_base::payload::Payload;
-use tensorgate_policy::decision::{AcquireOutcome, BodyFormat};
+use tensorgate_policy::decision::{Acquire, AcquireOutcome, BodyFormat};
 use tensorgate_policy::policy::Model;
 use tensorgate_policy::request::OCTET_STREAM;
 use tensorgate_policy::{Charge, ChargeOutcome, Denial, InferRequest, Now, Step};
 use tensorgate_wire::encode::AnswerForm;
 
 use super::charges::made_elsewhere;
-use super::{AcceptedHead, Caller, DeniedRequest, ModelRequest, Verifier, unfinished};
+use super::{AcceptedHead, Caller, DeniedBody, DeniedRequest, ModelRequest, Verifier, unfinished};
 use crate::document::Document;
 
 /// The most steps of one part: each stage of a decision occurs once.
@@ -25,6 +25,9 @@ const MAX_STEPS: usize = 12;
 pub trait Counters: Send + Sync {
     /// Makes a charge, or says that it has to be awaited.
     fn charge(&self, charge: &Charge) -> Counted;
+
+    /// Acquires concurrency permits, which the request keeps until it ends.
+    fn acquire(&self, acquire: &Acquire) -> AcquireOutcome;
 }
 
 /// The result of a charge.
@@ -36,7 +39,8 @@ pub enum Counted {
     Awaited,
 }
 
-/// Limits of which nothing is spent before a request: for tools that judge one.
+/// Limits of which nothing is spent and nothing is in flight before a request: for tools that judge
+/// one.
 #[derive(Clone, Copy, Debug)]
 pub struct Unspent(pub Now);
 
@@ -52,6 +56,17 @@ impl Counters for Unspent {
         let quotas: Option<Vec<_>> = quotas.collect();
         Counted::Done(quotas.map_or(ChargeOutcome::Failed, ChargeOutcome::from_quotas))
     }
+
+    fn acquire(&self, acquire: &Acquire) -> AcquireOutcome {
+        let mut permits = acquire.permits.iter();
+        match permits.find(|permit| permit.amount > permit.limit) {
+            Some(full) => AcquireOutcome::Refused {
+                scope: full.scope.clone(),
+                unit: full.unit,
+            },
+            None => AcquireOutcome::Acquired,
+        }
+    }
 }
 
 /// The judgement of the body of an accepted head.
@@ -63,6 +78,10 @@ pub struct BodyJudgement {
     next: Option<Step>,
     /// The request, once it is checked.
     request: Option<Box<ModelRequest>>,
+    /// Whether the body names a model, which is read before the body is decoded.
+    body_names_model: bool,
+    /// The caller's own ID, once decoded.
+    id: Option<String>,
 }
 
 /// Where a part has ended.
@@ -82,6 +101,8 @@ impl BodyJudgement {
             body,
             next: None,
             request: None,
+            body_names_model: false,
+            id: None,
         }
     }
 
@@ -98,17 +119,34 @@ impl BodyJudgement {
         ended.map_err(|denial| self.denied(verifier, denial))
     }
 
-    /// Continues with the outcome of the charge at which the last part has ended.
-    pub fn charged(&mut self, verifier: &Verifier, outcome: ChargeOutcome) {
+    /// Continues with the outcome of the charge at which the last part has ended. Returns whether
+    /// the next part decodes the body.
+    pub fn charged(&mut self, verifier: &Verifier, outcome: ChargeOutcome) -> bool {
         let step = self.head.decision.charged(&verifier.policy, outcome);
+        let decodes = matches!(step, Step::Decode);
         self.next = Some(step);
+        decodes
     }
 
     /// A denial for another cause, such as a failed computation.
     pub fn denied(&self, verifier: &Verifier, denial: Denial) -> Box<DeniedRequest> {
-        let origin = AcceptedHead::denial_origin(self.head.checked, &denial);
-        let protocol = self.head.decision.protocol();
-        verifier.denied(denial, protocol, self.head.caller.clone(), origin)
+        let AcceptedHead {
+            decision, caller, ..
+        } = &self.head;
+        let policy = &verifier.policy;
+        let model = decision.model().and_then(|id| policy.model(id));
+        let grant = decision.grant().and_then(|id| policy.grant(id));
+        let body = DeniedBody {
+            names_model: self.body_names_model || model.is_some(),
+            model: model.map(|model| model.name().to_owned()),
+            grant: grant.map(|grant| grant.name().to_owned()),
+            id: self.id.clone(),
+            shadowed: decision.shadowed().to_vec(),
+        };
+        let (protocol, origin) = (decision.protocol(), self.head.denial_origin(&denial));
+        let mut denied = verifier.denied(denial, protocol, caller.clone(), origin);
+        denied.body = body;
+        denied
     }
 
     fn steps(&mut self, verifier: &Verifier, counters: &dyn Counters) -> Result<Progress, Denial> {
@@ -124,6 +162,7 @@ impl BodyJudgement {
             Some(step) => step,
             None => {
                 let addressee = tensorgate_wire::addressee(plan.format, &plain)?;
+                self.body_names_model = addressee.is_some();
                 self.head.decision.body(&policy, plain.len(), addressee)
             }
         };
@@ -134,17 +173,29 @@ impl BodyJudgement {
                 Step::Deny(denial) => return Err(denial),
                 Step::Charge(charge) => {
                     let levels = &mut self.head.remaining_quota;
-                    let made = made_elsewhere(levels, &charge, is_own_version);
+                    let made = match self.head.is_message {
+                        true => None,
+                        false => made_elsewhere(levels, &charge, is_own_version),
+                    };
                     match made.map_or_else(|| counters.charge(&charge), Counted::Done) {
                         Counted::Done(outcome) => decision.charged(&policy, outcome),
                         Counted::Awaited => return Ok(Progress::Charge(charge)),
                     }
                 }
-                // The gate holds the permits.
-                Step::Acquire(_) => decision.acquired(&policy, &AcquireOutcome::Acquired),
+                Step::Acquire(mut acquire) => {
+                    // The gate holds the others.
+                    let is_message = self.head.is_message;
+                    (acquire.permits).retain(|permit| is_message || permit.scope.is_of_model());
+                    let outcome = match acquire.permits.is_empty() {
+                        true => AcquireOutcome::Acquired,
+                        false => counters.acquire(&acquire),
+                    };
+                    decision.acquired(&policy, &outcome)
+                }
                 Step::Decode => {
                     let by = decision.read_by(&policy);
                     let request = tensorgate_wire::decode(plan.format, &plain, by)?;
+                    self.id = request.id.as_deref().map(str::to_owned);
                     decision.message(&policy, decoded.insert(request))
                 }
                 Step::Check => {

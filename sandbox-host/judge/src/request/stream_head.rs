@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tensorgate_policy::Decision;
 use tensorgate_policy::decision::BodyPlan;
-use tensorgate_policy::policy::RemainingQuota;
+use tensorgate_policy::{Decision, Denial, Reason};
 use tensorgate_wire::context::Key;
 use tensorgate_wire::messages::{Messages, NextMessage};
 
@@ -17,37 +16,18 @@ use super::{AcceptedHead, Caller, Counters, DenialOrigin, DeniedRequest, ModelRe
 /// The accepted head of a stream.
 #[derive(Debug)]
 pub struct StreamHead {
-    caller: Caller,
-    decision: Decision,
-    plan: BodyPlan,
+    pub(super) caller: Caller,
+    pub(super) decision: Decision,
+    pub(super) plan: BodyPlan,
+    /// When the credential that opened the stream expires, in Unix seconds.
+    pub(super) until_unix_s: Option<u64>,
     /// The claims of the caller's token, which go with each message.
-    claims: HeaderMap,
-    /// The key that verified the context. It also signs the envelopes of messages.
-    key: Arc<Key>,
+    pub(super) claims: HeaderMap,
+    /// The key that verified the context.
+    pub(super) key: Arc<Key>,
 }
 
 impl StreamHead {
-    pub(super) const fn new(
-        caller: Caller,
-        decision: Decision,
-        plan: BodyPlan,
-        claims: HeaderMap,
-        key: Arc<Key>,
-    ) -> Self {
-        Self {
-            caller,
-            decision,
-            plan,
-            claims,
-            key,
-        }
-    }
-
-    /// The key that signs the envelopes of messages.
-    pub fn key(&self) -> &Key {
-        &self.key
-    }
-
     /// The caller.
     pub const fn caller(&self) -> &Caller {
         &self.caller
@@ -67,27 +47,33 @@ impl StreamHead {
         }
     }
 
-    /// A message as a request with an accepted head. `checked` and `quota` come from the gate.
-    pub fn message_head(
-        &self,
-        number: u64,
-        checked: bool,
-        levels: Vec<RemainingQuota>,
-    ) -> AcceptedHead {
+    /// The denial of a message that arrives at this time, in Unix seconds, if the credential that
+    /// opened the stream has expired.
+    pub fn expired(&self, now_unix_s: u64) -> Option<Denial> {
+        let is_over = self.until_unix_s.is_some_and(|until| now_unix_s >= until);
+        is_over.then(|| {
+            let cause = "the credential that opened the stream has expired";
+            Denial::new(Reason::Unauthenticated, cause)
+        })
+    }
+
+    /// A message as a request with an accepted head, of which nothing is charged yet.
+    pub fn message_head(&self, number: u64) -> AcceptedHead {
         AcceptedHead {
             caller: self.caller_of_message(number),
             decision: self.decision.of_message(),
             plan: self.plan,
             content_type: None,
-            checked,
+            checked: false,
             announced: AnnouncedVerdicts::default(),
-            remaining_quota: levels,
+            is_message: true,
+            remaining_quota: Vec::new(),
             claims: self.claims.clone(),
             key: Arc::clone(&self.key),
         }
     }
 
-    /// Verifies every message of a complete stream without envelopes, up to the first denial.
+    /// Verifies every message of a complete stream, up to the first denial.
     pub(super) fn verify_messages(
         &self,
         verifier: &Verifier,
@@ -95,26 +81,23 @@ impl StreamHead {
         counters: &dyn Counters,
     ) -> Result<Vec<ModelRequest>, Box<DeniedRequest>> {
         let refused = |denial| {
-            Box::new(DeniedRequest {
-                denial,
-                protocol: self.decision.protocol(),
-                caller: self.caller.clone(),
-                origin: DenialOrigin::Disagreement,
-            })
+            let (protocol, caller) = (self.decision.protocol(), self.caller.clone());
+            verifier.denied(denial, protocol, caller, DenialOrigin::FirstCheck)
         };
-        let mut messages = Messages::from_client(self.plan.max_bytes);
+        let messages = Messages::new(self.plan.max_bytes);
         let (mut requests, mut at, mut number) = (Vec::new(), 0_usize, 0_u64);
         loop {
             let rest = body.get(at..).unwrap_or_default();
             match messages.take(rest).map_err(refused)? {
-                NextMessage::Message { used, .. } => {
-                    let frame = body.slice(at..at.saturating_add(used));
-                    at = at.saturating_add(used);
+                NextMessage::Message { frame } => {
+                    let end = at.saturating_add(frame.len());
+                    let frame = body.slice(at..end);
+                    at = end;
                     number = number.saturating_add(1);
-                    let admitted = self.message_head(number, true, Vec::new());
+                    let admitted = self.message_head(number);
                     requests.push(verifier.verify_body(admitted, frame, counters)?);
                 }
-                _ => {
+                NextMessage::Incomplete(_) => {
                     messages.end(rest.len()).map_err(refused)?;
                     return Ok(requests);
                 }

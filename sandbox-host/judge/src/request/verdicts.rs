@@ -15,7 +15,7 @@ use tensorgate_wire::check_server_query;
 use tensorgate_wire::context::verdict::{MAX_BEHIND_BYTES, TRAILER, VerdictSubject};
 use tensorgate_wire::context::{Context, Key};
 
-use super::{AcceptedHead, Caller, DenialOrigin, DeniedRequest, Verifier};
+use super::{AcceptedHead, Caller, DenialOrigin, DeniedBody, DeniedRequest, Verifier};
 use crate::body::CollectedBody;
 
 /// The verdicts that must follow a body.
@@ -131,6 +131,7 @@ impl Verifier {
                 protocol,
                 caller: caller.clone(),
                 origin: DenialOrigin::UnknownSender,
+                body: DeniedBody::default(),
             })
         })?;
         bytes.truncate(length);
