@@ -35,8 +35,9 @@ const STEP: usize = 10;
 /// After this time without a change, a reduced limit grows by a step, up to the initial limit. A
 /// past burst says nothing about the next one.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
-/// The body size up to which the gate has buffered the whole body under any policy. A longer body
-/// may arrive slowly or take long because of its size, which does not show that the host is slow.
+/// The body size up to which the gate has buffered the whole body under any policy, and the size of
+/// a message that is admitted. A longer one may arrive slowly or take long because of its size,
+/// which does not show that the host is slow.
 pub const HELD_BYTES: usize = 256 << 10;
 
 /// The admission control of a host.

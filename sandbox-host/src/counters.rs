@@ -1,11 +1,11 @@
-//! What this host counts for requests: local limits on contents in its memory, shared limits in
-//! Redis or at another server. Usage of windows longer than a minute is kept in a file beside the
-//! audit log.
+//! What this host counts for requests: local limits and concurrency permits in its memory, shared
+//! limits in Redis or at another server. Usage of windows longer than a minute is kept in a file
+//! beside the audit log.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tensorgate_audit::sealed_file;
@@ -13,8 +13,10 @@ use tensorgate_base::unix_time::{now_unix_ms, now_unix_s};
 use tensorgate_judge::request::{Counted, Counters};
 use tensorgate_limits::saved_limits::{self, MAX_FILE_BYTES};
 use tensorgate_limits::{
-    LocalLimits, LocalReservation, Reservations, SavedLimit, SharedCharges, SharedLimits, Spent,
+    InFlight, InFlightPermits, LocalLimits, LocalReservation, Reservations, SavedLimit,
+    SharedCharges, SharedLimits, Spent,
 };
+use tensorgate_policy::decision::{Acquire, AcquireOutcome};
 use tensorgate_policy::{Charge, ChargeOutcome, Now, Policy};
 use tensorgate_telemetry::metrics::Metrics;
 
@@ -29,6 +31,7 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 pub struct HostCounters {
     started: Instant,
     limits: Arc<LocalLimits>,
+    in_flight: Arc<InFlight>,
     shared: SharedCharges,
     file: PathBuf,
     /// Held while the file is written, so that an older state never follows a newer one.
@@ -39,6 +42,16 @@ pub struct HostCounters {
 pub struct RequestCounters {
     host: Arc<HostCounters>,
     reserved: Mutex<TokenReservations>,
+    permits: Mutex<Vec<InFlightPermits>>,
+}
+
+/// What a judged request has of its limits until it ends.
+#[derive(Debug)]
+pub struct RequestUsage {
+    /// Reserved tokens, if there are any.
+    pub refund: Option<TokenRefund>,
+    /// Concurrency permits.
+    pub permits: Vec<InFlightPermits>,
 }
 
 /// Reserved tokens of one request.
@@ -102,6 +115,7 @@ impl HostCounters {
         Self {
             started,
             limits,
+            in_flight: Arc::default(),
             shared,
             file,
             saving: Mutex::default(),
@@ -113,6 +127,7 @@ impl HostCounters {
         Arc::new(RequestCounters {
             host: Arc::clone(self),
             reserved: Mutex::default(),
+            permits: Mutex::default(),
         })
     }
 
@@ -190,13 +205,21 @@ impl RequestCounters {
         outcome
     }
 
-    /// What was reserved, if anything was.
-    pub fn refund(&self) -> Option<TokenRefund> {
+    /// Hands over what was reserved and acquired.
+    pub fn take_usage(&self) -> RequestUsage {
         let reserved = self.with_reserved(std::mem::take);
-        (!reserved.local.is_empty() || !reserved.shared.is_empty()).then(|| TokenRefund {
-            host: Arc::clone(&self.host),
-            reserved,
-        })
+        let has_tokens = !reserved.local.is_empty() || !reserved.shared.is_empty();
+        RequestUsage {
+            refund: has_tokens.then(|| TokenRefund {
+                host: Arc::clone(&self.host),
+                reserved,
+            }),
+            permits: std::mem::take(&mut *self.permits()),
+        }
+    }
+
+    fn permits(&self) -> MutexGuard<'_, Vec<InFlightPermits>> {
+        self.permits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with_reserved<T>(&self, change: impl FnOnce(&mut TokenReservations) -> T) -> T {
@@ -213,6 +236,16 @@ impl Counters for RequestCounters {
         let (outcome, reserved) = host.limits.charge(charge, now(host.started));
         self.with_reserved(|held| held.local.extend(reserved));
         Counted::Done(outcome)
+    }
+
+    fn acquire(&self, acquire: &Acquire) -> AcquireOutcome {
+        match self.host.in_flight.acquire(acquire) {
+            Ok(permits) => {
+                self.permits().push(permits);
+                AcquireOutcome::Acquired
+            }
+            Err(refused) => refused,
+        }
     }
 }
 

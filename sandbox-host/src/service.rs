@@ -57,7 +57,7 @@ use tokio::time::Instant;
 
 use crate::admission::body_memory::{reserve_decoded, reserve_expanded, reserve_parsed};
 use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
-use crate::counters::{HostCounters, TokenRefund};
+use crate::counters::{HostCounters, RequestUsage};
 use crate::dispatch::Deadline;
 use crate::pipeline::openai;
 use crate::pipeline::record::Record;
@@ -268,7 +268,7 @@ where
     let client_deadline = client_deadline.map_or(ends, |deadline| deadline.min(ends));
     let request_deadline = Deadline::new(client_key, read, whole, client_deadline);
 
-    let (request, refund) = verify_body(
+    let (request, usage) = verify_body(
         app,
         &generation,
         admitted,
@@ -308,7 +308,7 @@ where
             infer(
                 &generation,
                 request,
-                refund,
+                usage,
                 memory_permit,
                 request_deadline,
                 record,
@@ -397,8 +397,8 @@ fn admit(app: &App, client_key: ClientKey, arrived: Instant) -> Result<Admission
     })
 }
 
-/// Verifies a body in memory, charges its content, and reserves memory for its decoded form.
-/// Returns the tokens that were reserved, too.
+/// Verifies a body in memory, makes the charges of this host, and reserves memory for the decoded
+/// form. Returns what was reserved and acquired, too.
 async fn verify_body(
     app: &App,
     generation: &PolicyVersion,
@@ -407,10 +407,11 @@ async fn verify_body(
     memory_permit: &mut MemoryPermit,
     entered: Option<AdmissionPermit>,
     record: &mut Record,
-) -> Result<(ModelRequest, Option<TokenRefund>), Failure> {
+) -> Result<(ModelRequest, RequestUsage), Failure> {
     let becomes = reserve_expanded(memory_permit, &admitted.plan(), &body)?;
     reserve_parsed(memory_permit, &admitted.plan(), &body)?;
     let request_id = admitted.caller().request_id.clone();
+    let client_key = ClientKey::from_name(admitted.caller().client.as_deref());
     let bytes = body.len().max(becomes);
     let counters = app.counters.for_request();
     let mut judgement = BodyJudgement::new(admitted, body);
@@ -422,19 +423,26 @@ async fn verify_body(
             (judgement, progress)
         })
         .await;
-        // A charge that is awaited keeps no other request from being judged.
-        if let Some(entered) = entered.take() {
-            entered.finish(Instant::now());
-        }
         let (rest, progress) =
             judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))?;
         judgement = rest;
+        // A charge that is awaited keeps no other request from being judged. Before a charge for
+        // the request nothing is decoded, so its time says nothing about load.
+        let entered_before = entered.take();
+        let is_for_request =
+            matches!(&progress, Ok(Progress::Charge(charge)) if !charge.is_of_content());
+        if let Some(entered) = entered_before.filter(|_| !is_for_request) {
+            entered.finish(Instant::now());
+        }
         match progress? {
             Progress::Passed(request) => break *request,
             Progress::Charge(charge) => {
                 let (policy, limits) = (generation.policy(), generation.parts.limits.as_ref());
                 let outcome = counters.charge_shared(policy, limits, &charge, &request_id);
-                judgement.charged(&generation.judge, outcome.await);
+                let decodes = judgement.charged(&generation.judge, outcome.await);
+                if decodes && bytes <= HELD_BYTES {
+                    entered = Some(admit(app, client_key, Instant::now())?);
+                }
             }
         }
     };
@@ -447,13 +455,13 @@ async fn verify_body(
         &request.payload,
         document,
     )?;
-    Ok((request, counters.refund()))
+    Ok((request, counters.take_usage()))
 }
 
 async fn infer(
     generation: &PolicyVersion,
     mut request: ModelRequest,
-    refund: Option<TokenRefund>,
+    usage: RequestUsage,
     mut memory_permit: MemoryPermit,
     request_deadline: Deadline,
     record: &mut Record,
@@ -462,7 +470,7 @@ async fn infer(
     if let Some(document) = request.document.take() {
         return complete(
             generation,
-            (request, refund),
+            (request, usage),
             document,
             memory_permit,
             request_deadline,
@@ -494,7 +502,7 @@ async fn infer(
 /// given back.
 async fn complete(
     generation: &PolicyVersion,
-    (request, refund): (ModelRequest, Option<TokenRefund>),
+    (request, usage): (ModelRequest, RequestUsage),
     document: Document,
     mut memory_permit: MemoryPermit,
     request_deadline: Deadline,
@@ -513,9 +521,7 @@ async fn complete(
         )
         .await?;
         let mut reply = reply::events(streamed, &request_id);
-        if let Some(refund) = refund {
-            reply.refund_at_end(refund);
-        }
+        reply.settle_at_end(usage);
         return Ok(reply);
     }
     let answer = openai::complete(
@@ -527,7 +533,7 @@ async fn complete(
         timings,
     )
     .await?;
-    if let Some((refund, tokens)) = refund.zip(answer.tokens) {
+    if let Some((refund, tokens)) = usage.refund.zip(answer.tokens) {
         refund.used(tokens);
     }
     let mut reply = reply::success(protocol, StatusCode::OK, answer.body, &request_id);

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::shadow::InShadow;
 use super::{Pipeline, ResponseContext, check_outputs};
+use crate::counters::RequestUsage;
 use crate::dispatch::{Deadline, ResponseStream};
 use crate::pipeline::reply;
 
@@ -29,8 +30,8 @@ pub(crate) struct DecoupledRequest {
     says_end: bool,
     /// The deadline of the whole stream.
     until: Instant,
-    /// The memory of responses that are not processed yet.
-    _held: MemoryPermit,
+    /// The memory of responses that are not processed yet, and the permits of the request.
+    _held: (MemoryPermit, RequestUsage),
 }
 
 /// The result of waiting for a response.
@@ -53,7 +54,7 @@ impl Pipeline {
         &self,
         mut request: ModelRequest,
         bounds: &Decoupled,
-        mut memory_permit: MemoryPermit,
+        (mut memory_permit, usage): (MemoryPermit, RequestUsage),
         (request_deadline, until): (Deadline, Instant),
         timings: &mut Timings,
         shadow: &mut InShadow,
@@ -84,7 +85,7 @@ impl Pipeline {
             wanted,
             says_end,
             until,
-            _held: memory_permit,
+            _held: (memory_permit, usage),
         })
     }
 

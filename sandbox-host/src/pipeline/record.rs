@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method, Request};
-use tensorgate_audit::record::{By, Decision, Event, SOURCE_HEADER, Verdict, path};
+use tensorgate_audit::record::{Decision, Event, SOURCE_HEADER, Verdict, path};
 use tensorgate_audit::{Audit, Ending, Outcomes, Unwritten};
-use tensorgate_judge::request::{Caller, DenialOrigin, DeniedRequest, ModelRequest};
+use tensorgate_judge::request::{Caller, DenialOrigin, DeniedBody, DeniedRequest, ModelRequest};
 use tensorgate_policy::denial::{OverloadCause, RateNote};
-use tensorgate_policy::policy::Grant;
+use tensorgate_policy::policy::{Grant, Shadow};
 use tensorgate_policy::{Denial, Policy, Protocol, Reason};
 use tensorgate_telemetry::labels::{
     IgnoredLabels, ModelLabels, OverloadLabels, RequestLabels, ShadowLabels, VersionLabels,
@@ -193,13 +193,24 @@ impl Record {
     pub async fn refused(&mut self, refused: &DeniedRequest) {
         self.caller.clone_from(&refused.caller);
         self.protocol = refused.protocol;
+        let DeniedBody {
+            names_model: _,
+            model,
+            grant,
+            id,
+            shadowed,
+        } = &refused.body;
+        self.model = model.clone().unwrap_or_default();
+        self.rule = grant.clone().unwrap_or_default();
+        self.set_message_id(id.as_deref());
+        self.shadow = InShadow::new(Shadow::default(), shadowed.clone());
         let reason = refused.denial.reason.name();
         let cause = refused.denial.cause.as_str();
         let (request_id, client) = (self.caller.request_id.as_str(), self.client());
         match refused.origin {
             // Logged once a minute, with both releases.
             DenialOrigin::OtherRelease => {
-                self.write_denial(By::Host, &refused.denial).await;
+                self.write_denial(&refused.denial).await;
                 self.count_denial(&refused.denial);
                 return;
             }
@@ -271,20 +282,13 @@ impl Record {
     /// Records a denial for a reason that only the host knows. The request stays denied whether or
     /// not its audit record is written in time.
     pub async fn denied(&mut self, denial: &Denial) {
-        self.denied_by(By::Host, denial).await;
-    }
-
-    pub(super) async fn denied_by(&mut self, by: By, denial: &Denial) {
-        self.write_denial(by, denial).await;
+        self.write_denial(denial).await;
         self.log_denial(denial);
     }
 
-    async fn write_denial(&mut self, by: By, denial: &Denial) {
+    async fn write_denial(&mut self, denial: &Denial) {
         self.audited = true;
-        let decision = Decision {
-            by,
-            ..self.denial_decision(denial)
-        };
+        let decision = self.denial_decision(denial);
         if let Err(Unwritten::Never) = self.write(decision.clone()).await {
             self.hand_to_envoy(decision);
         }

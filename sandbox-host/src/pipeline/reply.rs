@@ -21,7 +21,7 @@ use tensorgate_wire::headers::JSON_LENGTH;
 use super::chunk_stream::{ChunkStream, Source};
 use super::record::Record;
 use crate::backends::openai::EventStream;
-use crate::counters::TokenRefund;
+use crate::counters::RequestUsage;
 
 /// The gRPC status of a success.
 const GRPC_OK: HeaderValue = HeaderValue::from_static("0");
@@ -144,9 +144,10 @@ impl Reply {
         body.data = body.data.take().map(|data| metered(data, held));
     }
 
-    /// Gives unused tokens back after the last chunk of a stream, which says how many were used.
-    pub fn refund_at_end(&mut self, refund: TokenRefund) {
-        self.0.body_mut().refund = Some(refund);
+    /// Gives permits and unused tokens back after the last chunk of a stream, which says how many
+    /// tokens were used.
+    pub fn settle_at_end(&mut self, usage: RequestUsage) {
+        self.0.body_mut().usage = Some(usage);
     }
 
     /// Marks a response of the binary data extension, as Triton does.
@@ -164,8 +165,8 @@ pub struct ReplyBody {
     trailers: Option<HeaderMap>,
     /// The stream, instead of data.
     pieces: Option<ChunkStream>,
-    /// Tokens that were reserved for the stream.
-    refund: Option<TokenRefund>,
+    /// Tokens and permits of the stream.
+    usage: Option<RequestUsage>,
     /// Whether the length is not announced, so that the gate waits for the trailers.
     open: bool,
 }
@@ -194,7 +195,7 @@ impl ReplyBody {
             data: None,
             trailers: None,
             pieces: None,
-            refund: None,
+            usage: None,
             open: false,
         }
     }
@@ -219,7 +220,8 @@ impl Body for ReplyBody {
             }
             let tokens = pieces.tokens();
             self.pieces = None;
-            if let Some((refund, tokens)) = self.refund.take().zip(tokens) {
+            let refund = self.usage.take().and_then(|usage| usage.refund);
+            if let Some((refund, tokens)) = refund.zip(tokens) {
                 refund.used(tokens);
             }
         }

@@ -74,6 +74,11 @@ impl Record {
         self.timings.trace.finish(name, attributes, failed);
     }
 
+    /// The client's own ID of its message, without what cannot be printed.
+    pub(crate) fn message_id(&self) -> Option<&str> {
+        self.message_id.as_deref()
+    }
+
     /// Sets the client's own ID of its message.
     pub(super) fn set_message_id(&mut self, id: Option<&str>) {
         let id = printable_prefix(id.unwrap_or_default(), MAX_CLIENT_ID_BYTES);

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tensorgate_audit::record::{By, Decision, Verdict};
+use tensorgate_audit::record::{Decision, Verdict};
 use tensorgate_judge::request::Caller;
-use tensorgate_policy::policy::Shadow;
 use tensorgate_policy::{Denial, Operation};
 use tensorgate_telemetry::metrics::GaugeGuard;
 use tensorgate_telemetry::timings::Timings;
-use tensorgate_wire::context::Refusal;
 use tokio::time::Instant;
 
 use super::record::{Record, wide};
@@ -75,15 +73,6 @@ pub fn for_message(stream: &Record, caller: Caller) -> Record {
         shadow: InShadow::default(),
         host_release: None,
     }
-}
-
-/// Records a message that the gate denied. The audit log has it only from here.
-pub async fn refused_by_verifier(record: &mut Record, refusal: &Refusal) {
-    record.model = refusal.model.clone().unwrap_or_default();
-    record.set_message_id(refusal.id.as_deref());
-    record.rule = refusal.rule.clone().unwrap_or_default();
-    record.shadow = InShadow::new(Shadow::default(), refusal.shadowed.clone());
-    record.denied_by(By::Gate, &refusal.denial).await;
 }
 
 /// Records the end of the stream. The stream itself was counted when it began.

@@ -246,7 +246,6 @@ impl Loader {
                 parts.capturer.clone(),
             ),
             parts,
-            headers: candidate.headers,
             digest: candidate.digest,
             _artifacts: followed,
         })

@@ -21,7 +21,7 @@ use tensorgate_judge::request::{
     Caller, DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head,
 };
 use tensorgate_limits::SharedLimits;
-use tensorgate_policy::{Denial, HeaderMode, Policy, Reason};
+use tensorgate_policy::{Denial, Policy, Reason};
 use tensorgate_settings::admin::GatewayStatus;
 use tensorgate_settings::bounds::Bounds;
 use tensorgate_telemetry::labels::GenerationLabels;
@@ -52,8 +52,6 @@ pub struct PolicyVersion {
     pub pipeline: Pipeline,
     /// The parts, shared with other versions where nothing changed.
     pub(crate) parts: Parts,
-    /// How the filter treats headers while it evaluates a body.
-    pub(crate) headers: HeaderMode,
     /// The SHA-256 digest of the policy, which distinguishes two policies of the same version name.
     pub(crate) digest: [u8; 32],
     /// Its models whose files are verified, as long as this version is loaded.

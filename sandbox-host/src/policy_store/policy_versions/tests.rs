@@ -8,7 +8,7 @@
 )]
 use std::path::Path;
 
-use tensorgate_policy::raw;
+use tensorgate_policy::{HeaderMode, raw};
 use tensorgate_settings::folders::Folders;
 use tensorgate_telemetry::handler_statistics::HandlerCall;
 use tensorgate_wire::context::Key;

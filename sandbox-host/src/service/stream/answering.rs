@@ -7,16 +7,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use tensorgate_base::client_key::ClientKey;
 use tensorgate_base::guard::catch_panic;
-use tensorgate_base::memory_budget::out_of_memory;
-use tensorgate_judge::request::StreamHead;
+use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_judge::request::{ModelRequest, StreamHead};
 use tensorgate_policy::{Denial, Reason};
-use tensorgate_wire::context::MessageEnvelope;
 use tensorgate_wire::encode;
 use tokio::time::Instant;
 
 use super::super::{App, admit, verify_body};
+use super::rejections::Rejections;
 use super::running_answer::RunningAnswer;
 use crate::admission::HELD_BYTES;
+use crate::counters::RequestUsage;
 use crate::dispatch::Deadline;
 use crate::pipeline::decoupled::DecoupledRequest;
 use crate::pipeline::record::Record;
@@ -30,12 +31,21 @@ pub(super) enum Answered {
     Once(Bytes),
     /// Several responses, produced on demand.
     Several(Box<RunningAnswer>),
+    /// A denial that ends the stream.
+    Last(Denial),
 }
 
 /// The result of an inference.
 enum Inferred {
     Once(Bytes),
     Several(Box<DecoupledRequest>),
+}
+
+/// An accepted message.
+struct Verified {
+    request: ModelRequest,
+    usage: RequestUsage,
+    memory_permit: MemoryPermit,
 }
 
 /// Answers the messages of a stream.
@@ -46,18 +56,35 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// Answers a message that the gate accepted, once its audit record is written.
+    /// Answers a message once its audit record is written.
     pub(super) async fn answer(
         &self,
         number: u64,
-        mark: Option<MessageEnvelope>,
         frame: Bytes,
         request_deadline: Instant,
         mut record: Record,
+        rejections: &mut Rejections,
     ) -> Answered {
-        let mut id = None;
-        let infer = self.infer(number, mark, frame, request_deadline, &mut record, &mut id);
-        let caught = catch_panic(infer).await;
+        let arrived = Instant::now();
+        let (mut id, mut is_last) = (None, false);
+        let answering = async {
+            let verified = self.verify(number, frame, arrived, &mut record).await;
+            match &verified {
+                Ok(verified) => {
+                    id.clone_from(&verified.request.id);
+                    rejections.accepted();
+                }
+                Err(Failure::Refused(denied)) => {
+                    id.clone_from(&denied.body.id);
+                    is_last = rejections.denied(Some(denied));
+                }
+                Err(_) => is_last = rejections.denied(None),
+            }
+            self.infer(verified?, (arrived, request_deadline), &mut record)
+                .await
+        };
+        let caught = catch_panic(answering).await;
+        let id = id.or_else(|| record.message_id().map(str::to_owned));
         let finish = Finish::new(record, caught);
         let extent = |inferred: &Inferred| match inferred {
             Inferred::Once(answer) => (200, answer.len()),
@@ -74,62 +101,71 @@ impl Answering {
                 let running = RunningAnswer::new(app, generation, *conversation, record, id);
                 Answered::Several(Box::new(running))
             }
+            Err(denial) if is_last => Answered::Last(denial),
             Err(denial) => Answered::Once(encode::stream_refusal(&denial, id.as_deref()).into()),
         }
     }
 
-    /// Runs one inference.
-    async fn infer(
+    /// Judges and charges a message.
+    async fn verify(
         &self,
         number: u64,
-        mark: Option<MessageEnvelope>,
         frame: Bytes,
-        deadline: Instant,
+        arrived: Instant,
         record: &mut Record,
-        id: &mut Option<String>,
-    ) -> Result<Inferred, Failure> {
-        let Some(MessageEnvelope::Message {
-            checked,
-            quotas: levels,
-        }) = mark
-        else {
-            let cause = "internal: a message without an envelope";
-            return Err(Denial::new(Reason::Unauthenticated, cause).into());
-        };
-        let came = Instant::now();
-        let limits = self.generation.policy().listen().limits();
-        let whole = Duration::from_millis(limits.timeout_ms);
+    ) -> Result<Verified, Failure> {
         let client_key = ClientKey::from_name(self.opened.caller().client.as_deref());
         let mut memory_permit = self.app.budget.permit_for(client_key);
         if !memory_permit.resize(frame.len()) {
             return Err(out_of_memory("the message").into());
         }
-        let entered = match checked && frame.len() <= HELD_BYTES {
-            true => Some(admit(&self.app, client_key, came)?),
+        // The message is complete. A longer one takes long because of its size.
+        let entered = match frame.len() <= HELD_BYTES {
+            true => Some(admit(&self.app, client_key, arrived)?),
             false => None,
         };
-        let admitted = self.opened.message_head(number, checked, levels);
-        let request_deadline = Deadline::new(client_key, came, whole, deadline);
-        // Messages of a stream have tensors, and only documents report tokens.
-        let (request, _) = verify_body(
+        let (request, usage) = verify_body(
             &self.app,
             &self.generation,
-            admitted,
+            self.opened.message_head(number),
             frame,
             &mut memory_permit,
             entered,
             record,
         )
         .await?;
-        id.clone_from(&request.id);
+        Ok(Verified {
+            request,
+            usage,
+            memory_permit,
+        })
+    }
+
+    /// Runs one inference.
+    async fn infer(
+        &self,
+        verified: Verified,
+        (arrived, deadline): (Instant, Instant),
+        record: &mut Record,
+    ) -> Result<Inferred, Failure> {
+        let Verified {
+            request,
+            usage,
+            mut memory_permit,
+        } = verified;
+        let client_key = ClientKey::from_name(self.opened.caller().client.as_deref());
+        let limits = self.generation.policy().listen().limits();
+        let whole = Duration::from_millis(limits.timeout_ms);
+        let request_deadline = Deadline::new(client_key, arrived, whole, deadline);
         let pipeline = &self.generation.pipeline;
         if let Some(bounds) = pipeline.decoupled(request.model) {
             let (timings, shadow) = (&mut record.timings, &mut record.shadow);
-            let longest = came.checked_add(Duration::from_millis(bounds.max_ms));
-            let until = longest.unwrap_or(came).min(deadline);
+            let longest = arrived.checked_add(Duration::from_millis(bounds.max_ms));
+            let until = longest.unwrap_or(arrived).min(deadline);
             let times = (request_deadline, until);
+            let held = (memory_permit, usage);
             let conversation =
-                pipeline.open_decoupled(request, &bounds, memory_permit, times, timings, shadow);
+                pipeline.open_decoupled(request, &bounds, held, times, timings, shadow);
             return Ok(Inferred::Several(Box::new(conversation.await?)));
         }
         let audit = record.audit().clone();
