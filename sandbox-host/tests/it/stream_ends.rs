@@ -3,23 +3,14 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::client::ResponseFuture;
-use h2::{RecvStream, SendStream};
-use http::{HeaderMap, Request};
-use prost::Message as _;
+use http::HeaderMap;
 use serde_json::{Value, json};
-use tensorgate_wire::context::verdict::TRAILER;
-use tensorgate_wire::context::{EnvelopeCodec, HEADER, MessageEnvelope};
-use tensorgate_wire::messages::{INCOMPLETE, framed};
-use tensorgate_wire::proto::ModelInferRequest;
-use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 
 use crate::{blocks, support};
 use support::backend::{Act, Backend};
-use support::{Running, context, key, policy, start, until};
+use support::streams::{OpenStream, TRACE, message, message_lines, stream_context};
+use support::{Running, context, policy, start, until};
 
-const PATH: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
-const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const LIVE: &str = "/inference.GRPCInferenceService/ServerLive";
 
 /// A host whose client may open streams.
@@ -31,104 +22,20 @@ async fn host(backend: &Backend, limits: Value) -> Running {
     running
 }
 
-/// A stream as the gate forwards it.
-struct Open {
-    answer: Option<ResponseFuture>,
-    body: SendStream<Bytes>,
-    codec: EnvelopeCodec,
+async fn open(running: &Running) -> OpenStream {
+    OpenStream::new(running, &stream_context("scorer", 1)).await
 }
 
-impl Open {
-    async fn new(running: &Running) -> Self {
-        Self::at(running, PATH).await
-    }
-
-    /// The same for another path.
-    async fn at(running: &Running, path: &str) -> Self {
-        let context = context("POST", path).sign(&key());
-        let (sender, connection) = h2::client::handshake(running.gate.connect().await)
-            .await
-            .unwrap();
-        tokio::spawn(connection);
-        let head = Request::post(format!("http://tensorgate{path}"))
-            .header("content-type", "application/grpc")
-            .header("te", "trailers")
-            .header("x-request-id", support::REQUEST_ID)
-            .header("traceparent", TRACE)
-            .header(HEADER, &context)
-            .body(())
-            .unwrap();
-        let (answer, body) = sender
-            .ready()
-            .await
-            .unwrap()
-            .send_request(head, false)
-            .unwrap();
-        Self {
-            answer: Some(answer),
-            body,
-            codec: EnvelopeCodec::new(&key(), &context),
-        }
-    }
-
-    /// Sends the next message with its envelope, or only the first half of it. Returns whether it
-    /// was taken.
-    fn send(&mut self, whole: bool) -> bool {
-        let envelope = MessageEnvelope::Message {
-            checked: true,
-            quotas: Vec::new(),
-        };
-        let mut data = framed(&self.codec.write(&envelope));
-        data.extend(message());
-        if !whole {
-            data.truncate(data.len() / 2);
-        }
-        self.body.send_data(data.into(), false).is_ok()
-    }
-
-    async fn answered(&mut self) -> RecvStream {
-        self.answer.take().unwrap().await.unwrap().into_body()
-    }
+/// A valid message.
+fn valid() -> Vec<u8> {
+    message("vec", &[1.0])
 }
 
-/// A valid message in its frame.
-fn message() -> Vec<u8> {
-    let message = ModelInferRequest {
-        model_name: "vec".to_owned(),
-        id: "mine".to_owned(),
-        inputs: vec![InferInputTensor {
-            name: "x".to_owned(),
-            datatype: "FP32".to_owned(),
-            shape: vec![1],
-            ..InferInputTensor::default()
-        }],
-        raw_input_contents: vec![1_f32.to_le_bytes().to_vec().into()],
-        ..ModelInferRequest::default()
-    };
-    let mut frame = vec![0];
-    frame.extend(u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
-    frame.extend(message.encode_to_vec());
-    frame
-}
-
-/// Reads to the end: the number of bytes of the answers, and the trailers.
-async fn rest(answers: RecvStream) -> (usize, HeaderMap) {
-    let (bytes, trailers) = read(answers).await;
-    (bytes.len(), trailers)
-}
-
-/// Reads to the end: the answers, and the trailers.
-async fn read(mut answers: RecvStream) -> (Vec<u8>, HeaderMap) {
-    let read = async {
-        let mut bytes = Vec::new();
-        while let Some(data) = answers.data().await {
-            let data = data.unwrap();
-            bytes.extend_from_slice(&data);
-            answers.flow_control().release_capacity(data.len()).unwrap();
-        }
-        (bytes, answers.trailers().await.unwrap().unwrap())
-    };
-    tokio::time::timeout(support::PATIENCE, read).await.unwrap()
+/// The first half of a message.
+fn half() -> Vec<u8> {
+    let mut message = valid();
+    message.truncate(message.len() / 2);
+    message
 }
 
 /// Checks that one rejection as overloaded was counted, with this cause.
@@ -151,22 +58,22 @@ async fn recorded(running: &Running, reason: &str) {
 
 #[tokio::test]
 async fn a_stream_ends_at_stream_ms_with_a_status_whatever_its_client_does() {
-    for (what, sends) in [
-        ("no byte", None),
-        ("half a message", Some(false)),
-        ("one message", Some(true)),
+    for (what, sent, is_answered) in [
+        ("no byte", None, false),
+        ("half a message", Some(half()), false),
+        ("one message", Some(valid()), true),
     ] {
         let backend = Backend::start(Act::Answer);
         let limits = json!({"timeout_ms": 1_000, "stream_ms": 2_000});
         let running = host(&backend, limits).await;
         let began = Instant::now();
-        let mut open = Open::new(&running).await;
-        assert!(sends.is_none_or(|whole| open.send(whole)));
-        let (answers, trailers) = rest(open.answered().await).await;
+        let mut stream = open(&running).await;
+        assert!(sent.is_none_or(|sent| stream.send(sent)));
+        let (answers, trailers) = stream.answers().await.rest().await;
         assert_eq!(trailers["grpc-status"], "4", "{what}: {trailers:?}");
         let text = trailers["grpc-message"].to_str().unwrap();
         assert!(text.ends_with("the policy allows: stream_ms"), "{text}");
-        assert_eq!(answers > 0, sends == Some(true), "{what}");
+        assert_eq!(!answers.is_empty(), is_answered, "{what}");
         assert!(began.elapsed() > Duration::from_millis(1_500), "{what}");
         recorded(&running, "backend-timeout").await;
         let mut ends = running.audited().into_iter();
@@ -192,10 +99,10 @@ async fn answers_beyond_max_answers_are_denied_with_the_limits_name() {
     policy["grants"][0]["operations"] = json!(["stream"]);
     let running = start(policy).await;
     running.ready().await;
-    let mut open = Open::new(&running).await;
-    assert!(open.send(true));
-    open.body.send_data(Bytes::new(), true).unwrap();
-    let (answers, trailers) = read(open.answered().await).await;
+    let mut stream = open(&running).await;
+    assert!(stream.send(valid()));
+    stream.end();
+    let (answers, trailers) = stream.answers().await.rest().await;
     assert_eq!(trailers["grpc-status"], "0", "{trailers:?}");
     let holds = |text: &str| answers.windows(text.len()).any(|it| it == text.as_bytes());
     assert!(holds(
@@ -242,15 +149,15 @@ async fn a_busy_stream_ends_at_stream_ms_too() {
     let backend = Backend::start(Act::Answer);
     let limits = json!({"timeout_ms": 1_000, "stream_ms": 2_000});
     let running = host(&backend, limits).await;
-    let mut open = Open::new(&running).await;
-    let ended = tokio::spawn(rest(open.answered().await));
+    let mut stream = open(&running).await;
+    let ended = tokio::spawn(stream.answers().await.rest());
     while !ended.is_finished() {
-        open.send(true);
+        stream.send(valid());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let (answers, trailers) = ended.await.unwrap();
     assert_eq!(trailers["grpc-status"], "4", "{trailers:?}");
-    assert!(answers > 0);
+    assert!(!answers.is_empty());
     recorded(&running, "backend-timeout").await;
     running.stop().await;
 }
@@ -260,23 +167,22 @@ async fn a_busy_stream_ends_at_stream_ms_too() {
 async fn a_stream_goes_on_while_there_is_no_memory() {
     let backend = Backend::start(Act::Answer);
     let running = host(&backend, json!({})).await;
-    let mut open = Open::new(&running).await;
-    assert!(open.send(true));
-    let mut answers = open.answered().await;
-    assert!(answers.data().await.unwrap().is_ok());
+    let mut stream = open(&running).await;
+    assert!(stream.send(valid()));
+    let mut answers = stream.answers().await;
+    assert_eq!(answers.next_reason().await, "");
     let total = running.host.app().budget.used() + (1 << 20);
     running.host.app().budget.set_total(total);
     let mut others = running.host.app().budget.permit();
     assert!(others.resize(1 << 20));
     // A message needs some: it is rejected, and the stream goes on.
-    assert!(open.send(true));
-    assert!(answers.data().await.unwrap().is_ok());
+    assert!(stream.send(valid()));
+    assert_eq!(answers.next_reason().await, "overloaded");
     drop(others);
-    assert!(open.send(true));
-    assert!(answers.data().await.unwrap().is_ok());
-    open.body.send_data(Bytes::new(), true).unwrap();
-    let (_, trailers) = rest(answers).await;
-    assert_eq!(trailers["grpc-status"], "0", "{trailers:?}");
+    assert!(stream.send(valid()));
+    assert_eq!(answers.next_reason().await, "");
+    stream.end();
+    answers.check_end("0").await;
     check_counted_once(&running, "memory");
     running.stop().await;
 }
@@ -285,11 +191,11 @@ async fn a_stream_goes_on_while_there_is_no_memory() {
 async fn a_stream_that_ends_because_the_host_shuts_down_counts_as_overloaded() {
     let backend = Backend::start(Act::Answer);
     let running = host(&backend, json!({})).await;
-    let mut open = Open::new(&running).await;
-    assert!(open.send(true));
-    let answers = open.answered().await;
+    let mut stream = open(&running).await;
+    assert!(stream.send(valid()));
+    let answers = stream.answers().await;
     running.host.app().draining.send_replace(true);
-    let (_, trailers) = rest(answers).await;
+    let (_, trailers) = answers.rest().await;
     assert_eq!(trailers["grpc-status"], "14", "{trailers:?}");
     recorded(&running, "overloaded").await;
     check_counted_once(&running, "shutting-down");
@@ -300,41 +206,41 @@ async fn a_stream_that_ends_because_the_host_shuts_down_counts_as_overloaded() {
 async fn a_stream_of_a_client_that_is_blocked_ends() {
     let backend = Backend::start(Act::Answer);
     let running = host(&backend, json!({})).await;
-    let mut open = Open::new(&running).await;
-    assert!(open.send(true));
-    let answers = open.answered().await;
+    let mut stream = open(&running).await;
+    assert!(stream.send(valid()));
+    let answers = stream.answers().await;
     running.replace(
         blocks::FILE,
         &blocks::file(&blocks::record(blocks::HOUR_MS, None)),
     );
-    let (_, trailers) = rest(answers).await;
+    let (_, trailers) = answers.rest().await;
     assert_eq!(trailers["grpc-status"], "7", "{trailers:?}");
     recorded(&running, "blocked").await;
     running.stop().await;
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_in_trailers_inside_a_message_is_answered_up_to_it() {
-    let backend = Backend::start(Act::Answer);
-    let running = host(&backend, json!({})).await;
-    let mut open = Open::new(&running).await;
-    assert!(open.send(true));
-    let mut trailers = HeaderMap::new();
-    trailers.insert(TRAILER, INCOMPLETE.parse().unwrap());
-    open.body.send_trailers(trailers).unwrap();
-    let (answers, trailers) = rest(open.answered().await).await;
-    assert!(answers > 0);
-    assert_eq!(trailers["grpc-status"], "3", "{trailers:?}");
-    recorded(&running, "malformed").await;
-    let of_messages = || {
-        let lines = running.audited().into_iter();
-        let messages = lines.filter(|line| !line["stream"].is_null());
-        let outcome = |line: Value| (line["reason"].clone(), line["by"].clone());
-        messages.map(outcome).collect::<Vec<_>>()
-    };
-    let expected = [("ok", "host"), ("malformed", "gate")].map(|(a, b)| (json!(a), json!(b)));
-    assert_eq!(of_messages(), expected);
-    running.stop().await;
+async fn a_stream_that_ends_inside_a_message_is_answered_up_to_it() {
+    let header = valid()[..3].to_vec();
+    for (sent, has_trailers) in [(half(), false), (half(), true), (header, false)] {
+        let backend = Backend::start(Act::Answer);
+        let running = host(&backend, json!({})).await;
+        let mut stream = open(&running).await;
+        assert!(stream.send([valid(), sent].concat()));
+        match has_trailers {
+            true => stream.body.send_trailers(HeaderMap::new()).unwrap(),
+            false => stream.end(),
+        }
+        let mut answers = stream.answers().await;
+        assert_eq!(answers.next_reason().await, "");
+        answers.check_end("3").await;
+        recorded(&running, "malformed").await;
+        let lines = message_lines(&running);
+        let outcomes = lines.iter().map(|line| [&line["reason"], &line["by"]]);
+        let expected = [["ok", "host"], ["malformed", "host"]];
+        assert_eq!(outcomes.collect::<Vec<_>>(), expected);
+        running.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -350,13 +256,10 @@ async fn a_request_about_the_server_has_a_message_without_fields() {
         (b"\0\0\0\0\x02\x08\x01", "3"),
         (b"\0\0\0\0\0\0\0\0\0\0", "3"),
     ] {
-        let mut open = Open::at(&running, LIVE).await;
-        open.body.send_data(Bytes::from_static(body), true).unwrap();
-        let answer = open.answer.take().unwrap().await.unwrap();
-        let status = match answer.headers().get("grpc-status") {
-            Some(status) => status.clone(),
-            None => rest(answer.into_body()).await.1["grpc-status"].clone(),
-        };
+        let mut request = OpenStream::new(&running, &context("POST", LIVE)).await;
+        let sent = Bytes::from_static(body);
+        request.body.send_data(sent, true).unwrap();
+        let status = request.status().await;
         assert_eq!(status, expected, "{}", body.escape_ascii());
     }
     running.stop().await;

@@ -8,6 +8,7 @@ pub mod secured;
 pub mod served;
 mod served_messages;
 pub mod spawned;
+pub mod streams;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -322,6 +323,7 @@ pub fn context(method: &str, path: &str) -> Context {
         path: path.to_owned(),
         generation: GENERATION.to_owned(),
         issued_unix_s: now_unix_s(),
+        until_unix_s: None,
         checked: true,
         verdicts: 0,
         quotas: Vec::new(),

@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tensorgate_wire::encode::FINAL_RESPONSE;
 use tensorgate_wire::proto::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
 };
+use tensorgate_wire::proto::infer_parameter::ParameterChoice;
 use tensorgate_wire::proto::model_infer_response::InferOutputTensor;
 use tensorgate_wire::proto::model_metadata_response::TensorMetadata;
 use tensorgate_wire::proto::{self, ModelInferRequest, ModelInferResponse, ModelMetadataResponse};
 use tokio::sync::Semaphore;
+use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -23,7 +26,7 @@ pub enum Act {
     Answer,
     /// Answers with a changed message.
     Change(Box<dyn Fn(&mut ModelInferResponse) + Send + Sync>),
-    /// Answers once the test gives a permit.
+    /// Answers once the test gives a permit. Of several answers, the first needs none.
     Hold(Arc<Semaphore>),
     /// Never answers.
     Never,
@@ -39,6 +42,8 @@ pub enum Act {
 
 /// The answers to one message of a stream.
 const MOST_ANSWERS: usize = 100;
+/// The same of a server that waits for permits.
+const PERMITTED_ANSWERS: usize = 3;
 
 #[derive(Default)]
 pub struct Seen {
@@ -224,11 +229,36 @@ fn good(request: &ModelInferRequest) -> ModelInferResponse {
     }
 }
 
+/// Several answers. Each but the first needs a permit, and each says whether it is the last.
+fn answers_on_permits(
+    answer: proto::ModelStreamInferResponse,
+    permits: Arc<Semaphore>,
+) -> BoxStream<proto::ModelStreamInferResponse> {
+    let answers = tokio_stream::iter(1..=PERMITTED_ANSWERS).then(move |number| {
+        let (mut answer, permits) = (answer.clone(), Arc::clone(&permits));
+        async move {
+            if number > 1 {
+                permits.acquire().await.unwrap().forget();
+            }
+            let is_last = ParameterChoice::BoolParam(number == PERMITTED_ANSWERS);
+            let parameter = proto::InferParameter {
+                parameter_choice: Some(is_last),
+            };
+            if let Some(response) = &mut answer.infer_response {
+                let name = FINAL_RESPONSE.to_owned();
+                response.parameters.insert(name, parameter);
+            }
+            Ok::<_, Status>(answer)
+        }
+    });
+    Box::pin(answers)
+}
+
 #[tonic::async_trait]
 impl GrpcInferenceService for Service {
     type ModelStreamInferStream = BoxStream<proto::ModelStreamInferResponse>;
 
-    /// Answers one message several times, and never says that an answer is the last.
+    /// Answers one message several times. A server that waits for permits marks the last answer.
     async fn model_stream_infer(
         &self,
         request: Request<Streaming<ModelInferRequest>>,
@@ -238,9 +268,15 @@ impl GrpcInferenceService for Service {
             error_message: String::new(),
             infer_response: message.as_ref().map(good),
         };
-        let answers = std::iter::repeat_n(answer, MOST_ANSWERS).map(Ok);
-        let answers = Box::pin(tokio_stream::iter(answers));
-        Ok(Response::new(answers as Self::ModelStreamInferStream))
+        let act = Arc::clone(&self.act.lock().unwrap());
+        let answers: Self::ModelStreamInferStream = match &*act {
+            Act::Hold(permits) => answers_on_permits(answer, Arc::clone(permits)),
+            _ => {
+                let answers = std::iter::repeat_n(answer, MOST_ANSWERS).map(Ok);
+                Box::pin(tokio_stream::iter(answers))
+            }
+        };
+        Ok(Response::new(answers))
     }
 
     async fn model_infer(
