@@ -88,18 +88,17 @@ pub(crate) fn within(bytes: usize, max_bytes: usize) -> Result<(), Denial> {
 }
 
 /// Whether a filter with these capabilities must buffer the whole body before the verdict.
-/// Otherwise the body is streamed.
-pub(crate) fn needs_whole_body(
+/// Otherwise the body is streamed. `counts_bytes`: it counts the bytes in flight.
+pub(crate) const fn needs_whole_body(
     capabilities: Capabilities,
-    plan: BodyPlan,
-    decision: &Decision,
-    policy: &Policy,
+    format: BodyFormat,
+    counts_bytes: bool,
 ) -> bool {
-    names_model(plan.format)
+    names_model(format)
         // The body must be empty, and every filter enforces that.
-        || plan.format == BodyFormat::Empty
+        || matches!(format, BodyFormat::Empty)
         || capabilities.check
-        || (capabilities.charge && decision.needs_body_size(policy))
+        || counts_bytes
 }
 
 /// Whether a body in this format names the model, which every capability needs.

@@ -12,7 +12,7 @@
 //! - at the end of the body,
 //! - at the trailers, which end a body without a body callback,
 //! - when a pending call completes (`waiting`, `body_streaming`),
-//! - for each message of a stream separately (`body_streaming`).
+//! - for each message of a stream separately, here or in the sandbox host (`inference_stream`).
 //!
 //! A rejection is final: after it nothing is forwarded, and there is only one response. The
 //! response may wait for the rest of the body, which is discarded (`lingering`). A filter that does
@@ -45,7 +45,7 @@ use crate::body::{ALWAYS_BUFFERED_BYTES, Body, needs_whole_body, reads_body};
 use crate::host::{Action, Level, ListenerBounds, Proxy, SharedStore, cannot_decide};
 use crate::identify::{CallerState, PreviousFilters, identify, remove_key_and_query};
 use crate::keys::AwaitedFetch;
-use crate::message_stream::MessageStream;
+use crate::message_stream::{MessageStream, UnansweredChunks};
 use crate::quota::rate_limit_service::cancel_pending_charge;
 use crate::report::OutcomeReporter;
 use crate::report::record::Record;
@@ -77,13 +77,13 @@ enum Phase {
     Charging(Box<PendingRequest>),
     /// The head was forwarded, and the body is validated while it streams.
     Validating(Box<PendingRequest>, Box<StreamingValidator>),
-    /// The head was forwarded, and messages follow; each message has its own verdict.
+    /// The head was forwarded, and messages follow that this filter judges one by one.
     Messages(Box<PendingRequest>, Box<MessageStream>),
+    /// The head was forwarded, and messages pass through unread: the sandbox host judges them.
+    PassingMessages(Box<PendingRequest>, Box<UnansweredChunks>),
     /// A gate before this one decides and reports, or this is the readiness probe: everything
     /// passes untouched, and is not reported here.
     Exempt,
-    /// The stream ended before its body: the remaining data is discarded.
-    Discarding,
     /// Rejected; the response waits until the rest of the body was discarded. Final.
     Lingering(Box<Lingering>),
     /// Rejected with a response. Final.
@@ -302,7 +302,9 @@ impl Gate {
                 return self.pass_while_charging(proxy, body_bytes, end_of_stream);
             }
             Phase::Messages(..) => return self.messages(proxy, body_bytes, end_of_stream),
-            Phase::Discarding => return self.discard(proxy, body_bytes),
+            Phase::PassingMessages(..) => {
+                return self.pass_messages(proxy, body_bytes, end_of_stream);
+            }
             Phase::Lingering(_) => return self.linger(proxy, body_bytes, end_of_stream),
             _ => {}
         }
@@ -377,7 +379,9 @@ impl Gate {
             (Phase::Validating(..) | Phase::Charging(_), Err(fault)) => {
                 return self.reject_streamed(proxy, cannot_decide(fault));
             }
-            (Phase::Messages(..), cleared) => return self.messages_end(proxy, cleared),
+            (Phase::Messages(..) | Phase::PassingMessages(..), cleared) => {
+                return self.messages_end(proxy, cleared);
+            }
             _ => {}
         }
         match (self.take_pending(), cleared) {
@@ -420,7 +424,7 @@ impl Gate {
             | Phase::Forwarded
             | Phase::PassThrough
             | Phase::Messages(..)
-            | Phase::Discarding
+            | Phase::PassingMessages(..)
             | Phase::Lingering(_)
             | Phase::Denied => {}
         }
@@ -443,8 +447,6 @@ impl Gate {
                 cancel_pending_charge(proxy, pending_charge);
             }
             self.outcome.aborted(proxy);
-        } else if let Some((_, stream)) = self.take_messages() {
-            stream.cancel(proxy);
         } else if matches!(self.phase, Phase::Fresh) {
             self.outcome.ended_before_head(proxy);
         }
@@ -559,7 +561,11 @@ impl Gate {
                     }
                 }
                 (Step::ReadBody(plan), None, _) => {
-                    if !needs_whole_body(capabilities, plan, &pending.decision, policy) {
+                    // Where there is a host, it counts the bytes in flight.
+                    let counts_bytes = capabilities.charge
+                        && !root.has_host()
+                        && pending.decision.needs_body_size(policy);
+                    if !needs_whole_body(capabilities, plan.format, counts_bytes) {
                         let rest = match (end_of_stream, self.resources.pending_charges.is_empty())
                         {
                             (true, _) => Remainder::None,

@@ -192,8 +192,8 @@ pub trait Proxy: SharedStore {
     /// Reads at most `max_bytes` of the buffered body from offset `start`.
     fn request_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
 
-    /// Inserts bytes before the buffered body.
-    fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;
+    /// Reads at most `max_bytes` of a response's current body chunk from offset `start`.
+    fn response_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
 
     /// Appends bytes to the buffered body.
     fn append_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;

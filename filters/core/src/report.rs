@@ -91,7 +91,6 @@ impl OutcomeReporter {
     }
 
     /// Logs and counts one message of a stream, as for a request. The stream has its own outcome.
-    /// Returns the names of the message's model and grant.
     pub(crate) fn message(
         &mut self,
         proxy: &mut dyn Proxy,
@@ -99,7 +98,7 @@ impl OutcomeReporter {
         decision: &Decision,
         denial: Option<&Denial>,
         id: String,
-    ) -> (Option<String>, Option<String>) {
+    ) {
         let mut one = Self::new(self.filter);
         one.note(&root.policy, decision);
         one.record.request_id = id;
@@ -121,8 +120,7 @@ impl OutcomeReporter {
         if denial.is_some() || self.filter.capabilities().check {
             one.count(proxy, verdict);
         }
-        (self.record.model, self.record.rule) = (one.record.model.clone(), one.record.rule.clone());
-        (one.record.model, one.record.rule)
+        (self.record.model, self.record.rule) = (one.record.model, one.record.rule);
     }
 
     /// Writes one log line. Those about callers without a valid credential have a quota.

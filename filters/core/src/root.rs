@@ -79,8 +79,6 @@ pub struct GateRoot {
     pub(crate) small_bodies: SmallBodies,
     /// Limit for requests that wait for a key.
     pub(crate) key_waiters: WaitLimiter,
-    /// Limit for stream data that arrived after waiting messages.
-    pub(crate) message_waiters: WaitLimiter,
     /// Quotas for log lines about callers without a valid credential.
     pub(crate) log_quotas: LogQuotas,
     /// A request has asked for an early tick.
@@ -149,6 +147,7 @@ impl GateRoot {
         };
         faults.extend(fault.map(|message| error(CONTEXT_KEY_VARIABLE, &message)));
         let context_key = context_key.unwrap_or_default();
+        let has_host = host && context_key.is_some();
         if !is_generation(&generation) {
             faults.push(error(
                 "generation",
@@ -158,10 +157,8 @@ impl GateRoot {
         let validated = validate(&policy);
         drop(policy);
         match validated {
-            Ok((policy, warnings)) if filter != Filter::Gate && messages_wait(&policy) => {
-                // A proxy has one buffer for all filters: data that one filter holds, another would
-                // forward.
-                let cause = "messages of streams wait for limits of scope global in the filter `gate` alone, not in parts of it";
+            Ok((policy, warnings)) if !has_host && messages_wait(&policy) => {
+                let cause = "messages of streams cannot wait for limits of scope global without a sandbox host: give the grant `scope: local`, or put a host behind the filter";
                 faults.push(error("grants", cause));
                 faults.extend(warnings);
                 Err(faults)
@@ -180,7 +177,7 @@ impl GateRoot {
             }
             Ok((policy, warnings)) if faults.is_empty() => {
                 let root =
-                    Self::with_policy(filter, policy, generation, headers, host, context_key);
+                    Self::with_policy(filter, policy, generation, headers, has_host, context_key);
                 Ok((root, warnings))
             }
             Ok((_, warnings)) => {
@@ -200,7 +197,7 @@ impl GateRoot {
         policy: Policy,
         generation: String,
         headers: HeaderMode,
-        host: bool,
+        has_host: bool,
         context_key: Option<Key>,
     ) -> Self {
         let waiting_bytes = policy.listen().limits().hold_bytes.max(WAITING_BYTES);
@@ -210,7 +207,6 @@ impl GateRoot {
             tokens: RefCell::default(),
             keys: RefCell::new(Keyring::new(&policy, filter.capabilities().identify)),
             key_waiters: WaitLimiter::new(MAX_WAITING_REQUESTS, waiting_bytes),
-            message_waiters: WaitLimiter::new(MAX_WAITING_REQUESTS, waiting_bytes),
             headers,
             delivery: Cell::default(),
             small_bodies: SmallBodies::default(),
@@ -218,7 +214,7 @@ impl GateRoot {
             tick_requested: Cell::new(false),
             is_second_logged: Cell::new(false),
             mismatch_logged_ns: Cell::new(None),
-            has_host: host && context_key.is_some(),
+            has_host,
             policy,
             generation,
             context_key,

@@ -279,6 +279,12 @@ impl HttpContext for Stream {
         to_sdk(self.gate.borrow_mut().on_request_trailers(&mut self.host))
     }
 
+    fn on_http_response_body(&mut self, body_size: usize, _: bool) -> types::Action {
+        let mut gate = self.gate.borrow_mut();
+        gate.on_response_body(&mut self.host, body_size);
+        types::Action::Continue
+    }
+
     fn on_http_response_trailers(&mut self, _: usize) -> types::Action {
         to_sdk(self.gate.borrow_mut().on_response_trailers(&mut self.host))
     }
@@ -360,8 +366,8 @@ impl Proxy for Host {
         abi::request_body(start, max_bytes)
     }
 
-    fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
-        abi::prepend_request_body(data)
+    fn response_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+        abi::response_body(start, max_bytes)
     }
 
     fn append_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {

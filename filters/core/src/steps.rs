@@ -48,7 +48,8 @@ pub(crate) enum QuotaStep {
 }
 
 /// Executes a quota step and reports the result to the decision; any other step is returned
-/// unchanged. Acquired resources are kept in `resources`.
+/// unchanged. Acquired resources are kept in `resources`. The host acquires the permits of models
+/// if there is one.
 pub(crate) fn run_quota_step(
     root: &GateRoot,
     proxy: &mut dyn Proxy,
@@ -77,7 +78,9 @@ pub(crate) fn run_quota_step(
         Step::Acquire(_) if !capabilities.charge => {
             decision.acquired(policy, &AcquireOutcome::Acquired)
         }
-        Step::Acquire(acquire) => {
+        Step::Acquire(mut acquire) => {
+            let has_host = root.has_host();
+            (acquire.permits).retain(|permit| !(has_host && permit.scope.is_of_model()));
             let acquire = still_needed(acquire, &resources.permits);
             if acquire.permits.is_empty() {
                 let acquired = decision.acquired(policy, &AcquireOutcome::Acquired);

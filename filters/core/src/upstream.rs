@@ -93,9 +93,7 @@ impl Upstream {
             ContentType::Other(media_type) => Some(media_type.clone().into_owned()),
             ContentType::Absent | ContentType::Malformed => None,
         };
-        // Envelopes make a stream longer than declared.
-        let declared = head.content_length.filter(|_| !head.route.is_stream());
-        self.content_length = declared.map(|bytes| bytes.to_string());
+        self.content_length = head.content_length.map(|bytes| bytes.to_string());
         self.json_length = head.json_length.map(|bytes| bytes.to_string());
         self.encoding = head.encoding;
         self.answer_protocol = if is_grpc(&head.content_type) {

@@ -114,7 +114,7 @@ fn check_overload(record: &Record, logged: &Logged) {
     }
 }
 
-/// A stream of inferences has its own outcome and one for each message.
+/// A stream of inferences has its own outcome. Without a host, each message has one too.
 fn close_stream(stream: Stream) -> Played {
     let (outcome, record, logged) = stream.close();
     assert!(logged.counted.contains(&Verdict::Allow));

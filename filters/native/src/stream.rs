@@ -4,7 +4,6 @@
 //! - a paused body accumulates, and every body callback gets the total that is buffered;
 //! - a body that trailers follow does not signal its end;
 //! - after a local response only the log callback runs;
-//! - the upstream reads a stream's messages and envelopes, and answers the first rejected message;
 //! - the first local response counts; further ones are a filter bug, counted in
 //!   [`Logged::answers`].
 
@@ -93,6 +92,8 @@ struct Io {
     now: Now,
     headers: Vec<Field>,
     trailers: Vec<Field>,
+    /// The chunk of the upstream's response that is delivered.
+    answer_body: Vec<u8>,
     /// Trailers of the upstream's response.
     answer_trailers: Vec<Field>,
     /// Body bytes buffered for the filter that is called.
@@ -140,6 +141,7 @@ impl Stream {
             now,
             headers: Vec::new(),
             trailers: Vec::new(),
+            answer_body: Vec::new(),
             answer_trailers: Vec::new(),
             held: Vec::new(),
             properties,

@@ -11,19 +11,10 @@ pub(crate) const MIN_CHUNK_BYTES: usize = 256;
 
 /// Reads `bytes` of body, the whole amount in the proxy's buffer.
 pub(crate) fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
-    read_body_at(proxy, 0, bytes)
-}
-
-/// Reads `bytes` of body from offset `start` of the proxy's buffer.
-pub(crate) fn read_body_at(
-    proxy: &mut dyn Proxy,
-    start: usize,
-    bytes: usize,
-) -> Result<Vec<u8>, Denial> {
     if bytes == 0 {
         return Ok(Vec::new());
     }
-    let body = proxy.request_body(start, bytes).map_err(cannot_decide)?;
+    let body = proxy.request_body(0, bytes).map_err(cannot_decide)?;
     if body.len() == bytes {
         return Ok(body);
     }

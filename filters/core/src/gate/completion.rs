@@ -9,7 +9,7 @@ use super::signed_context::Signed;
 use super::{Gate, PendingRequest, Phase};
 use crate::host::{Action, Level, Proxy, cannot_decide};
 use crate::identify::shared_identity::SharedIdentity;
-use crate::message_stream::MessageStream;
+use crate::message_stream::{MessageStream, UnansweredChunks};
 use crate::steps::streaming_validation::StreamingValidator;
 
 impl Gate {
@@ -33,20 +33,9 @@ impl Gate {
             return self.refuse(proxy, pending, denial);
         }
         self.outcome.note(&self.root.policy, &pending.decision);
-        let mut signed = None;
         if pending.forwarded.is_none() {
-            let sent = self.send_headers(proxy, &pending, now, false);
-            let sent = sent.and_then(|context| {
-                if let Remainder::Messages(_) = rest {
-                    // The identifying filter has done this already: envelopes make a stream longer.
-                    let removed = proxy.remove_request_header("content-length");
-                    removed.map_err(cannot_decide)?;
-                }
-                Ok(context)
-            });
-            match sent {
-                Ok(context) => signed = context.and_then(|context| context.value),
-                Err(denial) => return self.refuse(proxy, pending, denial),
+            if let Err(denial) = self.send_headers(proxy, &pending, now, false) {
+                return self.refuse(proxy, pending, denial);
             }
         } else if let Remainder::None = rest
             && let Err(denial) = self.send_verdict(proxy, &mut pending)
@@ -69,18 +58,19 @@ impl Gate {
                 self.outcome.forwarded(proxy);
                 return Action::Continue;
             }
-            // Each message has its own verdict.
+            // The host judges each message.
+            Remainder::Messages(_) if self.root.has_host() => {
+                let policy = &self.root.policy;
+                let client = pending.decision.client();
+                let has_several =
+                    client.is_some_and(|client| policy.may_get_several_answers(client));
+                let chunks = UnansweredChunks::new(!has_several);
+                Phase::PassingMessages(pending, Box::new(chunks))
+            }
+            // Each message has its own verdict here.
             Remainder::Messages(plan) => {
-                let stream = Box::new(MessageStream::new(
-                    plan,
-                    &self.root,
-                    pending.previous.context.as_deref(),
-                    signed.as_deref(),
-                    pending.until_unix_s,
-                ));
-                self.outcome.allowed(proxy, &self.root);
-                self.phase = Phase::Messages(pending, stream);
-                return Action::Continue;
+                let stream = MessageStream::new(plan, pending.until_unix_s);
+                Phase::Messages(pending, Box::new(stream))
             }
         };
         self.outcome.allowed(proxy, &self.root);

@@ -292,11 +292,7 @@ pub(super) fn clear_trailers(proxy: &mut dyn Proxy, keeps_verdicts: bool) -> Res
 }
 
 /// Adds a verdict to the request's trailers. `behind`: keeps the verdicts of previous filters.
-pub(super) fn add_trailer(
-    proxy: &mut dyn Proxy,
-    verdict: &str,
-    behind: bool,
-) -> Result<(), HostFault> {
+fn add_trailer(proxy: &mut dyn Proxy, verdict: &str, behind: bool) -> Result<(), HostFault> {
     let before = if behind {
         verdicts_before(proxy)?
     } else {

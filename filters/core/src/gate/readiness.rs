@@ -39,6 +39,7 @@ impl Gate {
             path: PATH.to_owned(),
             generation: self.root.generation.clone(),
             issued_unix_s: now.unix_s,
+            until_unix_s: None,
             checked: false,
             verdicts: 0,
             quotas: Vec::new(),

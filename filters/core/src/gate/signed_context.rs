@@ -3,7 +3,7 @@
 //! quota of the limits on requests that it charges.
 
 use tensorgate_policy::denial::{OverloadCause, RateNote};
-use tensorgate_policy::{Decision, Denial, Now, Policy, Reason};
+use tensorgate_policy::{Decision, Denial, Now, Operation, Policy, Reason};
 use tensorgate_wire::context::{Context, Key};
 
 use super::{Gate, PendingRequest};
@@ -36,6 +36,7 @@ impl Gate {
         let mut claims: Vec<_> = claims
             .map(|(name, value)| (name.as_ref().to_owned(), value.clone()))
             .collect();
+        let mut until_unix_s = pending.until_unix_s;
         let mut verdicts_before = 0;
         if let Some(before) = &pending.previous.context {
             if !checked && quotas.is_empty() && !verdict_follows {
@@ -46,6 +47,8 @@ impl Gate {
             }
             if self.root.policy.passes_claims_on()
                 || self.forwards_headers()
+                // The host ends a stream whose credential expires.
+                || pending.decision.operation() == Some(Operation::Stream)
                 || limits_requests(&self.root.policy, &pending.decision)
             {
                 let before = read(before, key, pending, now)?;
@@ -56,6 +59,7 @@ impl Gate {
                     quotas = before.quotas;
                 }
                 claims = before.claims;
+                until_unix_s = until_unix_s.or(before.until_unix_s);
             }
         }
         let context = Context {
@@ -67,6 +71,7 @@ impl Gate {
             path: pending.upstream.path.clone(),
             generation: self.root.generation.clone(),
             issued_unix_s: now.unix_s,
+            until_unix_s,
             checked,
             verdicts: verdicts_before.saturating_add(u8::from(verdict_follows)),
             quotas,

@@ -7,8 +7,6 @@
 //! - A wait for limits with a body to come buffers body chunks. A larger body is streamed, and its
 //!   end waits for the answer. After the answer the decision continues, then the buffered data is
 //!   evaluated.
-//! - A wait for limits of one message of a stream buffers the following data. If that is too much,
-//!   the message is rejected. After the answer the stream continues.
 //! - A wait for limits of a complete request receives no more data. After the answer the body is
 //!   read again, and the decision continues.
 //!
@@ -69,7 +67,6 @@ impl Gate {
                 WaitReason::Limits(limits) => limits.pending_charge.call.token == token,
                 WaitReason::Keys(..) => false,
             },
-            Phase::Messages(_, stream) => stream.is_waiting_for(token),
             _ => false,
         };
         waits
@@ -84,7 +81,6 @@ impl Gate {
     pub fn has_pending_call(&self) -> bool {
         let waits = match &self.phase {
             Phase::Waiting(waiting) => matches!(waiting.what, WaitReason::Limits(_)),
-            Phase::Messages(_, stream) => stream.has_pending_call(),
             _ => false,
         };
         waits || !self.resources.pending_charges.is_empty()
@@ -158,9 +154,6 @@ impl Gate {
         {
             let pending_charge = self.resources.pending_charges.remove(index);
             return self.late_charge_response(proxy, &pending_charge, answer);
-        }
-        if matches!(self.phase, Phase::Messages(..)) {
-            return self.message_charge_response(proxy, answer);
         }
         let Some(waiting) = self.take_waiting() else {
             return;

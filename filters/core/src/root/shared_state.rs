@@ -22,7 +22,7 @@ pub fn create_shared_state(
     now: Now,
 ) -> Result<(), SlotFault> {
     make_slots(store, root.policy(), root.has_host())?;
-    make_counts(store, root.policy())?;
+    make_counts(store, root.policy(), root.has_host())?;
     make_memory(store, root)?;
     make_pages(store, root.policy())?;
     make_circuit_breaker(store, root.policy())?;

@@ -23,6 +23,7 @@ pub(super) const CLOCK_MONOTONIC: u32 = 1;
 pub(super) const NO_CAS: u32 = 0;
 
 const BUFFER_REQUEST_BODY: u32 = 0;
+const BUFFER_RESPONSE_BODY: u32 = 1;
 const BUFFER_CALL_RESPONSE_BODY: u32 = 4;
 const BUFFER_GRPC_RECEIVED: u32 = 5;
 const BUFFER_PLUGIN_CONFIGURATION: u32 = 7;
@@ -197,7 +198,12 @@ pub(super) fn request_body(start: usize, max_bytes: usize) -> Result<Vec<u8>, Ho
     get_buffer(BUFFER_REQUEST_BODY, start, max_bytes)
 }
 
-/// Writes to the request's body: before it, instead of it, or after it.
+/// Part of a response's body, in the callback that brings it.
+pub(super) fn response_body(start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+    get_buffer(BUFFER_RESPONSE_BODY, start, max_bytes)
+}
+
+/// Writes to the request's body: instead of it, or after it.
 fn set_request_body(start: usize, instead_of: usize, data: &[u8]) -> Result<(), HostFault> {
     // SAFETY: pointer and length are of one live slice, which the proxy only reads.
     #[expect(unsafe_code, reason = "a host call")]
@@ -211,10 +217,6 @@ fn set_request_body(start: usize, instead_of: usize, data: &[u8]) -> Result<(), 
         )
     };
     check("set_buffer_bytes", status)
-}
-
-pub(super) fn prepend_request_body(data: &[u8]) -> Result<(), HostFault> {
-    set_request_body(0, 0, data)
 }
 
 pub(super) fn append_request_body(data: &[u8]) -> Result<(), HostFault> {

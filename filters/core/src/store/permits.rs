@@ -47,12 +47,20 @@ pub enum PermitFault {
     Contended,
 }
 
-/// Creates the policy's counters unless they exist; a reload keeps permits in flight.
+/// Creates the policy's counters unless they exist; a reload keeps permits in flight. Permits of
+/// models have none if a host counts them.
 ///
 /// # Errors
 /// The store failed or is full.
-pub(crate) fn make_counts(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
+pub(crate) fn make_counts(
+    store: &mut dyn SharedStore,
+    policy: &Policy,
+    has_host: bool,
+) -> Result<(), SlotFault> {
     for permit in policy.permit_counters() {
+        if has_host && permit.scope.is_of_model() {
+            continue;
+        }
         make_count(store, &slot_key(&permit))?;
     }
     Ok(())

@@ -105,12 +105,17 @@ fn a_limit_on_bytes_in_flight_makes_rate_limit_wait_for_the_body_without_reading
         r#""m": {"limits": {"in_flight_bytes": 4096}, "#,
         1,
     );
-    let mut proxy = support::chain(&[Auth, RateLimit], bundle);
+    let filters = &[Auth, RateLimit];
+    let mut proxy = support::hostless_of(filters, &bundle, &Store::default());
     let mut stream = proxy.open(NOW);
     deliver(&mut stream, &rest("m"));
     let played = close(stream);
     assert!(played.allowed());
     assert_eq!(played.logged.body_bytes_read, 0);
+    // With a host, the host counts the bytes.
+    let mut stream = support::chain(filters, &bundle).open(NOW);
+    stream.send_headers(&rest("m").headers, false);
+    assert!(stream.dispatched());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::support;
 
 use support::{CONTEXT_KEY, NOW, bundle, close, field, grpc, head, json_body, rest};
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_filter_core::host::{Field, SharedStore as _};
+use tensorgate_filter_core::host::SharedStore as _;
 use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store, Stream};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::in_flight::InFlight;
@@ -338,104 +338,4 @@ fn a_proxy_that_cannot_hold_headers_is_noticed_and_its_requests_rejected() {
     let mut bare = proxy.open(NOW);
     bare.send_headers(&head("GET", "/v2/models/m"), true);
     assert!(close(bare).allowed());
-}
-
-/// A stream of `good` valid messages, one invalid message and one valid message.
-fn messages(good: usize) -> Vec<u8> {
-    let message = grpc("m").body.concat();
-    let mut fault = message.clone();
-    let at = fault.len() - 1;
-    fault[at] ^= 0xff;
-    let mut all: Vec<u8> = (0..good).flat_map(|_| message.clone()).collect();
-    all.extend(fault);
-    all.extend(message);
-    all
-}
-
-/// The policy of these tests, whose client may also open streams.
-fn streaming_policy() -> String {
-    let streams = r#""operations": ["infer", "stream", "metadata", "ready"]"#;
-    bundle().replacen(
-        r#""operations": ["infer", "metadata", "ready"]"#,
-        streams,
-        1,
-    )
-}
-
-/// The headers of a stream of inferences.
-fn stream_head() -> Vec<Field> {
-    let mut fields = grpc("m").headers;
-    fields.retain(|(name, _)| name != b":path");
-    fields.push(field(":path", support::STREAM));
-    fields
-}
-
-#[test]
-fn messages_of_a_stream_wait_in_the_filter_and_not_in_the_proxy() {
-    let policy = streaming_policy();
-    let body = messages(2);
-    let play = |headers, piece: usize, end: End| {
-        let (filters, key, store) = (&[Filter::Gate], Some(CONTEXT_KEY), Store::default());
-        let mut proxy =
-            NativeProxy::chain_in(headers, filters, policy.as_bytes(), key, store).unwrap();
-        let mut stream = proxy.open(NOW);
-        stream.send_headers(&stream_head(), false);
-        assert!(stream.dispatched());
-        let mut pieces = body.chunks(piece).peekable();
-        while let Some(piece) = pieces.next() {
-            let last = pieces.peek().is_none() && matches!(end, End::Piece);
-            stream.send_body(piece, last);
-            let held = stream.held_bytes();
-            assert!(
-                headers == HeaderMode::Hold || held == 0,
-                "{held} bytes held"
-            );
-        }
-        match end {
-            End::Piece => {}
-            End::Empty => stream.send_body(b"", true),
-            End::Trailers => stream.send_trailers(&[]),
-        }
-        let (_, record, logged) = stream.close();
-        (record.reason, logged.counted)
-    };
-    for end in ENDS {
-        let expected = play(HeaderMode::Hold, usize::MAX, end);
-        assert_eq!(expected.1.len(), 5, "the stream, and each of its messages");
-        for piece in [1, 7, 64, body.len() / 3, body.len()] {
-            for headers in [HeaderMode::Hold, HeaderMode::Forward] {
-                assert_eq!(
-                    play(headers, piece, end),
-                    expected,
-                    "{headers:?} {piece} {end:?}"
-                );
-            }
-        }
-    }
-}
-
-#[test]
-fn a_stream_that_ends_in_trailers_inside_a_message_keeps_the_messages_before() {
-    let policy = streaming_policy();
-    let message = grpc("m").body.concat();
-    let fields = stream_head();
-    for headers in [HeaderMode::Hold, HeaderMode::Forward] {
-        for cut in 1..message.len() {
-            let (key, store) = (Some(CONTEXT_KEY), Store::default());
-            let policy = policy.as_bytes();
-            let mut proxy =
-                NativeProxy::chain_in(headers, &[Filter::Gate], policy, key, store).unwrap();
-            let mut stream = proxy.open(NOW);
-            stream.send_headers(&fields, false);
-            stream.send_body(&[&message, &message[..cut]].concat(), false);
-            stream.send_trailers(&[field("x-trailer", "1")]);
-            let trailers = stream.trailers().to_vec();
-            assert_eq!(trailers, [field("x-tensorgate-verdict", "incomplete")]);
-            assert!(!stream.is_denied(), "{headers:?} {cut}");
-            let (_, record, logged) = stream.close();
-            assert_eq!(record.reason, Some(Reason::Malformed), "{headers:?} {cut}");
-            let about = |line: &&(_, String)| line.1.contains("inside a message");
-            assert_eq!(logged.lines.iter().filter(about).count(), 1);
-        }
-    }
 }

@@ -175,8 +175,8 @@ impl Proxy for Faulty {
         self.call("get_buffer_bytes", Broken::RequestBody, body)
     }
 
-    fn prepend_request_body(&mut self, _: &[u8]) -> Result<(), HostFault> {
-        panic!("a body that is no stream stays as it is")
+    fn response_body(&mut self, _: usize, _: usize) -> Result<Vec<u8>, HostFault> {
+        panic!("only responses to streams are read")
     }
 
     fn replace_request_body(&mut self, _: &[u8]) -> Result<(), HostFault> {
@@ -246,6 +246,7 @@ fn play(model: &'static str, broken: Broken, trailers: bool) -> (Action, Faulty,
         assert_eq!(action, Action::Pause);
         action = gate.on_request_trailers(&mut proxy);
     }
+    gate.on_response_body(&mut proxy, 1_000);
     gate.on_log(&mut proxy);
     gate.on_done(&mut proxy);
     (action, proxy, gate.record().reason)

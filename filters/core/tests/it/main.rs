@@ -34,5 +34,6 @@ mod readiness;
 mod shared_limits;
 mod shares;
 mod slots;
+mod streams;
 mod support;
 mod uncharged;

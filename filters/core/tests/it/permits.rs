@@ -1,4 +1,5 @@
 //! Concurrency permits: how many there are, who releases them, and when unreleased ones expire.
+//! With a host, the permits of models are the host's.
 
 use crate::support;
 
@@ -8,8 +9,8 @@ use std::thread;
 use serde_json::{Value, json};
 use support::limited::limited;
 use support::{
-    NOW, Played, STORE_FAULTS, chain, check_failed_closed, close, deliver, grpc, json_body,
-    logs_error, proxy_of, rest,
+    NOW, Played, STORE_FAULTS, chain, check_failed_closed, close, deliver, grpc, hostless_of,
+    json_body, logs_error, proxy_of, rest,
 };
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_native_proxy::{NativeProxy, Request, Store, StoreMode, Stream};
@@ -21,6 +22,11 @@ const LONGEST_NS: u64 = 65_000_000_000;
 
 fn proxy(bundle: &[u8]) -> NativeProxy {
     chain(&[Filter::Gate], bundle)
+}
+
+/// A gate that counts the load of models itself.
+fn hostless(bundle: &[u8]) -> NativeProxy {
+    hostless_of(&[Filter::Gate], bundle, &Store::default())
 }
 
 /// A request that is in flight until its stream is closed.
@@ -37,10 +43,14 @@ fn reason(proxy: &mut NativeProxy, request: &Request) -> Option<Reason> {
 
 #[test]
 fn a_client_a_grant_and_a_model_have_as_many_in_flight_as_they_may() {
-    let check = |change: &dyn Fn(&mut Value), fit: usize| {
+    let check_in = |has_host: bool, change: &dyn Fn(&mut Value), fit: usize| {
         for filters in [&[Filter::Gate][..], &Filter::THREE] {
             for request in [rest("m"), grpc("m")] {
-                let mut proxy = chain(filters, limited(change));
+                let mut proxy = if has_host {
+                    chain(filters, limited(change))
+                } else {
+                    hostless_of(filters, limited(change), &Store::default())
+                };
                 let mut streams: Vec<Stream> =
                     (0..fit).map(|_| open(&mut proxy, &request)).collect();
                 assert!(streams.iter().all(Stream::dispatched), "{filters:?}");
@@ -59,23 +69,53 @@ fn a_client_a_grant_and_a_model_have_as_many_in_flight_as_they_may() {
             }
         }
     };
-    check(
-        &|policy| policy["clients"]["scorer"]["concurrency"] = json!(2),
-        2,
-    );
-    check(&|policy| policy["grants"][0]["concurrency"] = json!(3), 3);
-    check(
+    for has_host in [true, false] {
+        let check = |change: &dyn Fn(&mut Value), fit| check_in(has_host, change, fit);
+        check(
+            &|policy| policy["clients"]["scorer"]["concurrency"] = json!(2),
+            2,
+        );
+        check(&|policy| policy["grants"][0]["concurrency"] = json!(3), 3);
+        check(
+            &|policy| {
+                policy["clients"]["scorer"]["concurrency"] = json!(4);
+                policy["grants"][0]["concurrency"] = json!(3);
+                policy["models"]["m"]["limits"] = json!({"concurrency": 2});
+            },
+            if has_host { 3 } else { 2 },
+        );
+    }
+    check_in(
+        false,
         &|policy| policy["models"]["m"]["limits"] = json!({"concurrency": 1}),
         1,
     );
-    check(
-        &|policy| {
-            policy["clients"]["scorer"]["concurrency"] = json!(4);
-            policy["grants"][0]["concurrency"] = json!(3);
-            policy["models"]["m"]["limits"] = json!({"concurrency": 2});
-        },
-        2,
-    );
+}
+
+#[test]
+fn with_a_host_no_permit_of_a_model_is_taken_or_has_a_slot() {
+    let bundle = limited(|policy| {
+        policy["clients"]["scorer"]["concurrency"] = json!(9);
+        policy["models"]["m"]["limits"] = json!({"concurrency": 1, "in_flight_bytes": 1});
+    });
+    for filters in [&[Filter::Gate][..], &Filter::THREE] {
+        let store = Store::default();
+        let mut proxy = proxy_of(filters, &bundle, &store);
+        let flight: Vec<_> = (store.keys().into_iter())
+            .filter(|key| key.contains("flight:"))
+            .collect();
+        assert!(
+            !flight.is_empty() && !flight.iter().any(|key| key.contains(":m")),
+            "{flight:?}"
+        );
+        let streams: Vec<Stream> = [rest("m"), grpc("m")]
+            .iter()
+            .cycle()
+            .take(6)
+            .map(|request| open(&mut proxy, request))
+            .collect();
+        assert!(streams.iter().all(Stream::dispatched), "{filters:?}");
+    }
 }
 
 #[test]
@@ -86,7 +126,7 @@ fn bytes_in_flight_are_those_of_whole_bodies() {
             let bundle = limited(|policy| {
                 policy["models"]["m"]["limits"] = json!({"in_flight_bytes": limit});
             });
-            let mut proxy = chain(filters, &bundle);
+            let mut proxy = hostless_of(filters, &bundle, &Store::default());
             let streams: Vec<Stream> = (0..fit).map(|_| open(&mut proxy, &rest("m"))).collect();
             assert!(streams.iter().all(Stream::dispatched), "{limit}");
             assert_eq!(
@@ -106,7 +146,7 @@ fn bytes_in_flight_are_those_of_whole_bodies() {
 #[test]
 fn a_slow_body_holds_no_permit_of_its_model() {
     let bundle = limited(|policy| policy["models"]["m"]["limits"] = json!({"concurrency": 1}));
-    let mut proxy = proxy(&bundle);
+    let mut proxy = hostless(&bundle);
     let mut slow = proxy.open(NOW);
     slow.send_headers(&rest("m").headers, false);
     slow.send_body(b"{", false);
@@ -124,7 +164,7 @@ fn a_slow_body_holds_no_permit_of_its_model() {
 #[test]
 fn metadata_requests_take_no_permit_of_a_model() {
     let bundle = limited(|policy| policy["models"]["m"]["limits"] = json!({"concurrency": 1}));
-    let mut proxy = proxy(&bundle);
+    let mut proxy = hostless(&bundle);
     let busy = open(&mut proxy, &rest("m"));
     let ready = Request {
         headers: support::head("GET", "/v2/models/m/ready"),
@@ -162,7 +202,7 @@ fn permits_are_released_however_a_stream_ends() {
             policy["grants"][0]["concurrency"] = json!(1);
             policy["models"]["m"]["limits"] = json!({"concurrency": 1, "in_flight_bytes": 4096});
         });
-        let mut proxy = chain(filters, &bundle);
+        let mut proxy = hostless_of(filters, &bundle, &Store::default());
         for round in 0..100 {
             for (end, play) in &ends {
                 let mut stream = proxy.open(NOW);
@@ -200,7 +240,7 @@ fn a_rejection_by_a_later_limit_releases_the_earlier_ones() {
         policy["clients"]["scorer"]["concurrency"] = json!(2);
         policy["models"]["m"]["limits"] = json!({"concurrency": 1});
     });
-    let mut proxy = proxy(&bundle);
+    let mut proxy = hostless(&bundle);
     let busy = open(&mut proxy, &grpc("m"));
     let refused: Vec<Stream> = (0..5).map(|_| open(&mut proxy, &grpc("m"))).collect();
     // The five are still open, and hold none of the client's permits.

@@ -1,12 +1,13 @@
-//! One client's share of a model's concurrency for streaming bodies.
+//! One client's share of a model's concurrency for streaming bodies. The filters count it if there
+//! is no host.
 
 use crate::support;
 
 use serde_json::{Value, json};
 use support::limited::limited;
-use support::{NOW, chain};
+use support::{NOW, hostless_of};
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_native_proxy::{NativeProxy, Stream};
+use tensorgate_native_proxy::{NativeProxy, Store, Stream};
 
 /// Two clients on one model, whose bodies beyond 300 bytes are streamed.
 fn two_clients(limits: &Value) -> Vec<u8> {
@@ -49,7 +50,7 @@ fn a_client_that_stalls_bodies_leaves_its_neighbours_half_of_a_model() {
             (json!({"in_flight_bytes": 600}), 1, 0),
         ] {
             let (mine, theirs) = (support::key(), support::stranger_key());
-            let mut proxy = chain(filters, two_clients(&limits));
+            let mut proxy = hostless_of(filters, two_clients(&limits), &Store::default());
             let mut all =
                 |key: &str| -> Vec<Stream> { (0..10).map(|_| stalled(&mut proxy, key)).collect() };
             let fit = |streams: &[Stream]| streams.iter().filter(|one| one.dispatched()).count();
@@ -82,7 +83,7 @@ fn a_share_is_of_bodies_that_pass_whatever_the_policy_would_hold() {
         policy["models"]["m"]["limits"] = json!({"concurrency": 6});
     });
     for filters in [&[Filter::Gate][..], &Filter::THREE] {
-        let mut proxy = chain(filters, &bundle);
+        let mut proxy = hostless_of(filters, &bundle, &Store::default());
         proxy.set_listener_bounds(60_000, LISTENER_BYTES);
         let mut headers = support::head("POST", "/v2/models/m/infer");
         let length = json.len().to_string();

@@ -94,7 +94,8 @@ pub fn proxy_of(filters: &[Filter], bundle: impl AsRef<[u8]>, store: &Store) -> 
         .unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
-/// The same without a host behind it, so that the filters charge content.
+/// The same without a host behind it, so that the filters charge content and count the load of
+/// models.
 pub fn hostless_of(filters: &[Filter], bundle: impl AsRef<[u8]>, store: &Store) -> NativeProxy {
     let (mode, key) = (HeaderMode::Hold, Some(CONTEXT_KEY));
     NativeProxy::without_host(mode, filters, bundle.as_ref(), key, store.clone())
@@ -146,6 +147,7 @@ pub fn context(request_id: &str) -> Context {
         path: "/v2/models/m/infer".into(),
         generation: "0123456789abcdef".into(),
         issued_unix_s: NOW.unix_s,
+        until_unix_s: None,
         checked: true,
         verdicts: 0,
         quotas: Vec::new(),

@@ -1,15 +1,11 @@
-//! Rejections that no rate counts: messages of a stream without a grant, and requests for the paths
-//! of models that are not granted.
+//! Rejections that no rate counts: requests for the paths of models that are not granted.
 
 use crate::support;
 
-use support::{
-    NOW, STREAM, bundle, field, grpc_frame, grpc_message, head, json_body, stranger_key,
-};
+use support::{NOW, bundle, field, head, json_body, stranger_key};
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_native_proxy::NativeProxy;
 
-/// The usual policy with streams, and with two models that have their own paths and no grant.
+/// The usual policy with two models that have their own paths and no grant.
 fn policy() -> String {
     let own = r#"{"backend": "cpu", "versions": ["1"], "protocols": ["json"],
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [2]}], "outputs": [{"name": "y", "datatype": "FP32", "shape": [2]}],
@@ -20,62 +16,9 @@ fn policy() -> String {
     );
     let models = format!(r#""models": {{"classify": {classify}, "scored": {scored}, "m":"#);
     let bundle = bundle();
-    let bundle = bundle.replacen(
-        r#""infer", "metadata", "ready""#,
-        r#""infer", "stream", "metadata", "ready""#,
-        1,
-    );
     let (before, after) = bundle.split_once(r#""models": {"#).expect("it has models");
     let after = after.trim_start().strip_prefix(r#""m":"#).expect("m first");
     format!("{before}{models}{after}")
-}
-
-fn chain(filters: &[Filter]) -> NativeProxy {
-    support::chain(filters, policy())
-}
-
-/// Log lines of a stream of these messages.
-fn lines(filters: &[Filter], messages: &[Vec<u8>]) -> usize {
-    let mut headers = head("POST", STREAM);
-    headers.extend([
-        field("content-type", "application/grpc"),
-        field("te", "trailers"),
-    ]);
-    let mut stream = chain(filters).open(NOW);
-    stream.send_headers(&headers, false);
-    stream.send_body(&messages.concat(), true);
-    let (_, _, logged) = stream.close();
-    let refused =
-        |line: &&(_, String)| line.1.contains("not-granted") || line.1.contains("malformed");
-    logged.lines.iter().filter(refused).count()
-}
-
-#[test]
-fn uncharged_rejected_messages_end_their_stream() {
-    let of = |model: &str| grpc_frame(&grpc_message(model));
-    let nameless = grpc_frame(b"");
-    let garbled = grpc_frame(&[0xff; 3]);
-    let flood = |frame: &Vec<u8>| vec![frame.clone(); 1_000];
-    for filters in [&[Filter::Gate][..], &Filter::THREE] {
-        assert_eq!(lines(filters, &[of("m"), of("m")]), 0, "{filters:?}");
-        let one = lines(filters, std::slice::from_ref(&nameless));
-        assert_eq!(lines(filters, &flood(&nameless)), one, "{filters:?}");
-        assert_eq!(lines(filters, &flood(&garbled)), one, "{filters:?}");
-        assert_eq!(
-            lines(filters, &[vec![of("m")], flood(&nameless)].concat()),
-            one,
-            "{filters:?}"
-        );
-        // A few rejections do not end the stream, however far apart they are; more do.
-        let apart = |times| vec![[of("classify"), of("m")]; times].concat();
-        assert_eq!(lines(filters, &apart(2)), 2 * one, "{filters:?}");
-        assert_eq!(lines(filters, &apart(500)), 4 * one, "{filters:?}");
-        assert_eq!(
-            lines(filters, &flood(&of("nowhere"))),
-            4 * one,
-            "{filters:?}"
-        );
-    }
 }
 
 #[test]
@@ -103,7 +46,7 @@ fn an_ungranted_model_path_is_answered_like_an_unknown_path() {
                     headers.retain(|(name, _)| name != b"x-api-key");
                     headers.extend(caller.iter().map(|key| field("x-api-key", key)));
                     headers.extend(way.clone());
-                    let mut stream = chain(&[Filter::Gate]).open(NOW);
+                    let mut stream = support::chain(&[Filter::Gate], policy()).open(NOW);
                     stream.send_headers(&headers, last);
                     if !last {
                         stream.send_body(&json_body(), true);

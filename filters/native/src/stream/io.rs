@@ -119,9 +119,9 @@ impl Proxy for Io {
         Ok(body)
     }
 
-    fn prepend_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
-        self.held.splice(..0, data.iter().copied());
-        Ok(())
+    fn response_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+        let body = self.answer_body.iter().skip(start);
+        Ok(body.take(max_bytes).copied().collect())
     }
 
     fn append_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {

@@ -19,6 +19,14 @@ impl Stream {
         self.io.properties.extend([details]);
     }
 
+    /// Delivers a chunk of the response's body.
+    pub fn send_answer_body(&mut self, data: &[u8]) {
+        self.io.answer_body = data.to_vec();
+        for hop in self.hops.iter_mut().rev().filter(|hop| hop.reached) {
+            hop.gate.on_response_body(&mut self.io, data.len());
+        }
+    }
+
     /// Ends the response with trailers; returns those that the client receives.
     pub fn end_answer(&mut self, trailers: &[Field]) -> Vec<Field> {
         self.io.answer_trailers = trailers.to_vec();
