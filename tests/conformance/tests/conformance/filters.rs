@@ -1,13 +1,14 @@
 //! Every decision vector through the filters' own code, callback by callback under the in-memory
 //! proxy. How a body arrives, which of the two header modes a filter has, and whether one filter or
-//! three decide must not change a decision. Vectors about costs have no host behind the filters.
+//! three decide must not change a decision. A host decides messages of streams, limits of contents
+//! and permits of models where there is one. Vectors about these have no host behind the filters.
 
 use std::collections::BTreeMap;
 
 use tensorgate_conformance::verdict;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_native_proxy::played::{Played, close, deliver, outcome_told};
-use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store};
+use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store, Stream};
 use tensorgate_policy::{Fault, HeaderMode, Now, Reason};
 use tensorgate_vectors::{Driver, Expect, Lowered};
 
@@ -25,16 +26,16 @@ const MAX_SINGLE_BYTES: usize = 20_000;
 /// What is behind the filters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Behind {
-    /// A host, which counts the contents of requests.
+    /// A host.
     Host,
-    /// A server that trusts them.
+    /// A server that trusts the filters.
     Server,
 }
 
 impl Behind {
     /// Behind filters that decide this vector by themselves.
     fn of(vector: &Lowered) -> Self {
-        if counts_contents(vector) {
+        if needs_host(vector) || counts_contents(vector) {
             Self::Server
         } else {
             Self::Host
@@ -53,7 +54,7 @@ pub enum Arrival {
     WithTrailers,
 }
 
-const ARRIVALS: [Arrival; 4] = [
+pub const ARRIVALS: [Arrival; 4] = [
     Arrival::AsWritten,
     Arrival::Pieces(1),
     Arrival::Pieces(7),
@@ -62,7 +63,7 @@ const ARRIVALS: [Arrival; 4] = [
 
 impl Arrival {
     /// Whether a vector's body can arrive like this.
-    fn is_for(self, vector: &Lowered) -> bool {
+    pub fn is_for(self, vector: &Lowered) -> bool {
         match self {
             Self::AsWritten | Self::Pieces(7) => true,
             Self::Pieces(_) => vector.request.body.len() < MAX_SINGLE_BYTES,
@@ -119,7 +120,8 @@ fn global_limits_decide_as_local_ones_with_a_single_gateway() {
             (headers, filters),
             &[Arrival::AsWritten],
             shared,
-            Lowered::may_be_counted_elsewhere,
+            // A shared counter refunds no reservation.
+            |vector| vector.used.is_none() && !vector.request.is_stream(),
         );
     }
 }
@@ -130,7 +132,7 @@ fn shared(policy_json: &str) -> String {
     let is_openai = policy_json.contains("\"openai\"");
     policy["rate_limit_service"] = serde_json::json!({"redis": {"url": "redis://127.0.0.1"}});
     for grant in policy["grants"].as_array_mut().unwrap() {
-        // Messages of a stream do not wait.
+        // Without a host, messages of a stream cannot wait.
         let operations = grant["operations"].as_array_mut().unwrap();
         if !is_openai && operations.iter().all(|operation| operation == "stream") {
             continue;
@@ -146,10 +148,7 @@ fn shared(policy_json: &str) -> String {
 }
 
 fn check_all(headers: HeaderMode, filters: &[Filter], arrivals: &[Arrival]) {
-    // Without a host, the first denied message ends its stream.
-    let takes = |vector: &Lowered| {
-        !(counts_contents(vector) && vector.request.is_stream()) && vector.used.is_none()
-    };
+    let takes = |vector: &Lowered| vector.used.is_none();
     check_all_with((headers, filters), arrivals, str::to_owned, takes);
 }
 
@@ -209,6 +208,18 @@ pub fn counts_contents(vector: &Lowered) -> bool {
     exceeds || vector.used.is_some() || noted.any(|reason| *reason == Reason::CostExceeded)
 }
 
+/// Whether a host decides a vector where there is one: a stream, or a denial by a model's permits.
+pub fn needs_host(vector: &Lowered) -> bool {
+    let by_permits = matches!(
+        vector.expect,
+        Expect::Deny {
+            reason: Reason::Concurrency,
+            ..
+        }
+    );
+    by_permits || vector.request.is_stream()
+}
+
 /// The time of a vector.
 pub fn now_of(vector: &Lowered) -> Now {
     Now {
@@ -241,7 +252,7 @@ fn check(mut proxy: NativeProxy, vector: &Lowered, arrival: Arrival) -> Option<S
     for _ in 0..vector.repeat {
         let mut stream = proxy.open(now);
         deliver(&mut stream, &request);
-        last = Some(close(stream));
+        last = Some(ended(stream));
     }
     let played = last?;
     let expected = match &vector.expect {
@@ -268,6 +279,19 @@ fn check(mut proxy: NativeProxy, vector: &Lowered, arrival: Arrival) -> Option<S
     answer.or_else(|| shadow(vector, &played))
 }
 
+/// Ends a request. Without a host, a message may be denied after its stream's head went on.
+fn ended(stream: Stream) -> Played {
+    if !stream.is_stream() {
+        return close(stream);
+    }
+    let (outcome, record, logged) = stream.close();
+    Played {
+        outcome,
+        record,
+        logged,
+    }
+}
+
 /// The first difference in shadow denials: counted by each filter, and reported to the access log
 /// by the last.
 fn shadow(vector: &Lowered, played: &Played) -> Option<String> {
@@ -284,7 +308,7 @@ fn shadow(vector: &Lowered, played: &Played) -> Option<String> {
         .iter()
         .map(|it| it["reason"].as_str().unwrap().to_owned());
     let reported = sorted(reported.collect());
-    // A stream's own outcome is reported when it opens, and those of its messages by the host.
+    // A stream's own outcome is reported when it opens.
     let is_wrong = reported != expected && !vector.request.is_stream();
     (counted != expected || is_wrong).then(|| {
         let id = &vector.id;
