@@ -9,7 +9,7 @@ use tensorgate_tests::backend::{Mode, SECRET};
 use tensorgate_tests::several::Several;
 use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::streams::{Streamed, messages};
-use tensorgate_tests::{Lease, Stack, ask, policy};
+use tensorgate_tests::{Lease, Setup, Stack, ask, policy};
 use tensorgate_wire::proto::infer_parameter::ParameterChoice;
 use tensorgate_wire::proto::{InferParameter, ModelInferRequest};
 
@@ -264,4 +264,61 @@ async fn a_caller_that_leaves_cancels_its_message_at_the_backend() {
         "{reply:?}"
     );
     ask::met("the backend is told", || stack.backend.open() == 0).await;
+}
+
+/// The connections to the host that have ended with requests on them.
+async fn lost_connections(stack: &Stack) -> Vec<String> {
+    let stats = stack
+        .envoy_stats("upstream_cx_destroy_with_active_rq")
+        .await;
+    let of_host = stats
+        .lines()
+        .filter(|line| line.starts_with("cluster.tensorgate-host."));
+    of_host.map(str::to_owned).collect()
+}
+
+/// Small frames that the host has not read count against its connection, which all clients share. A
+/// filter ends the stream before they end the connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_small_frames_behind_a_slow_message_end_their_own_stream() {
+    const FRAMES: usize = 8_000;
+    let patient =
+        json!({"max_answers": 1_000, "max_bytes": 1_000_000, "gap_ms": 5_000, "max_ms": 60_000});
+    for (control_plane, chain) in [
+        ("plain", "gate"),
+        ("plain", "auth,rate-limit,tensor-guard"),
+        ("envoy-gateway", "gate"),
+    ] {
+        let setup = Setup {
+            control_plane: Some(control_plane),
+            chain,
+            ..Setup::default()
+        };
+        let stack = Lease::with_setup(several(&patient), setup).await;
+        let before = lost_connections(&stack).await;
+        stack.backend.set(Mode::Several(Several::Stalls(2)));
+        let mut stream = open(&stack).await;
+        assert!(stream.send(&message("many", "slow", false), false).await);
+        answers(&mut stream, 2).await;
+        let (small, mut sent) = (message("vec", "small", false), 0);
+        while sent < FRAMES && stream.send(&small[sent % small.len()..][..1], false).await {
+            sent += 1;
+            // Requests that share the host's connection are served meanwhile.
+            if sent % 500 == 0 {
+                let reply = ask::good(stack.gate, &[]).await.unwrap();
+                assert_eq!(reply.status, 200, "{control_plane} {chain}: {reply:?}");
+            }
+        }
+        // The response has begun, so the proxy may only be able to reset the stream.
+        if let Ok(reply) = stream.ended().await {
+            let reason = reply.reason();
+            assert_eq!(reason.as_deref(), Some("overloaded"), "{reply:?}");
+        }
+        assert!(sent < FRAMES, "{control_plane} {chain}: all were sent");
+        assert_eq!(lost_connections(&stack).await, before, "{chain}");
+        stack.backend.set(Mode::Several(Several::Then(1)));
+        let mut next = open(&stack).await;
+        assert!(next.send(&message("many", "next", false), true).await);
+        assert_eq!(next.ended().await.unwrap().grpc_status(), Some(0));
+    }
 }

@@ -51,6 +51,29 @@ fn outcomes(answers: &[Streamed]) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_stream_of_small_messages_is_answered() {
+    // More messages than the filter lets pass without an answer.
+    const BATCHES: usize = 45;
+    const BATCH: usize = 50;
+    for chain in ["gate", "auth,rate-limit,tensor-guard"] {
+        let stack = Lease::with_chain(main_policy(), chain).await;
+        let mut stream = open(&stack, "scorer").await;
+        for batch in 1..=BATCHES {
+            for _ in 0..BATCH {
+                let message = message("vec", "", 1.0);
+                assert!(stream.send(&message, false).await, "{chain}");
+            }
+            answers(&mut stream, batch * BATCH).await;
+        }
+        assert!(stream.send(b"", true).await);
+        let reply = stream.ended().await.unwrap();
+        assert_eq!(reply.grpc_status(), Some(0), "{chain}");
+        let outcomes = outcomes(&messages(&reply.body).unwrap());
+        assert_eq!(outcomes, vec!["ok"; BATCHES * BATCH], "{chain}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
         let stack = Lease::with_chain(main_policy(), chain).await;
@@ -102,7 +125,7 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
             .await;
         assert_eq!(of_messages.len(), 9, "{of_messages:#?}");
         let id = of_messages[0]["stream"].as_str().unwrap();
-        let told: Vec<_> = of_messages
+        let lines: Vec<_> = of_messages
             .iter()
             .map(|line| {
                 (
@@ -112,11 +135,11 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
                 )
             })
             .collect();
-        for (index, (request_id, reason, by)) in told.iter().enumerate() {
+        for (index, (request_id, reason, by)) in lines.iter().enumerate() {
             assert_eq!(*request_id, format!("{id}-{}", index + 1));
             let expected = outcomes(&answers)[index].clone();
             assert_eq!(*reason, expected);
-            assert_eq!(by == "host", expected == "ok", "{told:?}");
+            assert_eq!(by, "host", "{lines:?}");
         }
         assert_eq!(of_messages[3]["model"], "vec");
         assert_eq!(of_messages[3]["client"], "scorer");
@@ -303,6 +326,12 @@ async fn clients_that_leave_release_everything_and_slow_readers_delay_no_other()
         let gone = stream.ended().await;
         assert!(gone.is_err(), "{gone:?}");
         until_active(&stack, 0).await;
+        // The host holds the model's permit until it has seen the client leave.
+        stack
+            .met_audit_lines(number + 1, |line| {
+                line["verdict"] == "aborted" && line.get("stream").is_some()
+            })
+            .await;
     }
     stack.backend.set(Mode::Zeros);
     // Its permits were returned each time.
@@ -310,12 +339,6 @@ async fn clients_that_leave_release_everything_and_slow_readers_delay_no_other()
     assert!(stream.send(&good(), true).await);
     assert_eq!(stream.ended().await.unwrap().grpc_status(), Some(0));
     assert_eq!(outcomes(&came(&stream)), ["ok"]);
-    let aborted = stack
-        .met_audit_lines(5, |line| {
-            line["verdict"] == "aborted" && line.get("stream").is_some()
-        })
-        .await;
-    assert!(aborted.len() >= 5, "{aborted:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -126,19 +126,10 @@ fn large(client: &str, sent: usize) -> Vec<u8> {
     [head.as_bytes(), &vec![0; sent]].concat()
 }
 
-/// One of Envoy's statistics.
-async fn counted(stack: &Stack, name: &str) -> usize {
-    let stats = stack.envoy_stats(name).await;
-    let line = stats
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    line.map_or(0, |value| value.parse().unwrap())
-}
-
+/// A model's permits are acquired for complete bodies, so bodies that stall hold none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_with_stalled_bodies_does_not_block_other_clients() {
     const STALLS: usize = 20;
-    const SHARE: usize = 3;
     let policy = policy_with(|policy| {
         policy.listen.limits.hold_bytes = Some(ByteSize(1024));
         let vec = policy.models.get_mut("vec").unwrap();
@@ -154,20 +145,14 @@ async fn a_client_with_stalled_bodies_does_not_block_other_clients() {
     });
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
         let stack = Lease::with_chain(policy.clone(), chain).await;
-        for round in 1..=2 {
+        for _ in 0..2 {
             let mut stalled = Vec::new();
             for _ in 0..STALLS {
                 let mut stream = TcpStream::connect(stack.gate).await.unwrap();
                 stream.write_all(&large(OWN, 2048)).await.unwrap();
                 stalled.push(stream);
             }
-            let end = Instant::now() + PATIENCE;
-            let refused = round * (STALLS - SHARE);
-            while counted(&stack, "http.gate.downstream_rq_4xx").await < refused {
-                let stats = stack.envoy_stats("http.gate.downstream_rq").await;
-                assert!(Instant::now() < end, "{chain}, {refused} refused: {stats}");
-            }
-            until_active(&stack, SHARE).await;
+            until_active(&stack, STALLS).await;
             for _ in 0..5 {
                 let seen = outcome(stack.gate, NEIGHBOUR, &[]).await.unwrap();
                 assert_eq!(seen, "ok", "{chain}: the neighbour is served");
@@ -180,7 +165,7 @@ async fn a_client_with_stalled_bodies_does_not_block_other_clients() {
                     .unwrap();
                 assert_eq!(&status, b"HTTP/1.1 200", "{chain}");
             }
-            // They leave, and the second round has the whole share again.
+            // They leave, and others stall.
             drop(stalled);
             until_active(&stack, 0).await;
         }
