@@ -38,6 +38,7 @@ fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {
         path: data.arbitrary()?,
         generation: data.arbitrary()?,
         issued_unix_s: NOW_UNIX_S - age,
+        until_unix_s: data.arbitrary()?,
         checked: data.arbitrary()?,
         verdicts: data.arbitrary()?,
         quotas: levels(data)?,

@@ -3,8 +3,10 @@
 //!
 //! - There is at most one response, and nothing is forwarded after a rejection.
 //! - A rejected request is never marked as judged.
-//! - A forwarded request carries exactly one context of the gate's and none of a client's.
-//! - A stream's messages are forwarded only in the gate's envelopes, if the calls come in order.
+//! - A request that is forwarded to a host carries exactly one context of the gate's and none of a
+//!   client's.
+//! - If the calls come in order, a stream is forwarded unchanged, and without a host in complete
+//!   messages.
 //! - Each input is run twice with different secrets. Log lines, properties, responses and forwarded
 //!   data must be the same.
 
@@ -26,7 +28,7 @@ use tensorgate_policy::{HeaderMode, Now};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::{HEADER, Key};
 
-use upstream::{behind_marks, marked, with_verdicts};
+use upstream::{marked, unchanged, with_verdicts};
 
 use crate::support::{CONTEXT_KEY, KEYS, MAIN, NOW_UNIX_S, RATES, RAW, frame};
 
@@ -49,7 +51,8 @@ const TOKEN: u32 = 1;
 /// fuzzer sees compared strings and may put either secret into the caller's part of a request, so
 /// what a gate outputs must be the same in both worlds.
 struct World {
-    /// One configured gate for each policy. Its store holds what a run changes.
+    /// One configured gate for each policy, with or without a host behind it. Its store holds what
+    /// a run changes.
     roots: Vec<Rc<GateRoot>>,
     keys: [String; 3],
     context_key: &'static str,
@@ -64,18 +67,27 @@ thread_local! {
 
 impl World {
     fn new(keys: [String; 3], context_key: &'static str) -> Self {
-        let policies = [MAIN, RATES, RAW, &shared_rates()].map(|policy| {
+        let shared = shared_rates();
+        let policies = [
+            (MAIN, true),
+            (RATES, true),
+            (RAW, true),
+            (shared.as_str(), true),
+            (MAIN, false),
+            (RATES, false),
+        ];
+        let policies = policies.map(|(policy, has_host)| {
             let mut policy = policy.to_owned();
             for (known, key) in CLIENT_KEYS.iter().zip(&keys) {
                 policy = policy.replace(&digest(known), &digest(key));
             }
-            policy
+            (policy, has_host)
         });
         let roots = ["hold", "forward"].into_iter().flat_map(|headers| {
-            policies.iter().map(move |policy| {
-                let generation = "0123456789abcdef";
+            policies.iter().map(move |(policy, has_host)| {
+                let modes = format!(r#""headers": "{headers}", "host": {has_host}"#);
                 let bundle = format!(
-                    r#"{{"generation": "{generation}", "headers": "{headers}", "policy": {policy}}}"#
+                    r#"{{"generation": "0123456789abcdef", {modes}, "policy": {policy}}}"#
                 );
                 let (root, _) = GateRoot::configure(bundle, Some(context_key))
                     .expect("a policy of the vectors");
@@ -95,8 +107,6 @@ impl World {
 fn shared_rates() -> String {
     let service = r#""rate_limit_service": {"redis": {"url": "redis://127.0.0.1"}}, "grants""#;
     let shared = RATES.replacen("\"window_s\"", "\"scope\": \"global\", \"window_s\"", 1);
-    // A grant with streams cannot have limits that gateways share.
-    let shared = shared.replace("\"infer\", \"stream\"", "\"infer\"");
     shared.replacen("\"grants\"", service, 1)
 }
 
@@ -116,6 +126,8 @@ struct Faulty {
     headers: Vec<Field>,
     trailers: Vec<Field>,
     held: Vec<u8>,
+    /// The current chunk of the response's body.
+    answer_body: Vec<u8>,
     answers: usize,
     counted: usize,
     now: Now,
@@ -243,9 +255,14 @@ impl Proxy for Faulty {
         self.call("get_buffer_bytes", body)
     }
 
-    fn prepend_request_body(&mut self, data: &[u8]) -> std::result::Result<(), HostFault> {
-        self.held.splice(..0, data.iter().copied());
-        self.call("set_buffer_bytes", ())
+    fn response_body(
+        &mut self,
+        start: usize,
+        max_bytes: usize,
+    ) -> std::result::Result<Vec<u8>, HostFault> {
+        let body = self.answer_body.iter().skip(start);
+        let body = body.take(max_bytes).copied().collect();
+        self.call("get_buffer_bytes", body)
     }
 
     fn replace_request_body(&mut self, data: &[u8]) -> std::result::Result<(), HostFault> {
@@ -358,6 +375,7 @@ fn play(data: &mut Unstructured<'_>, world: &World, output: &mut Vec<String>) ->
         headers: Vec::new(),
         trailers: Vec::new(),
         held: Vec::new(),
+        answer_body: Vec::new(),
         answers: 0,
         counted: 0,
         now: Now {
@@ -386,12 +404,19 @@ fn calls(
     let path = headers.iter().find(|(name, _)| name == b":path");
     let streams = path.is_some_and(|(_, path)| path == STREAM.as_bytes());
     let (mut sent, mut ended, mut complete) = (Vec::new(), false, false);
+    let mut received_bytes = 0;
     let forwards = root.headers() == HeaderMode::Forward;
     proxy.headers = headers;
     let mut rest = body.as_slice();
     // Mostly in order, otherwise in any order.
     let ordered = data.ratio(7, 8)?;
     for turn in 0..data.int_in_range(1..=8_usize)? {
+        // A response may come while a stream is sent.
+        if streams && forwarded && data.arbitrary()? {
+            proxy.answer_body = data.arbitrary::<&[u8]>()?.to_vec();
+            let bytes = proxy.answer_body.len();
+            gate.on_response_body(proxy, bytes);
+        }
         // The rate-limit service may respond at any time.
         let kind = if gate.has_pending_call() && data.arbitrary()? {
             ANSWERED
@@ -429,6 +454,7 @@ fn calls(
                 // No proxy has data that came after the end of a stream.
                 if !ended {
                     proxy.held.extend_from_slice(piece);
+                    received_bytes += piece.len();
                 }
                 let held_bytes = proxy.held.len();
                 gate.on_request_body(proxy, held_bytes, last)
@@ -445,7 +471,7 @@ fn calls(
         ended |= last || kind == 3;
         if action == Action::Continue && !forwarded {
             forwarded = true;
-            marked(&proxy.headers, world.context_key);
+            marked(&proxy.headers, world.context_key, root.has_host());
             // The signature of the context depends on a secret. `marked` has checked it.
             for (name, value) in &proxy.headers {
                 if name != HEADER.as_bytes() {
@@ -461,12 +487,14 @@ fn calls(
         }
         if forwards && ordered && !streams && action == Action::Continue && ended && !complete {
             complete = true;
-            with_verdicts(&proxy.headers, world.context_key, &proxy.trailers, &sent);
+            if root.has_host() {
+                with_verdicts(&proxy.headers, world.context_key, &proxy.trailers, &sent);
+            }
             assert_eq!(proxy.answers, 0, "forwarded completely and rejected");
         }
         assert!(proxy.answers <= 1, "{} answers", proxy.answers);
-        // A response resets a stream in flight where no envelope can carry the reason. The same
-        // holds for a request whose headers were forwarded before its verdict.
+        // A response resets a stream in flight, and a request whose headers were forwarded before
+        // its verdict.
         let cut_off = streams || forwards || !(forwarded && proxy.answers > 0);
         assert!(cut_off, "forwarded and rejected");
         assert!(
@@ -476,14 +504,15 @@ fn calls(
     }
     // In another order data may come before headers that say that nothing follows.
     if streams && ordered {
-        behind_marks(&proxy.headers, world.context_key, &sent);
+        let is_accepted = forwarded && ended && proxy.answers == 0;
+        unchanged(&body[..received_bytes], &sent, root.has_host(), is_accepted);
     }
     // The access log may be written several times; the stream ends once.
     for _ in 0..data.int_in_range(0..=2)? {
         gate.on_log(proxy);
     }
     gate.on_done(proxy);
-    // Each message of a stream is counted too.
+    // Without a host, each message of a stream is counted too.
     assert!(
         streams || proxy.counted <= 1,
         "counted {} times",

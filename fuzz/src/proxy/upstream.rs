@@ -2,14 +2,14 @@
 
 use tensorgate_filter_core::host::Field;
 use tensorgate_wire::context::verdict::{TRAILER, VerdictSubject};
-use tensorgate_wire::context::{Context, EnvelopeCodec, HEADER, Key};
+use tensorgate_wire::context::{Context, HEADER, Key};
 use tensorgate_wire::messages::{Messages, NextMessage};
 
 use crate::support::{MAIN, NOW_UNIX_S, RATES, RAW};
 
-/// Checks the headers that the upstream receives: only fields that the gate allows, and one context
-/// that verifies.
-pub(super) fn marked(headers: &[Field], context_key: &str) {
+/// Checks the headers that the upstream receives: only fields that the gate allows. A host gets one
+/// context that verifies, and another upstream none.
+pub(super) fn marked(headers: &[Field], context_key: &str, has_host: bool) {
     let text = |name: &str| {
         let mut values = headers
             .iter()
@@ -19,6 +19,13 @@ pub(super) fn marked(headers: &[Field], context_key: &str) {
         assert!(values.next().is_none(), "{name} twice");
         first
     };
+    for name in ["x-api-key", "authorization", "cookie", "x-forwarded-for"] {
+        assert_eq!(text(name), None, "a credential is forwarded");
+    }
+    if !has_host {
+        assert_eq!(text(HEADER), None, "a context is forwarded without a host");
+        return;
+    }
     let key = Key::from_hex(context_key).expect("a key");
     let context = Context::verify(
         text(HEADER).expect("a context"),
@@ -32,27 +39,21 @@ pub(super) fn marked(headers: &[Field], context_key: &str) {
     for client in context.client.iter() {
         assert!(MAIN.contains(client) || RATES.contains(client) || RAW.contains(client));
     }
-    for name in ["x-api-key", "authorization", "cookie", "x-forwarded-for"] {
-        assert_eq!(text(name), None, "a credential is forwarded");
-    }
 }
 
-/// Checks a forwarded stream: only complete messages in the gate's envelopes.
-pub(super) fn behind_marks(headers: &[Field], context_key: &str, sent: &[u8]) {
-    if sent.is_empty() {
+/// Checks what was forwarded of a stream: a beginning of what was received, unchanged. Without a
+/// host these are complete messages. `is_accepted`: the stream has ended without a rejection, so
+/// that nothing of it may be missing.
+pub(super) fn unchanged(received: &[u8], sent: &[u8], has_host: bool, is_accepted: bool) {
+    assert!(received.starts_with(sent), "a stream is changed");
+    let is_whole = received.len() == sent.len();
+    assert!(is_whole || !is_accepted, "a part of a stream is missing");
+    if has_host {
         return;
     }
-    let context = headers.iter().find(|(name, _)| name == HEADER.as_bytes());
-    let (_, context) = context.expect("the head was forwarded with a context");
-    let context = str::from_utf8(context).expect("made by the gate");
-    let key = Key::from_hex(context_key).expect("a key");
-    let mut messages = Messages::from_gate(EnvelopeCodec::new(&key, context), usize::MAX);
-    let mut rest = sent;
-    while let NextMessage::Message { used, .. }
-    | NextMessage::Refused { used, .. }
-    | NextMessage::Ahead { used } = messages.take(rest).expect("an envelope of the gate")
-    {
-        rest = &rest[used..];
+    let (messages, mut rest) = (Messages::new(usize::MAX), sent);
+    while let NextMessage::Message { frame } = messages.take(rest).expect("an accepted message") {
+        rest = &rest[frame.len()..];
     }
     assert!(rest.is_empty(), "an incomplete message is forwarded");
 }

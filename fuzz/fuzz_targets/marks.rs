@@ -1,4 +1,0 @@
-//! See `src/marks.rs`.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| tensorgate_fuzz::marks::run(data));
