@@ -24,7 +24,9 @@ impl Chain {
             self.0.iter().any(|filter| duty(filter.capabilities()))
         };
         let by_request = |allowance: Allowance| allowance.unit == Unit::Requests;
-        let counts = !policy.permit_counters().is_empty()
+        // Where no filter counts requests, the host still counts those of each model.
+        let counters = policy.permit_counters();
+        let counts = counters.iter().any(|permit| !permit.scope.is_of_model())
             || policy
                 .allowances()
                 .any(|(_, _, allowance)| by_request(allowance));
@@ -53,7 +55,7 @@ impl Chain {
         }
         if counts && !has(|capabilities| capabilities.charge) {
             open.push(format!(
-                "{self} counts no requests: the policy's rates and concurrency are not enforced here"
+                "{self} counts no requests: the policy's rates, and its concurrency of clients and grants, are not enforced here"
             ));
         }
         if !has(|capabilities| capabilities.check) {
@@ -73,8 +75,9 @@ impl Chain {
     }
 }
 
-/// Checks that the filters can enforce the policy's limits. A limit on tensor costs needs a filter
-/// that checks tensors.
+/// Checks that the filters can enforce the policy's limits with a sandbox host behind them. A limit
+/// on tensor costs needs a filter that checks tensors. Messages of streams may have any limits,
+/// because the host charges them.
 ///
 /// # Errors
 /// The limit that the filters cannot enforce.
@@ -83,14 +86,6 @@ pub fn can_keep(filters: &[Filter], headers: HeaderMode, policy: &Policy) -> Res
     if parts && headers == HeaderMode::Forward && policy.rate_limit_service().is_some() {
         return Err(format!(
             "limits of scope global need the filter {} instead of its parts where headers are forwarded before the body is checked",
-            Filter::Gate.name()
-        ));
-    }
-    let waits = policy.grants().iter().find(|grant| grant.messages_wait());
-    if let Some(grant) = waits.filter(|_| parts) {
-        return Err(format!(
-            "grant {:?} makes stream messages wait for limits of scope global: {} supports that, its parts in a chain do not",
-            grant.name(),
             Filter::Gate.name()
         ));
     }

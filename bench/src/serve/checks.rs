@@ -113,6 +113,7 @@ impl State {
             path: read.path.to_string(),
             generation: self.generation.clone(),
             issued_unix_s: now.unix_s,
+            until_unix_s: None,
             checked: true,
             verdicts: 0,
             quotas: Vec::new(),

@@ -85,7 +85,9 @@ impl Check {
         let loaded = loaded.unless(ended)?;
         ui.faults(&loaded.source, &loaded.warnings);
         if !ui.json {
-            for note in hidden_alerts::notes(&loaded.bundle.policy) {
+            let mut notes = hidden_alerts::notes(&loaded.bundle.policy);
+            notes.extend(needs_host(&loaded.policy));
+            for note in notes {
                 ui.note(&printable(&format!("note: {note}")));
             }
             let warnings = match loaded.warnings.len() {
@@ -136,6 +138,19 @@ fn expired(policy: &raw::Policy, today: &str) -> Vec<Fault> {
         }
     }
     faults
+}
+
+/// A note about grants whose messages of streams wait for a service, which only a host does. A
+/// filter without one refuses such a policy, and validation does not know where a filter runs.
+fn needs_host(policy: &Policy) -> Option<String> {
+    let grants = policy.grants().iter().filter(|grant| grant.messages_wait());
+    let names: Vec<_> = grants.map(|grant| grant.name()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "messages of streams wait for limits of scope global ({}): the filter needs a sandbox host behind it, or the grant `scope: local`",
+            names.join(", ")
+        )
+    })
 }
 
 /// The number of API keys in a policy, and their required format. Digests do not show the format.

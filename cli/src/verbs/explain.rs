@@ -22,7 +22,7 @@ use tensorgate_judge::request::{Unspent, Verifier};
 use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store};
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Allowance;
-use tensorgate_policy::{Denial, Now, Protocol, raw};
+use tensorgate_policy::{Denial, Now, Policy, Protocol, raw};
 use tensorgate_policy_load::load::{Loaded, load};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
@@ -300,12 +300,6 @@ impl<'l> Gate<'l> {
                 .map_err(|why| Failure::Input(format!("--jwks {issuer}: {why}")))?;
         }
         let (outcome, record) = proxy.send(&request, now);
-        let shared_limits = self.shared_limits(record.rule.as_deref());
-        let divided = self.loaded.limits_to_divide().into_iter();
-        let divided_limits = divided
-            .filter(|(grant, _)| Some(*grant) == record.rule.as_deref())
-            .map(|(_, limit)| limit)
-            .collect();
         let explained = match outcome {
             RequestOutcome::Denied(answer) => denied(file, &answer, record),
             RequestOutcome::Forwarded { headers, body } => {
@@ -313,11 +307,22 @@ impl<'l> Gate<'l> {
                     .host
                     .verify(&headers, body.into(), now.unix_s, &Unspent(now));
                 match judged {
-                    Ok(judged) => allowed(file, &request, with_the_hosts(record, &judged)),
-                    Err(refused) => refused_by_host(file, &refused, record),
+                    Ok(judged) => {
+                        let record = with_the_hosts(record, &judged, &self.loaded.policy);
+                        allowed(file, &request, record)
+                    }
+                    Err(refused) => refused_by_host(file, *refused, record),
                 }
             }
         };
+        // The host alone finds the grants of a stream's messages.
+        let grant = explained.rule.as_deref();
+        let shared_limits = self.shared_limits(grant);
+        let divided = self.loaded.limits_to_divide().into_iter();
+        let divided_limits = divided
+            .filter(|(name, _)| Some(*name) == grant)
+            .map(|(_, limit)| limit)
+            .collect();
         let detail = with_near_name(&explained.detail, &self.loaded.bundle.policy);
         Ok(Explained {
             shared_limits,
@@ -355,42 +360,65 @@ fn with_near_name(detail: &str, policy: &raw::Policy) -> String {
     }
 }
 
-/// Adds shadow results from the host, which evaluates the rules that the filters leave open.
-fn with_the_hosts(record: Record, judged: &host::Allowed) -> Record {
+/// Adds what the host finds. It evaluates the rules that the filters leave open, and judges the
+/// messages of streams. A stream has model and grant of its last message.
+fn with_the_hosts(record: Record, judged: &host::Allowed, policy: &Policy) -> Record {
     match judged {
         host::Allowed::Server(..) => record,
         host::Allowed::Model(request) => Record {
             shadow: request.shadowed.iter().map(Shadowed::of).collect(),
             ..record
         },
-        host::Allowed::Stream(requests) => Record {
-            shadow: requests
-                .iter()
-                .flat_map(|request| &request.shadowed)
-                .map(Shadowed::of)
-                .collect(),
-            ..record
-        },
+        host::Allowed::Stream(requests) => {
+            let last = requests.last();
+            let model = last.and_then(|request| policy.model(request.model));
+            let grant = last.and_then(|request| policy.grant(request.grant?));
+            Record {
+                model: model.map(|model| model.name().to_owned()),
+                rule: grant.map(|grant| grant.name().to_owned()),
+                shadow: requests
+                    .iter()
+                    .flat_map(|request| &request.shadowed)
+                    .map(Shadowed::of)
+                    .collect(),
+                ..record
+            }
+        }
     }
 }
 
 /// The result for a request that the filters accept and the host rejects. The host alone counts
-/// contents. Where it disagrees about a check that both make, one of them has a bug.
-fn refused_by_host(file: String, refused: &host::DeniedRequest, record: Record) -> Explained {
-    let answer = Answer::to_denial(&refused.denial, refused.protocol, "");
-    let cause = &refused.denial.cause;
-    let detail = match refused.origin {
+/// contents and judges messages of streams. Where it disagrees about a check that both make, one of
+/// them has a bug.
+fn refused_by_host(file: String, refused: host::DeniedRequest, record: Record) -> Explained {
+    let host::DeniedRequest {
+        denial,
+        protocol,
+        caller: _,
+        origin,
+        body,
+    } = refused;
+    let answer = Answer::to_denial(&denial, protocol, "");
+    let detail = match origin {
         host::DenialOrigin::Disagreement => {
+            let cause = &denial.cause;
             format!("the gate accepts the request, the host rejects it: {cause}")
         }
-        _ => cause.clone(),
+        _ => denial.cause,
+    };
+    let shadow = match body.shadowed.as_slice() {
+        [] => record.shadow,
+        shadowed => shadowed.iter().map(Shadowed::of).collect(),
     };
     denied(
         file,
         &answer,
         Record {
-            reason: Some(refused.denial.reason),
+            reason: Some(denial.reason),
+            model: body.model.or(record.model),
+            rule: body.grant.or(record.rule),
             detail,
+            shadow,
             ..record
         },
     )

@@ -104,7 +104,13 @@ impl Render {
                 Some(pods),
                 replicas::notes(&loaded.bundle.policy, Some(pods)),
             ),
-            Proxies::OfGateway => (None, replicas::notes(&loaded.bundle.policy, None)),
+            Proxies::OfGateway => {
+                let policy = &loaded.bundle.policy;
+                let streaming = replicas::streaming(&loaded.policy);
+                let mut notes = replicas::notes_on_hosts(policy, &streaming);
+                notes.extend(replicas::notes(policy, None));
+                (None, notes)
+            }
             Proxies::Own => (None, Vec::new()),
         };
         let loaded = loaded.divided(pods)?;

@@ -595,3 +595,23 @@ fn the_shipped_policies_are_valid() {
         assert!(ran.stdout.contains("ok, generation "), "{}", ran.stdout);
     }
 }
+
+#[test]
+fn messages_of_streams_that_wait_for_shared_limits_have_a_note_about_the_host() {
+    let service = "version: 1\nrate_limit_service: {redis: {url: redis://127.0.0.1}}";
+    let shared = VALID
+        .replacen("version: 1", service, 1)
+        .replace("window_s: 60}", "window_s: 60, scope: global}");
+    let streams = shared
+        .replace("[oip-rest]", "[oip-grpc]")
+        .replace("[infer]", "[infer, stream]");
+    let note = "note: messages of streams wait for limits of scope global (g): the filter needs a \
+                sandbox host";
+    for (text, has_note) in [(shared, false), (streams, true)] {
+        let scratch = Scratch::new();
+        let file = scratch.file("gate.yaml", &text);
+        let ran = run(&["check".as_ref(), file.as_os_str()]);
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.stderr.contains(note), has_note, "{}", ran.stderr);
+    }
+}

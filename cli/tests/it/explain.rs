@@ -406,6 +406,71 @@ fn limits_that_gateways_share_are_named() {
     assert_eq!(line["shared_limits"], serde_json::json!(["scoring"]));
 }
 
+/// A stream with one message for `model`: 64 elements as raw bytes.
+fn stream(model: &str, element: f32) -> Vec<u8> {
+    let mut message = vec![0x0a, u8::try_from(model.len()).unwrap()];
+    message.extend(model.as_bytes());
+    message.extend(b"\x2a\x13\x0a\x05image\x12\x04FP32\x1a\x04\x01\x01\x08\x08");
+    message.extend(b"\x3a\x80\x02");
+    message.extend(element.to_le_bytes().repeat(64));
+    call("ModelStreamInfer", &message)
+}
+
+#[test]
+fn a_message_of_a_stream_has_model_grant_and_limits_whether_allowed_or_denied() {
+    let scratch = Scratch::new();
+    let policy = std::fs::read_to_string(digits()).unwrap();
+    let service = "version: 1\nrate_limit_service: {redis: {url: redis://127.0.0.1}}";
+    let grant = "operations: [infer, metadata, ready]\n    \
+                 rate: {quota: 600, window_s: 60, burst: 100}\n    \
+                 cost: {bytes: 64MiB, window_s: 60}";
+    assert!(policy.contains(grant), "{policy}");
+    let limits = grant
+        .replace("[infer,", "[infer, stream,")
+        .replace("burst: 100}", "burst: 100, scope: global}")
+        .replace("window_s: 60}", "window_s: 60, local_share: replicas}");
+    let policy = policy
+        .replacen("version: 1", service, 1)
+        .replace(grant, &limits);
+    let shadow = limits.clone() + "\n    mode: {values: shadow}";
+    let in_shadow = scratch.file("shadow.yaml", policy.replace(&limits, &shadow));
+    let policy = scratch.file("gate.yaml", policy);
+    let ask = |policy: &std::path::Path, message: Vec<u8>| {
+        let file = scratch.file("m.http", message);
+        let ran = run(&[
+            "explain".as_ref(),
+            "-c".as_ref(),
+            policy.as_os_str(),
+            "--http".as_ref(),
+            file.as_os_str(),
+            "--json".as_ref(),
+        ]);
+        let line: Value = serde_json::from_str(&ran.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}{}", ran.stdout, ran.stderr));
+        line
+    };
+    let allowed = ask(&policy, stream("digits", 1.5));
+    let denied = ask(&policy, stream("digits", 99.0));
+    assert_eq!(allowed["verdict"], "allow", "{allowed:#}");
+    assert_eq!(denied["reason"], "out-of-range", "{denied:#}");
+    for line in [&allowed, &denied] {
+        assert_eq!(line["client"], "scorer", "{line:#}");
+        assert_eq!(line["model"], "digits", "{line:#}");
+        assert_eq!(line["rule"], "scoring", "{line:#}");
+        assert_eq!(line["shared_limits"], serde_json::json!(["scoring"]));
+        assert_eq!(line["divided_limits"], serde_json::json!(["cost"]));
+    }
+    let noted = ask(&in_shadow, stream("digits", 99.0));
+    assert_eq!(noted["verdict"], "allow", "{noted:#}");
+    assert_eq!(noted["shadow"][0]["reason"], "out-of-range");
+    let unknown = ask(&policy, stream("private", 1.5));
+    assert_eq!(unknown["reason"], "not-granted", "{unknown:#}");
+    assert_eq!(
+        (&unknown["model"], &unknown["rule"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
 #[test]
 fn limits_that_render_divides_are_named() {
     let scratch = Scratch::new();

@@ -18,7 +18,7 @@ pub const MODULE: &str = "gate.wasm";
 ///
 /// The list contains no outbound call, socket or file, and of a response only its trailers. Calls
 /// to other linked functions return an error. [`OUTWARD`] is added if the policy fetches key sets,
-/// and [`ASKING`] if gateways share a limit.
+/// [`ASKING`] if gateways share a limit, and [`STREAMING`] if a grant allows streams.
 const CAPABILITIES: [&str; 32] = [
     // Callbacks from Envoy.
     "proxy_on_vm_start",
@@ -74,10 +74,14 @@ const ASKING: [&str; 4] = [
     "proxy_grpc_call",
     "proxy_continue_stream",
 ];
+/// The callback in which answers of streams are counted. It costs a call for each part of a
+/// response.
+const STREAMING: [&str; 1] = ["proxy_on_response_body"];
 /// VM configuration that differs by capabilities. Envoy shares a VM between filters with the same
 /// id, module and configuration.
 const OUTWARD_VM: &str = "outward";
 const ASKING_VM: &str = "asking";
+const STREAMING_VM: &str = "streaming";
 
 /// The HTTP filter at this position of the chain.
 pub fn filter(
@@ -158,14 +162,20 @@ fn capabilities(filter: tensorgate_filter_core::filter::Filter, policy: &Policy)
     let own = filter.capabilities();
     let fetches = own.identify && key_sets::fetched(policy).next().is_some();
     let asks = policy.rate_limit_service().is_some() && (own.charge || own.check);
+    let streams = policy.takes_messages();
     let allowed: BTreeSet<&str> = (OUTWARD.iter().filter(|_| fetches))
         .chain(ASKING.iter().filter(|_| asks))
+        .chain(STREAMING.iter().filter(|_| streams))
         .copied()
         .collect();
     let capabilities = (CAPABILITIES.into_iter().chain(allowed))
         .map(|name| (name.to_owned(), map! {}))
         .collect();
-    let kinds = [(fetches, OUTWARD_VM), (asks, ASKING_VM)];
+    let kinds = [
+        (fetches, OUTWARD_VM),
+        (asks, ASKING_VM),
+        (streams, STREAMING_VM),
+    ];
     let kind: Vec<&str> = (kinds.into_iter())
         .filter_map(|(is, kind)| is.then_some(kind))
         .collect();

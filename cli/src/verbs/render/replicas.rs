@@ -1,10 +1,13 @@
 //! What several pods make of limits that each of them, or each of their hosts, counts alone.
 
+use std::collections::BTreeSet;
+
 use tensorgate_cli_common::ui::printable;
 use tensorgate_policy::raw::{self, Scope};
+use tensorgate_policy::{Operation, Policy, Protocol};
 
-/// Number of grants that a note names for each kind of limit.
-const NAMED_GRANTS: usize = 8;
+/// Number of grants, or of models, that a note names for each kind of limit.
+const NAMED: usize = 8;
 
 /// Notes on what more than one pod lets through; `pods` is `None` if their number is not known.
 pub(super) fn notes(policy: &raw::Policy, pods: Option<u32>) -> Vec<String> {
@@ -17,13 +20,6 @@ pub(super) fn notes(policy: &raw::Policy, pods: Option<u32>) -> Vec<String> {
         ),
     };
     let mut notes = Vec::new();
-    let of_contents = contents(policy);
-    if pods.is_none() && !of_contents.is_empty() {
-        notes.push(format!(
-            "note: each sandbox host, and not each pod of the proxies, counts contents (elements, bytes, tokens) of scope local: {}; with several hosts share them with scope: global and rate_limit_service: {{redis: …}}",
-            of_contents.join("; ")
-        ));
-    }
     let limits = multiplied(policy, pods.is_none());
     if !limits.is_empty() {
         notes.push(format!(
@@ -41,6 +37,67 @@ pub(super) fn notes(policy: &raw::Policy, pods: Option<u32>) -> Vec<String> {
     notes
 }
 
+/// Notes on what each host counts alone, for proxies whose hosts run elsewhere. `streaming` are the
+/// grants of [`streaming`].
+pub(super) fn notes_on_hosts(policy: &raw::Policy, streaming: &[&str]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let contents = contents(policy);
+    if !contents.is_empty() {
+        notes.push(format!(
+            "note: each sandbox host, and not each pod of the proxies, counts contents (elements, bytes, tokens) of scope local: {}; with several hosts share them with scope: global and rate_limit_service: {{redis: …}}",
+            contents.join("; ")
+        ));
+    }
+    let is_streaming = |grant: &raw::Grant| {
+        let name = grant.name.as_deref();
+        name.is_some_and(|name| streaming.contains(&name))
+    };
+    let messages = local_kinds(policy, |grant, kind| {
+        is_streaming(grant) && limits_requests(grant, kind)
+    });
+    if !messages.is_empty() {
+        notes.push(format!(
+            "note: each sandbox host counts messages of streams alone, beside the requests that each pod of the proxies counts, for limits of scope local: {}; share them with scope: global and rate_limit_service: {{redis: …}}",
+            messages.join("; ")
+        ));
+    }
+    let grants = policy.grants.iter();
+    let grants = grants.filter(|grant| grant.concurrency.is_some() && is_streaming(grant));
+    let grants: Vec<_> = grants.filter_map(|grant| grant.name.as_deref()).collect();
+    let models = policy.models.iter();
+    let models = models.filter(|(_, model)| model.limits.is_some());
+    let models: Vec<_> = models.map(|(name, _)| name.as_str()).collect();
+    let mut in_flight = Vec::new();
+    if !grants.is_empty() {
+        let grants = listed(&grants);
+        in_flight.push(format!("concurrency of {grants}, for messages of streams"));
+    }
+    if !models.is_empty() {
+        in_flight.push(format!("limits of models: {}", listed(&models)));
+    }
+    if !in_flight.is_empty() {
+        notes.push(format!(
+            "note: each sandbox host counts requests in flight alone: {}; no service shares them: set them for one host",
+            in_flight.join("; ")
+        ));
+    }
+    notes
+}
+
+/// Names of the grants by which clients send messages of streams, which the host counts.
+pub(super) fn streaming(policy: &Policy) -> Vec<&str> {
+    let mut ids = BTreeSet::new();
+    for (_, model, _, operation, grant) in policy.granted() {
+        let protocols = policy.model(model).map(|model| model.protocols());
+        let takes_messages = protocols.is_some_and(|them| them.contains(&Protocol::OipGrpc));
+        if operation == Operation::Stream && takes_messages {
+            ids.insert(grant);
+        }
+    }
+    let grants = ids.into_iter().filter_map(|id| policy.grant(id));
+    grants.map(|grant| grant.name()).collect()
+}
+
 /// What holds for limits that were divided by the number of pods.
 pub(super) fn divided_note(pods: u32) -> String {
     format!(
@@ -51,15 +108,21 @@ pub(super) fn divided_note(pods: u32) -> String {
 /// The kinds of limits that pods multiply, each with its grants. Proxies whose hosts run elsewhere
 /// count requests alone (`requests_only`). A pod that has its own host counts contents too.
 fn multiplied(policy: &raw::Policy, requests_only: bool) -> Vec<String> {
-    let counts = |grant: &raw::Grant, kind: &str| match (kind, requests_only) {
-        ("cost", true) => false,
-        ("budget", true) => {
+    local_kinds(policy, |grant, kind| {
+        !requests_only || limits_requests(grant, kind)
+    })
+}
+
+/// Whether a kind of limit of a grant limits requests.
+fn limits_requests(grant: &raw::Grant, kind: &str) -> bool {
+    match kind {
+        "cost" => false,
+        "budget" => {
             let budget = grant.budget.as_ref();
             budget.is_some_and(|budget| budget.requests.is_some())
         }
         _ => true,
-    };
-    local_kinds(policy, counts)
+    }
 }
 
 /// The kinds of local limits on contents, each with its grants.
@@ -96,7 +159,7 @@ fn local_kinds(policy: &raw::Policy, counts: impl Fn(&raw::Grant, &str) -> bool)
 fn listed(names: &[&str]) -> String {
     let shown: Vec<_> = names
         .iter()
-        .take(NAMED_GRANTS)
+        .take(NAMED)
         .map(|name| printable(name))
         .collect();
     let text = shown.join(", ");
@@ -184,12 +247,58 @@ mod tests {
                 .concat()
                 .contains("rate of scoring; budget of scoring;")
         );
-        let elsewhere = notes(&policy, None);
-        assert_eq!(elsewhere.len(), 2, "{elsewhere:?}");
-        let (per_host, per_proxy) = (elsewhere.first().unwrap(), elsewhere.last().unwrap());
+        let (per_host, per_proxy) = (notes_on_hosts(&policy, &[]), notes(&policy, None));
+        assert_eq!(per_host.len(), 1, "{per_host:?}");
+        let per_host = per_host.concat();
         assert!(per_host.contains("each sandbox host"), "{per_host}");
         assert!(per_host.contains("local: budget of scoring;"));
-        assert!(per_proxy.contains("as much: rate of scoring; share"));
+        assert_eq!(per_proxy.len(), 1, "{per_proxy:?}");
+        assert!(
+            per_proxy
+                .concat()
+                .contains("as much: rate of scoring; share")
+        );
+    }
+
+    #[test]
+    fn messages_of_streams_and_requests_in_flight_count_per_host() {
+        let global = raw::Rate {
+            scope: Scope::Global,
+            ..raw::Rate::default()
+        };
+        let day = raw::Budget {
+            requests: Some(1_000),
+            ..raw::Budget::default()
+        };
+        let mut policy = policy(&[
+            ("unary", Some(raw::Rate::default()), None),
+            ("frames", Some(raw::Rate::default()), Some(day)),
+            ("shared", Some(global), None),
+        ]);
+        for grant in &mut policy.grants {
+            grant.concurrency = Some(4);
+        }
+        assert_eq!(notes_on_hosts(&policy, &[]), [""; 0]);
+        let notes = notes_on_hosts(&policy, &["frames", "shared"]);
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        let all = notes.concat();
+        for part in [
+            "each sandbox host counts messages of streams alone",
+            "scope local: rate of frames; budget of frames; share",
+            "alone: concurrency of frames, shared, for messages of streams; no service",
+        ] {
+            assert!(all.contains(part), "{part}: {all}");
+        }
+        let limited = raw::Model {
+            limits: Some(raw::ModelLimits::default()),
+            ..raw::Model::default()
+        };
+        policy.models.insert("digits".to_owned(), limited.into());
+        let models = notes_on_hosts(&policy, &[]).concat();
+        assert!(
+            models.contains("alone: limits of models: digits; no"),
+            "{models}"
+        );
     }
 
     #[test]

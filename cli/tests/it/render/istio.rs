@@ -255,3 +255,24 @@ fn a_limit_is_divided_in_the_gates_own_pods_only() {
     assert!(ran.stderr.contains(note), "{}", ran.stderr);
     assert!(ran.stderr.contains("rate of scoring"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_gateway_has_notes_on_what_each_host_counts_of_streams_and_models() {
+    let streams = POLICY
+        .replace("[infer]", "[infer, stream]\n    concurrency: 4")
+        .replace(
+            "    backend: gpu",
+            "    backend: gpu\n    limits: {concurrency: 8}",
+        );
+    for (policy, has_notes) in [(POLICY, false), (streams.as_str(), true)] {
+        let ran = render(&Scratch::new(), policy, &GATEWAY);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        for note in [
+            "each sandbox host counts messages of streams alone",
+            "concurrency of scoring, for messages of streams; limits of models: scores;",
+        ] {
+            let stderr = &ran.stderr;
+            assert_eq!(stderr.contains(note), has_notes, "{note}: {stderr}");
+        }
+    }
+}
