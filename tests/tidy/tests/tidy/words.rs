@@ -45,12 +45,12 @@ const PRIVATE_NAMES: [(&str, usize); 10] = [
     ("bench", 141),
     ("cli", 387),
     ("examples", 187),
-    ("filters", 614),
-    ("fuzz", 279),
+    ("filters", 471),
+    ("fuzz", 273),
     ("identity", 0),
     ("policy", 297),
-    ("sandbox-host", 1_567),
-    ("tests", 795),
+    ("sandbox-host", 1_547),
+    ("tests", 794),
     ("wire", 0),
 ];
 
