@@ -37,6 +37,7 @@ mod checks;
 mod content;
 mod drive;
 pub mod global;
+mod maker;
 mod permits;
 mod plan;
 mod step;
@@ -58,6 +59,7 @@ use plan::{buffered_plan, grpc_plan, rest_plan};
 use step::{foreign_policy, out_of_order};
 
 pub use drive::{decide_body, decide_head, decide_message};
+pub use maker::{BodySeen, FilterWork, Maker, maker_of_charge, maker_of_permit};
 pub use plan::ReadBy;
 pub use step::{
     Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Expansion,
@@ -484,7 +486,7 @@ impl Decision {
 
     /// Whether the body and not the path names the model. The path of OpenAI's `/v1/models/NAME`
     /// does, and no body may follow.
-    fn body_names_model(&self) -> bool {
+    pub fn names_model_in_body(&self) -> bool {
         self.protocol.body_names_model() && self.plan.format != BodyFormat::Empty
     }
 
@@ -494,7 +496,7 @@ impl Decision {
         policy: &Policy,
         addressee: Option<Addressee<'_>>,
     ) -> Result<Step, Denial> {
-        match (self.body_names_model(), addressee) {
+        match (self.names_model_in_body(), addressee) {
             (false, None) => self.acquire_permits(policy, After::Body),
             (false, Some(_)) => Err(named_twice()),
             // Nothing is decoded before it is charged.
@@ -511,7 +513,7 @@ impl Decision {
     /// Evaluates the addressee of the message.
     fn addressee(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
         let named = (request.model.as_deref(), request.version.as_deref());
-        match (self.body_names_model(), named, self.model) {
+        match (self.names_model_in_body(), named, self.model) {
             (false, (None, None), _) => self.proceed(After::Message),
             // The body may repeat the path's model and the version that answers, as KServe's client
             // does, but not name others.

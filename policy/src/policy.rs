@@ -309,6 +309,7 @@ pub struct Listen {
     pub(crate) tls: Option<Tls>,
     pub(crate) key_locations: KeyLocations,
     pub(crate) health: Health,
+    pub(crate) judged_bytes: usize,
     pub(crate) limits: Limits,
 }
 
@@ -323,6 +324,9 @@ getters! { Listen {
     key_locations: &KeyLocations,
     /// Who may query liveness and readiness.
     health: Health,
+    /// Maximum size of a body that a filter judges where a sandbox host is behind it; 0: none. At
+    /// most [`Limits::hold_bytes`].
+    judged_bytes: usize,
     /// Limits of requests and connections.
     limits: &Limits,
 } }

@@ -59,7 +59,7 @@ pub use json::{BytesAs, Json, TensorPointer};
 pub use limits::{
     Budget, Cost, LocalShare, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure,
 };
-pub use listen::{Health, Limits, Listen};
+pub use listen::{Health, Judge, Limits, Listen};
 pub use lookup::{KeyType, Lookup, LookupKind};
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{

@@ -93,6 +93,16 @@ impl Operations {
         self.0 & Self::bit(operation) != 0
     }
 
+    /// Encodes the set in five bits.
+    pub const fn to_bits(self) -> u8 {
+        self.0
+    }
+
+    /// Decodes five bits; `None` for more.
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        if bits < 32 { Some(Self(bits)) } else { None }
+    }
+
     const fn bit(operation: Operation) -> u8 {
         match operation {
             Operation::Infer => 1,

@@ -43,8 +43,8 @@ pub struct Bundle {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HeaderMode {
-    /// Forwards headers at once and sends the verdict with the end of the body. Works in every
-    /// proxy.
+    /// Forwards headers and body at once, except for the end of a body that the filter judges: it
+    /// waits for the verdict. Works in every proxy.
     #[default]
     Forward,
     /// Holds headers until the verdict. In Envoy this needs `allow_on_headers_stop_iteration`;

@@ -18,7 +18,8 @@ pub struct Rate {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<u64>,
     /// `global`: shared by all gateways through `rate_limit_service`; `local` (default): per
-    /// gateway, and for messages of streams per host.
+    /// gateway, and for messages of streams per host. Where only the body names the model, bodies
+    /// larger than `listen.judge_bytes` are counted per host, too.
     #[serde(skip_serializing_if = "Scope::is_local")]
     pub scope: Scope,
     /// With `scope: local`: what divides the limit. By default each gateway has all of it.
@@ -71,7 +72,8 @@ pub struct Budget {
     /// `day`: between two midnights, UTC.
     pub per: Option<Period>,
     /// `global`: shared by all gateways through `rate_limit_service`; `local` (default): per
-    /// gateway, and for contents and messages of streams per host.
+    /// gateway, and for contents and messages of streams per host. Bodies larger than
+    /// `listen.judge_bytes` are counted as for a rate.
     #[serde(skip_serializing_if = "Scope::is_local")]
     pub scope: Scope,
     /// With `scope: local`: what divides the limit. By default each gateway has all of it.

@@ -23,6 +23,16 @@ pub struct Listen {
     pub api_key: Option<ApiKeyLocations>,
     /// `public` allows liveness and readiness queries without a credential; `clients` requires one.
     pub health: Health,
+    /// Where bodies up to `hold_bytes` are judged first: `envoy` rejects an invalid one before the
+    /// sandbox host receives it, `host` leaves all bodies to the host. Without a sandbox host the
+    /// filter judges every body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<Judge>,
+    /// Maximum size of a body that the filter judges before the sandbox host does. Larger bodies
+    /// pass unread, and the host alone judges them. Not with `judge`. 64 KiB by default, or
+    /// `hold_bytes` if that is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge_bytes: Option<ByteSize>,
     /// Limits of requests and connections.
     pub limits: Limits,
 }
@@ -35,6 +45,8 @@ impl Default for Listen {
             tls: None,
             api_key: None,
             health: Health::Clients,
+            judge: None,
+            judge_bytes: None,
             limits: Limits::default(),
         }
     }
@@ -54,6 +66,17 @@ pub enum Health {
     /// Known clients.
     #[default]
     Clients,
+}
+
+/// Who judges the bodies that a filter can buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum Judge {
+    /// The filter in Envoy, and then the sandbox host.
+    Envoy,
+    /// The sandbox host alone.
+    Host,
 }
 
 /// Limits of requests and connections.

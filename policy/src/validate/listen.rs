@@ -9,7 +9,7 @@ use super::report::{Path, quote};
 use super::{names, proofs};
 use crate::policy::{KeyLocations, Limits, Listen, MAX_KEY_HEADER_BYTES, PeerName, Tls};
 use crate::raw;
-use crate::raw::{Health, KeyFormat};
+use crate::raw::{ByteSize, Health, Judge, KeyFormat};
 
 /// Maximum size of all headers: beyond it, proxies and servers misbehave.
 const MAX_HEADER_BYTES: u64 = 64 << 10;
@@ -23,6 +23,10 @@ pub(super) const MAX_BODY_BYTES: u64 = 1 << 30;
 /// elements (`wire`'s limit) and the old half of a growing buffer. 128 MiB leaves room for other
 /// streams.
 const MAX_HOLD_BYTES: u64 = 128 << 20;
+/// Default size of the bodies that a filter judges before the host does: JSON and small tensors,
+/// where a second judgement costs less than an invalid body in the host. A larger body costs a
+/// proxy several times as much to read as to forward.
+const DEFAULT_JUDGE_BYTES: u64 = 64 << 10;
 /// Maximum of all buffered bodies: more than any machine has.
 const MAX_BUFFERED_BYTES: u64 = 1 << 40;
 /// Maximum expansion ratio: deflate's limit is 1,032.
@@ -67,6 +71,7 @@ pub(super) fn listen(path: &Path, policy: &raw::Policy) -> Option<Listen> {
             "clients",
         );
     }
+    let judged_bytes = judged_bytes(path, raw);
     let limits = limits(&path.field("limits"), &raw.limits);
     if raw.limits.max_expansion != raw::Limits::default().max_expansion
         && policy
@@ -85,8 +90,32 @@ pub(super) fn listen(path: &Path, policy: &raw::Policy) -> Option<Listen> {
         tls: tls.map_or(Some(None), |tls| tls.map(Some))?,
         key_locations: key_locations?,
         health: raw.health,
+        judged_bytes: judged_bytes?,
         limits: limits?,
     })
+}
+
+/// Maximum size of a body that a filter judges where a host is behind it.
+fn judged_bytes(path: &Path, raw: &raw::Listen) -> Option<usize> {
+    let path = path.field("judge_bytes");
+    let hold_bytes = raw.limits.hold_bytes();
+    let bytes = match (raw.judge, raw.judge_bytes) {
+        (Some(_), Some(_)) => {
+            return path.fail_with_fix("has no effect beside judge", "only one of the two");
+        }
+        (Some(Judge::Host), None) => ByteSize(0),
+        (Some(Judge::Envoy), None) => hold_bytes,
+        (None, None) => hold_bytes.min(ByteSize(DEFAULT_JUDGE_BYTES)),
+        (None, Some(bytes)) if bytes > hold_bytes => {
+            return path.fail_with_fix(
+                format!("is more than listen.limits.hold_bytes, {}", hold_bytes.0),
+                format!("at most {}", hold_bytes.0),
+            );
+        }
+        (None, Some(bytes)) => bytes,
+    };
+    // A larger number is a fault of `hold_bytes`.
+    usize::try_from(bytes.0).ok()
 }
 
 /// Warns of credentials that are readable without TLS.

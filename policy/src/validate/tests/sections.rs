@@ -109,6 +109,47 @@ fn the_listener_has_sane_bounds() {
 }
 
 #[test]
+fn a_filter_judges_bodies_up_to_a_bound() {
+    let judged_bytes = |settings: &[(&str, Value)]| {
+        let mut document = document();
+        for (name, value) in settings {
+            put(&mut document, &format!("/listen/{name}"), value.clone());
+        }
+        policy(document).listen().judged_bytes()
+    };
+    let buffered = ("limits/hold_bytes", json!("512KiB"));
+    assert_eq!(judged_bytes(&[]), 64 << 10);
+    assert_eq!(judged_bytes(&[("judge", json!("host"))]), 0);
+    assert_eq!(
+        judged_bytes(&[buffered.clone(), ("judge", json!("envoy"))]),
+        512 << 10
+    );
+    for (bytes, expected) in [(json!(0), 0), (json!(1), 1), (json!("512KiB"), 512 << 10)] {
+        let settings = [buffered.clone(), ("judge_bytes", bytes)];
+        assert_eq!(judged_bytes(&settings), expected);
+    }
+    let mut small = with("/listen/limits/hold_bytes", json!("1KiB"));
+    put(
+        &mut small,
+        "/models/picture/accepts/raw/max_bytes",
+        json!("1KiB"),
+    );
+    assert_eq!(policy(small).listen().judged_bytes(), 1 << 10);
+    check(
+        "/listen/judge_bytes",
+        json!("2MiB"),
+        "listen.judge_bytes",
+        "is more than listen.limits.hold_bytes, 1048576 (at most 1048576)",
+    );
+    let mut both = with("/listen/judge", json!("envoy"));
+    put(&mut both, "/listen/judge_bytes", json!("1KiB"));
+    assert_eq!(
+        errors(both),
+        ["listen.judge_bytes: has no effect beside judge (only one of the two)"]
+    );
+}
+
+#[test]
 fn names_mean_nothing_anywhere_else() {
     let rename = |name: &str| {
         errors(with(
