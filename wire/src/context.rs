@@ -3,19 +3,20 @@
 //! `v9;<release>;<fields>.<mac>`, the last two parts base64url without padding. Fields are
 //! length-prefixed in a fixed order, so encodings are unique. The MAC is HMAC-SHA256 over
 //! everything before its dot, including format and release, which every release can read
-//! ([`Release`]). The context contains no verdict. It says whether verdicts on the body follow, the
-//! remaining quota of limits on requests, and when the caller's credential expires.
+//! ([`Release`]). The context contains no verdict. It says what the filters do with the request,
+//! the remaining quota of limits on requests, and when the caller's credential expires. The host
+//! does what the filters leave.
 
 mod key;
 mod quotas;
 mod release;
-pub mod verdict;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac as _;
+use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::policy::RemainingQuota;
-use tensorgate_policy::request::Proofs;
+use tensorgate_policy::request::{Operations, Proofs};
 
 use crate::limits::{MAX_CLAIM_FIELDS, MAX_CONTEXT_BYTES};
 use crate::request_id::is_uuid;
@@ -45,6 +46,9 @@ pub struct Context {
     pub credential: Option<String>,
     /// Kinds of proof that the caller provided.
     pub proofs: Proofs,
+    /// Operations whose scope the caller's token lacks. Some bodies decide which operation they ask
+    /// for, and no filter may have read them.
+    pub withheld: Operations,
     /// The gate's request id.
     pub request_id: String,
     /// The request's method.
@@ -57,12 +61,8 @@ pub struct Context {
     pub issued_unix_s: u64,
     /// When the credential expires, in Unix seconds; `None`: never. A stream takes no message then.
     pub until_unix_s: Option<u64>,
-    /// Whether the signing filter validates bodies. Otherwise a rejection by the host does not
-    /// contradict the filter.
-    pub checked: bool,
-    /// Number of verdicts on the body that follow ([`verdict`]); 0 if the body was evaluated before
-    /// the head was forwarded.
-    pub verdicts: u8,
+    /// What the filters do with the request; the host does the rest.
+    pub work: FilterWork,
     /// Remaining quota of the grant's limits on requests.
     pub quotas: Vec<RemainingQuota>,
     /// Claims to forward as header fields: lower-case names and values.
@@ -95,8 +95,9 @@ impl Context {
         for named in [&self.client, &self.credential] {
             fields.push(u8::from(named.is_some()));
         }
-        fields.push(u8::from(self.checked) | self.proofs.to_bits() << 1);
-        fields.push(self.verdicts);
+        fields.push(work_bits(&self.work) | self.proofs.to_bits() << WORK_BITS);
+        fields.push(self.withheld.to_bits());
+        fields.extend_from_slice(&self.work.max_body_bytes.to_be_bytes());
         for field in [
             self.client.as_deref().unwrap_or_default(),
             self.credential.as_deref().unwrap_or_default(),
@@ -191,8 +192,10 @@ impl Context {
         };
         let named: [u8; 2] = take_chunk(&mut rest)?;
         let [flags] = take_chunk(&mut rest)?;
-        let (checked, proofs) = (flags & 1 == 1, Proofs::from_bits(flags >> 1)?);
-        let [verdicts] = take_chunk(&mut rest)?;
+        let proofs = Proofs::from_bits(flags >> WORK_BITS)?;
+        let [withheld] = take_chunk(&mut rest)?;
+        let withheld = Operations::from_bits(withheld)?;
+        let work = work_of(flags, u64::from_be_bytes(take_chunk(&mut rest)?));
         let mut optional = |named: u8| {
             let text = take_text(&mut rest)?;
             match named {
@@ -207,18 +210,46 @@ impl Context {
             client,
             credential,
             proofs,
+            withheld,
             request_id: take_text(&mut rest)?,
             method: take_text(&mut rest)?,
             path: take_text(&mut rest)?,
             generation: take_text(&mut rest)?,
             issued_unix_s,
             until_unix_s,
-            checked,
-            verdicts,
+            work,
             quotas: quotas::read(&mut rest)?,
             claims: read_claims(&mut rest)?,
         };
         rest.is_empty().then_some(context)
+    }
+}
+
+/// Number of bits for the filters' work, below those of the proofs.
+const WORK_BITS: u8 = 4;
+const COUNTS: u8 = 1;
+const CHECKS: u8 = 2;
+const BUFFERED: u8 = 4;
+const LEAVES_CHARGE: u8 = 8;
+
+fn work_bits(work: &FilterWork) -> u8 {
+    let bits = [
+        (work.counts, COUNTS),
+        (work.checks, CHECKS),
+        (work.buffered, BUFFERED),
+        (work.leaves_charge, LEAVES_CHARGE),
+    ];
+    let set = bits.into_iter().filter(|(is_set, _)| *is_set);
+    set.fold(0, |flags, (_, bit)| flags | bit)
+}
+
+const fn work_of(flags: u8, max_body_bytes: u64) -> FilterWork {
+    FilterWork {
+        counts: flags & COUNTS != 0,
+        checks: flags & CHECKS != 0,
+        buffered: flags & BUFFERED != 0,
+        leaves_charge: flags & LEAVES_CHARGE != 0,
+        max_body_bytes,
     }
 }
 

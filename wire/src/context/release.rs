@@ -9,7 +9,7 @@
 //!
 //! So a release can verify a context that it cannot read, and name the release that signed it. An
 //! unsigned text names nothing. Any change of what filter and host say to each other needs another
-//! format: contexts, verdicts, and calls to the rate-limit service.
+//! format: contexts, and calls to the rate-limit service.
 
 use core::fmt;
 use core::hint::black_box;

@@ -23,14 +23,20 @@ fn context() -> Context {
         client: Some("ocr".into()),
         credential: Some("key:0123456789abcdef".into()),
         proofs: Proofs::from_bits(9).unwrap(),
+        withheld: Operations::from_bits(8).unwrap(),
         request_id: "0f3c".into(),
         method: "POST".into(),
         path: "/v2/models/m/infer".into(),
         generation: "ab12".into(),
         issued_unix_s: NOW,
         until_unix_s: Some(1_900_000_000),
-        checked: true,
-        verdicts: 2,
+        work: FilterWork {
+            counts: true,
+            checks: false,
+            buffered: true,
+            leaves_charge: false,
+            max_body_bytes: 1 << 16,
+        },
         quotas: Vec::new(),
         claims: Vec::new(),
     }
@@ -59,7 +65,7 @@ fn a_signed_context_verifies_and_is_read_back() {
             ..context()
         },
         Context {
-            checked: false,
+            work: FilterWork::default(),
             ..context()
         },
         Context {
@@ -84,6 +90,21 @@ fn a_signed_context_verifies_and_is_read_back() {
             ..context()
         },
     ] {
+        assert_eq!(verify(&context.sign(&key(7))), Ok(context));
+    }
+}
+
+#[test]
+fn every_combination_of_work_and_proofs_is_read_back() {
+    for flags in 0..=u8::MAX {
+        let max_body_bytes = u64::from(flags) << 56;
+        let context = Context {
+            work: work_of(flags, max_body_bytes),
+            proofs: Proofs::from_bits(flags >> WORK_BITS).unwrap(),
+            withheld: Operations::from_bits(flags & 0x1f).unwrap(),
+            ..context()
+        };
+        assert_eq!(work_bits(&context.work), flags & 0xf);
         assert_eq!(verify(&context.sign(&key(7))), Ok(context));
     }
 }
@@ -119,7 +140,7 @@ fn no_byte_of_a_context_can_be_changed() {
 #[test]
 fn every_other_context_is_refused_with_its_fault() {
     let own = || context().sign(&key(7));
-    let fields = URL_SAFE_NO_PAD.encode([0; 40]);
+    let fields = URL_SAFE_NO_PAD.encode([0; 60]);
     for (name, value, expected) in [
         (
             "another key's",
@@ -277,11 +298,13 @@ fn every_other_context_is_refused_with_its_fault() {
 
 #[test]
 fn a_client_is_named_or_not_but_not_both() {
-    let of = |named: u8, client: &str, checked: u8| {
+    let of = |named: u8, client: &str, withheld: u8| {
         let mut fields = NOW.to_be_bytes().to_vec();
         fields.push(1);
         fields.extend(1_900_000_000_u64.to_be_bytes());
-        fields.extend([named, 1, checked, 2]);
+        // Work 1 and 4, with credential kinds 9.
+        fields.extend([named, 1, 1 | 4 | 9 << 4, withheld]);
+        fields.extend(65_536_u64.to_be_bytes());
         let credential = "key:0123456789abcdef";
         for field in [
             client,
@@ -298,9 +321,9 @@ fn a_client_is_named_or_not_but_not_both() {
         let fields = URL_SAFE_NO_PAD.encode(fields);
         signed(&format!("{}{fields}", release::own_prefix()))
     };
-    // Checked, with credential kinds 9. Bits beyond the four kinds are rejected.
-    let fields = |named: u8, client: &str| of(named, client, 1 | 9 << 1);
+    let fields = |named: u8, client: &str| of(named, client, 8);
     assert_eq!(verify(&fields(1, "ocr")), Ok(context()));
+    // There are five operations.
     assert_eq!(verify(&of(1, "ocr", 32)), Err(ContextFault::Form));
     let no_client = Context {
         client: None,
