@@ -1,7 +1,6 @@
 //! Reads a request's body within its size limit, time limit and memory budget.
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use tensorgate_base::memory_budget::MemoryPermit;
@@ -26,7 +25,7 @@ pub enum BodyFault {
 
 /// A gRPC message starts with a flag and its length.
 const PREFIX_BYTES: usize = 5;
-/// The most memory that is reserved at once because a message announces its length.
+/// The most memory that is reserved at once because a body or message announces its length.
 const MAX_PREALLOCATED_BYTES: usize = 1 << 20;
 
 /// The length that a gRPC message announces.
@@ -40,25 +39,16 @@ fn declared_bytes(body: &[u8]) -> Option<usize> {
     )
 }
 
-/// A body that was read to its end.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct CollectedBody {
-    /// The content.
-    pub bytes: Bytes,
-    /// The trailers. Only the gate's verdicts are read from them.
-    pub trailers: Option<HeaderMap>,
-}
-
 /// Reads a body of at most `max_bytes` before `deadline`. `framed` marks a gRPC message. Memory is
 /// reserved in the budget before it is allocated. `grew` is called with the number of bytes read so
-/// far.
+/// far. Trailers are ignored.
 pub async fn read<B>(
     body: B,
     (max_bytes, framed): (usize, bool),
     deadline: Instant,
     memory_permit: &mut MemoryPermit,
     grew: impl FnMut(usize),
-) -> Result<CollectedBody, BodyFault>
+) -> Result<Bytes, BodyFault>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -79,13 +69,13 @@ async fn collect<B>(
     (max_bytes, framed): (usize, bool),
     memory_permit: &mut MemoryPermit,
     mut grew: impl FnMut(usize),
-) -> Result<CollectedBody, BodyFault>
+) -> Result<Bytes, BodyFault>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    // A declared length avoids reallocations. The peer chooses it, so it only counts within the
-    // limit.
+    // A declared length avoids reallocations. The client chooses it and may never send the bytes,
+    // so no more than a part is reserved for it at once.
     let mut declared = body
         .size_hint()
         .exact()
@@ -94,15 +84,10 @@ where
         return Err(BodyFault::TooLarge(max_bytes));
     }
     let mut read: Vec<u8> = Vec::new();
-    let mut trailers = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| BodyFault::Broken(error.to_string()))?;
-        let data = match frame.into_data() {
-            Ok(data) => data,
-            Err(frame) => {
-                trailers = frame.into_trailers().ok();
-                continue;
-            }
+        let Ok(data) = frame.into_data() else {
+            continue;
         };
         let bytes = read.len().saturating_add(data.len());
         if bytes > max_bytes {
@@ -113,7 +98,7 @@ where
         }
         if bytes > read.capacity() {
             let grown = bytes
-                .max(declared.unwrap_or(0))
+                .max(declared.unwrap_or(0).min(MAX_PREALLOCATED_BYTES))
                 .max(read.capacity().saturating_mul(2))
                 .min(max_bytes);
             if !memory_permit.resize(grown) {
@@ -124,10 +109,7 @@ where
         read.extend_from_slice(&data);
         grew(read.len());
     }
-    Ok(CollectedBody {
-        bytes: Bytes::from(read),
-        trailers,
-    })
+    Ok(Bytes::from(read))
 }
 
 #[cfg(test)]
@@ -167,7 +149,7 @@ mod tests {
         )
         .await;
         assert_eq!(
-            read.map(|read| read.bytes),
+            read,
             expected.map(Bytes::from),
             "{pieces:?} within {max_bytes}"
         );
@@ -220,7 +202,6 @@ mod tests {
             told.push(bytes)
         })
         .await;
-        let read = read.map(|read| read.bytes);
         assert_eq!((read, told), (Ok("abcde".into()), vec![3, 3, 5]));
     }
 
@@ -240,7 +221,7 @@ mod tests {
             let frame = Ok::<_, std::io::Error>(Frame::data(Bytes::from(text)));
             let body = StreamBody::new(tokio_stream::iter([frame]));
             let read = read(body, (4 << 20, framed), later(), &mut memory_permit, |_| {}).await;
-            assert_eq!(read.map(|body| body.bytes.len()), Ok(7));
+            assert_eq!(read.map(|body| body.len()), Ok(7));
             assert_eq!(memory_permit.bytes(), expected, "{says} {framed}");
         }
     }

@@ -146,7 +146,8 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use tensorgate_policy::request::Proofs;
+    use tensorgate_policy::decision::FilterWork;
+    use tensorgate_policy::request::{Operations, Proofs};
 
     use super::*;
 
@@ -159,14 +160,14 @@ mod tests {
             client: None,
             credential: None,
             proofs: Proofs::NONE,
+            withheld: Operations::default(),
             request_id: "one".to_owned(),
             method: "GET".to_owned(),
             path: "/".to_owned(),
             generation: "g".to_owned(),
             issued_unix_s: 100,
             until_unix_s: None,
-            checked: true,
-            verdicts: 0,
+            work: FilterWork::default(),
             quotas: Vec::new(),
             claims: Vec::new(),
         };

@@ -4,49 +4,48 @@
 //! offline tools and decision vectors run the host's own code.
 //!
 //! It opens no socket and reads no clock. A driver counts what the host charges ([`Counters`]).
-//! What the gate has charged has the outcome that the gate reports. A client's name is accepted
-//! only from a context that the gate signed.
+//! What the gate has charged has the outcome that the gate reports. Charges of the head are made
+//! before the body is read ([`AwaitedHead`]), the others while it is judged ([`BodyJudgement`]). A
+//! client's name is accepted only from a context that the gate signed.
 //!
 //! The gate may have applied a policy that this host has not loaded. Its verdicts count for nothing
 //! then: the request must pass this host's policy. What that one denies, the other may allow, so
 //! the client gets 503 and tries again (`docs/adr/0065-unknown-version-under-newest.md`).
 
+mod awaited_head;
 mod charges;
 mod claims;
 mod denied;
 mod head;
 mod judgement;
 mod stream_head;
-mod verdicts;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_base::payload::Payload;
-use tensorgate_policy::decision::{BodyPlan, decide_head};
+use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::denial::{OverloadCause, RateNote};
-use tensorgate_policy::policy::{GrantId, ModelId, RemainingQuota};
+use tensorgate_policy::policy::{GrantId, ModelId};
 use tensorgate_policy::request::{ContentType, Identity, Operations, Proofs, ServerQuery};
 use tensorgate_policy::tensor::Parameter;
-use tensorgate_policy::{
-    ChargeOutcome, Decision, Denial, Operation, Policy, Protocol, Reason, RequestHash, Step,
-};
+use tensorgate_policy::{Decision, Denial, Operation, Policy, Protocol, Reason, RequestHash, Step};
+use tensorgate_wire::check_server_query;
 use tensorgate_wire::context::{Context, ContextFault, Key};
 use tensorgate_wire::encode::AnswerForm;
 use tensorgate_wire::headers::ReadHead;
 
-use crate::body::CollectedBody;
 use crate::context_keys::{ContextKeys, VerifiedContext};
 use crate::document::Document;
-use charges::made_elsewhere;
+pub use awaited_head::{AwaitedHead, HeadProgress};
+use charges::Charges;
 use claims::{header_fields, subtract_from_size};
 pub use denied::{Caller, DenialOrigin, DeniedBody, DeniedRequest};
 use head::unknown_sender;
 pub use head::{ContextDenial, read_head};
 pub use judgement::{BodyJudgement, Counted, Counters, Progress, Unspent};
 pub use stream_head::StreamHead;
-pub use verdicts::AnnouncedVerdicts;
 
 /// Seconds that a context may be older than the longest stream, for scheduling and the hop from
 /// gate to host.
@@ -77,33 +76,11 @@ pub enum HeadVerdict {
         protocol: Protocol,
         /// The kind of request.
         question: ServerQuery,
-        /// Verdicts on the body that must arrive before the response.
-        announced: AnnouncedVerdicts,
     },
     /// A request to a model. Its body comes next.
     Model(Box<AcceptedHead>),
     /// A stream of inferences. Each message that follows is a request of its own.
     Stream(Box<StreamHead>),
-}
-
-impl HeadVerdict {
-    /// The caller.
-    pub fn caller(&self) -> &Caller {
-        match self {
-            Self::Server { caller, .. } => caller,
-            Self::Model(admitted) => admitted.caller(),
-            Self::Stream(opened) => opened.caller(),
-        }
-    }
-
-    /// The protocol of the response.
-    pub fn protocol(&self) -> Protocol {
-        match self {
-            Self::Server { protocol, .. } => *protocol,
-            Self::Model(admitted) => admitted.protocol(),
-            Self::Stream(_) => Protocol::OipGrpc,
-        }
-    }
 }
 
 /// An accepted head of a model request. Its body is still to come.
@@ -113,12 +90,7 @@ pub struct AcceptedHead {
     decision: Decision,
     plan: BodyPlan,
     content_type: Option<String>,
-    /// Whether a filter checks the body against the contract.
-    checked: bool,
-    announced: AnnouncedVerdicts,
-    /// Whether this is a message of a stream, for which no filter has charged or acquired anything.
-    is_message: bool,
-    remaining_quota: Vec<RemainingQuota>,
+    charges: Charges,
     claims: HeaderMap,
     /// The key that verified the context.
     key: Arc<Key>,
@@ -135,15 +107,9 @@ impl AcceptedHead {
         self.plan
     }
 
-    /// Whether the gate has buffered the whole body. A filter has then checked it, and buffers
-    /// bodies up to a limit.
+    /// Whether a filter has buffered and checked the whole body.
     pub const fn is_buffered_by_gate(&self) -> bool {
-        self.checked && self.announced.is_empty()
-    }
-
-    /// Verdicts that must arrive with the body.
-    pub const fn announced(&self) -> &AnnouncedVerdicts {
-        &self.announced
+        self.charges.is_buffered()
     }
 
     /// The protocol of the response.
@@ -154,22 +120,6 @@ impl AcceptedHead {
     /// The remaining quota of the limits that the head was charged to.
     pub fn remaining_quota(&self, policy: &Policy) -> Vec<RateNote> {
         self.decision.rate_notes(policy)
-    }
-
-    /// What a denial of the body says about gate and host. Every filter checks the model of a body;
-    /// only some check its content. No filter reads the messages of a stream.
-    const fn denial_origin(&self, denial: &Denial) -> DenialOrigin {
-        match (denial.reason, denial.overload) {
-            (Reason::CostExceeded | Reason::Concurrency, _)
-            | (_, Some(OverloadCause::Store | OverloadCause::RateLimitService)) => {
-                DenialOrigin::Counted
-            }
-            (Reason::RateLimited, _) if self.is_message => DenialOrigin::Counted,
-            _ if self.is_message => DenialOrigin::FirstCheck,
-            (Reason::NotGranted, _) => DenialOrigin::Disagreement,
-            _ if self.checked => DenialOrigin::Disagreement,
-            _ => DenialOrigin::FirstCheck,
-        }
     }
 }
 
@@ -256,23 +206,25 @@ impl Verifier {
         now_unix_s: u64,
         counters: &dyn Counters,
     ) -> Result<Allowed, Box<DeniedRequest>> {
-        match self.verify_fields(fields, body.is_empty(), now_unix_s)? {
+        let head = self.verify_fields(fields, body.is_empty(), now_unix_s)?;
+        let verdict = match head.advance(self, counters)? {
+            HeadProgress::Accepted(verdict) => verdict,
+            // These counters let no charge be awaited.
+            HeadProgress::Charge(head, _) => return Err(head.denied(self, unfinished())),
+        };
+        match verdict {
             HeadVerdict::Server {
                 caller,
                 protocol,
                 question,
-                announced,
                 ..
             } => {
-                let body = without_trailers(body);
-                self.verify_server_query(&caller, &announced, (protocol, question), body)?;
+                self.verify_server_query(&caller, (protocol, question), &body)?;
                 Ok(Allowed::Server(protocol, question))
             }
-            HeadVerdict::Model(mut admitted) => {
-                let body = self.take_verdicts(&mut admitted, without_trailers(body))?;
+            HeadVerdict::Model(admitted) => {
                 if body.len() > admitted.plan.max_bytes {
-                    let max_bytes = admitted.plan.max_bytes;
-                    return Err(self.too_large(*admitted, max_bytes));
+                    return Err(self.too_large(*admitted));
                 }
                 self.verify_body(*admitted, body, counters)
                     .map(|request| Allowed::Model(Box::new(request)))
@@ -292,7 +244,7 @@ impl Verifier {
         fields: &Fields,
         end_of_stream: bool,
         now_unix_s: u64,
-    ) -> Result<HeadVerdict, Box<DeniedRequest>> {
+    ) -> Result<Box<AwaitedHead>, Box<DeniedRequest>> {
         read_head(
             fields,
             end_of_stream,
@@ -352,7 +304,8 @@ impl Verifier {
         })
     }
 
-    /// Verifies a head that [`read_head`] has read, with the context that came with it.
+    /// Verifies a head that [`read_head`] has read, with the context that came with it. Nothing is
+    /// charged yet.
     ///
     /// # Errors
     /// Returns the denial.
@@ -361,7 +314,7 @@ impl Verifier {
         read: ReadHead<'_>,
         context: Result<VerifiedContext, Box<ContextDenial>>,
         now_unix_s: u64,
-    ) -> Result<HeadVerdict, Box<DeniedRequest>> {
+    ) -> Result<Box<AwaitedHead>, Box<DeniedRequest>> {
         let verified = context.and_then(|verified| {
             if now_unix_s.saturating_sub(verified.context.issued_unix_s) > self.max_age_s {
                 let cause = ContextFault::Age.to_string();
@@ -380,8 +333,8 @@ impl Verifier {
         };
         let client_request_id = read.request_id.to_owned();
         let proofs = context.map_or(Proofs::NONE, |one| one.proofs);
-        // The gate has enforced the scope of a token.
-        let withheld = Operations::default();
+        // The scope of a token only restricts, so that of another policy's filter counts as well.
+        let withheld = context.map_or_else(|_| Operations::default(), |one| one.withheld);
         let mut head = read.into_head_under(identity, proofs, withheld, &self.policy);
         // The gate's request ID selects the version, as it did in the gate.
         head.request_hash = context.map_or_else(
@@ -389,10 +342,6 @@ impl Verifier {
             |one| RequestHash::from_request_id(&one.request_id),
         );
         let protocol = head.route.protocol();
-        let announced = verified.as_ref().map_or_else(
-            |_| AnnouncedVerdicts::default(),
-            |verified| AnnouncedVerdicts::new(&verified.context, &verified.key),
-        );
         let refused =
             |denial, caller, standing| Err(self.denied(denial, protocol, caller, standing));
 
@@ -410,7 +359,6 @@ impl Verifier {
             credential: context.credential,
             policy_version: context.generation,
         };
-        let until_unix_s = context.until_unix_s;
         let is_own_version = self.is_own_version(&caller);
         let is_for_claims = |name: &String| self.policy.is_for_claims(name.as_bytes());
         if !is_own_version && !context.claims.iter().all(|(name, _)| is_for_claims(name)) {
@@ -432,53 +380,43 @@ impl Verifier {
             ContentType::Json => Some("application/json".to_owned()),
             declared => declared.name().map(str::to_owned),
         };
-        let mut levels = context.quotas;
-        match decide_head(&self.policy, &head, |charge| {
-            let made = made_elsewhere(&mut levels, charge, is_own_version);
-            // The filter makes each charge of a head.
-            made.unwrap_or(ChargeOutcome::CHARGED)
-        }) {
-            (decision, Step::Answer(protocol, question)) => Ok(HeadVerdict::Server {
-                caller,
-                proofs: decision.proofs(),
-                protocol,
-                question,
-                announced,
-            }),
-            (decision, Step::ReadBody(plan)) => Ok(HeadVerdict::Model(Box::new(AcceptedHead {
-                caller,
-                decision,
-                plan,
-                content_type,
-                checked: context.checked,
-                announced,
-                is_message: false,
-                remaining_quota: levels,
-                claims,
-                key,
-            }))),
-            (_, Step::ReadMessages(_)) if !is_own_version => {
-                let denial = Denial::new(Reason::Overloaded, "a stream needs its filter's policy");
-                let denial = denial.overloaded_by(OverloadCause::Policy);
-                refused(denial, caller, DenialOrigin::OtherPolicyVersion)
-            }
-            (decision, Step::ReadMessages(plan)) => {
-                let opened = StreamHead {
-                    caller,
-                    decision,
-                    plan,
-                    until_unix_s,
-                    claims,
-                    key,
-                };
-                Ok(HeadVerdict::Stream(Box::new(opened)))
-            }
-            (_, Step::Deny(denial)) => refused(denial, caller, DenialOrigin::Disagreement),
-            (
-                _,
-                Step::Charge(_) | Step::Acquire(_) | Step::Decode | Step::Check | Step::Forward,
-            ) => refused(unfinished(), caller, DenialOrigin::Disagreement),
+        let (decision, step) = Decision::begin(&self.policy, &head);
+        if let Step::Deny(denial) = step {
+            return refused(denial, caller, DenialOrigin::Disagreement);
         }
+        if head.route.is_stream() && !is_own_version {
+            let denial = Denial::new(Reason::Overloaded, "a stream needs its filter's policy");
+            let denial = denial.overloaded_by(OverloadCause::Policy);
+            return refused(denial, caller, DenialOrigin::OtherPolicyVersion);
+        }
+        Ok(Box::new(AwaitedHead {
+            caller,
+            decision,
+            next: Some(step),
+            charges: Charges::new(context.work, context.quotas, is_own_version),
+            content_type,
+            until_unix_s: context.until_unix_s,
+            claims,
+            key,
+        }))
+    }
+
+    /// Verifies the body of a request about the server.
+    ///
+    /// # Errors
+    /// Returns the denial if the message is malformed.
+    pub fn verify_server_query(
+        &self,
+        caller: &Caller,
+        (protocol, question): (Protocol, ServerQuery),
+        body: &[u8],
+    ) -> Result<(), Box<DeniedRequest>> {
+        if !protocol.is_grpc() {
+            return Ok(());
+        }
+        check_server_query(question, body).map_err(|denial| {
+            self.denied(denial, protocol, caller.clone(), DenialOrigin::Disagreement)
+        })
     }
 
     /// Verifies the body of an accepted head in one part.
@@ -496,25 +434,27 @@ impl Verifier {
         }
     }
 
-    /// The denial of a body that exceeds its limit.
-    pub fn too_large(&self, admitted: AcceptedHead, max_bytes: usize) -> Box<DeniedRequest> {
+    /// The denial of a body that exceeds its plan's limit.
+    pub fn too_large(&self, admitted: AcceptedHead) -> Box<DeniedRequest> {
+        let max_bytes = admitted.plan.max_bytes;
         let denial = Denial::new(
             Reason::BodyTooLarge,
             format!("the body is larger than {max_bytes} bytes"),
         );
-        let (protocol, origin) = (admitted.protocol(), admitted.denial_origin(&denial));
-        self.denied(denial, protocol, admitted.caller, origin)
-    }
-}
-
-fn without_trailers(bytes: Bytes) -> CollectedBody {
-    CollectedBody {
-        bytes,
-        trailers: None,
+        let bytes = wide(max_bytes).saturating_add(1);
+        let origin = admitted.charges.origin_of_body(&denial, bytes);
+        let body = DeniedBody::new(&self.policy, &admitted.decision);
+        let mut denied = self.denied(denial, admitted.protocol(), admitted.caller, origin);
+        denied.body = body;
+        denied
     }
 }
 
 /// A decision that does not end is a denial.
 fn unfinished() -> Denial {
     Denial::new(Reason::Overloaded, "internal: the decision did not end")
+}
+
+fn wide(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }

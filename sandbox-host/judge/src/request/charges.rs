@@ -1,25 +1,115 @@
-//! The outcomes of the gate's charges, as its context reports them. So the host comes to the same
-//! decision. Denials of limits in shadow mode are recorded as in the gate.
+//! The charges and permits of one request. Filters have made some of them before, as their context
+//! says, and the host makes the others. So each is made exactly once.
 
+use tensorgate_policy::decision::{
+    Acquire, AcquireOutcome, BodySeen, FilterWork, Maker, maker_of_charge, maker_of_permit,
+};
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::RemainingQuota;
-use tensorgate_policy::{Charge, ChargeOutcome};
+use tensorgate_policy::{Charge, ChargeOutcome, Denial, Reason};
 
-/// The outcome of the next charge if the gate has made it; `None`: the host makes it. The reported
-/// limits are taken from the front. The gate's own limits come first, so that missing ones of the
-/// rate-limit service cannot be confused with others. The limits of another policy cannot be
-/// matched with this one's: `is_own_version` is whether the gate charged by this policy. Content is
-/// charged by the host under any version, because only the host reads all of it.
-pub(super) fn made_elsewhere(
-    levels: &mut Vec<RemainingQuota>,
-    charge: &Charge,
+use super::{Counted, Counters, DenialOrigin};
+
+/// The charges and permits of one request.
+#[derive(Debug)]
+pub(super) struct Charges {
+    /// What the filters do with the request.
+    work: FilterWork,
+    /// The remaining quotas of the limits that filters have charged.
+    reported: Vec<RemainingQuota>,
+    /// Whether the filters applied the policy that judges here.
     is_own_version: bool,
-) -> Option<ChargeOutcome> {
-    if charge.is_of_content() {
-        return None;
+    /// Whether the filters have left the rest of the request to the host.
+    is_left_to_host: bool,
+    /// Who has made the last charge.
+    last_maker: Maker,
+}
+
+impl Charges {
+    /// Begins with what the filters do and have charged.
+    pub(super) const fn new(
+        work: FilterWork,
+        reported: Vec<RemainingQuota>,
+        is_own_version: bool,
+    ) -> Self {
+        Self {
+            work,
+            reported,
+            is_own_version,
+            is_left_to_host: work.leaves_charge,
+            last_maker: Maker::Filter,
+        }
     }
-    if !is_own_version {
-        return Some(ChargeOutcome::CHARGED);
+
+    /// The charges of a request that no filter has read.
+    pub(super) fn of_host() -> Self {
+        Self::new(FilterWork::default(), Vec::new(), true)
     }
-    let own = levels.len().min(charge.limit_charges.len());
-    Some(ChargeOutcome::from_quotas(levels.drain(..own).collect()))
+
+    /// Whether a filter has checked the whole body before it forwarded the head.
+    pub(super) const fn is_buffered(&self) -> bool {
+        self.work.checks && self.work.buffered
+    }
+
+    /// Makes a charge, or returns the outcome that the filters report. Their limits are taken from
+    /// the front. The limits of another policy cannot be matched with this one's, so a charge of
+    /// its filters counts as made.
+    pub(super) fn make(
+        &mut self,
+        charge: &Charge,
+        body: BodySeen,
+        counters: &dyn Counters,
+    ) -> Counted {
+        // The filters do nothing after a shared charge for the request. They cannot always say so:
+        // where the body names the model, its head may be forwarded before.
+        self.is_left_to_host |= !charge.scope.is_local() && !charge.is_of_content();
+        self.last_maker = maker_of_charge(&self.work, charge, body);
+        match self.last_maker {
+            Maker::Host => counters.charge(charge),
+            Maker::Filter if self.is_own_version => {
+                let reported = self.reported.len().min(charge.limit_charges.len());
+                let quotas = self.reported.drain(..reported).collect();
+                Counted::Done(ChargeOutcome::from_quotas(quotas))
+            }
+            Maker::Filter => Counted::Done(ChargeOutcome::CHARGED),
+        }
+    }
+
+    /// Acquires the permits that the filters do not have.
+    pub(super) fn acquire(
+        &self,
+        mut acquire: Acquire,
+        body: BodySeen,
+        counters: &dyn Counters,
+    ) -> AcquireOutcome {
+        acquire
+            .permits
+            .retain(|permit| maker_of_permit(&self.work, &permit.scope, body) == Maker::Host);
+        match acquire.permits.is_empty() {
+            true => AcquireOutcome::Acquired,
+            false => counters.acquire(&acquire),
+        }
+    }
+
+    /// What a denial of the head says about gate and host. Every filter judges the head.
+    pub(super) fn origin_of_head(&self, denial: &Denial) -> DenialOrigin {
+        self.origin(denial, !self.is_left_to_host)
+    }
+
+    /// What a denial of a body of so many bytes says about gate and host.
+    pub(super) fn origin_of_body(&self, denial: &Denial, bytes: u64) -> DenialOrigin {
+        let is_judged = self.work.checks && !self.is_left_to_host && self.work.reads(bytes);
+        self.origin(denial, is_judged)
+    }
+
+    fn origin(&self, denial: &Denial, is_judged_by_filter: bool) -> DenialOrigin {
+        match (denial.reason, denial.overload, self.last_maker) {
+            (Reason::CostExceeded | Reason::Concurrency, ..)
+            | (_, Some(OverloadCause::Store | OverloadCause::RateLimitService), _)
+            | (Reason::RateLimited, _, Maker::Host) => DenialOrigin::Counted,
+            (Reason::RateLimited, _, Maker::Filter) => DenialOrigin::Disagreement,
+            _ if is_judged_by_filter => DenialOrigin::Disagreement,
+            _ => DenialOrigin::FirstCheck,
+        }
+    }
 }

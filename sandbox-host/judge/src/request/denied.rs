@@ -1,6 +1,6 @@
 //! A denial: the caller, and whether the denial shows a fault of gate or host.
 
-use tensorgate_policy::{Denial, Protocol};
+use tensorgate_policy::{Decision, Denial, Policy, Protocol};
 
 /// The caller, as the gate signed it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,14 +31,14 @@ pub enum DenialOrigin {
     Revoked,
     /// The gate accepted the request and the host does not: a bug in one of them.
     Disagreement,
-    /// No filter has checked the body against the contract, as the context says. The host is the
-    /// first to check it.
+    /// No filter has judged this part of the request, as the context says: none checks bodies, the
+    /// body is larger than they read, or they left the rest to the host at a charge.
     FirstCheck,
-    /// The host alone charges or counts this: a limit, a permit, or the rate of messages.
+    /// The host has charged or counted this: a limit, a permit, or the rate of messages.
     Counted,
 }
 
-/// What is known of a request that the host denied while it judged the body.
+/// What is known of a request that the host denied while it charged the head or judged the body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeniedBody {
     /// Whether the body names a model, or one was granted.
@@ -53,6 +53,21 @@ pub struct DeniedBody {
     pub shadowed: Vec<Denial>,
 }
 
+impl DeniedBody {
+    /// What a decision knows of its request.
+    pub(super) fn new(policy: &Policy, decision: &Decision) -> Self {
+        let model = decision.model().and_then(|id| policy.model(id));
+        let grant = decision.grant().and_then(|id| policy.grant(id));
+        Self {
+            names_model: model.is_some(),
+            model: model.map(|model| model.name().to_owned()),
+            grant: grant.map(|grant| grant.name().to_owned()),
+            id: None,
+            shadowed: decision.shadowed().to_vec(),
+        }
+    }
+}
+
 /// A denial.
 #[derive(Debug)]
 pub struct DeniedRequest {
@@ -64,6 +79,6 @@ pub struct DeniedRequest {
     pub caller: Caller,
     /// What the denial says about gate and host.
     pub origin: DenialOrigin,
-    /// What is known of the request, if its body was judged.
+    /// What is known of the request, if it was charged or its body judged.
     pub body: DeniedBody,
 }

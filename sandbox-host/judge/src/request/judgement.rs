@@ -8,14 +8,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tensorgate_base::owned;
 use tensorgate_base::payload::Payload;
-use tensorgate_policy::decision::{Acquire, AcquireOutcome, BodyFormat};
+use tensorgate_policy::decision::{Acquire, AcquireOutcome, BodyFormat, BodySeen};
 use tensorgate_policy::policy::Model;
 use tensorgate_policy::request::OCTET_STREAM;
 use tensorgate_policy::{Charge, ChargeOutcome, Denial, InferRequest, Now, Step};
 use tensorgate_wire::encode::AnswerForm;
 
-use super::charges::made_elsewhere;
-use super::{AcceptedHead, Caller, DeniedBody, DeniedRequest, ModelRequest, Verifier, unfinished};
+use super::{
+    AcceptedHead, Caller, DeniedBody, DeniedRequest, ModelRequest, Verifier, unfinished, wide,
+};
 use crate::document::Document;
 
 /// The most steps of one part: each stage of a decision occurs once.
@@ -131,28 +132,26 @@ impl BodyJudgement {
     /// A denial for another cause, such as a failed computation.
     pub fn denied(&self, verifier: &Verifier, denial: Denial) -> Box<DeniedRequest> {
         let AcceptedHead {
-            decision, caller, ..
+            decision,
+            caller,
+            charges,
+            ..
         } = &self.head;
-        let policy = &verifier.policy;
-        let model = decision.model().and_then(|id| policy.model(id));
-        let grant = decision.grant().and_then(|id| policy.grant(id));
-        let body = DeniedBody {
-            names_model: self.body_names_model || model.is_some(),
-            model: model.map(|model| model.name().to_owned()),
-            grant: grant.map(|grant| grant.name().to_owned()),
+        let origin = charges.origin_of_body(&denial, wide(self.body.len()));
+        let mut denied = verifier.denied(denial, decision.protocol(), caller.clone(), origin);
+        let body = DeniedBody::new(&verifier.policy, decision);
+        denied.body = DeniedBody {
+            names_model: self.body_names_model || body.names_model,
             id: self.id.clone(),
-            shadowed: decision.shadowed().to_vec(),
+            ..body
         };
-        let (protocol, origin) = (decision.protocol(), self.head.denial_origin(&denial));
-        let mut denied = verifier.denied(denial, protocol, caller.clone(), origin);
-        denied.body = body;
         denied
     }
 
     fn steps(&mut self, verifier: &Verifier, counters: &dyn Counters) -> Result<Progress, Denial> {
         let policy = Arc::clone(&verifier.policy);
-        let is_own_version = verifier.is_own_version(&self.head.caller);
         let (plan, body) = (self.head.plan, self.body.clone());
+        let seen = BodySeen::Body(wide(body.len()));
         // A checked request has copied what it keeps.
         let plain = match self.request {
             Some(_) => Cow::Borrowed(&[][..]),
@@ -168,35 +167,29 @@ impl BodyJudgement {
         };
         let mut decoded = None;
         for _ in 0..MAX_STEPS {
-            let decision = &mut self.head.decision;
+            let AcceptedHead {
+                decision, charges, ..
+            } = &mut self.head;
             step = match step {
                 Step::Deny(denial) => return Err(denial),
-                Step::Charge(charge) => {
-                    let levels = &mut self.head.remaining_quota;
-                    let made = match self.head.is_message {
-                        true => None,
-                        false => made_elsewhere(levels, &charge, is_own_version),
-                    };
-                    match made.map_or_else(|| counters.charge(&charge), Counted::Done) {
-                        Counted::Done(outcome) => decision.charged(&policy, outcome),
-                        Counted::Awaited => return Ok(Progress::Charge(charge)),
-                    }
-                }
-                Step::Acquire(mut acquire) => {
-                    // The gate holds the others.
-                    let is_message = self.head.is_message;
-                    (acquire.permits).retain(|permit| is_message || permit.scope.is_of_model());
-                    let outcome = match acquire.permits.is_empty() {
-                        true => AcquireOutcome::Acquired,
-                        false => counters.acquire(&acquire),
-                    };
+                Step::Charge(charge) => match charges.make(&charge, seen, counters) {
+                    Counted::Done(outcome) => decision.charged(&policy, outcome),
+                    Counted::Awaited => return Ok(Progress::Charge(charge)),
+                },
+                Step::Acquire(acquire) => {
+                    let outcome = charges.acquire(acquire, seen, counters);
                     decision.acquired(&policy, &outcome)
                 }
                 Step::Decode => {
                     let by = decision.read_by(&policy);
-                    let request = tensorgate_wire::decode(plan.format, &plain, by)?;
-                    self.id = request.id.as_deref().map(str::to_owned);
-                    decision.message(&policy, decoded.insert(request))
+                    match tensorgate_wire::decode(plan.format, &plain, by) {
+                        Ok(request) => {
+                            self.id = request.id.as_deref().map(str::to_owned);
+                            decision.message(&policy, decoded.insert(request))
+                        }
+                        // The denial reports the limits that were charged.
+                        Err(denial) => decision.refuse(&policy, denial),
+                    }
                 }
                 Step::Check => {
                     // No charge is awaited between the two steps.

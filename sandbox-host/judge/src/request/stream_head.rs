@@ -10,7 +10,7 @@ use tensorgate_policy::{Decision, Denial, Reason};
 use tensorgate_wire::context::Key;
 use tensorgate_wire::messages::{Messages, NextMessage};
 
-use super::verdicts::AnnouncedVerdicts;
+use super::charges::Charges;
 use super::{AcceptedHead, Caller, Counters, DenialOrigin, DeniedRequest, ModelRequest, Verifier};
 
 /// The accepted head of a stream.
@@ -64,10 +64,7 @@ impl StreamHead {
             decision: self.decision.of_message(),
             plan: self.plan,
             content_type: None,
-            checked: false,
-            announced: AnnouncedVerdicts::default(),
-            is_message: true,
-            remaining_quota: Vec::new(),
+            charges: Charges::of_host(),
             claims: self.claims.clone(),
             key: Arc::clone(&self.key),
         }
