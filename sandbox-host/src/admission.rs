@@ -1,13 +1,14 @@
 //! Admission control: limits the number of requests that are being read and checked.
 //!
 //! An overloaded host that accepts everything finishes nothing in time. So excess requests are
-//! rejected at their head, where a rejection costs least.
+//! rejected at their head, where a rejection costs least. A body that the gate has not buffered
+//! arrives at its client's pace, so it is admitted once it is complete.
 //!
-//! The limit adapts (additive increase, multiplicative decrease, as in TCP). While a body that the
-//! gate has buffered is read and checked within a fifth of a second, the limit grows by one now and
-//! then. When one takes longer, the limit shrinks by a tenth. Time in handlers and backends does
-//! not count: they have queues of their own, and a slow one must not block the others. One client
-//! leaves some slots to other active clients (`Shares`).
+//! The limit adapts (additive increase, multiplicative decrease, as in TCP). While an admitted body
+//! is read and checked within a fifth of a second, the limit grows by one now and then. When one
+//! takes longer, the limit shrinks by a tenth. Time in handlers and backends does not count: they
+//! have queues of their own, and a slow one must not block the others. One client leaves some slots
+//! to other active clients (`Shares`).
 
 pub(crate) mod body_memory;
 
@@ -35,9 +36,8 @@ const STEP: usize = 10;
 /// After this time without a change, a reduced limit grows by a step, up to the initial limit. A
 /// past burst says nothing about the next one.
 const RECOVERY_INTERVAL: Duration = Duration::from_secs(1);
-/// The body size up to which the gate has buffered the whole body under any policy, and the size of
-/// a message that is admitted. A longer one may arrive slowly or take long because of its size,
-/// which does not show that the host is slow.
+/// The largest body or message of a stream whose time adapts the limit. A longer one may arrive
+/// slowly or take long because of its size, which does not show that the host is slow.
 pub const HELD_BYTES: usize = 256 << 10;
 
 /// The admission control of a host.

@@ -32,11 +32,11 @@ use tensorgate_base::guard::{catch_panic, offload};
 use tensorgate_base::memory_budget::{Budget, MemoryPermit};
 use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_console::Recorder;
-use tensorgate_judge::body::{self, BodyFault, CollectedBody};
+use tensorgate_judge::body::{self, BodyFault};
 use tensorgate_judge::document::Document;
 use tensorgate_judge::request::{
-    AcceptedHead, AnnouncedVerdicts, BodyJudgement, DenialOrigin, HeadVerdict, ModelRequest,
-    Progress,
+    AcceptedHead, AwaitedHead, BodyJudgement, DenialOrigin, DeniedRequest, HeadProgress,
+    HeadVerdict, ModelRequest, Progress,
 };
 use tensorgate_models::scan::supervisor::ScannerSupervisor;
 use tensorgate_policy::denial::OverloadCause;
@@ -57,7 +57,7 @@ use tokio::time::Instant;
 
 use crate::admission::body_memory::{reserve_decoded, reserve_expanded, reserve_parsed};
 use crate::admission::{Admission, AdmissionPermit, HELD_BYTES};
-use crate::counters::{HostCounters, RequestUsage};
+use crate::counters::{HostCounters, RequestCounters, RequestUsage};
 use crate::dispatch::Deadline;
 use crate::pipeline::openai;
 use crate::pipeline::record::Record;
@@ -161,7 +161,7 @@ where
             .verify_head(&fields(&parts), body.is_end_stream(), now_unix_s());
     if let Some(peer) = parts.extensions.get::<GatewayPeer>() {
         let caller = match &verified {
-            Ok((_, verdict)) => verdict.caller(),
+            Ok((_, head)) => head.caller(),
             Err(refused) => &refused.caller,
         };
         app.policy_versions
@@ -179,24 +179,25 @@ where
         record.timings.trace = traces.begin(&caller.request_id, client, &parts.headers);
     }
     check_block(app, &verified.1, record)?;
-    let (generation, begun) = verified;
+    let (generation, head) = verified;
     let limits = *generation.policy().listen().limits();
     let ends = stream_deadline(&limits, arrived);
-    let mut admitted = match begun {
+    // They keep what the request acquires at its head until its body is judged.
+    let counters = app.counters.for_request();
+    let verdict = charge_head(&generation, head, &counters).await?;
+    let admitted = match verdict {
         HeadVerdict::Server {
             caller,
             proofs,
             protocol,
             question,
-            announced,
         } => {
             record.caller = caller;
             record.protocol = protocol;
-            if protocol.is_grpc() || !announced.is_empty() {
-                let caller = &record.caller;
-                let body = query_body(body, &announced, ends).await?;
+            if protocol.is_grpc() {
+                let body = query_body(body, ends).await?;
                 let judge = &generation.judge;
-                judge.verify_server_query(caller, &announced, (protocol, question), body)?;
+                judge.verify_server_query(&record.caller, (protocol, question), &body)?;
             }
             if question == ServerQuery::Models {
                 return Ok(answer(generation.policy(), &record.caller, proofs));
@@ -206,7 +207,8 @@ where
             return Ok(answer);
         }
         HeadVerdict::Stream(opened) => {
-            let opened = stream::open(app, generation, *opened, &parts, body, arrived, record);
+            let opened = (*opened, counters.take_usage());
+            let opened = stream::open(app, generation, opened, &parts, body, arrived, record);
             return Ok(opened);
         }
         HeadVerdict::Model(admitted) => *admitted,
@@ -217,18 +219,17 @@ where
 
     let client_key = ClientKey::from_name(admitted.caller().client.as_deref());
     // A buffered body arrives as fast as it is read. A client that sends slowly does not delay
-    // others.
+    // others. The wait for a shared charge says nothing about this host.
     let mut entered = match admitted.is_buffered_by_gate() {
-        true => Some(admit(app, client_key, arrived)?),
+        true => Some(admit(app, client_key, Instant::now())?),
         false => None,
     };
     let mut memory_permit = app.budget.permit_for(client_key);
     let max_bytes = admitted.plan().max_bytes;
-    let behind_bytes = admitted.announced().max_bytes();
     let framed = admitted.protocol().is_grpc();
     let body = match body::read(
         body,
-        (max_bytes.saturating_add(behind_bytes), framed),
+        (max_bytes, framed),
         ends,
         &mut memory_permit,
         |bytes| {
@@ -240,19 +241,13 @@ where
     .await
     {
         Ok(body) => body,
-        Err(BodyFault::TooLarge(_)) => {
-            return Err(generation.judge.too_large(admitted, max_bytes).into());
-        }
+        Err(BodyFault::TooLarge(_)) => return Err(generation.judge.too_large(admitted).into()),
         Err(fault) => return Err(unread(&fault)),
     };
-    if !admitted.announced().is_empty() {
-        // The body was not buffered and arrived at the client's pace. Its check is admitted from
-        // now on.
+    if entered.is_none() {
+        // The body was not buffered and arrived at the client's pace, or is long. Its check is
+        // admitted from now on.
         entered = Some(admit(app, client_key, Instant::now())?);
-    }
-    let body = generation.judge.take_verdicts(&mut admitted, body)?;
-    if body.len() > max_bytes {
-        return Err(generation.judge.too_large(admitted, max_bytes).into());
     }
     record.request_bytes = body.len();
     let read = Instant::now();
@@ -271,7 +266,7 @@ where
     let (request, usage) = verify_body(
         app,
         &generation,
-        admitted,
+        (admitted, &counters),
         body,
         &mut memory_permit,
         entered,
@@ -337,12 +332,12 @@ fn claimed_request_id(parts: &Parts) -> Option<String> {
     Context::claimed_request_id(value)
 }
 
-/// Denies requests of blocked clients before their bodies are read.
-fn check_block(app: &App, head: &HeadVerdict, record: &mut Record) -> Result<(), Denial> {
+/// Denies requests of blocked clients before they are charged.
+fn check_block(app: &App, head: &AwaitedHead, record: &mut Record) -> Result<(), Denial> {
     let client = head.caller().client.as_deref();
-    let denial = match head {
-        HeadVerdict::Stream(_) => app.blocks.check_stream(client),
-        HeadVerdict::Server { .. } | HeadVerdict::Model(_) => app.blocks.check_request(client),
+    let denial = match head.is_stream() {
+        true => app.blocks.check_stream(client),
+        false => app.blocks.check_request(client),
     };
     let Some(denial) = denial else {
         return Ok(());
@@ -352,20 +347,36 @@ fn check_block(app: &App, head: &HeadVerdict, record: &mut Record) -> Result<(),
     Err(denial)
 }
 
-/// Reads the body of a request about the server, which is nearly empty, and the verdicts on it. It
-/// needs none of the memory that requests share, so a host without memory still answers probes.
-async fn query_body<B>(
-    body: B,
-    announced: &AnnouncedVerdicts,
-    deadline: Instant,
-) -> Result<CollectedBody, Failure>
+/// Makes the charges of this host for a head, before the body is read.
+async fn charge_head(
+    generation: &PolicyVersion,
+    mut head: Box<AwaitedHead>,
+    counters: &RequestCounters,
+) -> Result<HeadVerdict, Box<DeniedRequest>> {
+    loop {
+        match head.advance(&generation.judge, counters)? {
+            HeadProgress::Accepted(verdict) => return Ok(verdict),
+            HeadProgress::Charge(rest, charge) => {
+                head = rest;
+                let (policy, limits) = (generation.policy(), generation.parts.limits.as_ref());
+                let request_id = &head.caller().request_id;
+                let outcome = counters.charge_shared(policy, limits, &charge, request_id);
+                let outcome = outcome.await;
+                head.charged(&generation.judge, outcome);
+            }
+        }
+    }
+}
+
+/// Reads the body of a request about the server, which is nearly empty. It needs none of the memory
+/// that requests share, so a host without memory still answers probes.
+async fn query_body<B>(body: B, deadline: Instant) -> Result<Bytes, Failure>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
-    let max_bytes = MAX_QUERY_BODY_BYTES.saturating_add(announced.max_bytes());
-    let mut memory_permit = Budget::new(max_bytes).permit();
-    let limits = (max_bytes, false);
+    let mut memory_permit = Budget::new(MAX_QUERY_BODY_BYTES).permit();
+    let limits = (MAX_QUERY_BODY_BYTES, false);
     body::read(body, limits, deadline, &mut memory_permit, |_| {})
         .await
         .map_err(|fault| unread(&fault))
@@ -398,11 +409,11 @@ fn admit(app: &App, client_key: ClientKey, arrived: Instant) -> Result<Admission
 }
 
 /// Verifies a body in memory, makes the charges of this host, and reserves memory for the decoded
-/// form. Returns what was reserved and acquired, too.
+/// form. Returns what the request has reserved and acquired since its head, too.
 async fn verify_body(
     app: &App,
     generation: &PolicyVersion,
-    admitted: AcceptedHead,
+    (admitted, counters): (AcceptedHead, &Arc<RequestCounters>),
     body: Bytes,
     memory_permit: &mut MemoryPermit,
     entered: Option<AdmissionPermit>,
@@ -413,11 +424,10 @@ async fn verify_body(
     let request_id = admitted.caller().request_id.clone();
     let client_key = ClientKey::from_name(admitted.caller().client.as_deref());
     let bytes = body.len().max(becomes);
-    let counters = app.counters.for_request();
     let mut judgement = BodyJudgement::new(admitted, body);
     let mut entered = entered;
     let mut request = loop {
-        let (judge, counting) = (Arc::clone(&generation.judge), Arc::clone(&counters));
+        let (judge, counting) = (Arc::clone(&generation.judge), Arc::clone(counters));
         let judged = offload(bytes, move || {
             let progress = judgement.run(&judge, &*counting);
             (judgement, progress)
@@ -426,12 +436,14 @@ async fn verify_body(
         let (rest, progress) =
             judged.ok_or_else(|| Denial::new(Reason::HandlerFault, "judging the body failed"))?;
         judgement = rest;
-        // A charge that is awaited keeps no other request from being judged. Before a charge for
-        // the request nothing is decoded, so its time says nothing about load.
+        // A charge that is awaited keeps no other request from being judged. The time of a long
+        // body says nothing about load, nor that before a charge for the request, when nothing is
+        // decoded.
         let entered_before = entered.take();
         let is_for_request =
             matches!(&progress, Ok(Progress::Charge(charge)) if !charge.is_of_content());
-        if let Some(entered) = entered_before.filter(|_| !is_for_request) {
+        let is_measured = !is_for_request && bytes <= HELD_BYTES;
+        if let Some(entered) = entered_before.filter(|_| is_measured) {
             entered.finish(Instant::now());
         }
         match progress? {
@@ -440,7 +452,7 @@ async fn verify_body(
                 let (policy, limits) = (generation.policy(), generation.parts.limits.as_ref());
                 let outcome = counters.charge_shared(policy, limits, &charge, &request_id);
                 let decodes = judgement.charged(&generation.judge, outcome.await);
-                if decodes && bytes <= HELD_BYTES {
+                if decodes {
                     entered = Some(admit(app, client_key, Instant::now())?);
                 }
             }

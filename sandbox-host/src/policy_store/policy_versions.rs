@@ -18,7 +18,7 @@ use serde::Serialize;
 use tensorgate_base::memory_budget::Budget;
 use tensorgate_judge::context_keys::ContextKeys;
 use tensorgate_judge::request::{
-    Caller, DenialOrigin, DeniedRequest, HeadVerdict, Verifier, read_head,
+    AwaitedHead, Caller, DenialOrigin, DeniedRequest, Verifier, read_head,
 };
 use tensorgate_limits::SharedLimits;
 use tensorgate_policy::{Denial, Policy, Reason};
@@ -271,7 +271,7 @@ impl PolicyVersions {
     }
 
     /// Verifies a head under the policy that its context names, or under the newest if that one is
-    /// not loaded.
+    /// not loaded. Nothing is charged yet, so a revoked client uses no limit.
     ///
     /// # Errors
     /// Returns the denial.
@@ -280,7 +280,7 @@ impl PolicyVersions {
         fields: &[(N, N)],
         end_of_stream: bool,
         now_unix_s: u64,
-    ) -> Result<(Arc<PolicyVersion>, HeadVerdict), Box<DeniedRequest>> {
+    ) -> Result<(Arc<PolicyVersion>, Box<AwaitedHead>), Box<DeniedRequest>> {
         read_head(
             fields,
             end_of_stream,
@@ -315,18 +315,16 @@ impl PolicyVersions {
                         "policy {name} does not have this client or its credential"
                     ))
                 });
-                let verdict = generation.judge.verify_head(read, context, now_unix_s);
-                let is_from_gate = !verdict
+                let verified = generation.judge.verify_head(read, context, now_unix_s);
+                let is_from_gate = !verified
                     .as_ref()
                     .is_err_and(|refused| refused.origin == DenialOrigin::UnknownSender);
                 if is_from_gate && is_unknown {
                     self.metrics.other_generation.inc();
                 }
-                match (verdict, still) {
-                    (Ok(verdict), Err(cause)) => {
-                        Err(revocation(&generation.judge, &verdict, cause))
-                    }
-                    (verdict, _) => verdict.map(|verdict| (generation, verdict)),
+                match (verified, still) {
+                    (Ok(head), Err(cause)) => Err(revocation(&generation.judge, &head, cause)),
+                    (verified, _) => verified.map(|head| (generation, head)),
                 }
             },
         )
@@ -510,10 +508,10 @@ impl PolicyVersions {
     }
 }
 
-fn revocation(judge: &Verifier, verdict: &HeadVerdict, cause: String) -> Box<DeniedRequest> {
+fn revocation(judge: &Verifier, head: &AwaitedHead, cause: String) -> Box<DeniedRequest> {
     let denial = Denial::new(Reason::Unauthenticated, cause);
-    let caller = verdict.caller().clone();
-    judge.denied(denial, verdict.protocol(), caller, DenialOrigin::Revoked)
+    let caller = head.caller().clone();
+    judge.denied(denial, head.protocol(), caller, DenialOrigin::Revoked)
 }
 
 #[cfg(test)]

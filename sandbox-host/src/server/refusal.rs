@@ -28,7 +28,7 @@ pub enum Refusal {
     #[error("{}", handshake_cause(.0))]
     Handshake(io::Error),
     /// No protocol was negotiated.
-    #[error("the peer does not negotiate HTTP/2 (ALPN h2), which request trailers need")]
+    #[error("the peer does not negotiate HTTP/2 (ALPN h2), which gRPC needs")]
     NoHttp2,
     /// The certificate has no allowed name. The names that it has are named.
     #[error("the peer's certificate has no name of --gateway, but {}", listed(.0))]

@@ -19,7 +19,7 @@ use webpki::EndEntityCert;
 
 use super::refusal::Refusal;
 
-/// The ALPN name of HTTP/2. HTTP/1.1 has no request trailers here, which verdicts on bodies need.
+/// The ALPN name of HTTP/2, which gRPC needs.
 pub(super) const HTTP2: &[u8] = b"h2";
 
 /// Why TLS cannot be served.

@@ -34,6 +34,7 @@ use tokio::time::Instant;
 
 use super::App;
 use super::stream_deadline::{before_reset, stream_deadline};
+use crate::counters::RequestUsage;
 use crate::pipeline::chunk_stream::Source;
 use crate::pipeline::record::Record;
 use crate::pipeline::reply;
@@ -71,6 +72,8 @@ struct Stream<B> {
     response_bytes: u64,
     /// The record of the stream.
     record: Record,
+    /// What the host has acquired for its opening, until it ends.
+    _usage: RequestUsage,
     is_closed: bool,
     /// Whether the client disconnected.
     client_left: bool,
@@ -80,7 +83,7 @@ struct Stream<B> {
 pub(super) fn open<B>(
     app: &Arc<App>,
     generation: Arc<PolicyVersion>,
-    opened: StreamHead,
+    (opened, usage): (StreamHead, RequestUsage),
     parts: &Parts,
     body: B,
     arrived: Instant,
@@ -119,6 +122,7 @@ where
         response_bytes: 0,
         running: None,
         record: stream_record::for_stream(record),
+        _usage: usage,
         is_closed: false,
         client_left: false,
         answering: Answering {

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 use super::super::{App, admit, verify_body};
 use super::rejections::Rejections;
 use super::running_answer::RunningAnswer;
-use crate::admission::HELD_BYTES;
 use crate::counters::RequestUsage;
 use crate::dispatch::Deadline;
 use crate::pipeline::decoupled::DecoupledRequest;
@@ -119,18 +118,15 @@ impl Answering {
         if !memory_permit.resize(frame.len()) {
             return Err(out_of_memory("the message").into());
         }
-        // The message is complete. A longer one takes long because of its size.
-        let entered = match frame.len() <= HELD_BYTES {
-            true => Some(admit(&self.app, client_key, arrived)?),
-            false => None,
-        };
+        let entered = admit(&self.app, client_key, arrived)?;
+        let counters = self.app.counters.for_request();
         let (request, usage) = verify_body(
             &self.app,
             &self.generation,
-            self.opened.message_head(number),
+            (self.opened.message_head(number), &counters),
             frame,
             &mut memory_permit,
-            entered,
+            Some(entered),
             record,
         )
         .await?;
