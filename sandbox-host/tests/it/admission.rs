@@ -5,13 +5,14 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use serde_json::json;
+use tensorgate_policy::decision::FilterWork;
 use tensorgate_wire::context::{Context, HEADER, Key};
 
 use crate::support;
 use support::backend::{Act, Backend};
 use support::{
-    GENERATION, INFER, REQUEST_ID, answer, context, infer_body, key, mode, now_unix_s, policy,
-    start,
+    GENERATION, INFER, REQUEST_ID, WORK, answer, context, infer_body, key, mode, now_unix_s,
+    policy, start,
 };
 
 #[tokio::test]
@@ -158,7 +159,10 @@ async fn a_body_that_no_filter_checked_is_rejected_without_a_contradiction() {
     running.ready().await;
     let unchecked = |path: &str| {
         let context = Context {
-            checked: false,
+            work: FilterWork {
+                checks: false,
+                ..WORK
+            },
             ..context("POST", path)
         };
         [context.sign(&key())]
@@ -176,7 +180,7 @@ async fn a_body_that_no_filter_checked_is_rejected_without_a_contradiction() {
         !metrics.contains("gate_host_disagreement_total{"),
         "{metrics}"
     );
-    // Every filter judges which client may call which model.
+    // Every filter judges the head, and here the path names the model.
     let path = "/v2/models/other/infer";
     let contexts = unchecked(path);
     let answer = running

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tensorgate_policy::policy::{RemainingQuota, Wait};
-use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 
 use crate::support;
 use support::backend::{Act, Backend};
@@ -66,46 +65,6 @@ fn left(answer: &Answer) -> String {
 
 fn told(answer: &Answer) -> [Option<&str>; 2] {
     ["ratelimit-policy", "ratelimit"].map(|name| answer.headers.get(name)?.to_str().ok())
-}
-
-/// Sends a request whose context announces the gate's verdict on the body. What was charged before
-/// is in the context.
-async fn forwarded(running: &Running, path: &str, verdict_path: &str, cut: usize) -> Answer {
-    let mut context = context("POST", path);
-    context.verdicts = 1;
-    context.quotas = passed();
-    let judged = VerdictSubject {
-        client: context.client.as_deref(),
-        request_id: &context.request_id,
-        method: "POST",
-        path: verdict_path,
-        generation: &context.generation,
-    };
-    let mut body = infer_body(&[1.0, 2.0]);
-    body.extend(behind_body(&judged.sign(&key(), 0, &[])));
-    body.truncate(body.len() - cut);
-    let contexts = [context.sign(&key())];
-    running.gate.send("POST", path, &contexts, body).await
-}
-
-#[tokio::test]
-async fn a_body_with_an_announced_verdict_needs_that_verdict() {
-    let backend = Backend::start(Act::Answer);
-    let running = limited(&backend, json!("enforce")).await;
-    let answer = forwarded(&running, INFER, INFER, 0).await;
-    assert_eq!((answer.status, left(&answer)), (200, LEFT.to_owned()));
-    let calls = backend.begun();
-    let verdict = infer_body(&[1.0, 2.0]).len();
-    for (of, cut) in [(INFER, 1), (INFER, verdict), ("/v2/models/other/infer", 0)] {
-        let answer = forwarded(&running, INFER, of, cut).await;
-        assert_eq!(answer.status, 401, "{of} {cut}: {answer:?}");
-    }
-    assert_eq!(backend.begun(), calls, "nothing reaches the backend");
-    // The same holds for requests about the server, whose body is otherwise not read.
-    let live = "/v2/health/live";
-    let answer = forwarded(&running, live, live, 1).await;
-    assert_ne!(answer.status, 200, "{answer:?}");
-    running.stop().await;
 }
 
 #[tokio::test]

@@ -13,12 +13,15 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tensorgate_host::admission::FIRST_LIMIT;
-use tensorgate_wire::context::HEADER;
+use tensorgate_policy::decision::FilterWork;
+use tensorgate_wire::context::{Context, HEADER};
 use tokio::sync::Semaphore;
 
 use crate::support;
 use support::backend::{Act, Backend};
-use support::{INFER, Running, context, guests, infer_body, key, policy, start, start_with, until};
+use support::{
+    INFER, Running, WORK, context, guests, infer_body, key, policy, start, start_with, until,
+};
 
 fn gauge(running: &Running, name: &str) -> i64 {
     let metrics = running.metrics();
@@ -210,7 +213,7 @@ fn endless() -> Request<StreamBody<Nothing>> {
 }
 
 #[tokio::test]
-async fn over_the_admission_limit_requests_are_rejected_at_their_heads_except_slow_ones() {
+async fn over_the_admission_limit_requests_are_rejected_and_slow_ones_once_they_are_complete() {
     let backend = Backend::start(Act::Answer);
     let running = start(policy(&backend.uri(), json!({}), json!({}))).await;
     running.ready().await;
@@ -222,6 +225,18 @@ async fn over_the_admission_limit_requests_are_rejected_at_their_heads_except_sl
     .await
     .unwrap();
     tokio::spawn(connection);
+    // The gate has not held its body.
+    let unheld = Context {
+        work: FilterWork {
+            buffered: false,
+            ..WORK
+        },
+        ..context("POST", INFER)
+    };
+    let unheld = unheld.sign(&key());
+    let mut slow = endless();
+    slow.headers_mut().insert(HEADER, unheld.parse().unwrap());
+    let slow = tokio::spawn(sender.send_request(slow));
     let mut inside: Vec<_> = (0..FIRST_LIMIT)
         .map(|_| tokio::spawn(sender.send_request(endless())))
         .collect();
@@ -235,20 +250,17 @@ async fn over_the_admission_limit_requests_are_rejected_at_their_heads_except_sl
         (refused.status, refused.reason().as_str()),
         (503, "overloaded")
     );
+    let complete = running
+        .gate
+        .send("POST", INFER, &[unheld], infer_body(&[1.0]))
+        .await;
+    assert_eq!(complete.status, 503, "{complete:?}");
+    assert!(!slow.is_finished(), "its body has not arrived yet");
     assert_eq!(
         gauge(&running, "tensorgate_host_admission_refused_total"),
-        2
+        3
     );
-    assert_eq!(overloads(&running, "admission"), 2);
-    let unheld = tensorgate_wire::context::Context {
-        checked: false,
-        ..context("POST", INFER)
-    };
-    let own_pace = running
-        .gate
-        .send("POST", INFER, &[unheld.sign(&key())], infer_body(&[1.0]))
-        .await;
-    assert_eq!(own_pace.status, 200, "the gate has not held its body");
+    assert_eq!(overloads(&running, "admission"), 3);
 
     inside.pop().unwrap().abort();
     until("one has left", || admission.inside() < FIRST_LIMIT).await;
@@ -256,6 +268,7 @@ async fn over_the_admission_limit_requests_are_rejected_at_their_heads_except_sl
     for one in inside {
         one.abort();
     }
+    slow.abort();
     until("all have left", || admission.inside() == 0).await;
     running.stop().await;
 }

@@ -31,6 +31,7 @@ mod containment;
 mod context_keys;
 mod fault_matrix;
 mod fetch;
+mod filter_work;
 mod gateways;
 mod generations;
 mod guardrail;

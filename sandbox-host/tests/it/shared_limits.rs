@@ -6,6 +6,7 @@ mod in_process;
 mod memory;
 mod others;
 mod reload;
+mod requests;
 mod streams;
 
 use std::path::PathBuf;

@@ -20,23 +20,30 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
-use prost::Message as _;
 use serde_json::{Value, json};
 use tensorgate_host::Host;
 use tensorgate_host::config::Settings;
 use tensorgate_host::policy_store::policy_versions::Attempt;
 use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
-use tensorgate_policy::request::{Proof, Proofs};
+use tensorgate_policy::decision::FilterWork;
+use tensorgate_policy::request::{Operations, Proof, Proofs};
 use tensorgate_policy::{Bundle, HeaderMode};
 use tensorgate_sandbox::CompilerConfig;
 use tensorgate_wire::context::{Context, HEADER, Key};
-use tensorgate_wire::proto::ModelInferRequest;
-use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 use tokio::net::UnixStream;
 
 pub const GENERATION: &str = "0123456789abcdef";
 pub const REQUEST_ID: &str = "8f1a2b3c-0000-4000-8000-000000000001";
 pub const INFER: &str = "/v2/models/vec/infer";
+pub const GRPC_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+/// What filters do that count and check, and that have buffered the body.
+pub const WORK: FilterWork = FilterWork {
+    counts: true,
+    checks: true,
+    buffered: true,
+    leaves_charge: false,
+    max_body_bytes: 64 << 10,
+};
 /// Longer than any step here takes. A condition that is not met by then never will be.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -318,14 +325,14 @@ pub fn context(method: &str, path: &str) -> Context {
         client: Some("scorer".to_owned()),
         credential: Some("key:0303030303030303".to_owned()),
         proofs: Proofs::NONE.with(Proof::ApiKey),
+        withheld: Operations::default(),
         request_id: REQUEST_ID.to_owned(),
         method: method.to_owned(),
         path: path.to_owned(),
         generation: GENERATION.to_owned(),
         issued_unix_s: now_unix_s(),
         until_unix_s: None,
-        checked: true,
-        verdicts: 0,
+        work: WORK,
         quotas: Vec::new(),
         claims: Vec::new(),
     }
@@ -367,36 +374,16 @@ impl Gate {
 
     /// The same over gRPC, by a client with this deadline: its `grpc-status`.
     pub async fn infer_within(&self, timeout: &str, x: &[f32]) -> tonic::Code {
-        let path = "/inference.GRPCInferenceService/ModelInfer";
-        let message = ModelInferRequest {
-            model_name: "vec".to_owned(),
-            inputs: vec![InferInputTensor {
-                name: "x".to_owned(),
-                datatype: "FP32".to_owned(),
-                shape: vec![i64::try_from(x.len()).unwrap()],
-                ..InferInputTensor::default()
-            }],
-            raw_input_contents: vec![x.iter().flat_map(|x| x.to_le_bytes()).collect()],
-            ..ModelInferRequest::default()
-        };
-        let mut frame = vec![0];
-        frame.extend(u32::try_from(message.encoded_len()).unwrap().to_be_bytes());
-        frame.extend(message.encode_to_vec());
-        let request = Request::builder()
-            .method("POST")
-            .uri(path)
-            .header("host", "tensorgate")
-            .header("x-request-id", REQUEST_ID)
-            .header("content-type", "application/grpc")
-            .header("grpc-timeout", timeout)
-            .header(HEADER, context("POST", path).sign(&key()))
-            .body(Full::new(Bytes::from(frame)))
-            .unwrap();
-        let response = self.exchange(request).await;
-        let status = response.headers().get("grpc-status");
-        status.map_or(tonic::Code::Ok, |code| {
-            tonic::Code::from_bytes(code.as_bytes())
-        })
+        let context = context("POST", GRPC_INFER);
+        let mut request = grpc_request(&context, streams::message("vec", x));
+        let timeout = timeout.parse().unwrap();
+        request.headers_mut().insert("grpc-timeout", timeout);
+        grpc_code(self.exchange(request).await.headers())
+    }
+
+    /// Sends a message over gRPC.
+    pub async fn call_by_grpc(&self, context: &Context, frame: Vec<u8>) -> Answer {
+        answer(self.exchange(grpc_request(context, frame)).await).await
     }
 
     pub async fn connect(&self) -> UnixStream {
@@ -413,6 +400,36 @@ impl Gate {
     pub async fn infer(&self, x: &[f32]) -> Answer {
         self.call("POST", INFER, infer_body(x)).await
     }
+}
+
+fn grpc_request(context: &Context, frame: Vec<u8>) -> Request<Full<Bytes>> {
+    Request::builder()
+        .method("POST")
+        .uri(&context.path)
+        .header("host", "tensorgate")
+        .header("x-request-id", REQUEST_ID)
+        .header("content-type", "application/grpc")
+        .header(HEADER, context.sign(&key()))
+        .body(Full::new(Bytes::from(frame)))
+        .unwrap()
+}
+
+/// The status of an answer over gRPC. A denial has it in its head.
+pub fn grpc_code(headers: &http::HeaderMap) -> tonic::Code {
+    let status = headers.get("grpc-status");
+    status.map_or(tonic::Code::Ok, |code| {
+        tonic::Code::from_bytes(code.as_bytes())
+    })
+}
+
+/// What is left of a limit, as the headers of an answer say.
+pub fn left_of(limit: &str, headers: &http::HeaderMap) -> Option<u64> {
+    let limits = headers.get("ratelimit")?.to_str().unwrap();
+    let prefix = format!("{limit:?};r=");
+    let mut limits = limits.split(", ");
+    let left = limits.find_map(|limit| limit.strip_prefix(prefix.as_str()))?;
+    let left = left.split(';').next().unwrap();
+    Some(left.parse().unwrap())
 }
 
 pub async fn answer(response: Response<hyper::body::Incoming>) -> Answer {

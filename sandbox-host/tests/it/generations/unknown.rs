@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::json;
 use tensorgate_wire::context::Context;
-use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 
 use super::support::backend::{Act, Backend};
 use super::support::{Answer, INFER, Running, admin, context, infer_body, key, policy, start};
@@ -117,30 +116,6 @@ async fn a_context_that_is_too_old_stays_unauthenticated() {
         metrics.contains("tensorgate_host_other_generation_total 0"),
         "{metrics}"
     );
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn a_verdict_on_the_body_is_that_of_the_gates_version() {
-    let backend = Backend::start(Act::Answer);
-    let running = start(two(&backend, &["scorer"], 1.0)).await;
-    running.ready().await;
-    let context = Context {
-        verdicts: 1,
-        ..unknown(INFER)
-    };
-    for (generation, status, reason) in [(THIRD, 200, ""), ("0", 401, "unauthenticated")] {
-        let subject = VerdictSubject {
-            client: context.client.as_deref(),
-            request_id: &context.request_id,
-            method: &context.method,
-            path: &context.path,
-            generation,
-        };
-        let verdict = subject.sign(&key(), 0, &[]);
-        let body = [infer_body(&[0.5]), behind_body(&verdict)].concat();
-        check(&running.infer_with(&context, body).await, status, reason);
-    }
     running.stop().await;
 }
 
