@@ -10,7 +10,7 @@ use tensorgate_policy::{Decision, Denial, Policy, Reason};
 use tensorgate_wire::BodyStream;
 
 use crate::filter::Capabilities;
-use crate::host::ListenerBounds;
+use crate::host::{ListenerBounds, Proxy};
 pub(crate) use delivery::Delivery;
 
 /// Maximum body of a server-level request (health, metadata), in bytes: a gRPC frame around a
@@ -20,6 +20,17 @@ pub const MAX_SERVER_QUERY_BODY_BYTES: usize = 1024;
 /// Body bytes that every listener rendered by tensorgate lets a filter buffer. This is less than
 /// the slack that `render` adds to each policy's `hold_bytes`.
 pub const ALWAYS_BUFFERED_BYTES: usize = 256 << 10;
+
+/// The longest body that a filter judges, in bytes, where a host judges all bodies. A listener of
+/// an older policy may buffer less than the policy says.
+pub(crate) fn judged_bytes(policy: &Policy, proxy: &mut dyn Proxy) -> usize {
+    let own = policy.listen().judged_bytes();
+    if own <= ALWAYS_BUFFERED_BYTES {
+        return own;
+    }
+    let of_listener = ListenerBounds::read(proxy).hold_bytes;
+    of_listener.map_or(own, |hold_bytes| hold_bytes.min(own))
+}
 
 /// What to do with a buffered body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

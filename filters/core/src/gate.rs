@@ -5,14 +5,21 @@
 //! request when a step fails. The filter's [`crate::filter::Capabilities`] say which steps the
 //! filter executes; the other steps count as done.
 //!
-//! Headers are held until the verdict. The body stays in the proxy's buffer until it is complete. A
-//! body that is too large to buffer is held until its head is accepted, and the rest is validated
-//! while it streams (`streaming_validation`). The verdict falls:
+//! Headers are held until the verdict. The body stays in the proxy's buffer until it is complete.
+//! The verdict falls:
 //! - with the headers,
 //! - at the end of the body,
 //! - at the trailers, which end a body without a body callback,
 //! - when a pending call completes (`waiting`, `body_streaming`),
 //! - for each message of a stream separately, here or in the sandbox host (`inference_stream`).
+//!
+//! A sandbox host behind the filter judges every request again. So the filter only rejects, and the
+//! part of a request that it does not read passes unread:
+//! - a body above a bound (`PendingRequest::bound`),
+//! - what follows a charge that the host makes before it looks at the body (`QuotaStep::Left`).
+//!
+//! Without a host, a body that is too large to buffer is held until its head is accepted, and the
+//! rest is validated while it streams (`streaming_validation`).
 //!
 //! A rejection is final: after it nothing is forwarded, and there is only one response. The
 //! response may wait for the rest of the body, which is discarded (`lingering`). A filter that does
@@ -34,14 +41,14 @@ mod waiting;
 
 use std::rc::Rc;
 
-use tensorgate_policy::decision::BodyPlan;
-use tensorgate_policy::request::{Protocol, RequestHash};
+use tensorgate_policy::decision::{BodyFormat, BodyPlan};
+use tensorgate_policy::request::{Operations, Protocol, RequestHash};
 use tensorgate_policy::{Decision, Denial, Now, Step};
 use tensorgate_wire::headers::{self, ReadHead};
 use tensorgate_wire::{addressee, check_server_query, decode, expand};
 
 use crate::body::reader::{MIN_CHUNK_BYTES, read_body};
-use crate::body::{ALWAYS_BUFFERED_BYTES, Body, needs_whole_body, reads_body};
+use crate::body::{ALWAYS_BUFFERED_BYTES, Body, judged_bytes, needs_whole_body, reads_body};
 use crate::host::{Action, Level, ListenerBounds, Proxy, SharedStore, cannot_decide};
 use crate::identify::{CallerState, PreviousFilters, identify, remove_key_and_query};
 use crate::keys::AwaitedFetch;
@@ -57,7 +64,7 @@ use crate::store::permits::{
 };
 use crate::upstream::{Rewrite, Upstream, traceparent};
 use completion::Remainder;
-use forwarding::{Forwarded, clear_trailers};
+use forwarding::Forwarded;
 use lingering::Lingering;
 use waiting::Waiting;
 
@@ -73,9 +80,10 @@ enum Phase {
     Forwarded,
     /// The head was forwarded, and the body passes through unread.
     PassThrough,
-    /// As `PassThrough`, but a charge is pending: the end of the body waits for the charge.
+    /// As `PassThrough`, but a charge is pending: the end of the body waits for the charge. Only
+    /// without a host.
     Charging(Box<PendingRequest>),
-    /// The head was forwarded, and the body is validated while it streams.
+    /// The head was forwarded, and the body is validated while it streams. Only without a host.
     Validating(Box<PendingRequest>, Box<StreamingValidator>),
     /// The head was forwarded, and messages follow that this filter judges one by one.
     Messages(Box<PendingRequest>, Box<MessageStream>),
@@ -109,6 +117,13 @@ struct PendingRequest {
     body: Body,
     /// Body bytes in the proxy's buffer.
     body_bytes: usize,
+    /// The longest body that this filter judges, in bytes. `None`: there is no host, so the filter
+    /// judges all.
+    bound: Option<usize>,
+    /// Whether this filter stopped at a charge that the host makes before it looks at the body.
+    leaves_charge: bool,
+    /// Operations that the credential does not allow.
+    withheld: Operations,
     /// When the credential expires, in Unix seconds.
     until_unix_s: Option<u64>,
     /// Set once the headers were forwarded before the verdict.
@@ -134,10 +149,24 @@ pub struct Gate {
     unread_bytes: usize,
     /// Whether a callback other than the request's own is running.
     late: bool,
-    /// Whether request trailers may carry verdicts of the previous filters.
-    keeps_verdicts: bool,
-    /// Whether request trailers carry the verdict of this filter.
-    gave_verdict: bool,
+}
+
+impl PendingRequest {
+    /// Whether this filter may judge a body in this format: none is declared above the bound. A
+    /// body that must be empty is always judged, because nothing of it is read.
+    fn may_judge(&self, format: BodyFormat) -> bool {
+        let Some(bound) = self.bound else {
+            return true;
+        };
+        let fits = |bytes: u64| usize::try_from(bytes).is_ok_and(|bytes| bytes <= bound);
+        format == BodyFormat::Empty || (bound > 0 && self.decision.declared().is_none_or(fits))
+    }
+
+    /// Whether more of the body has arrived than this filter judges.
+    fn exceeds_bound(&self) -> bool {
+        let is_judged = matches!(self.body, Body::Validate(_));
+        is_judged && self.bound.is_some_and(|bound| self.body_bytes > bound)
+    }
 }
 
 impl Gate {
@@ -155,8 +184,6 @@ impl Gate {
             ended: false,
             unread_bytes: 0,
             late: false,
-            keeps_verdicts: false,
-            gave_verdict: false,
         }
     }
 
@@ -276,10 +303,12 @@ impl Gate {
                 .fold(0, usize::saturating_add),
             body: Body::None,
             body_bytes: 0,
+            bound: root.has_host().then(|| judged_bytes(&root.policy, proxy)),
+            leaves_charge: false,
+            withheld,
             until_unix_s: identified.until_unix_s,
             forwarded: None,
         });
-        self.keeps_verdicts = pending.previous.context.is_some();
         self.advance(proxy, pending, now, step, None, end_of_stream)
     }
 
@@ -323,12 +352,18 @@ impl Gate {
         self.delivered();
         let before = core::mem::replace(&mut pending.body_bytes, body_bytes);
         // Read once, and only for a body that may exceed what the listener of an older policy
-        // buffers.
-        if before <= ALWAYS_BUFFERED_BYTES && body_bytes > ALWAYS_BUFFERED_BYTES {
+        // buffers. With a host, the bound is within that.
+        if pending.bound.is_none()
+            && before <= ALWAYS_BUFFERED_BYTES
+            && body_bytes > ALWAYS_BUFFERED_BYTES
+        {
             pending.body = pending.body.within(ListenerBounds::read(proxy));
         }
         if let Err(denial) = pending.body.fits(body_bytes) {
             return self.refuse(proxy, pending, denial);
+        }
+        if pending.exceeds_bound() {
+            return self.leave_to_host(proxy, pending, end_of_stream);
         }
         if let Body::Validate(plan) = pending.body
             && body_bytes > plan.hold_bytes
@@ -349,7 +384,10 @@ impl Gate {
     /// rate-limit service is left out, because its answer makes the proxy send all that it has.
     fn gathers(&self, bytes: usize) -> bool {
         let is_streamed = match &self.phase {
-            Phase::Buffering(pending) | Phase::Charging(pending) => pending.forwarded.is_some(),
+            Phase::Buffering(pending) => pending.forwarded.is_some(),
+            // A filter behind this one may hold the head for what it gathers, unless this one
+            // judges bodies.
+            Phase::PassThrough => self.root.filter.capabilities().check,
             Phase::Validating(..) => true,
             _ => false,
         };
@@ -363,19 +401,16 @@ impl Gate {
             Phase::Fresh | Phase::Denied => return Action::Pause,
             Phase::Lingering(_) => return self.end_linger(proxy),
             Phase::Waiting(_) => return self.wait_with_trailers(),
-            // They may carry the verdict of the first gate.
             Phase::Exempt => return Action::Continue,
-            // Envoy hands this filter its own trailers once the request has waited in its headers.
-            Phase::Forwarded if self.gave_verdict => return Action::Continue,
             _ => {}
         }
         // No inference protocol has request trailers; client trailers would be forwarded unchecked.
-        let cleared = clear_trailers(proxy, self.keeps_verdicts);
+        let cleared = proxy.set_request_trailers(&[]);
         match (&self.phase, cleared) {
             (Phase::Validating(..), Ok(())) => {
                 return self.end_validation_in_trailers(proxy);
             }
-            (Phase::Charging(_), Ok(())) => return self.end_passing(proxy, true),
+            (Phase::Charging(_), Ok(())) => return self.end_passing(proxy),
             (Phase::Validating(..) | Phase::Charging(_), Err(fault)) => {
                 return self.reject_streamed(proxy, cannot_decide(fault));
             }
@@ -388,6 +423,9 @@ impl Gate {
             (Some(mut pending), Ok(())) => {
                 if let Err(denial) = self.collect_trailers(proxy, &mut pending) {
                     return self.refuse(proxy, pending, denial);
+                }
+                if pending.exceeds_bound() {
+                    return self.leave_to_host(proxy, pending, true);
                 }
                 match pending.body {
                     // The body is too large to validate as a whole; only its end was held.
@@ -527,8 +565,8 @@ impl Gate {
         received(proxy, pending, looked_at)
     }
 
-    /// Executes steps until the request is answered or forwarded, or waits for its body or for the
-    /// rate-limit service.
+    /// Executes steps until the request is answered or forwarded, or waits for its body or, without
+    /// a host, for the rate-limit service.
     fn advance(
         &mut self,
         proxy: &mut dyn Proxy,
@@ -558,6 +596,11 @@ impl Gate {
                                 end_of_stream,
                             );
                         }
+                        QuotaStep::Left => {
+                            pending.leaves_charge = true;
+                            let rest = Remainder::unread(end_of_stream);
+                            return self.forward(proxy, pending, now, rest);
+                        }
                     }
                 }
                 (Step::ReadBody(plan), None, _) => {
@@ -565,7 +608,8 @@ impl Gate {
                     let counts_bytes = capabilities.charge
                         && !root.has_host()
                         && pending.decision.needs_body_size(policy);
-                    if !needs_whole_body(capabilities, plan.format, counts_bytes) {
+                    let is_needed = needs_whole_body(capabilities, plan.format, counts_bytes);
+                    if !is_needed || !pending.may_judge(plan.format) {
                         let rest = match (end_of_stream, self.resources.pending_charges.is_empty())
                         {
                             (true, _) => Remainder::None,

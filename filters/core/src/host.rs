@@ -179,11 +179,7 @@ pub trait Proxy: SharedStore {
     /// Removes all fields of one name.
     fn remove_request_header(&mut self, name: &str) -> Result<(), HostFault>;
 
-    /// The request's trailers.
-    fn request_trailers(&mut self) -> Result<Vec<Field>, HostFault>;
-
-    /// Replaces the request's trailers. In the callback that ends a body without trailers, this
-    /// adds trailers.
+    /// Replaces the request's trailers.
     fn set_request_trailers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault>;
 
     /// Removes a trailer field from the response and returns its value.
@@ -194,9 +190,6 @@ pub trait Proxy: SharedStore {
 
     /// Reads at most `max_bytes` of a response's current body chunk from offset `start`.
     fn response_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
-
-    /// Appends bytes to the buffered body.
-    fn append_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;
 
     /// Replaces the buffered body.
     fn replace_request_body(&mut self, data: &[u8]) -> Result<(), HostFault>;

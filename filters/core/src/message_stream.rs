@@ -220,6 +220,8 @@ impl MessageStream {
                 (step @ (Step::Charge(_) | Step::Acquire(_)), _) => {
                     match run_quota_step(root, ctx.proxy, decision, ctx.resources, now, step) {
                         QuotaStep::Done(step) => step,
+                        // Without a host, no charge is left to one.
+                        QuotaStep::Left => break,
                         // No policy of a filter without a host makes messages wait.
                         QuotaStep::Pending(pending_charge) => {
                             cancel_pending_charge(ctx.proxy, &pending_charge);

@@ -37,7 +37,7 @@ pub enum QuotaFault {
 
 /// Creates the slots of a policy's limits unless they exist. All workers configure, the main thread
 /// first. A reload must not refill a slot in use, hence the read before the write. Limits on
-/// content have none if a host counts them.
+/// content and shared limits have none if a host charges them.
 ///
 /// # Errors
 /// The store failed or is full.
@@ -47,7 +47,8 @@ pub fn make_slots(
     has_host: bool,
 ) -> Result<(), SlotFault> {
     for (grant, client, allowance) in policy.allowances() {
-        if has_host && allowance.unit != Unit::Requests {
+        let is_of_host = allowance.unit != Unit::Requests || !allowance.scope.is_local();
+        if has_host && is_of_host {
             continue;
         }
         let key = slot_key(&allowance.key(grant.name(), client.name()));

@@ -75,7 +75,7 @@ pub struct GateRoot {
     pub(crate) headers: HeaderMode,
     /// Whether the proxy delivers bodies while headers are held.
     pub(crate) delivery: Cell<Delivery>,
-    /// Memory for small bodies that the filter buffers itself.
+    /// Memory for small bodies that the filter copies.
     pub(crate) small_bodies: SmallBodies,
     /// Limit for requests that wait for a key.
     pub(crate) key_waiters: WaitLimiter,
@@ -164,13 +164,13 @@ impl GateRoot {
                 Err(faults)
             }
             Ok((policy, warnings))
-                if filter != Filter::Gate
+                if !has_host
+                    && filter != Filter::Gate
                     && headers == HeaderMode::Forward
                     && policy.rate_limit_service().is_some() =>
             {
-                // A verdict after a wait comes after the body, where the next filter would read it
-                // as part of the body.
-                let cause = "limits of scope global need the filter `gate`, or headers: hold";
+                // Each filter of a chain would withhold the body and restore it after its wait.
+                let cause = "limits of scope global need the filter `gate`, headers: hold, or a sandbox host behind the filter";
                 faults.push(error("rate_limit_service", cause));
                 faults.extend(warnings);
                 Err(faults)

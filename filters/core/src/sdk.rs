@@ -348,10 +348,6 @@ impl Proxy for Host {
         abi::remove_header(abi::REQUEST_HEADERS, name)
     }
 
-    fn request_trailers(&mut self) -> Result<Vec<Field>, HostFault> {
-        abi::get_request_trailers()
-    }
-
     fn set_request_trailers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault> {
         abi::set_header_map(abi::REQUEST_TRAILERS, fields)
     }
@@ -368,10 +364,6 @@ impl Proxy for Host {
 
     fn response_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
         abi::response_body(start, max_bytes)
-    }
-
-    fn append_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
-        abi::append_request_body(data)
     }
 
     fn replace_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {

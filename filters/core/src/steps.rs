@@ -1,9 +1,13 @@
 //! Executes the steps of a decision that consume quota: local charges, concurrency permits and
-//! calls to the rate-limit service. A step that belongs to another filter counts as done.
+//! calls to the rate-limit service. A step that belongs to another filter or to the host counts as
+//! done, except for a charge that the host makes before it looks at the body.
 
 pub(crate) mod streaming_validation;
 
-use tensorgate_policy::decision::{AcquireOutcome, Charge};
+use tensorgate_policy::decision::{
+    AcquireOutcome, BodySeen, Charge, FilterWork, Maker, PermitScope, maker_of_charge,
+    maker_of_permit,
+};
 use tensorgate_policy::{ChargeOutcome, Decision, Denial, Now, Reason, Step};
 
 use crate::host::{Level, ListenerBounds, Proxy};
@@ -11,6 +15,16 @@ use crate::quota::consume_and_log;
 use crate::quota::rate_limit_service::{LimitCall, PendingCharge, request_charge};
 use crate::root::{BodyMemory, GateRoot};
 use crate::store::permits::{self, Permit, max_stream_ns, still_needed};
+
+/// Work of the filters of a chain, in the table of who makes a charge or acquires a permit. A
+/// filter gets to one only if it has read what names the model, as if the path did.
+const CHAIN_WORK: FilterWork = FilterWork {
+    counts: true,
+    checks: true,
+    buffered: false,
+    leaves_charge: false,
+    max_body_bytes: 0,
+};
 
 /// Maximum number of steps in one callback. The longest path has eight: local charge, permits,
 /// shared charge, decode, check, local content charge, shared content charge, forward.
@@ -43,13 +57,14 @@ pub(crate) struct RequestResources {
 pub(crate) enum QuotaStep {
     /// The decision continues with this step.
     Done(Step),
-    /// The rate-limit service was called.
+    /// The rate-limit service was called. Only without a host.
     Pending(PendingCharge),
+    /// The host makes this charge before it looks at the body, so the part of the filters ends.
+    Left,
 }
 
 /// Executes a quota step and reports the result to the decision; any other step is returned
-/// unchanged. Acquired resources are kept in `resources`. The host acquires the permits of models
-/// if there is one.
+/// unchanged. Acquired resources are kept in `resources`.
 pub(crate) fn run_quota_step(
     root: &GateRoot,
     proxy: &mut dyn Proxy,
@@ -60,6 +75,9 @@ pub(crate) fn run_quota_step(
 ) -> QuotaStep {
     let (policy, capabilities) = (&root.policy, root.filter.capabilities());
     QuotaStep::Done(match step {
+        Step::Charge(charge) if !charge.is_of_content() && is_of_host(root, &charge) => {
+            return QuotaStep::Left;
+        }
         Step::Charge(charge) if !charges_here(root, &charge) => {
             decision.charged(policy, ChargeOutcome::CHARGED)
         }
@@ -79,8 +97,7 @@ pub(crate) fn run_quota_step(
             decision.acquired(policy, &AcquireOutcome::Acquired)
         }
         Step::Acquire(mut acquire) => {
-            let has_host = root.has_host();
-            (acquire.permits).retain(|permit| !(has_host && permit.scope.is_of_model()));
+            (acquire.permits).retain(|permit| !acquired_by_host(root, &permit.scope));
             let acquire = still_needed(acquire, &resources.permits);
             if acquire.permits.is_empty() {
                 let acquired = decision.acquired(policy, &AcquireOutcome::Acquired);
@@ -102,14 +119,26 @@ pub(crate) fn run_quota_step(
     })
 }
 
-/// Whether this filter makes a charge. Content is charged by the host if there is one, and
-/// otherwise by the filter that validates it, which in a chain is not the filter that counts
-/// requests.
+/// Whether this filter makes a charge. Without a host, content is charged by the filter that
+/// validates it, which in a chain is not the filter that counts requests.
 fn charges_here(root: &GateRoot, charge: &Charge) -> bool {
     let capabilities = root.filter.capabilities();
-    if charge.is_of_content() {
-        capabilities.check && !root.has_host()
+    let is_able = if charge.is_of_content() {
+        capabilities.check
     } else {
         capabilities.charge
-    }
+    };
+    is_able && !is_of_host(root, charge)
+}
+
+/// Whether a host makes this charge, whatever the filters of the chain can do.
+fn is_of_host(root: &GateRoot, charge: &Charge) -> bool {
+    let maker = maker_of_charge(&CHAIN_WORK, charge, BodySeen::Head);
+    root.has_host() && maker == Maker::Host
+}
+
+/// Whether a host acquires this permit, whatever the filters of the chain can do.
+fn acquired_by_host(root: &GateRoot, scope: &PermitScope) -> bool {
+    let maker = maker_of_permit(&CHAIN_WORK, scope, BodySeen::Head);
+    root.has_host() && maker == Maker::Host
 }

@@ -10,7 +10,6 @@ use tensorgate_filter_core::host::Verdict;
 use tensorgate_filter_core::report::record::Record;
 use tensorgate_policy::Reason;
 use tensorgate_wire::Answer;
-use tensorgate_wire::context::verdict::TRAILER;
 
 pub use crate::stream::STREAM;
 use crate::{Logged, Request, RequestOutcome, Stream};
@@ -136,10 +135,7 @@ pub fn close(stream: Stream) -> Played {
     }
     let forwards = stream.forwards_headers();
     let complete = stream.is_complete();
-    let mut trailers = stream.trailers().to_vec();
-    if forwards {
-        trailers.retain(|(name, _)| name != TRAILER.as_bytes());
-    }
+    let trailers = stream.trailers().to_vec();
     let (outcome, record, logged) = stream.close();
     let verdict = match (&outcome, record.reason) {
         (Some(RequestOutcome::Forwarded { .. }), None) => {

@@ -9,7 +9,6 @@
 
 mod io;
 mod response;
-mod upstream_host;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -20,13 +19,15 @@ use tensorgate_filter_core::report::record::Record;
 use tensorgate_filter_core::root::GateRoot;
 use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
+use tensorgate_policy::policy::{Allowance, Unit};
 use tensorgate_wire::Answer;
 
 use super::limiter::Limiter;
 use super::{Peer, RequestOutcome};
 use crate::store::Store;
-pub use upstream_host::STREAM;
-use upstream_host::UpstreamHost;
+
+/// Path of inference streams: their heads are forwarded before their messages.
+pub const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 
 /// What a filter reported to its proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -263,12 +264,6 @@ impl Stream {
 
     /// Delivers a body chunk to a filter; all its buffered data is passed on together.
     fn body_to(&mut self, place: usize, piece: &[u8], last: bool) {
-        self.body_from(place, place.saturating_add(1), piece, last);
-    }
-
-    /// The same. `trailed`: the first filter that gets trailers which this one adds. Envoy gives
-    /// them to the filter itself where everything had stopped at it (`commonContinue`).
-    fn body_from(&mut self, place: usize, trailed: usize, piece: &[u8], last: bool) {
         let Some(hop) = self.hops.get_mut(place) else {
             self.io.sent.extend_from_slice(piece);
             self.io.complete |= last;
@@ -282,19 +277,13 @@ impl Stream {
         }
         hop.held.extend_from_slice(piece);
         hop.last = last;
-        let trailers = self.io.trailers.len();
         let bytes = hop.held.len();
         self.io.held = core::mem::take(&mut hop.held);
         let action = hop.gate.on_request_body(&mut self.io, bytes, last);
         // A filter may have changed the buffered body.
         hop.held = core::mem::take(&mut self.io.held);
         if action == Action::Continue {
-            // Trailers that a filter adds at the end of a body end the request.
-            let added = last && self.io.trailers.len() > trailers;
-            self.go_on(place, last && !added);
-            if added {
-                self.trailers_to(trailed);
-            }
+            self.go_on(place, last);
         }
     }
 
@@ -439,7 +428,7 @@ impl Stream {
             hop.passed = true;
             self.headers_to(next, last);
             if let Some((body, last)) = body {
-                self.body_from(place, place, &body, last);
+                self.body_to(place, &body, last);
             }
             if trailed {
                 self.trailers_to(place);
@@ -466,11 +455,24 @@ impl Stream {
         self.hops.iter().any(|hop| hop.gate.forwards_headers())
     }
 
-    /// The longest body that is held until it was checked. A longer one is checked and forwarded
-    /// in pieces.
+    /// The longest body that is held until it was checked. A longer one is forwarded in pieces: a
+    /// host checks it, or the filters do meanwhile. Where a host charges requests before it reads
+    /// their bodies, nothing is held.
     pub fn max_held_bytes(&self) -> usize {
-        let root = self.root.as_ref();
-        root.map_or(0, |root| root.policy().listen().limits().hold_bytes)
+        let Some(root) = &self.root else {
+            return 0;
+        };
+        let listen = root.policy().listen();
+        if !root.has_host() {
+            return listen.limits().hold_bytes;
+        }
+        let is_of_host =
+            |allowance: Allowance| allowance.is_global() && allowance.unit == Unit::Requests;
+        let mut allowances = root.policy().allowances();
+        if allowances.any(|(.., allowance)| is_of_host(allowance)) {
+            return 0;
+        }
+        listen.judged_bytes()
     }
 
     /// Body bytes that the proxy buffers for its filters.
@@ -536,19 +538,6 @@ impl Stream {
         let last = self.hops.iter().rev().find(|hop| hop.reached);
         let refuser = (self.hops.iter()).find(|hop| hop.gate.record().reason.is_some());
         let record = refuser.or(last).map(|hop| hop.gate.record().clone());
-        let mut record = record.unwrap_or_default();
-        let outcome = match outcome {
-            Some(RequestOutcome::Forwarded { headers, body }) => {
-                let upstream = UpstreamHost {
-                    context_key: self.root.as_ref().and_then(|root| root.context_key()),
-                    now_unix_s: self.io.now.unix_s,
-                    request_id: &self.io.request_id,
-                    trailers: &self.io.trailers,
-                };
-                Some(upstream.read(headers, body, &mut record))
-            }
-            outcome => outcome,
-        };
-        (outcome, record, self.io.logged)
+        (outcome, record.unwrap_or_default(), self.io.logged)
     }
 }

@@ -1,4 +1,4 @@
-//! Streaming bodies with a rate-limit check in flight.
+//! Streaming bodies with a rate-limit check in flight, which only a filter without a host has.
 //!
 //! A body larger than `hold_bytes` is not buffered while the rate-limit service is asked. Its
 //! chunks are validated and forwarded at once. Only the end is held until every charge is answered,
@@ -22,11 +22,11 @@ impl Gate {
         last: bool,
     ) -> Action {
         if last {
-            return self.end_passing(proxy, false);
+            return self.end_passing(proxy);
         }
         if let Phase::Charging(pending) = &mut self.phase {
             pending.body_bytes = pending.body_bytes.saturating_add(bytes);
-            if pending.forwarded.is_none() && is_all(pending, pending.body_bytes) {
+            if is_all(pending, pending.body_bytes) {
                 return Action::Pause;
             }
         }
@@ -34,19 +34,15 @@ impl Gate {
     }
 
     /// Handles the end of a pass-through body. The end waits while a charge is pending.
-    pub(super) fn end_passing(&mut self, proxy: &mut dyn Proxy, in_trailers: bool) -> Action {
-        if let Phase::Charging(pending) = &mut self.phase {
-            if in_trailers {
-                pending.ends_in_trailers();
-            } else {
-                pending.ends_in_body();
-            }
-        }
+    pub(super) fn end_passing(&mut self, proxy: &mut dyn Proxy) -> Action {
         if !self.resources.pending_charges.is_empty() {
             return self.hold_end();
         }
         match self.take_streamed() {
-            Some((pending, _)) => self.conclude(proxy, pending, true),
+            Some((pending, _)) => {
+                self.conclude(proxy, &pending, true);
+                Action::Continue
+            }
             None => Action::Pause,
         }
     }
@@ -101,7 +97,6 @@ impl Gate {
             self.outcome.note(&self.root.policy, &pending.decision);
             self.outcome.allowed(proxy, &self.root);
         }
-        let forwarded = pending.forwarded.is_some();
         match (
             self.resources.pending_charges.is_empty(),
             self.ended,
@@ -109,8 +104,7 @@ impl Gate {
         ) {
             (true, true, validator) => self.finish_late(proxy, pending, validator),
             // The rest of the body passes through.
-            (true, false, None) if !forwarded => self.phase = Phase::PassThrough,
-            (true, false, None) => self.phase = Phase::Charging(pending),
+            (true, false, None) => self.phase = Phase::PassThrough,
             (_, _, Some(validator)) => self.phase = Phase::Validating(pending, validator),
             (false, _, None) => self.phase = Phase::Charging(pending),
         }
@@ -123,16 +117,15 @@ impl Gate {
         mut pending: Box<PendingRequest>,
         validator: Option<Box<StreamingValidator>>,
     ) {
-        let told = validator.is_none();
+        let is_recorded = validator.is_none();
         if let Some(mut validator) = validator
             && let Err(denial) = validator.end(&mut pending.decision)
         {
             self.refuse(proxy, pending, denial);
             return;
         }
-        if self.conclude(proxy, pending, told) == Action::Continue {
-            super::waiting::resume(proxy);
-        }
+        self.conclude(proxy, &pending, is_recorded);
+        super::waiting::resume(proxy);
     }
 
     /// Takes the request out of its phase if it is streaming.

@@ -1,6 +1,6 @@
-//! Requests whose body is too large to buffer. The head is forwarded once it is accepted, then each
-//! chunk that satisfies the contract. The first invalid chunk ends the request: the client gets a
-//! response, and the upstream sees an incomplete body.
+//! Requests without a host whose body is too large to buffer. The head is forwarded once it is
+//! accepted, then each chunk that satisfies the contract. The first invalid chunk ends the request:
+//! the client gets a response, and the upstream sees an incomplete body.
 
 use std::rc::Rc;
 
@@ -25,8 +25,10 @@ impl Gate {
     ) -> Action {
         let root = Rc::clone(&self.root);
         let asks = root.policy.rate_limit_service().is_some();
-        let forwarded = pending.forwarded.is_some();
-        if asks && !end_of_stream && !forwarded && is_all(&pending, pending.body_bytes) {
+        if asks && !end_of_stream && is_all(&pending, pending.body_bytes) {
+            if pending.forwarded.is_some() {
+                return self.continue_incomplete(proxy, pending);
+            }
             self.phase = Phase::Buffering(pending);
             return Action::Pause;
         }
@@ -96,8 +98,7 @@ impl Gate {
         };
         let root = Rc::clone(&self.root);
         let charging = !self.resources.pending_charges.is_empty();
-        let forwarded = pending.forwarded.is_some();
-        if charging && !last && !forwarded && is_all(&pending, validator.bytes_with(bytes)) {
+        if charging && !last && is_all(&pending, validator.bytes_with(bytes)) {
             self.unread_bytes = bytes;
             self.phase = Phase::Validating(pending, validator);
             return Action::Pause;
@@ -119,7 +120,10 @@ impl Gate {
                 self.hold_end()
             }
             // A shadowed denial may have occurred while the body streamed.
-            Ok(()) if last => self.conclude(proxy, pending, false),
+            Ok(()) if last => {
+                self.conclude(proxy, &pending, false);
+                Action::Continue
+            }
             Ok(()) => {
                 self.phase = Phase::Validating(pending, validator);
                 Action::Continue
@@ -129,9 +133,6 @@ impl Gate {
 
     /// Handles the trailers of a request whose body is validated while it streams.
     pub(super) fn end_validation_in_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
-        if let Phase::Validating(pending, _) = &mut self.phase {
-            pending.ends_in_trailers();
-        }
         self.validate_chunk(proxy, self.unread_bytes, true)
     }
 

@@ -5,7 +5,6 @@ use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{Denial, Now, Reason, Step};
 use tensorgate_wire::{Answer, context};
 
-use super::signed_context::Signed;
 use super::{Gate, PendingRequest, Phase};
 use crate::host::{Action, Level, Proxy, cannot_decide};
 use crate::identify::shared_identity::SharedIdentity;
@@ -33,20 +32,25 @@ impl Gate {
             return self.refuse(proxy, pending, denial);
         }
         self.outcome.note(&self.root.policy, &pending.decision);
-        if pending.forwarded.is_none() {
-            if let Err(denial) = self.send_headers(proxy, &pending, now, false) {
-                return self.refuse(proxy, pending, denial);
-            }
-        } else if let Remainder::None = rest
-            && let Err(denial) = self.send_verdict(proxy, &mut pending)
-        {
+        let sent = if pending.forwarded.is_some() {
+            self.release_copy(proxy, &mut pending)
+        } else {
+            let is_complete = matches!(rest, Remainder::None);
+            self.send_headers(
+                proxy,
+                &pending,
+                now,
+                is_complete && !self.forwards_headers(),
+            )
+        };
+        if let Err(denial) = sent {
             return self.refuse(proxy, pending, denial);
         }
         self.dispatched = true;
         self.phase = match rest {
             Remainder::None => Phase::Forwarded,
-            Remainder::PassThrough if pending.forwarded.is_none() => Phase::PassThrough,
-            Remainder::PassThrough | Remainder::Charging => {
+            Remainder::PassThrough => Phase::PassThrough,
+            Remainder::Charging => {
                 self.outcome.forwarded(proxy);
                 self.outcome.allowed(proxy, &self.root);
                 self.phase = Phase::Charging(pending);
@@ -77,20 +81,31 @@ impl Gate {
         Action::Continue
     }
 
+    /// Leaves a body above the bound to the host: forwards the head and what has arrived.
+    pub(super) fn leave_to_host(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        pending: Box<PendingRequest>,
+        end_of_stream: bool,
+    ) -> Action {
+        match proxy.now() {
+            Ok(now) => self.forward(proxy, pending, now, Remainder::unread(end_of_stream)),
+            Err(fault) => self.refuse(proxy, pending, cannot_decide(fault)),
+        }
+    }
+
     /// Forwards the headers and passes the caller's identity on. If this filter identifies callers,
-    /// its own header fields replace the client's. A signed context is added unless one exists.
-    /// `verdict_follows`: this filter still evaluates the body. Returns the context; `None` if no
-    /// host reads one.
+    /// its own header fields replace the client's. A signed context is added if a host reads it and
+    /// this filter has something to add. `buffered`: the whole body has arrived.
     pub(super) fn send_headers(
         &self,
         proxy: &mut dyn Proxy,
         pending: &PendingRequest,
         now: Now,
-        verdict_follows: bool,
-    ) -> Result<Option<Signed>, Denial> {
-        let signed = self.sign(pending, now, verdict_follows)?;
-        let value = signed.as_ref().and_then(|signed| signed.value.as_deref());
-        let added = value.map(|signed| (context::HEADER, signed));
+        buffered: bool,
+    ) -> Result<(), Denial> {
+        let signed = self.sign(pending, now, buffered)?;
+        let added = signed.as_deref().map(|signed| (context::HEADER, signed));
         pending
             .rewrite
             .carry_out(proxy, &pending.upstream.fields(), added)
@@ -105,7 +120,7 @@ impl Gate {
             };
             identity.publish(proxy).map_err(cannot_decide)?;
         }
-        Ok(signed)
+        Ok(())
     }
 
     /// Rejects the request for a cause found in the filter.
@@ -186,4 +201,15 @@ pub(super) enum Remainder {
     Validated(Box<StreamingValidator>),
     /// Messages in this format.
     Messages(BodyPlan),
+}
+
+impl Remainder {
+    /// A body that this filter does not read, or no more than has arrived.
+    pub(super) const fn unread(end_of_stream: bool) -> Self {
+        if end_of_stream {
+            Self::None
+        } else {
+            Self::PassThrough
+        }
+    }
 }

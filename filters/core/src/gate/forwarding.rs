@@ -3,66 +3,45 @@
 //! Some proxies deliver no body while headers are held. In this mode accepted headers are forwarded
 //! at once. This file contains everything that differs for such a request:
 //!
-//! | callback | upstream is a tensorgate host (a context key exists) | other upstream |
+//! | callback | a sandbox host is behind the filter | another upstream |
 //! |---|---|---|
-//! | headers | forwarded; the context announces a verdict | forwarded |
+//! | headers | forwarded | forwarded |
 //! | body, more to come | forwarded; a copy is kept for evaluation | removed from the buffer |
-//! | end of the body | evaluated; the verdict is sent as a trailer | evaluated, then restored |
+//! | more body than the bound | the copy is dropped, the rest passes unread | – |
+//! | end of the body | evaluated | evaluated, then restored |
 //! | trailers | the same, after the last chunk | an empty body only |
-//! | verdict after a wait | sent after the body | evaluated, then restored |
-//! | rejected | local reply; upstream sees a stream reset | the same |
+//! | verdict after a wait | – | evaluated, then restored |
+//! | rejected | local reply without the last chunk; the host sees a reset | the same |
 //!
-//! A tensorgate host does not act before the verdict and validates the body itself. The proxy's
+//! A sandbox host does not act before the end of the request, and judges it itself. The proxy's
 //! buffer may be smaller than a body that the policy allows. Only the last chunk stays in that
-//! buffer, while the request waits for the rate-limit service.
+//! buffer, while a request without a host waits for the rate-limit service.
 //!
 //! [`HeaderMode::Forward`]: tensorgate_policy::HeaderMode::Forward
 
 use std::rc::Rc;
 
 use tensorgate_policy::{Denial, HeaderMode, Now, Reason};
-use tensorgate_wire::context::verdict::{TRAILER, VerdictSubject, behind_body};
 
+use super::body_ahead::is_all;
 use super::{Gate, PendingRequest, Phase};
 use crate::body::reader::read_body;
 use crate::body::{Body, reads_body};
-use crate::host::{Action, HostFault, Proxy, cannot_decide};
+use crate::host::{Action, Proxy, cannot_decide};
 
 /// A request whose headers were forwarded before its verdict.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Forwarded {
-    /// `None`: no host reads a verdict, so the body is withheld until the verdict.
-    announced: Option<Announced>,
     /// Copy of the body so far, if this filter evaluates or withholds the body.
     copy: Rc<Vec<u8>>,
-    end: End,
-}
-
-/// The verdict that the context has announced.
-#[derive(Clone, Copy, Debug)]
-struct Announced {
-    /// Position of this verdict among those of a chain's filters.
-    index: u8,
-    /// How many limits on requests the context already contains.
-    sent_limits: usize,
-}
-
-/// How the body ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Open,
-    Body,
-    Trailers,
+    /// Whether trailers have arrived, after which a proxy accepts no more body.
+    in_trailers: bool,
 }
 
 impl Forwarded {
     /// The body so far. The caller may keep it while the request waits.
     pub(super) fn body(&self) -> Rc<Vec<u8>> {
         Rc::clone(&self.copy)
-    }
-
-    const fn withholds(&self) -> bool {
-        self.announced.is_none()
     }
 }
 
@@ -80,25 +59,10 @@ impl Gate {
         now: Now,
     ) -> Action {
         self.outcome.note(&self.root.policy, &pending.decision);
-        let signed = match self.send_headers(proxy, &pending, now, true) {
-            Ok(signed) => signed,
-            Err(denial) => return self.refuse(proxy, pending, denial),
-        };
-        // A verdict after the body makes the body longer than declared.
-        if self.root.policy.rate_limit_service().is_some()
-            && let Err(fault) = proxy.remove_request_header("content-length")
-        {
-            return self.refuse(proxy, pending, cannot_decide(fault));
+        if let Err(denial) = self.send_headers(proxy, &pending, now, false) {
+            return self.refuse(proxy, pending, denial);
         }
-        let announced = signed.map(|signed| Announced {
-            index: signed.verdicts_before,
-            sent_limits: pending.decision.request_quotas().count(),
-        });
-        pending.forwarded = Some(Box::new(Forwarded {
-            announced,
-            copy: Rc::default(),
-            end: End::Open,
-        }));
+        pending.forwarded = Some(Box::default());
         self.outcome.forwarded(proxy);
         self.phase = Phase::Buffering(pending);
         Action::Continue
@@ -112,16 +76,22 @@ impl Gate {
         bytes: usize,
         last: bool,
     ) -> Action {
-        pending.body_bytes = pending.body_bytes.saturating_add(bytes);
-        let kept = pending
-            .body
-            .fits(pending.body_bytes)
-            .and_then(|()| self.keep_copy(proxy, &mut pending, bytes, last));
-        if let Err(denial) = kept {
+        let body_bytes = pending.body_bytes.saturating_add(bytes);
+        // For a server that counts bytes, the last declared ones are the end.
+        if self.root.has_host() && !last && is_all(&pending, body_bytes) {
+            self.unread_bytes = bytes;
+            self.phase = Phase::Buffering(pending);
+            return Action::Pause;
+        }
+        pending.body_bytes = body_bytes;
+        if let Err(denial) = pending.body.fits(pending.body_bytes) {
             return self.refuse(proxy, pending, denial);
         }
-        if last {
-            pending.ends_in_body();
+        if pending.exceeds_bound() {
+            return self.leave_to_host(proxy, pending, last);
+        }
+        if let Err(denial) = self.keep_copy(proxy, &mut pending, bytes, last) {
+            return self.refuse(proxy, pending, denial);
         }
         if let Body::Validate(plan) = pending.body
             && pending.body_bytes > plan.hold_bytes
@@ -131,8 +101,19 @@ impl Gate {
         if last {
             return self.finish(proxy, pending);
         }
-        if let Err(denial) = self.withhold(proxy, &pending) {
-            return self.refuse(proxy, pending, denial);
+        self.continue_incomplete(proxy, pending)
+    }
+
+    /// Continues a request that is not complete. Without a host, nothing of its body is forwarded.
+    pub(super) fn continue_incomplete(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        pending: Box<PendingRequest>,
+    ) -> Action {
+        if !self.root.has_host()
+            && let Err(fault) = proxy.replace_request_body(&[])
+        {
+            return self.refuse(proxy, pending, cannot_decide(fault));
         }
         self.phase = Phase::Buffering(pending);
         Action::Continue
@@ -158,13 +139,14 @@ impl Gate {
             Body::ServerQuery(_) => true,
             Body::None => false,
         };
-        if bytes == 0 || !(looked_at || forwarded.withholds()) {
+        if bytes == 0 || (root.has_host() && !looked_at) {
             return Ok(());
         }
         // A body that is evaluated within one callback needs no reservation.
         if !(last && forwarded.copy.is_empty()) {
             let client = self.outcome.record.client.as_deref();
-            let most = root.policy.listen().limits().hold_bytes;
+            let hold_bytes = root.policy.listen().limits().hold_bytes;
+            let most = pending.bound.unwrap_or(hold_bytes);
             let memory = &mut self.resources.body_memory;
             memory.reserve(&root, proxy, client, pending.body_bytes, most)?;
         }
@@ -177,18 +159,8 @@ impl Gate {
         Ok(())
     }
 
-    /// Removes the received bytes from the proxy's buffer if the body is withheld.
-    fn withhold(&self, proxy: &mut dyn Proxy, pending: &PendingRequest) -> Result<(), Denial> {
-        match &pending.forwarded {
-            Some(forwarded) if forwarded.withholds() => {
-                proxy.replace_request_body(&[]).map_err(cannot_decide)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The head of a large body is accepted: the withheld part is forwarded, and the rest is
-    /// validated while it streams.
+    /// Ends the evaluation of a body, or of the head of one that streams. A host has received what
+    /// has arrived; for another server, the withheld body is restored, all of it at once.
     pub(super) fn release_copy(
         &mut self,
         proxy: &mut dyn Proxy,
@@ -199,68 +171,28 @@ impl Gate {
         };
         let copy = core::mem::take(&mut forwarded.copy);
         self.resources.body_memory.release(proxy);
-        if forwarded.withholds() {
-            if forwarded.end == End::Trailers {
-                return Err(cannot_put_back());
-            }
-            proxy.replace_request_body(&copy).map_err(cannot_decide)?;
+        if self.root.has_host() || copy.is_empty() {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Ends an allowed, complete request with its verdict. Does nothing for a request whose headers
-    /// were held.
-    pub(super) fn send_verdict(
-        &mut self,
-        proxy: &mut dyn Proxy,
-        pending: &mut PendingRequest,
-    ) -> Result<(), Denial> {
-        let Some(forwarded) = pending.forwarded.take() else {
-            return Ok(());
-        };
-        self.resources.body_memory.release(proxy);
-        let Some(announced) = forwarded.announced else {
-            return put_back(proxy, &forwarded);
-        };
-        let Some(key) = self.root.host_key() else {
-            return Ok(());
-        };
-        let quotas = pending.decision.request_quotas();
-        let quotas: Vec<_> = quotas.skip(announced.sent_limits).collect();
-        let request = VerdictSubject {
-            client: self.outcome.record.client.as_deref(),
-            request_id: &pending.upstream.request_id,
-            method: &pending.upstream.method,
-            path: &pending.upstream.path,
-            generation: &self.root.generation,
-        };
-        let verdict = request.sign(key, announced.index, &quotas);
-        let sent = if self.late && forwarded.end == End::Body {
-            proxy.append_request_body(&behind_body(&verdict))
-        } else {
-            let before = pending.previous.context.is_some();
-            self.gave_verdict = true;
-            add_trailer(proxy, &verdict, before && forwarded.end == End::Trailers)
-        };
-        sent.map_err(cannot_decide)
+        if forwarded.in_trailers {
+            let cause = "request trailers follow a body that is withheld from its server";
+            return Err(Denial::new(Reason::Malformed, cause));
+        }
+        proxy.replace_request_body(&copy).map_err(cannot_decide)
     }
 
     /// Ends a request whose body was streamed. `recorded`: its outcome is recorded already.
     pub(super) fn conclude(
         &mut self,
         proxy: &mut dyn Proxy,
-        mut pending: Box<PendingRequest>,
+        pending: &PendingRequest,
         recorded: bool,
-    ) -> Action {
-        if let Err(denial) = self.send_verdict(proxy, &mut pending) {
-            return self.refuse(proxy, pending, denial);
-        }
+    ) {
         self.phase = Phase::Forwarded;
         if !recorded {
             self.outcome.note(&self.root.policy, &pending.decision);
             self.outcome.allowed(proxy, &self.root);
         }
-        Action::Continue
     }
 
     /// A request whose headers were forwarded ends in trailers. `unread_bytes` of its body are
@@ -274,79 +206,13 @@ impl Gate {
         if pending.forwarded.is_some() && unread > 0 {
             pending.body_bytes = pending.body_bytes.saturating_add(unread);
             pending.body.fits(pending.body_bytes)?;
-            self.keep_copy(proxy, pending, unread, true)?;
+            if !pending.exceeds_bound() {
+                self.keep_copy(proxy, pending, unread, true)?;
+            }
         }
-        pending.ends_in_trailers();
+        if let Some(forwarded) = &mut pending.forwarded {
+            forwarded.in_trailers = true;
+        }
         Ok(())
-    }
-}
-
-/// Removes the client's request trailers. Verdicts of other filters stay.
-pub(super) fn clear_trailers(proxy: &mut dyn Proxy, keeps_verdicts: bool) -> Result<(), HostFault> {
-    if !keeps_verdicts {
-        return proxy.set_request_trailers(&[]);
-    }
-    let verdicts = verdicts_before(proxy)?;
-    let fields: Vec<_> = verdicts.iter().map(|it| (TRAILER, it.as_str())).collect();
-    proxy.set_request_trailers(&fields)
-}
-
-/// Adds a verdict to the request's trailers. `behind`: keeps the verdicts of previous filters.
-fn add_trailer(proxy: &mut dyn Proxy, verdict: &str, behind: bool) -> Result<(), HostFault> {
-    let before = if behind {
-        verdicts_before(proxy)?
-    } else {
-        Vec::new()
-    };
-    let own = core::iter::once(verdict);
-    let all = before.iter().map(String::as_str).chain(own);
-    let fields: Vec<_> = all.map(|it| (TRAILER, it)).collect();
-    proxy.set_request_trailers(&fields)
-}
-
-fn verdicts_before(proxy: &mut dyn Proxy) -> Result<Vec<String>, HostFault> {
-    let fields = proxy.request_trailers()?;
-    let verdicts = fields
-        .into_iter()
-        .filter(|(name, _)| name == TRAILER.as_bytes());
-    // A verdict that is not text is dropped: the host then misses one verdict and rejects.
-    Ok(verdicts
-        .filter_map(|(_, value)| String::from_utf8(value).ok())
-        .collect())
-}
-
-/// Restores a withheld body, all of it at once.
-fn put_back(proxy: &mut dyn Proxy, forwarded: &Forwarded) -> Result<(), Denial> {
-    if forwarded.copy.is_empty() {
-        return Ok(());
-    }
-    if forwarded.end == End::Trailers {
-        return Err(cannot_put_back());
-    }
-    let put = proxy.replace_request_body(&forwarded.copy);
-    put.map_err(cannot_decide)
-}
-
-/// After trailers have arrived, a proxy accepts no more body.
-fn cannot_put_back() -> Denial {
-    let cause = "request trailers follow a body that is withheld from its server";
-    Denial::new(Reason::Malformed, cause)
-}
-
-impl PendingRequest {
-    /// Marks the end of the body.
-    pub(super) fn ends_in_body(&mut self) {
-        self.ends(End::Body);
-    }
-
-    /// Marks the arrival of trailers.
-    pub(super) fn ends_in_trailers(&mut self) {
-        self.ends(End::Trailers);
-    }
-
-    fn ends(&mut self, end: End) {
-        if let Some(forwarded) = &mut self.forwarded {
-            forwarded.end = end;
-        }
     }
 }

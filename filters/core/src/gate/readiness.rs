@@ -4,7 +4,8 @@
 //! has a configuration and the host's key. Nothing of it is charged, counted, numbered or reported.
 
 use tensorgate_policy::Now;
-use tensorgate_policy::request::Proofs;
+use tensorgate_policy::decision::FilterWork;
+use tensorgate_policy::request::{Operations, Proofs};
 use tensorgate_wire::context::{self, Context};
 use tensorgate_wire::readiness::{FILTER_CHAIN, PATH};
 
@@ -34,14 +35,14 @@ impl Gate {
             client: None,
             credential: None,
             proofs: Proofs::NONE,
+            withheld: Operations::default(),
             request_id: String::new(),
             method: method.to_owned(),
             path: PATH.to_owned(),
             generation: self.root.generation.clone(),
             issued_unix_s: now.unix_s,
             until_unix_s: None,
-            checked: false,
-            verdicts: 0,
+            work: FilterWork::default(),
             quotas: Vec::new(),
             claims: Vec::new(),
         };

@@ -98,7 +98,7 @@ impl Gate {
         if context.generation != self.root.generation {
             return Err(denial("they have different policy versions"));
         }
-        if !context.checked {
+        if !context.work.checks {
             return Err(denial("the first one does not validate bodies"));
         }
         Ok(())

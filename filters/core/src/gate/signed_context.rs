@@ -1,90 +1,81 @@
 //! The signed context for the upstream host. In a chain the first filter signs the context. A later
-//! filter signs it again if it adds information: that it validates contracts, or the remaining
+//! filter signs it again if it adds information: what it does with the request, or the remaining
 //! quota of the limits on requests that it charges.
 
+use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::denial::{OverloadCause, RateNote};
-use tensorgate_policy::{Decision, Denial, Now, Operation, Policy, Reason};
+use tensorgate_policy::{Decision, Denial, Now, Policy, Reason};
 use tensorgate_wire::context::{Context, Key};
 
 use super::{Gate, PendingRequest};
 use crate::host::Proxy;
 
-/// Result of signing.
-#[derive(Debug)]
-pub(super) struct Signed {
-    /// The context; `None` if one exists and there is nothing to add.
-    pub(super) value: Option<String>,
-    /// Verdicts on the body that the previous filters have announced.
-    pub(super) verdicts_before: u8,
-}
-
 impl Gate {
-    /// Signs the context; `None` if there is no host. `verdict_follows`: the context announces this
-    /// filter's verdict on the body.
+    /// Signs the context; `None` if there is no host, or nothing to add to the context of the
+    /// filters before. `buffered`: the proxy holds the whole body until the head is forwarded.
     pub(super) fn sign(
         &self,
         pending: &PendingRequest,
         now: Now,
-        verdict_follows: bool,
-    ) -> Result<Option<Signed>, Denial> {
+        buffered: bool,
+    ) -> Result<Option<String>, Denial> {
         let Some(key) = self.root.host_key() else {
             return Ok(None);
         };
-        let mut checked = self.root.filter.capabilities().check;
-        let mut quotas: Vec<_> = pending.decision.request_quotas().collect();
-        let claims = pending.upstream.claims.iter();
-        let mut claims: Vec<_> = claims
-            .map(|(name, value)| (name.as_ref().to_owned(), value.clone()))
-            .collect();
-        let mut until_unix_s = pending.until_unix_s;
-        let mut verdicts_before = 0;
-        if let Some(before) = &pending.previous.context {
-            if !checked && quotas.is_empty() && !verdict_follows {
-                return Ok(Some(Signed {
-                    value: None,
-                    verdicts_before,
-                }));
-            }
-            if self.root.policy.passes_claims_on()
-                || self.forwards_headers()
-                // The host ends a stream whose credential expires.
-                || pending.decision.operation() == Some(Operation::Stream)
-                || limits_requests(&self.root.policy, &pending.decision)
-            {
+        let own_work = self.work(pending, buffered);
+        let own_quotas: Vec<_> = pending.decision.request_quotas().collect();
+        let context = match &pending.previous.context {
+            Some(before) => {
                 let before = read(before, key, pending, now)?;
-                verdicts_before = before.verdicts;
-                checked |= before.checked;
-                // Each limit is charged by one filter.
-                if quotas.is_empty() {
-                    quotas = before.quotas;
+                let work = joined(before.work, own_work);
+                if work == before.work && own_quotas.is_empty() {
+                    return Ok(None);
                 }
-                claims = before.claims;
-                until_unix_s = until_unix_s.or(before.until_unix_s);
+                Context {
+                    issued_unix_s: now.unix_s,
+                    work,
+                    // Each limit is charged by one filter.
+                    quotas: if own_quotas.is_empty() {
+                        before.quotas
+                    } else {
+                        own_quotas
+                    },
+                    ..before
+                }
             }
-        }
-        let context = Context {
-            client: self.outcome.record.client.clone(),
-            credential: self.outcome.record.credential.clone(),
-            proofs: pending.decision.proofs(),
-            request_id: pending.upstream.request_id.clone(),
-            method: pending.upstream.method.clone(),
-            path: pending.upstream.path.clone(),
-            generation: self.root.generation.clone(),
-            issued_unix_s: now.unix_s,
-            until_unix_s,
-            checked,
-            verdicts: verdicts_before.saturating_add(u8::from(verdict_follows)),
-            quotas,
-            claims,
+            None => Context {
+                client: self.outcome.record.client.clone(),
+                credential: self.outcome.record.credential.clone(),
+                proofs: pending.decision.proofs(),
+                withheld: pending.withheld,
+                request_id: pending.upstream.request_id.clone(),
+                method: pending.upstream.method.clone(),
+                path: pending.upstream.path.clone(),
+                generation: self.root.generation.clone(),
+                issued_unix_s: now.unix_s,
+                until_unix_s: pending.until_unix_s,
+                work: own_work,
+                quotas: own_quotas,
+                claims: (pending.upstream.claims.iter())
+                    .map(|(name, value)| (name.as_ref().to_owned(), value.clone()))
+                    .collect(),
+            },
         };
-        Ok(Some(Signed {
-            value: Some(context.sign(key)),
-            verdicts_before,
-        }))
+        Ok(Some(context.sign(key)))
     }
-}
 
-impl Gate {
+    /// What this filter does with a request.
+    fn work(&self, pending: &PendingRequest, buffered: bool) -> FilterWork {
+        let capabilities = self.root.filter.capabilities();
+        FilterWork {
+            counts: capabilities.charge,
+            checks: capabilities.check,
+            buffered,
+            leaves_charge: pending.leaves_charge,
+            max_body_bytes: u64::try_from(pending.bound.unwrap_or_default()).unwrap_or(u64::MAX),
+        }
+    }
+
     /// Remaining quota of request limits that a previous filter has charged; responses include it.
     /// An unreadable context is ignored.
     pub(super) fn previous_rates(
@@ -106,7 +97,24 @@ impl Gate {
     }
 }
 
-/// Whether a limit on requests applies. Without one, only a validating filter signs again.
+/// What the filters before this one do with a request, and what this one does.
+const fn joined(before: FilterWork, own: FilterWork) -> FilterWork {
+    FilterWork {
+        counts: before.counts || own.counts,
+        checks: before.checks || own.checks,
+        buffered: before.buffered || own.buffered,
+        leaves_charge: before.leaves_charge || own.leaves_charge,
+        // The same, except while a new policy reaches one filter after the other: then the host
+        // charges what one of them may not have charged.
+        max_body_bytes: if before.max_body_bytes < own.max_body_bytes {
+            before.max_body_bytes
+        } else {
+            own.max_body_bytes
+        },
+    }
+}
+
+/// Whether a limit on requests applies.
 fn limits_requests(policy: &Policy, decision: &Decision) -> bool {
     let grant = decision.grant().and_then(|id| policy.grant(id));
     grant.is_some_and(|grant| grant.per_request().next().is_some())

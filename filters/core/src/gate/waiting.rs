@@ -4,9 +4,9 @@
 //! - A wait for a key buffers body chunks within the worker's limit. A larger body ends the wait.
 //!   At the end of the wait the head is evaluated with the keys that are known, then the buffered
 //!   data. The wait's permit is released in any case.
-//! - A wait for limits with a body to come buffers body chunks. A larger body is streamed, and its
-//!   end waits for the answer. After the answer the decision continues, then the buffered data is
-//!   evaluated.
+//! - A wait for limits, which only a filter without a host has, buffers the chunks of a body to
+//!   come. A larger body is streamed, and its end waits for the answer. After the answer the
+//!   decision continues, then the buffered data is evaluated.
 //! - A wait for limits of a complete request receives no more data. After the answer the body is
 //!   read again, and the decision continues.
 //!
@@ -243,7 +243,7 @@ impl Gate {
             return;
         }
         pending.body_bytes = arrived.bytes;
-        if arrived.bytes > ALWAYS_BUFFERED_BYTES {
+        if pending.bound.is_none() && arrived.bytes > ALWAYS_BUFFERED_BYTES {
             pending.body = pending.body.within(ListenerBounds::read(proxy));
         }
         match pending.body.fits(arrived.bytes) {

@@ -25,6 +25,9 @@ pub fn create_shared_state(
     make_counts(store, root.policy(), root.has_host())?;
     make_memory(store, root)?;
     make_pages(store, root.policy())?;
-    make_circuit_breaker(store, root.policy())?;
+    // With a host, no filter calls the rate-limit service.
+    if !root.has_host() {
+        make_circuit_breaker(store, root.policy())?;
+    }
     root.make_keys(store, now)
 }

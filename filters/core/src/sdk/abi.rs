@@ -203,8 +203,10 @@ pub(super) fn response_body(start: usize, max_bytes: usize) -> Result<Vec<u8>, H
     get_buffer(BUFFER_RESPONSE_BODY, start, max_bytes)
 }
 
-/// Writes to the request's body: instead of it, or after it.
-fn set_request_body(start: usize, instead_of: usize, data: &[u8]) -> Result<(), HostFault> {
+/// Replaces the request's body.
+pub(super) fn replace_request_body(data: &[u8]) -> Result<(), HostFault> {
+    // A length beyond the end means the whole body.
+    let (start, instead_of) = (0, usize::MAX);
     // SAFETY: pointer and length are of one live slice, which the proxy only reads.
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe {
@@ -217,16 +219,6 @@ fn set_request_body(start: usize, instead_of: usize, data: &[u8]) -> Result<(), 
         )
     };
     check("set_buffer_bytes", status)
-}
-
-pub(super) fn append_request_body(data: &[u8]) -> Result<(), HostFault> {
-    // An offset beyond the end means the end.
-    set_request_body(usize::MAX, 0, data)
-}
-
-pub(super) fn replace_request_body(data: &[u8]) -> Result<(), HostFault> {
-    // A length beyond the end means the whole body.
-    set_request_body(0, usize::MAX, data)
 }
 
 pub(super) fn plugin_configuration(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
@@ -245,10 +237,6 @@ pub(super) fn call_body(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
 
 pub(super) fn get_request_headers() -> Result<Vec<Field>, HostFault> {
     get_headers(REQUEST_HEADERS)
-}
-
-pub(super) fn get_request_trailers() -> Result<Vec<Field>, HostFault> {
-    get_headers(REQUEST_TRAILERS)
 }
 
 /// Header fields of an HTTP response.

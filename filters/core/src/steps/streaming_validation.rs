@@ -1,5 +1,6 @@
-//! Streaming validation of a body that is too large to buffer. It drives the decoder chunk by chunk
-//! and the decision's steps for each chunk. It neither answers nor forwards anything.
+//! Streaming validation of a body that is too large to buffer, where no host is behind the filter.
+//! It drives the decoder chunk by chunk and the decision's steps for each chunk. It neither answers
+//! nor forwards anything.
 
 use tensorgate_policy::decision::{Addressee, BodyPlan};
 use tensorgate_policy::{
@@ -63,6 +64,7 @@ impl StreamingValidator {
                                     resources.pending_charges.push(pending_charge);
                                     decision.charged(&root.policy, ChargeOutcome::Pending)
                                 }
+                                QuotaStep::Left => break,
                             }
                         }
                         Step::Decode => decision.message(&root.policy, request),

@@ -201,7 +201,7 @@ fn a_chain_sends_on_what_the_gate_does() {
                 Context::verify(&contexts[0].1, &key, "POST", path, NOW.unix_s, 60).unwrap();
             assert_eq!(context.client.as_deref(), Some("scorer"));
             assert!(context.credential.is_some());
-            assert!(context.checked, "{filters:?} check the body");
+            assert!(context.work.checks, "{filters:?} check the body");
         }
     }
 }
@@ -218,7 +218,9 @@ fn a_chain_that_checks_no_body_says_so() {
         let key = Key::from_hex(CONTEXT_KEY).unwrap();
         let path = "/v2/models/m/infer";
         let context = Context::verify(signed, &key, "POST", path, NOW.unix_s, 60).unwrap();
-        assert!(!context.checked, "{filters:?}");
+        assert!(!context.work.checks, "{filters:?}");
+        let counts = filters.contains(&RateLimit);
+        assert_eq!(context.work.counts, counts, "{filters:?}");
     }
 }
 

@@ -8,6 +8,7 @@ use support::{
 use tensorgate_filter_core::host::Field;
 use tensorgate_native_proxy::Request;
 use tensorgate_policy::Reason;
+use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::denial::GrpcStatus;
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_wire::Answer;
@@ -194,10 +195,16 @@ fn the_upstream_sees_our_fields_and_no_other() {
     ];
     expect(seen, &expected);
     let context_key = Key::from_hex(CONTEXT_KEY).unwrap();
+    let unread = support::context(id);
     let expected = Context {
         credential: Some(credential_name(&key())),
         proofs: Proofs::NONE.with(Proof::ApiKey),
-        ..support::context(id)
+        work: FilterWork {
+            buffered: true,
+            max_body_bytes: 4_096,
+            ..unread.work
+        },
+        ..unread
     };
     assert_eq!(
         Context::verify(

@@ -152,14 +152,6 @@ impl Proxy for Faulty {
         self.call("remove_header_map_value", Broken::RemoveRequestHeader, ())
     }
 
-    fn request_trailers(&mut self) -> Result<Vec<Field>, HostFault> {
-        panic!("no other filter stands before this one")
-    }
-
-    fn append_request_body(&mut self, _: &[u8]) -> Result<(), HostFault> {
-        panic!("no request waits here")
-    }
-
     fn set_request_trailers(&mut self, _: &[(&str, &str)]) -> Result<(), HostFault> {
         self.call("set_header_map_pairs", Broken::ClearRequestTrailers, ())
     }

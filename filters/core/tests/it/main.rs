@@ -19,6 +19,7 @@ mod forwarding;
 mod heads;
 mod host_calls;
 mod host_release;
+mod judged_bodies;
 mod key_locations;
 mod keys;
 mod lingering;

@@ -1,5 +1,5 @@
-//! Shared limits: charged last, awaited without forwarding a complete request, and replaced by
-//! local limits if the service fails.
+//! Shared limits without a host: charged last, awaited without forwarding a complete request, and
+//! replaced by local limits if the service fails. A host makes these charges itself.
 
 mod late;
 mod leaving;
@@ -8,7 +8,9 @@ mod streams;
 use crate::support;
 
 use support::streamed::{self, CHAINS, streaming_with};
-use support::{CONTEXT_KEY, NOW, field, grpc, hostless_of, proxy_of, rest};
+use support::{
+    CONTEXT_KEY, NOW, context_of, field, grpc, grpc_frame, hostless_of, json_body, proxy_of, rest,
+};
 use tensorgate_filter_core::filter::Filter::{self, Gate, TensorGuard};
 use tensorgate_filter_core::host::{Level, LimitCallOutcome};
 use tensorgate_native_proxy::{
@@ -17,7 +19,6 @@ use tensorgate_native_proxy::{
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{HeaderMode, Now, Reason};
 use tensorgate_wire::Answer;
-use tensorgate_wire::context::{Context, HEADER, Key};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// A window long enough that no unit refills during a test.
@@ -35,28 +36,26 @@ fn with(limits: &str, service: &str) -> String {
     streaming_with(limits).replace("\"version\": 1,", &service)
 }
 
-/// A gateway with a service.
+/// A gateway with a service and without a host.
 fn gateway(filters: &[Filter], policy: &str, limiter: &Limiter) -> NativeProxy {
     gateway_on(filters, policy, limiter, Store::default())
 }
 
 fn gateway_on(filters: &[Filter], policy: &str, limiter: &Limiter, store: Store) -> NativeProxy {
-    let mut proxy = proxy_of(filters, policy, &store);
+    let mut proxy = hostless_of(filters, policy, &store);
     proxy.set_limiter(limiter.clone());
     proxy
 }
 
-/// A gateway with a service and without a host, so that the filters charge content.
-fn hostless(filters: &[Filter], policy: &str, limiter: &Limiter) -> NativeProxy {
-    let mut proxy = hostless_of(filters, policy, &Store::default());
-    proxy.set_limiter(limiter.clone());
-    proxy
-}
-
-/// The gate with this header mode and a service.
-fn gateway_in(mode: HeaderMode, policy: &str, limiter: &Limiter) -> NativeProxy {
+/// A gateway with this header mode.
+fn gateway_in(
+    mode: HeaderMode,
+    filters: &[Filter],
+    policy: &str,
+    limiter: &Limiter,
+) -> NativeProxy {
     let (store, key) = (Store::default(), Some(CONTEXT_KEY));
-    let proxy = NativeProxy::chain_in(mode, &[Gate], policy.as_bytes(), key, store);
+    let proxy = NativeProxy::without_host(mode, filters, policy.as_bytes(), key, store);
     let mut proxy = proxy.unwrap_or_else(|faults| panic!("{faults:#?}"));
     proxy.set_limiter(limiter.clone());
     proxy
@@ -132,7 +131,7 @@ fn what_requests_carry_is_spent_from_one_limit_too() {
         for (request, elements) in every_kind() {
             let limiter = Limiter::default();
             let policy = with(HUNDRED, "");
-            let mut gateways = [(); 2].map(|()| hostless(chain, &policy, &limiter));
+            let mut gateways = [(); 2].map(|()| gateway(chain, &policy, &limiter));
             let fits = usize::try_from(128 / elements).unwrap();
             for at in 0..fits + 2 {
                 let expected = if at < fits { "ok" } else { "cost-exceeded" };
@@ -143,20 +142,121 @@ fn what_requests_carry_is_spent_from_one_limit_too() {
     }
 }
 
+/// A gateway with a host behind it.
+fn with_host(mode: HeaderMode, filters: &[Filter], policy: &str, limiter: &Limiter) -> NativeProxy {
+    let (store, key) = (Store::default(), Some(CONTEXT_KEY));
+    let proxy = NativeProxy::chain_in(mode, filters, policy.as_bytes(), key, store);
+    let mut proxy = proxy.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    proxy.set_limiter(limiter.clone());
+    proxy
+}
+
+/// Every chain, in both header modes.
+fn chains_in_modes() -> impl Iterator<Item = (HeaderMode, &'static [Filter])> {
+    let modes = [HeaderMode::Hold, HeaderMode::Forward].into_iter();
+    modes.flat_map(|mode| CHAINS.map(|chain| (mode, chain)))
+}
+
 #[test]
-fn with_a_host_no_gateway_asks_for_what_requests_carry() {
+fn with_a_host_no_gateway_asks_for_anything() {
     let both = format!("{FIVE}, {HUNDRED}");
-    for chain in CHAINS {
+    for (mode, chain) in chains_in_modes() {
+        let limiter = Limiter::default();
+        let mut proxy = with_host(mode, chain, &with(&both, ""), &limiter);
         for (request, _) in every_kind() {
-            let limiter = Limiter::default();
-            let mut proxy = gateway(chain, &with(&both, ""), &limiter);
-            for _ in 0..5 {
-                assert_eq!(ask(&mut proxy, &request, NOW), "ok", "{chain:?}");
+            for _ in 0..6 {
+                assert_eq!(ask(&mut proxy, &request, NOW), "ok", "{mode:?} {chain:?}");
             }
-            assert_eq!(ask(&mut proxy, &request, NOW), "rate-limited", "{chain:?}");
-            assert_eq!(limiter.asked(), 6, "{chain:?} {:?}", request.headers);
+        }
+        assert_eq!(limiter.asked(), 0, "{mode:?} {chain:?}");
+    }
+}
+
+#[test]
+fn with_a_host_nothing_is_judged_behind_a_shared_charge() {
+    // The field after the model's name is unknown.
+    let message = |model: &str| {
+        let mut request = grpc(model);
+        let length = u8::try_from(model.len()).unwrap();
+        let name = [&[0x0a, length], model.as_bytes()].concat();
+        request.body = vec![grpc_frame(&[&name[..], b"\x48\x01"].concat())];
+        request
+    };
+    let json = |model: &str| Request {
+        body: vec![b"{".to_vec()],
+        ..rest(model)
+    };
+    for (mode, chain) in chains_in_modes() {
+        let limiter = Limiter::default();
+        let mut proxy = with_host(mode, chain, &with(FIVE, ""), &limiter);
+        for (request, at_head) in [(json("limited"), true), (message("limited"), false)] {
+            let mut stream = proxy.open(NOW);
+            stream.send_headers(&request.headers, false);
+            let is_early = at_head || mode == HeaderMode::Forward;
+            assert_eq!(stream.dispatched(), is_early, "{mode:?} {chain:?}");
+            stream.send_body(&request.body[0], true);
+            let work = context_of(&stream).work;
+            // A head that was forwarded before its body cannot say so.
+            let says = at_head || !is_early;
+            assert_eq!(work.leaves_charge, says, "{mode:?} {chain:?}");
+            assert_eq!(work.buffered, !is_early, "{mode:?} {chain:?}");
+            let (outcome, record, logged) = stream.close();
+            let Some(RequestOutcome::Forwarded { body, .. }) = outcome else {
+                panic!("{mode:?} {chain:?}: {record:?}")
+            };
+            assert_eq!(body, request.body[0]);
+            assert_eq!(logged.body_bytes_read > 0, !at_head, "{mode:?} {chain:?}");
+        }
+        // Other models have no shared limit.
+        for request in [json("m"), message("m")] {
+            assert_eq!(ask(&mut proxy, &request, NOW), "malformed", "{chain:?}");
+        }
+        let mut stream = proxy.open(NOW);
+        stream.send_headers(&rest("m").headers, false);
+        stream.send_body(&json_body(), true);
+        assert!(
+            !context_of(&stream).work.leaves_charge,
+            "{mode:?} {chain:?}"
+        );
+        assert_eq!(limiter.asked(), 0, "{mode:?} {chain:?}");
+    }
+}
+
+#[test]
+fn with_a_host_local_limits_and_permits_come_before_the_shared_charge() {
+    let limits = format!(r#"{FIVE}, "budget": {{"requests": 3, "per": "day"}}, "concurrency": 2"#);
+    for (mode, chain) in chains_in_modes() {
+        for request in [rest("limited"), grpc("limited")] {
+            let mut proxy = with_host(mode, chain, &with(&limits, ""), &Limiter::default());
+            let mut open = || {
+                let mut stream = proxy.open(NOW);
+                support::deliver(&mut stream, &request);
+                stream
+            };
+            let (first, second, third) = (open(), open(), open());
+            assert!(first.is_complete() && second.is_complete(), "{chain:?}");
+            let (_, record, _) = third.close();
+            assert_eq!(record.reason, Some(Reason::Concurrency), "{chain:?}");
+            first.close();
+            let (_, record, _) = open().close();
+            assert_eq!(record.reason, Some(Reason::RateLimited), "{chain:?}");
         }
     }
+}
+
+#[test]
+fn in_forward_mode_only_a_gate_alone_waits_for_shared_limits() {
+    let (policy, mode) = (with(FIVE, ""), HeaderMode::Forward);
+    let (policy, key) = (policy.as_bytes(), Some(CONTEXT_KEY));
+    let refused = |filters: &[Filter]| {
+        let proxy = NativeProxy::without_host(mode, filters, policy, key, Store::default());
+        let faults = proxy.err().unwrap_or_default();
+        let mut faults = faults.iter().map(ToString::to_string);
+        faults.any(|fault| fault.starts_with("rate_limit_service: limits of scope global need"))
+    };
+    assert!(!refused(&[Gate]));
+    assert!(refused(&Filter::THREE));
+    assert!(NativeProxy::chain_in(mode, &Filter::THREE, policy, key, Store::default()).is_ok());
 }
 
 #[test]
@@ -190,25 +290,16 @@ fn a_refusal_tells_what_all_gateways_have_left() {
 }
 
 #[test]
-fn what_local_and_shared_limits_on_requests_have_left_crosses_to_the_host() {
+fn what_local_limits_on_requests_have_left_crosses_to_the_host() {
     let limits = r#""rate": {"quota": 5, "window_s": 2678400, "scope": "global"}, "budget": {"requests": 50, "elements": 128, "per": "day"}"#;
-    let key = Key::from_hex(CONTEXT_KEY).unwrap();
     for chain in CHAINS {
-        let mut proxy = gateway(chain, &with(limits, ""), &Limiter::default());
-        let (outcome, _) = proxy.send(&rest("limited"), NOW);
-        let RequestOutcome::Forwarded { headers, .. } = outcome else {
-            panic!("it passes")
-        };
-        let (_, value) = headers
-            .iter()
-            .find(|(name, _)| name == HEADER.as_bytes())
-            .unwrap();
-        let value = std::str::from_utf8(value).unwrap();
-        let path = "/v2/models/limited/infer";
-        let context = Context::verify(value, &key, "POST", path, NOW.unix_s, 30).unwrap();
-        let left: Vec<_> = context.quotas.iter().map(|it| it.left).collect();
-        // The local limits come first. The elements are the host's.
-        assert_eq!(left, [49, 4], "{chain:?}");
+        let mut proxy = proxy_of(chain, with(limits, ""), &Store::default());
+        let mut stream = proxy.open(NOW);
+        support::deliver(&mut stream, &rest("limited"));
+        let quotas = context_of(&stream).quotas;
+        let left: Vec<_> = quotas.iter().map(|quota| quota.left).collect();
+        // The shared limit and the elements are the host's.
+        assert_eq!(left, [49], "{chain:?}");
     }
 }
 

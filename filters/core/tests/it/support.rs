@@ -11,11 +11,12 @@ use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::{Field, Level};
 use tensorgate_identity::api_key::{digest, format_key};
 pub use tensorgate_native_proxy::played::{Played, STREAM, close, deliver, outcome_told, property};
-use tensorgate_native_proxy::{Logged, NativeProxy, Request, Store, StoreMode};
+use tensorgate_native_proxy::{Logged, NativeProxy, Request, Store, StoreMode, Stream};
+use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::denial::OverloadCause;
-use tensorgate_policy::request::Proofs;
+use tensorgate_policy::request::{Operations, Proofs};
 use tensorgate_policy::{HeaderMode, Now, Reason};
-use tensorgate_wire::context::Context;
+use tensorgate_wire::context::{Context, HEADER, Key};
 
 pub const CONTEXT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 pub const NOW: Now = Now {
@@ -102,6 +103,18 @@ pub fn hostless_of(filters: &[Filter], bundle: impl AsRef<[u8]>, store: &Store) 
         .unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
+/// The context that the upstream of a stream receives.
+pub fn context_of(stream: &Stream) -> Context {
+    let value = |name: &str| {
+        let mut fields = stream.headers().iter();
+        let field = fields.find(|(known, _)| known == name.as_bytes());
+        str::from_utf8(&field.expect("one of each").1).expect("text")
+    };
+    let key = Key::from_hex(CONTEXT_KEY).expect("a key");
+    let (method, path) = (value(":method"), value(":path"));
+    Context::verify(value(HEADER), &key, method, path, NOW.unix_s, 5).expect("signed here")
+}
+
 /// The same as [`proxy_of`] on a store of its own.
 pub fn chain(filters: &[Filter], bundle: impl AsRef<[u8]>) -> NativeProxy {
     proxy_of(filters, bundle, &Store::default())
@@ -142,14 +155,18 @@ pub fn context(request_id: &str) -> Context {
         client: Some("scorer".into()),
         credential: None,
         proofs: Proofs::NONE,
+        withheld: Operations::default(),
         request_id: request_id.into(),
         method: "POST".into(),
         path: "/v2/models/m/infer".into(),
         generation: "0123456789abcdef".into(),
         issued_unix_s: NOW.unix_s,
         until_unix_s: None,
-        checked: true,
-        verdicts: 0,
+        work: FilterWork {
+            counts: true,
+            checks: true,
+            ..FilterWork::default()
+        },
         quotas: Vec::new(),
         claims: Vec::new(),
     }

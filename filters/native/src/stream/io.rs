@@ -80,10 +80,6 @@ impl Proxy for Io {
         Ok(())
     }
 
-    fn request_trailers(&mut self) -> Result<Vec<Field>, HostFault> {
-        Ok(self.trailers.clone())
-    }
-
     fn set_request_trailers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault> {
         let fields = fields
             .iter()
@@ -122,11 +118,6 @@ impl Proxy for Io {
     fn response_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
         let body = self.answer_body.iter().skip(start);
         Ok(body.take(max_bytes).copied().collect())
-    }
-
-    fn append_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {
-        self.held.extend_from_slice(data);
-        Ok(())
     }
 
     fn replace_request_body(&mut self, data: &[u8]) -> Result<(), HostFault> {

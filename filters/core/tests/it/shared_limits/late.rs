@@ -4,13 +4,11 @@ use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit};
 use tensorgate_filter_core::host::LimitCallOutcome;
 use tensorgate_native_proxy::{Limiter, LimiterMode, Logged, Request, RequestOutcome, Stream};
 use tensorgate_policy::{HeaderMode, Reason};
-use tensorgate_wire::context::verdict::TRAILER;
 use tensorgate_wire::rate_limit;
 
 use super::support::{NOW, field, property};
 use super::{
-    CHAINS, FIVE, LARGE, ask, binary, every_kind, gateway, gateway_in, hostless, raw_grpc, with,
-    with_large,
+    CHAINS, FIVE, LARGE, ask, binary, every_kind, gateway, gateway_in, raw_grpc, with, with_large,
 };
 
 /// A part of a request that is delivered at once.
@@ -76,13 +74,13 @@ fn deliver(stream: &mut Stream, request: &Request, event: Event<'_>) {
     }
 }
 
-/// Both kinds of limits, so that a request makes two calls without a host.
+/// Both kinds of limits, so that a request makes two calls.
 const BOTH: &str = r#""rate": {"quota": 5, "window_s": 2678400, "scope": "global"}, "budget": {"elements": 128, "per": "day", "scope": "global"}"#;
 
 /// Delivers a request and answers its calls after this many events, but not before everything is
 /// delivered.
 fn play_late(
-    chain: &[Filter],
+    (mode, chain): (HeaderMode, &[Filter]),
     policy: &str,
     request: &Request,
     events: &[Event<'_>],
@@ -92,7 +90,7 @@ fn play_late(
 ) -> (Option<RequestOutcome>, Option<Reason>, Logged) {
     let limiter = Limiter::default();
     limiter.set_mode(LimiterMode::Waits);
-    let mut proxy = hostless(chain, policy, &limiter);
+    let mut proxy = gateway_in(mode, chain, policy, &limiter);
     let mut stream = proxy.open(NOW);
     let mut since = 0;
     let tell = |stream: &mut Stream| {
@@ -124,7 +122,7 @@ fn play_late(
 
 /// Plays a request with every possible answer at that time.
 fn play_every_answer(
-    chain: &[Filter],
+    filters: (HeaderMode, &[Filter]),
     policy: &str,
     request: &Request,
     events: &[Event<'_>],
@@ -132,11 +130,11 @@ fn play_every_answer(
     newest_first: bool,
 ) {
     let what = format!(
-        "{chain:?} {:?} {} {late} {newest_first}",
+        "{filters:?} {:?} {} {late} {newest_first}",
         String::from_utf8_lossy(&request.headers[1].1),
         events.len()
     );
-    let play = |answer| play_late(chain, policy, request, events, late, newest_first, answer);
+    let play = |answer| play_late(filters, policy, request, events, late, newest_first, answer);
     let (outcome, reason, logged) = play(None);
     let Some(RequestOutcome::Forwarded { body, .. }) = outcome else {
         panic!("{what}: {reason:?}")
@@ -167,7 +165,8 @@ fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
         let events = events(request, piece, ends);
         for late in [0, 1, 2, 5, usize::MAX] {
             for newest_first in [false, true] {
-                play_every_answer(chain, &policy, request, &events, late, newest_first);
+                let filters = (HeaderMode::Hold, chain);
+                play_every_answer(filters, &policy, request, &events, late, newest_first);
             }
         }
     };
@@ -177,6 +176,27 @@ fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
                 for ends in ENDS {
                     play(chain, &request, piece, ends);
                     play(chain, &declared(request.clone()), piece, ends);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn where_headers_are_forwarded_first_it_comes_to_the_same() {
+    let policy = with(BOTH, "");
+    let filters = (HeaderMode::Forward, CHAINS[0]);
+    for (request, _) in every_kind() {
+        for request in [request.clone(), declared(request)] {
+            // Without a host, no trailers may follow a body.
+            for (piece, ends) in [
+                (1_000, Ends::Piece),
+                (100, Ends::Piece),
+                (1_000, Ends::Nothing),
+            ] {
+                let events = events(&request, piece, ends);
+                for late in [0, 1, 2, usize::MAX] {
+                    play_every_answer(filters, &policy, &request, &events, late, false);
                 }
             }
         }
@@ -196,7 +216,8 @@ fn a_body_that_no_wait_holds_comes_to_the_same() {
         let events = events(request, piece, ends);
         for late in [0, 1, 3, usize::MAX] {
             for newest_first in [false, true] {
-                play_every_answer(chain, policy, request, &events, late, newest_first);
+                let filters = (HeaderMode::Hold, chain);
+                play_every_answer(filters, policy, request, &events, late, newest_first);
             }
         }
     };
@@ -280,16 +301,18 @@ fn a_body_that_came_while_its_headers_waited_goes_on_with_its_verdict() {
     for ends in ENDS {
         let limiter = Limiter::default();
         limiter.set_mode(LimiterMode::Waits);
-        let mut proxy = gateway_in(HeaderMode::Forward, &policy, &limiter);
+        let mut proxy = gateway_in(HeaderMode::Forward, CHAINS[0], &policy, &limiter);
         let mut stream = proxy.open(NOW);
         for event in events(&request, 64, ends) {
             deliver(&mut stream, &request, event);
         }
         assert!(!stream.dispatched(), "{ends:?}: nothing goes on before");
         stream.answer_limit_call(0, None);
-        assert_eq!(stream.sent(), request.body[0], "{ends:?}");
-        assert!(stream.is_complete(), "{ends:?}");
-        let trailers: Vec<_> = stream.trailers().iter().map(|(name, _)| name).collect();
-        assert_eq!(trailers, [TRAILER.as_bytes()], "{ends:?}");
+        // The withheld body cannot be restored behind trailers.
+        let passes = ends != Ends::Trailers;
+        let sent = if passes { &request.body[0][..] } else { &[] };
+        assert_eq!(stream.sent(), sent, "{ends:?}");
+        assert_eq!(stream.is_complete(), passes, "{ends:?}");
+        assert_eq!(stream.is_denied(), !passes, "{ends:?}");
     }
 }

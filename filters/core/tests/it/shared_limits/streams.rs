@@ -6,7 +6,7 @@ use tensorgate_native_proxy::{Limiter, NativeProxy, Store};
 use tensorgate_policy::{Fault, HeaderMode};
 
 use super::support::{CONTEXT_KEY, NOW, STREAM, field, grpc_frame, grpc_message, head};
-use super::{CHAINS, FIVE, HUNDRED, hostless, with};
+use super::{CHAINS, FIVE, HUNDRED, gateway, with};
 
 /// The policy with these limits for streams.
 fn streaming(limits: &str) -> String {
@@ -68,14 +68,14 @@ fn without_a_host_a_policy_whose_messages_would_wait_is_refused() {
                 assert!(refused(proxy), "{filters:?}");
             }
             // Without streams it is valid.
-            hostless(filters, &with(limits, ""), &Limiter::default());
+            gateway(filters, &with(limits, ""), &Limiter::default());
         }
         // A filter that has no key judges the messages itself.
         let store = Store::default();
         let keyless = NativeProxy::chain(&[TensorGuard], policy.as_bytes(), None, store.clone());
         assert!(refused(keyless));
         let local = policy.replace("\"scope\": \"global\"", "\"scope\": \"local\"");
-        hostless(&[Gate], &local, &Limiter::default());
+        gateway(&[Gate], &local, &Limiter::default());
         for filter in [Auth, Gate, RateLimit, TensorGuard] {
             let key = Some(CONTEXT_KEY);
             let proxy = NativeProxy::chain(&[filter], policy.as_bytes(), key, store.clone());
