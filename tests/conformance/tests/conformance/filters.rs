@@ -1,7 +1,7 @@
 //! Every decision vector through the filters' own code, callback by callback under the in-memory
-//! proxy. How a body arrives, which of the two header modes a filter has, and whether one filter or
-//! three decide must not change a decision. A host decides messages of streams, limits of contents
-//! and permits of models where there is one. Vectors about these have no host behind the filters.
+//! proxy. No host is behind the filters, so they decide everything. How a body arrives, which of
+//! the two header modes a filter has, and whether one filter or three decide must not change a
+//! decision.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use tensorgate_vectors::{Driver, Expect, Lowered};
 
 use crate::VECTORS;
 
-/// Any key: nothing verifies the context here.
+/// Any context key.
 pub const CONTEXT_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// Any version of a policy.
@@ -22,26 +22,6 @@ pub const GENERATION: &str = "0123456789abcdef";
 
 /// The longest body that is played in single bytes.
 const MAX_SINGLE_BYTES: usize = 20_000;
-
-/// What is behind the filters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Behind {
-    /// A host.
-    Host,
-    /// A server that trusts the filters.
-    Server,
-}
-
-impl Behind {
-    /// Behind filters that decide this vector by themselves.
-    fn of(vector: &Lowered) -> Self {
-        if needs_host(vector) || counts_contents(vector) {
-            Self::Server
-        } else {
-            Self::Host
-        }
-    }
-}
 
 /// How a body arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +107,7 @@ fn global_limits_decide_as_local_ones_with_a_single_gateway() {
 }
 
 /// The policy with every limit in global scope.
-fn shared(policy_json: &str) -> String {
+pub fn shared(policy_json: &str) -> String {
     let mut policy: serde_json::Value = serde_json::from_str(policy_json).unwrap();
     let is_openai = policy_json.contains("\"openai\"");
     policy["rate_limit_service"] = serde_json::json!({"redis": {"url": "redis://127.0.0.1"}});
@@ -163,10 +143,9 @@ fn check_all_with(
     let mut wrong = Vec::new();
     let vectors = VECTORS.iter();
     for vector in vectors.filter(|vector| vector.runs_on(Driver::Native) && takes(vector)) {
-        let behind = Behind::of(vector);
         let proxy = proxies
-            .entry((&vector.policy_file, behind))
-            .or_insert_with(|| configure(behind, headers, filters, &policy(&vector.policy_json)));
+            .entry(&vector.policy_file)
+            .or_insert_with(|| configure(headers, filters, &policy(&vector.policy_json)));
         let proxy = match proxy {
             Ok(proxy) => proxy,
             Err(faults) => {
@@ -176,8 +155,7 @@ fn check_all_with(
         };
         for arrival in arrivals.iter().filter(|arrival| arrival.is_for(vector)) {
             // A body that is withheld from a server cannot be put back behind trailers.
-            let withholds = behind == Behind::Server && headers == HeaderMode::Forward;
-            if withholds && *arrival == Arrival::WithTrailers {
+            if headers == HeaderMode::Forward && *arrival == Arrival::WithTrailers {
                 continue;
             }
             played += 1;
@@ -195,31 +173,6 @@ fn check_all_with(
     );
 }
 
-/// Whether a verdict depends on limits of contents, which a host counts where there is one.
-pub fn counts_contents(vector: &Lowered) -> bool {
-    let exceeds = matches!(
-        vector.expect,
-        Expect::Deny {
-            reason: Reason::CostExceeded,
-            ..
-        }
-    );
-    let mut noted = vector.shadow.iter().flatten();
-    exceeds || vector.used.is_some() || noted.any(|reason| *reason == Reason::CostExceeded)
-}
-
-/// Whether a host decides a vector where there is one: a stream, or a denial by a model's permits.
-pub fn needs_host(vector: &Lowered) -> bool {
-    let by_permits = matches!(
-        vector.expect,
-        Expect::Deny {
-            reason: Reason::Concurrency,
-            ..
-        }
-    );
-    by_permits || vector.request.is_stream()
-}
-
 /// The time of a vector.
 pub fn now_of(vector: &Lowered) -> Now {
     Now {
@@ -228,20 +181,19 @@ pub fn now_of(vector: &Lowered) -> Now {
     }
 }
 
-/// A proxy with empty counters.
-pub fn configure(
-    behind: Behind,
+/// The configuration of a filter, as JSON that says nothing about a host.
+pub fn bundle(policy: &str) -> String {
+    format!(r#"{{"generation": "{GENERATION}", "policy": {policy}}}"#)
+}
+
+/// A proxy with empty counters and without a host.
+fn configure(
     headers: HeaderMode,
     filters: &[Filter],
     policy: &str,
 ) -> Result<NativeProxy, Vec<Fault>> {
-    let bundle = format!(r#"{{"generation": "{GENERATION}", "policy": {policy}}}"#);
-    let (bundle, store) = (bundle.as_bytes(), Store::default());
-    let key = Some(CONTEXT_KEY);
-    match behind {
-        Behind::Host => NativeProxy::chain_in(headers, filters, bundle, key, store),
-        Behind::Server => NativeProxy::without_host(headers, filters, bundle, key, store),
-    }
+    let (bundle, key) = (bundle(policy), Some(CONTEXT_KEY));
+    NativeProxy::without_host(headers, filters, bundle.as_bytes(), key, Store::default())
 }
 
 /// The first difference from a vector's decision.
@@ -279,7 +231,7 @@ fn check(mut proxy: NativeProxy, vector: &Lowered, arrival: Arrival) -> Option<S
     answer.or_else(|| shadow(vector, &played))
 }
 
-/// Ends a request. Without a host, a message may be denied after its stream's head went on.
+/// Ends a request. A message may be denied after its stream's head went on.
 fn ended(stream: Stream) -> Played {
     if !stream.is_stream() {
         return close(stream);

@@ -9,14 +9,33 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tensorgate_judge::request::{Allowed, DenialOrigin, Unspent, Verifier};
-use tensorgate_policy::request::{Proof, Proofs};
+use tensorgate_policy::decision::FilterWork;
+use tensorgate_policy::request::{Operations, Proof, Proofs};
 use tensorgate_policy::{Policy, Reason, raw, validate};
 use tensorgate_vectors::{Driver, Expect, Lowered};
-use tensorgate_wire::context::verdict::{VerdictSubject, behind_body};
 use tensorgate_wire::context::{Context, HEADER, Key};
 
 use crate::VECTORS;
 use crate::filters::{GENERATION, now_of};
+
+/// What filters may have done with a request: nothing, or every check and charge that they make
+/// where headers are forwarded before the body.
+const WORK: [FilterWork; 2] = [
+    FilterWork {
+        counts: false,
+        checks: false,
+        buffered: false,
+        leaves_charge: false,
+        max_body_bytes: 0,
+    },
+    FilterWork {
+        counts: true,
+        checks: true,
+        buffered: false,
+        leaves_charge: false,
+        max_body_bytes: u64::MAX,
+    },
+];
 
 /// The header fields that the gate removes before it signs.
 const CREDENTIALS: [&[u8]; 2] = [b"x-api-key", b"authorization"];
@@ -37,14 +56,14 @@ fn context(vector: &Lowered) -> Context {
         client: vector.client.clone(),
         credential: Some("key:0123456789abcdef".to_owned()),
         proofs: Proofs::NONE.with(kind),
+        withheld: Operations::default(),
         request_id: "8f1a2b3c-0000-4000-8000-000000000001".to_owned(),
         method: vector.request.method.clone(),
         path: vector.request.path.clone(),
         generation: GENERATION.to_owned(),
         issued_unix_s: vector.now_unix_s,
         until_unix_s: None,
-        checked: true,
-        verdicts: 0,
+        work: FilterWork::default(),
         quotas: Vec::new(),
         claims: claims(vector),
     }
@@ -105,37 +124,24 @@ fn is_credential(name: &[u8]) -> bool {
 
 /// The error in the host's decision, if any.
 fn check(policy: &Arc<Policy>, vector: &Lowered) -> Option<String> {
-    // Without a body nothing is left to judge when the head goes on.
-    let follows = !vector.request.is_stream() && !vector.request.body.is_empty();
-    check_with(policy, vector, 0)
-        .or_else(|| follows.then(|| check_with(policy, vector, 1)).flatten())
+    (WORK.into_iter()).find_map(|work| check_behind(policy, vector, work))
 }
 
-/// The same where so many of the gate's verdicts come with the body.
-fn check_with(policy: &Arc<Policy>, vector: &Lowered, verdicts: u8) -> Option<String> {
+/// The same behind filters that have done this work.
+fn check_behind(policy: &Arc<Policy>, vector: &Lowered, work: FilterWork) -> Option<String> {
     let judge = Verifier::new(Arc::clone(policy), GENERATION.to_owned(), key());
     let now = now_of(vector);
     let mut fields = vector.request.fields();
     fields.retain(|(name, _)| !is_credential(name));
     let context = Context {
-        verdicts,
+        work,
         ..context(vector)
     };
     fields.push((
         HEADER.as_bytes().to_vec(),
         context.sign(&key()).into_bytes(),
     ));
-    let mut body = vector.request.body.clone();
-    if verdicts > 0 {
-        let request = VerdictSubject {
-            client: context.client.as_deref(),
-            request_id: &context.request_id,
-            method: &context.method,
-            path: &context.path,
-            generation: &context.generation,
-        };
-        body.extend(behind_body(&request.sign(&key(), 0, &[])));
-    }
+    let body = vector.request.body.clone();
     let judged = judge.verify(&fields, Bytes::from(body), now.unix_s, &Unspent(now));
     let (expected, field) = match &vector.expect {
         Expect::Allow => (None, &None),
@@ -147,10 +153,10 @@ fn check_with(policy: &Arc<Policy>, vector: &Lowered, verdicts: u8) -> Option<St
         }
         Ok(_) => Some(format!("{}: expected {expected:?}, allowed", vector.id)),
         Err(refused) => {
-            // No filter judges the messages of a stream.
+            // Every filter judges heads. No filter judges the messages of a stream.
             let is_expected = match refused.origin {
                 DenialOrigin::Disagreement => true,
-                DenialOrigin::FirstCheck => vector.request.is_stream(),
+                DenialOrigin::FirstCheck => !work.checks || vector.request.is_stream(),
                 _ => false,
             };
             let same = expected == Some(refused.denial.reason)

@@ -1,36 +1,46 @@
-//! The decision vectors through a filter and the host behind it, as far as the host decides: costs,
-//! permits of models, and streams. The filter judges the head of a stream and passes its messages
-//! on, which the host judges.
+//! The decision vectors through filters and the host behind them. Which of them judges a body must
+//! not change a decision: filters judge bodies up to a bound, and the host judges each body.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use serde_json::{Map, Value, json};
 use tensorgate_conformance::verdict;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::Field;
-use tensorgate_judge::request::{Allowed, Counted, Counters, Verifier};
+use tensorgate_judge::request::{
+    Allowed, Counted, Counters, DenialOrigin, DeniedRequest, Verifier,
+};
 use tensorgate_limits::{InFlight, LocalLimits, LocalReservation, Spent};
 use tensorgate_native_proxy::played::{Played, close, deliver};
-use tensorgate_native_proxy::{NativeProxy, RequestOutcome};
+use tensorgate_native_proxy::{NativeProxy, RequestOutcome, Store};
 use tensorgate_policy::decision::{Acquire, AcquireOutcome};
-use tensorgate_policy::{Charge, Denial, HeaderMode, Now, Policy, Reason, raw, validate};
+use tensorgate_policy::{Charge, Denial, HeaderMode, Now, Policy, Protocol, Reason, raw, validate};
 use tensorgate_vectors::{Driver, Expect, Lowered};
-use tensorgate_wire::context::{Context, HEADER, Key};
+use tensorgate_wire::context::Key;
 
 use crate::VECTORS;
-use crate::filters::{
-    ARRIVALS, Arrival, Behind, CONTEXT_KEY, GENERATION, configure, counts_contents, needs_host,
-    now_of,
-};
+use crate::filters::{ARRIVALS, Arrival, CONTEXT_KEY, GENERATION, bundle, now_of, shared};
 
 /// The header mode and the filters.
-const LOADED: [(HeaderMode, &[Filter]); 4] = [
+type Loaded = (HeaderMode, &'static [Filter]);
+
+const LOADED: [Loaded; 4] = [
     (HeaderMode::Hold, &[Filter::Gate]),
     (HeaderMode::Hold, &Filter::THREE),
     (HeaderMode::Forward, &[Filter::Gate]),
     (HeaderMode::Forward, &Filter::THREE),
 ];
+
+/// The settings of `listen` that say who judges bodies. No policy of the vectors buffers more than
+/// the default, so `judge: envoy` is the same here. The last one leaves longer bodies to the host.
+const SETTINGS: [&str; 3] = [DEFAULT, HOST, r#"{"judge_bytes": 200}"#];
+
+/// Filters judge all bodies that they may buffer.
+const DEFAULT: &str = "{}";
+/// Filters judge none.
+const HOST: &str = r#"{"judge": "host"}"#;
 
 /// The small chunks that a filter passes on before the host answers. The host answers nothing here.
 const MAX_SMALL_CHUNKS: usize = 2_048;
@@ -60,6 +70,13 @@ impl CountersOfOneHost {
         let reserved = std::mem::take(&mut *self.reserved.lock().unwrap());
         self.limits.settle(reserved, tokens, self.now);
     }
+
+    /// Number of charges so far, for contents or for requests.
+    fn count(&self, of_content: bool) -> usize {
+        let made = self.made.lock().unwrap();
+        let is_of_kind = |charge: &&Charge| charge.is_of_content() == of_content;
+        made.iter().filter(is_of_kind).count()
+    }
 }
 
 impl Counters for CountersOfOneHost {
@@ -79,96 +96,123 @@ impl Counters for CountersOfOneHost {
     }
 }
 
-/// What the host decides about a forwarded request: what is denied in shadow mode only, or the
-/// reason and the field of its denial.
+/// What the host decides about a forwarded request: what is denied in shadow mode only, or its
+/// denial.
 fn judge(
     verifier: &Verifier,
     counters: &CountersOfOneHost,
     headers: &[Field],
     body: &[u8],
-) -> Result<Vec<Denial>, (Reason, Option<String>)> {
+) -> Result<Vec<Denial>, Box<DeniedRequest>> {
     let body = Bytes::copy_from_slice(body);
-    match verifier.verify(headers, body, counters.now.unix_s, counters) {
-        Ok(Allowed::Model(request)) => Ok(request.shadowed),
-        Ok(Allowed::Stream(requests)) => {
-            Ok(requests.into_iter().flat_map(|it| it.shadowed).collect())
-        }
-        Ok(Allowed::Server(..)) => Ok(Vec::new()),
-        Err(denied) => Err((denied.denial.reason, denied.denial.field)),
+    match verifier.verify(headers, body, counters.now.unix_s, counters)? {
+        Allowed::Model(request) => Ok(request.shadowed),
+        Allowed::Stream(requests) => Ok(requests.into_iter().flat_map(|it| it.shadowed).collect()),
+        Allowed::Server(..) => Ok(Vec::new()),
     }
 }
 
-fn verifier(policy: Arc<Policy>) -> Verifier {
+fn verifier(policy_json: &str) -> Verifier {
+    let raw: raw::Policy = serde_json::from_str(policy_json).unwrap();
+    let policy: Arc<Policy> = Arc::new(validate::validate(&raw).unwrap().0);
     let key = Key::from_hex(CONTEXT_KEY).unwrap();
     Verifier::new(policy, GENERATION.to_owned(), key)
 }
 
-fn policy(vector: &Lowered) -> Arc<Policy> {
-    let raw: raw::Policy = serde_json::from_str(&vector.policy_json).unwrap();
-    Arc::new(validate::validate(&raw).unwrap().0)
-}
-
-/// Whether a host decides a vector. The others that a native driver plays are decided by filters.
-fn is_for_host(vector: &Lowered) -> bool {
-    // With a host, what denies a request first is not always what denies it without one. Vectors
-    // for filters alone do not name Envoy.
-    let with_host = vector.request.is_stream() || vector.runs_on(Driver::Envoy);
-    let is_decided = counts_contents(vector) || (needs_host(vector) && with_host);
-    vector.runs_on(Driver::Native) && is_decided
-}
-
-/// How a vector's body arrives.
-fn arrivals(vector: &Lowered) -> Vec<Arrival> {
-    if !vector.request.is_stream() {
-        return vec![Arrival::AsWritten];
+/// The policy with these settings of `listen`.
+fn with_settings(policy_json: &str, settings: &str) -> String {
+    let mut policy: Value = serde_json::from_str(policy_json).unwrap();
+    let settings: Map<String, Value> = serde_json::from_str(settings).unwrap();
+    for (name, value) in settings {
+        policy["listen"][name.as_str()] = value;
     }
-    let is_short = |arrival: &Arrival| arrival.request(vector).body.len() <= MAX_SMALL_CHUNKS;
+    policy.to_string()
+}
+
+/// A proxy with a host behind its filters.
+fn configure((headers, filters): Loaded, policy_json: &str) -> NativeProxy {
+    let (bundle, key) = (bundle(policy_json), Some(CONTEXT_KEY));
+    let proxy = NativeProxy::chain_in(headers, filters, bundle.as_bytes(), key, Store::default());
+    proxy.unwrap_or_else(|faults| panic!("{headers:?} {filters:?}: {faults:?}"))
+}
+
+/// Whether filters and their host decide a vector as filters alone do. A filter checks contents
+/// before the host counts what is in flight. Vectors about that order do not name Envoy.
+fn is_for_both(vector: &Lowered) -> bool {
+    let by_permits = matches!(
+        vector.expect,
+        Expect::Deny {
+            reason: Reason::Concurrency,
+            ..
+        }
+    );
+    let is_by_order = by_permits && !vector.request.is_stream() && !vector.runs_on(Driver::Envoy);
+    vector.runs_on(Driver::Native) && !is_by_order
+}
+
+/// How a vector's body arrives. Who judges it does not depend on that, so other settings than the
+/// default are played once.
+fn arrivals(vector: &Lowered, settings: &str) -> Vec<Arrival> {
+    let is_played = |arrival: &Arrival| settings == DEFAULT || *arrival == Arrival::AsWritten;
+    let is_short = |arrival: &Arrival| {
+        !vector.request.is_stream() || arrival.request(vector).body.len() <= MAX_SMALL_CHUNKS
+    };
     let arrivals = ARRIVALS.into_iter();
     arrivals
-        .filter(|arrival| arrival.is_for(vector) && is_short(arrival))
+        .filter(|arrival| arrival.is_for(vector) && is_played(arrival) && is_short(arrival))
         .collect()
 }
 
 #[test]
-fn a_filter_and_its_host_decide_costs_permits_and_streams_as_written() {
-    let mut verifiers = BTreeMap::new();
-    let (mut streams, mut others, mut wrong) = (0, 0, Vec::new());
-    for (headers, filters) in LOADED {
-        let mut proxies = BTreeMap::new();
-        for vector in VECTORS.iter().filter(|vector| is_for_host(vector)) {
-            let is_stream = vector.request.is_stream();
-            // Verdicts follow a body whose head is forwarded first. The proxy in memory reads them.
-            if headers == HeaderMode::Forward && !is_stream {
-                continue;
-            }
-            let file = &vector.policy_file;
-            let verifier = verifiers
-                .entry(file)
-                .or_insert_with(|| verifier(policy(vector)));
-            let proxy = proxies.entry(file).or_insert_with(|| {
-                configure(Behind::Host, headers, filters, &vector.policy_json).unwrap()
-            });
-            for arrival in arrivals(vector) {
-                if is_stream {
-                    streams += 1;
-                } else {
-                    others += 1;
-                }
-                let proxy = proxy.restarted().unwrap();
-                if let Some(fault) = check(proxy, vector, arrival, verifier) {
-                    let id = &vector.id;
-                    wrong.push(format!("{headers:?} {filters:?} {arrival:?} {id}: {fault}"));
+fn filters_and_their_host_decide_every_vector_as_written() {
+    check_all(&LOADED, &SETTINGS, str::to_owned, is_for_both);
+}
+
+#[test]
+fn global_limits_behind_filters_decide_as_local_ones() {
+    let takes = |vector: &Lowered| {
+        let is_single = vector.used.is_none() && !vector.request.is_stream();
+        is_for_both(vector) && is_single
+    };
+    check_all(&LOADED, &[DEFAULT], shared, takes);
+}
+
+fn check_all(
+    loaded: &[Loaded],
+    settings: &[&str],
+    policy: fn(&str) -> String,
+    takes: fn(&Lowered) -> bool,
+) {
+    let (mut played, mut wrong) = (0, Vec::new());
+    for settings in settings {
+        let mut verifiers = BTreeMap::new();
+        for loaded in loaded {
+            let mut proxies = BTreeMap::new();
+            for vector in VECTORS.iter().filter(|vector| takes(vector)) {
+                let policy_json = || with_settings(&policy(&vector.policy_json), settings);
+                let file = &vector.policy_file;
+                let verifier = verifiers
+                    .entry(file)
+                    .or_insert_with(|| verifier(&policy_json()));
+                let proxy = proxies
+                    .entry(file)
+                    .or_insert_with(|| configure(*loaded, &policy_json()));
+                for arrival in arrivals(vector, settings) {
+                    played += 1;
+                    let proxy = proxy.restarted().unwrap();
+                    if let Some(fault) = check(proxy, vector, arrival, verifier) {
+                        let id = &vector.id;
+                        wrong.push(format!("{settings} {loaded:?} {arrival:?} {id}: {fault}"));
+                    }
                 }
             }
         }
     }
-    assert!(
-        streams >= 800 && others >= 40,
-        "only {streams} streams and {others} others were played"
-    );
+    let least = 200 * loaded.len() * settings.len();
+    assert!(played >= least, "only {played} were played");
     assert!(
         wrong.is_empty(),
-        "{} are wrong:\n{}",
+        "{} of {played} are wrong:\n{}",
         wrong.len(),
         wrong.join("\n")
     );
@@ -198,14 +242,18 @@ fn check_one(
     counters: &CountersOfOneHost,
     verifier: &Verifier,
 ) -> Option<String> {
+    if !played.logged.asked.is_empty() {
+        return Some("a filter asked the rate-limit service".to_owned());
+    }
     let (headers, body) = match &played.outcome {
         Some(RequestOutcome::Forwarded { headers, body }) => (headers, body),
-        Some(RequestOutcome::Denied(answer)) if vector.request.is_stream() => {
-            return verdict::compare(vector, &verdict::received(answer)).err();
+        Some(RequestOutcome::Denied(answer)) => {
+            let wrong = verdict::compare(vector, &verdict::received(answer)).err();
+            return wrong.or_else(|| wrong_shadow(vector, played, &[]));
         }
-        other => return Some(format!("not forwarded: {other:?}")),
+        None => return Some("no outcome".to_owned()),
     };
-    if vector.request.is_stream() && *body != vector.request.body {
+    if *body != vector.request.body {
         return Some("another body was forwarded".to_owned());
     }
     let judged = judge(verifier, counters, headers, body);
@@ -213,61 +261,116 @@ fn check_one(
         counters.settle(tokens);
     }
     match (&vector.expect, judged) {
-        (Expect::Allow, Ok(shadowed)) => {
-            wrong_shadow(vector, &shadowed).or_else(|| vector.wrong_headers(&played.upstream()))
-        }
+        (Expect::Allow, Ok(shadowed)) => wrong_shadow(vector, played, &shadowed)
+            .or_else(|| vector.wrong_headers(&played.upstream())),
         (Expect::Deny { reason, .. }, Ok(_)) => Some(format!("expected {reason}, allowed")),
         (Expect::Allow, Err(denied)) => Some(format!("expected allow, got {denied:?}")),
-        (Expect::Deny { reason, field }, Err((denied, named))) => {
-            let same = *reason == denied && (field.is_none() || *field == named);
-            (!same).then(|| format!("expected {reason} of {field:?}, got {denied} of {named:?}"))
+        (Expect::Deny { reason, field }, Err(denied)) => {
+            let denial = &denied.denial;
+            let is_same = *reason == denial.reason && (field.is_none() || *field == denial.field);
+            let disagrees = denied.origin == DenialOrigin::Disagreement;
+            (!is_same || disagrees)
+                .then(|| format!("expected {reason} of {field:?}, got {denied:?}"))
+                .or_else(|| wrong_shadow(vector, played, &denied.body.shadowed))
         }
     }
 }
 
-/// The error in what the host notes as in shadow mode, if any. The filter notes everything about a
-/// single request that it decides, and nothing about a message.
-fn wrong_shadow(vector: &Lowered, shadowed: &[Denial]) -> Option<String> {
-    let is_stream = vector.request.is_stream();
-    let is_of_host = |reason: &Reason| is_stream || *reason == Reason::CostExceeded;
+/// The error in what filters and host note as in shadow mode, if any. Each notes what it judges or
+/// counts, and some denials are noted by both.
+fn wrong_shadow(vector: &Lowered, played: &Played, by_host: &[Denial]) -> Option<String> {
     let mut expected = vector.shadow.clone()?;
-    expected.retain(is_of_host);
-    let mut noted: Vec<_> = shadowed.iter().map(|denial| denial.reason).collect();
-    noted.retain(is_of_host);
-    noted.sort();
+    let by_filters = played.logged.shadowed.iter();
+    let mut noted: Vec<Reason> = by_filters
+        .filter_map(|name| Reason::from_name(name))
+        .collect();
+    noted.extend(by_host.iter().map(|denial| denial.reason));
+    for reasons in [&mut expected, &mut noted] {
+        reasons.sort();
+        reasons.dedup();
+    }
     (noted != expected).then(|| format!("in shadow {expected:?}, noted {noted:?}"))
 }
 
-#[test]
-fn each_limit_is_charged_by_the_filter_or_by_the_host() {
-    let vector = VECTORS.iter().find(|vector| {
-        let is_plain = !vector.request.is_stream() && vector.client.is_some();
-        vector.runs_on(Driver::Native) && counts_contents(vector) && is_plain
+/// An inference of the vectors about costs by this protocol.
+fn inference(protocol: Protocol) -> &'static Lowered {
+    let mut vectors = VECTORS.iter();
+    let vector = vectors.find(|vector| {
+        let is_plain = vector.request.protocol == protocol && !vector.request.is_stream();
+        let is_unsplit = !vector.request.body.is_empty() && vector.request.chunk_bytes.is_none();
+        let is_allowed = vector.expect == Expect::Allow && vector.runs_on(Driver::Native);
+        vector.id.starts_with("costs/") && is_plain && is_unsplit && is_allowed
     });
-    let vector = vector.unwrap();
-    let mut vector = vector.clone();
-    let mut policy_json: serde_json::Value = serde_json::from_str(&vector.policy_json).unwrap();
-    for grant in policy_json["grants"].as_array_mut().unwrap() {
-        grant["rate"] = serde_json::json!({"quota": 100, "window_s": 60});
+    vector.unwrap()
+}
+
+/// The policy of a vector in which each grant has one limit on requests and one on elements.
+fn limited(vector: &Lowered, scope: &str) -> String {
+    let mut policy: Value = serde_json::from_str(&vector.policy_json).unwrap();
+    policy["rate_limit_service"] = json!({"redis": {"url": "redis://127.0.0.1"}});
+    for grant in policy["grants"].as_array_mut().unwrap() {
+        let grant = grant.as_object_mut().unwrap();
+        grant.remove("budget");
+        let rate = json!({"quota": 2, "window_s": 86_400, "scope": scope});
+        grant.insert("rate".to_owned(), rate);
+        let cost = json!({"elements": 1_000_000, "window_s": 86_400, "scope": scope});
+        grant.insert("cost".to_owned(), cost);
     }
-    vector.policy_json = policy_json.to_string().into();
-    let (headers, filters) = (HeaderMode::Hold, [Filter::Gate]);
-    let mut proxy = configure(Behind::Host, headers, &filters, &vector.policy_json).unwrap();
-    let counters = CountersOfOneHost::new(now_of(&vector));
-    let mut stream = proxy.open(counters.now);
-    deliver(&mut stream, &Arrival::AsWritten.request(&vector));
-    let played = close(stream);
-    let upstream = played.upstream();
-    let (_, signed) = upstream.iter().find(|(name, _)| name == HEADER).unwrap();
-    let (method, path) = (&vector.request.method, &vector.request.path);
-    let key = Key::from_hex(CONTEXT_KEY).unwrap();
-    let context = Context::verify(signed, &key, method, path, vector.now_unix_s, 0).unwrap();
-    assert_eq!(context.quotas.len(), 1, "the rate, by the filter");
-    let Some(RequestOutcome::Forwarded { headers, body }) = &played.outcome else {
-        panic!("the filter denied: {:?}", played.outcome);
-    };
-    let _ = judge(&verifier(policy(&vector)), &counters, headers, body);
-    let made = counters.made.lock().unwrap();
-    assert!(!made.is_empty(), "the costs, by the host");
-    assert!(made.iter().all(Charge::is_of_content), "{made:?}");
+    // Without a limit that is shared, the service has no effect.
+    if scope == "local" {
+        policy.as_object_mut().unwrap().remove("rate_limit_service");
+    }
+    policy.to_string()
+}
+
+#[test]
+fn each_limit_is_charged_once_by_filters_or_by_the_host() {
+    // The path of REST names the model, and the body of gRPC does.
+    for (protocol, in_body) in [(Protocol::OipRest, false), (Protocol::OipGrpc, true)] {
+        let vector = inference(protocol);
+        for (scope, settings) in [
+            ("local", DEFAULT),
+            ("local", HOST),
+            ("global", DEFAULT),
+            ("global", HOST),
+        ] {
+            // The host charges what filters may not wait for, and what they do not read.
+            let is_of_host = scope == "global" || (in_body && settings == HOST);
+            let policy_json = with_settings(&limited(vector, scope), settings);
+            for loaded in LOADED {
+                let name = format!("{} {scope} {settings} {loaded:?}", vector.id);
+                let (reasons, counters) = thrice(vector, loaded, &policy_json);
+                let expected = [None, None, Some(Reason::RateLimited)];
+                assert_eq!(reasons, expected, "{name}");
+                let by_host = if is_of_host { 3 } else { 0 };
+                assert_eq!(counters.count(false), by_host, "{name}");
+                assert_eq!(counters.count(true), 2, "{name}");
+            }
+        }
+    }
+}
+
+/// Plays a request three times: the reasons of its denials, and what the host has counted.
+fn thrice(
+    vector: &Lowered,
+    loaded: Loaded,
+    policy_json: &str,
+) -> ([Option<Reason>; 3], CountersOfOneHost) {
+    let verifier = verifier(policy_json);
+    let mut proxy = configure(loaded, policy_json);
+    let counters = CountersOfOneHost::new(now_of(vector));
+    let reasons = [(); 3].map(|()| {
+        let mut stream = proxy.open(counters.now);
+        deliver(&mut stream, &Arrival::AsWritten.request(vector));
+        let played = close(stream);
+        assert!(played.logged.asked.is_empty(), "{loaded:?}");
+        match &played.outcome {
+            Some(RequestOutcome::Forwarded { headers, body }) => {
+                let judged = judge(&verifier, &counters, headers, body);
+                judged.err().map(|denied| denied.denial.reason)
+            }
+            _ => played.reason(),
+        }
+    });
+    (reasons, counters)
 }
