@@ -24,4 +24,4 @@ pub mod stack;
 
 pub use tensorgate_conformance::{streams, verdict};
 
-pub use stack::{Lease, Setup, Stack, chains_with_global_limits};
+pub use stack::{Lease, Setup, Stack};

@@ -28,8 +28,8 @@ use crate::backend::Backend;
 use crate::policy;
 use crate::programs::{free_address, program, target};
 pub use lease::Lease;
+pub use setup::Setup;
 use setup::WORKERS;
-pub use setup::{Setup, chains_with_global_limits};
 
 /// The time from start to the readiness line. In this time Envoy compiles the filter, and the host
 /// compiles its handlers.

@@ -51,8 +51,6 @@ struct Kind {
     chain: String,
     control_plane: String,
     workers: u16,
-    /// A plain Envoy compiles the filter anew when the policy begins to have a rate limit service.
-    has_service: bool,
 }
 
 /// A borrowed gate. Dropping it returns the gate, unless the test has failed.
@@ -105,7 +103,6 @@ impl Lease {
             chain: setup.chain.to_owned(),
             control_plane: setup.control_plane(),
             workers: setup.workers,
-            has_service: policy.rate_limit_service.is_some(),
         };
         let free = {
             let mut idle = idle();

@@ -56,13 +56,3 @@ impl Setup<'_> {
             .unwrap_or_else(|| "plain".to_owned())
     }
 }
-
-/// The filters, as `--chain` takes them, that can apply limits of scope `global`: the gate, and its
-/// parts where headers are held.
-pub fn chains_with_global_limits() -> &'static [&'static str] {
-    if Setup::default().has_own_listener() {
-        &["gate", "auth,rate-limit,tensor-guard"]
-    } else {
-        &["gate"]
-    }
-}

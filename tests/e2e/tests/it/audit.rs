@@ -326,10 +326,10 @@ async fn requests_that_only_envoy_reports_are_numbered_without_a_gap_in_every_ch
     }
 }
 
-/// Elements of a request whose body is streamed: 1 MiB of them.
+/// Elements of a request whose body no filter reads: 1 MiB of them.
 const ELEMENTS: usize = 256 << 10;
 
-/// The head and the body of an inference that is streamed in pieces, with this last element.
+/// The head and the body of an inference that passes to the host unread, with this last element.
 fn passing(last: f32) -> Vec<u8> {
     let mut raw = vec![0.5_f32; ELEMENTS];
     raw[ELEMENTS - 1] = last;
@@ -348,7 +348,7 @@ fn passing(last: f32) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_streamed_body_that_breaks_off_has_one_audit_line() {
+async fn a_body_that_no_filter_reads_has_one_audit_line() {
     let mut raw_policy = policy::vectors_policy("main.json");
     raw_policy.listen.limits.body_bytes = ByteSize(4 << 20);
     raw_policy.listen.limits.hold_bytes = Some(ByteSize(64 << 10));
@@ -383,7 +383,7 @@ async fn a_streamed_body_that_breaks_off_has_one_audit_line() {
         .collect();
     let expected = [
         ("host", "allow", "ok"),
-        ("gate", "deny", "not-finite"),
+        ("host", "deny", "not-finite"),
         ("envoy", "aborted", "incomplete"),
     ];
     let expected = expected.map(|(by, verdict, reason)| (by.into(), verdict.into(), reason.into()));

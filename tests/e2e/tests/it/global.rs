@@ -1,6 +1,6 @@
 //! Limits that several real gates share. Each gate is an Envoy of several workers and a sandbox
-//! host. The Redis behind them is killed, suspended, emptied and restarted. And the protocol
-//! itself, with Envoy's own client, server and filter.
+//! host, which charges the limits. The Redis behind them is killed, suspended, emptied and
+//! restarted. And the protocol itself, with Envoy's own client, server and filter.
 
 mod failures;
 mod loaded;
@@ -21,6 +21,8 @@ pub const MONTH_S: u64 = 2_678_400;
 /// Longer than any call to the service takes on a busy machine: the test must count in the service,
 /// and not in a gate's fallback.
 pub const PATIENT_MS: u64 = 1_000;
+/// The gate, and its parts in a chain.
+pub const CHAINS: [&str; 2] = ["gate", "auth,rate-limit,tensor-guard"];
 
 /// A Redis, and the folder of its files; both end with the test.
 pub struct Counter {
@@ -88,18 +90,37 @@ pub async fn outcome(stack: &Stack, client: &str) -> String {
     ask::outcome(stack.gate, client, &[]).await.unwrap()
 }
 
-/// Calls of a gate's filter to the service, by outcome: answered, failed, skipped.
+/// Charges of shared limits by a gate's host since its start, by outcome: answered, failed and
+/// skipped.
 pub async fn questions(stack: &Stack) -> [u64; 3] {
-    let stats = stack.envoy_stats("tensorgate_rate_limit_service").await;
-    ["answered", "failed", "skipped"].map(|outcome| {
-        let named = format!("outcome={outcome};");
-        let counted = stats.lines().filter(|line| line.contains(&named));
-        let count = |line: &str| line.rsplit(' ').next()?.trim().parse::<u64>().ok();
-        counted.filter_map(count).sum()
+    let page = stack.ask_admin("/metrics").await;
+    let outcomes: [&[&str]; 3] = [&["ok", "over-limit"], &["failed", "unknown"], &["skipped"]];
+    outcomes.map(|outcomes| {
+        let counts = outcomes.iter().filter_map(|outcome| {
+            let series = format!("tensorgate_limits_questions_total{{outcome=\"{outcome}\"}} ");
+            let count = page.lines().find_map(|line| line.strip_prefix(&series));
+            count?.trim().parse::<u64>().ok()
+        });
+        counts.sum()
     })
 }
 
-/// Waits until a gate's filter has had more than `before` answers.
+/// The same since an earlier look: a borrowed gate has counted for other tests.
+pub async fn questions_since(stack: &Stack, before: [u64; 3]) -> [u64; 3] {
+    let now = questions(stack).await;
+    std::array::from_fn(|at| now[at] - before[at])
+}
+
+/// Checks that a gate's filters have asked the service nothing: with a host behind them, the host
+/// makes all charges of shared limits.
+pub async fn no_filter_asks(stack: &Stack) {
+    let stats = stack.envoy_stats("tensorgate_rate_limit_service").await;
+    let counted = stats.lines().filter(|line| !line.ends_with(": 0"));
+    let calls: Vec<_> = counted.filter(|line| line.contains("outcome=")).collect();
+    assert!(calls.is_empty(), "{calls:?}");
+}
+
+/// Waits until a gate's host has had more than `before` answers.
 pub async fn answered_again(stack: &Stack, client: &str, before: u64) {
     let end = std::time::Instant::now() + ask::PATIENCE;
     while questions(stack).await[0] <= before {
@@ -111,11 +132,11 @@ pub async fn answered_again(stack: &Stack, client: &str, before: u64) {
     }
 }
 
-/// The log's lines about the service.
+/// The host's log lines about the service.
 pub fn lines(stack: &Stack) -> Vec<String> {
-    let log = stack.log("envoy.log");
+    let log = stack.log("host.log");
     let lines = log
         .lines()
-        .filter(|line| line.contains("rate limit service:"));
+        .filter(|line| line.contains("the rate-limit service "));
     lines.map(str::to_owned).collect()
 }

@@ -11,7 +11,7 @@ use tensorgate_policy::raw::{Budget, ByteSize, Period, Rate};
 use tensorgate_tests::ask::{self, GOOD, PATH};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::stack::OWN_PATH;
-use tensorgate_tests::{Lease, Stack, policy};
+use tensorgate_tests::{Lease, Setup, Stack, policy};
 
 /// The gate, and its parts in a chain.
 const CHAINS: [&str; 2] = ["gate", "auth,rate-limit,tensor-guard"];
@@ -76,8 +76,10 @@ async fn every_answer_reports_the_remaining_quota_of_each_limit() {
         let started = Instant::now();
         let stack = Lease::with_chain(limited, chain).await;
         let key = "rate-1";
+        // A filter that forwards the head before the body names the model reports no charge for it.
+        let is_reported = Setup::default().has_own_listener();
         for asked in 1..=6_u64 {
-            let reply = if asked % 2 == 0 {
+            let reply = if asked % 2 == 0 && is_reported {
                 grpc(&stack, key).await
             } else {
                 rest(&stack, key, GOOD).await

@@ -22,6 +22,7 @@ mod headers;
 mod hostile;
 mod infer_decoupled;
 mod infer_stream;
+mod judged_bodies;
 mod jwks;
 mod large;
 mod lifecycle;

@@ -1,12 +1,13 @@
 //! Our filters in a mesh with its own authentication. Envoy's `jwt_authn` in front identifies the
 //! caller. Behind it are `rate-limit` and `tensor-guard` without `auth`, or one filter alone, and
 //! then any server. And the gate behind the configuration that Istio makes of a
-//! `RequestAuthentication`.
+//! `RequestAuthentication`, and before a server without a sandbox host.
 
 mod alone;
-mod control_planes;
+pub mod control_planes;
 mod istio;
 mod mesh;
+mod streamed;
 
 use std::net::SocketAddr;
 

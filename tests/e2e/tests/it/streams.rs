@@ -197,7 +197,7 @@ async fn a_body_over_http2_may_have_the_policys_maximum_size() {
     let mut roomy = policy::vectors_policy("main.json");
     roomy.listen.limits.body_bytes = ByteSize(4 << 20);
     let stack = Lease::of(roomy).await;
-    // The filter reads the whole body and names its fault: Envoy's own bounds are beyond the
+    // The host reads the whole body and names its fault: Envoy's own bounds are beyond the
     // policy's.
     for (elements, expected) in [
         (700_000, "shape"),

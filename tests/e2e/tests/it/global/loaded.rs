@@ -1,5 +1,5 @@
-//! Limits that gates share, with the filter loaded as control planes do. Headers go on before the
-//! service has answered, and Envoy's buffers are smaller than the bodies that wait for it.
+//! Limits that gates share, with the filter loaded as control planes do. Headers and bodies go on
+//! before the host has charged them, and Envoy's buffers are smaller than the bodies.
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::{Reply, grpc};
@@ -9,7 +9,8 @@ use tensorgate_tests::{Setup, Stack, policy};
 
 use super::{Counter, MONTH_S, PATIENT_MS, policy_with, questions, shared_rate};
 
-/// Body sizes in bytes, around Envoy's buffer of 32 KiB and HTTP/2's window of 64 KiB.
+/// Body sizes in bytes, around Envoy's buffer of 32 KiB, HTTP/2's window and the longest body that
+/// a filter judges, both of 64 KiB.
 const SIZES: [usize; 9] = [
     0, 16_384, 32_500, 32_767, 32_768, 32_769, 65_535, 65_536, 100_000,
 ];

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::RateLimitService;
+use tensorgate_tests::Stack;
 use tensorgate_tests::ask::PATIENCE;
 use tensorgate_tests::programs::{envoy, free_address};
 use tensorgate_tests::rls::descriptor::RateLimitDescriptor;
@@ -20,12 +21,11 @@ use tensorgate_tests::rls::service::rate_limit_service_server::{
     RateLimitService as Server, RateLimitServiceServer,
 };
 use tensorgate_tests::rls::service::{RateLimitRequest, RateLimitResponse};
-use tensorgate_tests::{Stack, chains_with_global_limits};
 use tokio::process::Command;
 use tonic::transport::Endpoint;
 use tonic::{Request, Response, Status};
 
-use super::{Counter, MONTH_S, PATIENT_MS, outcome, policy_with, questions, shared_rate};
+use super::{CHAINS, Counter, MONTH_S, PATIENT_MS, outcome, policy_with, questions, shared_rate};
 
 /// A limit of the policy and a client, as a descriptor.
 fn descriptor(limit: &str, client: &str, hits: Option<u64>) -> RateLimitDescriptor {
@@ -264,7 +264,7 @@ async fn our_gate_can_call_another_server_of_the_protocol() {
         ..RateLimitService::default()
     };
     let policy = policy_with(service, shared_rate(3, 90), shared_rate(1, MONTH_S));
-    for chain in chains_with_global_limits() {
+    for chain in CHAINS {
         other.spent.lock().unwrap().clear();
         let stack = Stack::start_chain("global-other", policy.clone(), chain).await;
         for expected in ["ok", "ok", "ok", "rate-limited"] {

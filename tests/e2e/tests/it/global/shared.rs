@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::raw::{Budget, ByteSize, Cost, Period, Scope};
 use tensorgate_tests::ask::{self, GOOD, PATH, fields};
-use tensorgate_tests::{Lease, Stack, chains_with_global_limits, policy, verdict};
+use tensorgate_tests::{Lease, Stack, policy, verdict};
 use tensorgate_vectors::{Driver, load};
 use tokio::task::JoinSet;
 
-use super::{Counter, MONTH_S, PATIENT_MS, outcome, policy_with, questions, shared_rate};
+use super::{
+    CHAINS, Counter, MONTH_S, PATIENT_MS, no_filter_asks, outcome, policy_with, questions,
+    questions_since, shared_rate,
+};
 
 /// The client.
 const OWN: &str = "rate-1";
@@ -36,18 +39,20 @@ async fn pass(gates: [&Stack; 2], requests: usize) -> usize {
     statuses.iter().filter(|status| **status == 200).count()
 }
 
-/// The service answered every call: nothing was counted by a gate itself.
-async fn nothing_fell_back(gate: &Stack) {
-    let [answered, failed, skipped] = questions(gate).await;
+/// Since an earlier look at [`questions`], the service has answered every call: nothing was counted
+/// by a gate itself.
+async fn nothing_fell_back(gate: &Stack, before: [u64; 3]) {
+    let [answered, failed, skipped] = questions_since(gate, before).await;
     assert!(
         answered > 0 && failed + skipped == 0,
         "{answered} {failed} {skipped}"
     );
+    no_filter_asks(gate).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_gates_share_rates_costs_and_budgets_exactly() {
-    for chain in chains_with_global_limits() {
+    for chain in CHAINS {
         let counter = Counter::start("exactly").await;
         let service = counter.service(PATIENT_MS);
         let rate = policy_with(
@@ -56,9 +61,10 @@ async fn two_gates_share_rates_costs_and_budgets_exactly() {
             shared_rate(1, MONTH_S),
         );
         let mut gates = Lease::two(rate.clone(), chain).await;
+        let before = [questions(&gates[0]).await, questions(&gates[1]).await];
         assert_eq!(pass([&gates[0], &gates[1]], 200).await, 60, "{chain}");
-        for gate in &gates {
-            nothing_fell_back(gate).await;
+        for (gate, before) in gates.iter().zip(before) {
+            nothing_fell_back(gate, before).await;
         }
         // Each request has two elements of eight bytes in all. There are enough elements for 60
         // requests, and enough bytes for 70.
@@ -79,9 +85,10 @@ async fn two_gates_share_rates_costs_and_budgets_exactly() {
         for gate in &mut gates {
             gate.change(carried.clone()).await;
         }
+        let before = [questions(&gates[0]).await, questions(&gates[1]).await];
         assert_eq!(pass([&gates[0], &gates[1]], 200).await, 60, "{chain}");
-        for gate in &gates {
-            nothing_fell_back(gate).await;
+        for (gate, before) in gates.iter().zip(before) {
+            nothing_fell_back(gate, before).await;
         }
     }
 }
@@ -93,6 +100,7 @@ async fn over_time_two_gates_together_allow_what_one_limit_allows() {
     let rate = shared_rate(A_SECOND, 1);
     let policy = policy_with(counter.service(PATIENT_MS), rate, shared_rate(1, MONTH_S));
     let gates = Lease::two(policy, "gate").await;
+    let before = [questions(&gates[0]).await, questions(&gates[1]).await];
     // Sends requests faster than the rate, on both gates.
     let began = Instant::now();
     let (mut passed, mut last, mut pause) = (0, began, Duration::ZERO);
@@ -102,8 +110,8 @@ async fn over_time_two_gates_together_allow_what_one_limit_allows() {
         pause = pause.max(now.duration_since(last));
         last = now;
     }
-    for gate in &gates {
-        nothing_fell_back(gate).await;
+    for (gate, before) in gates.iter().zip(before) {
+        nothing_fell_back(gate, before).await;
     }
     let took_s = last.duration_since(began).as_secs_f64();
     let most = A_SECOND as f64 * (1.0 + took_s);
@@ -151,7 +159,7 @@ async fn a_restarted_gate_keeps_the_shared_usage_and_answers_report_it() {
     for expected in ["ok", "ok", "ok", "ok", "ok", "rate-limited"] {
         assert_eq!(outcome(&gate, OWN).await, expected);
     }
-    nothing_fell_back(&gate).await;
+    nothing_fell_back(&gate, [0; 3]).await;
 }
 
 /// Every limit of a policy gives the same results when it is counted for all gates as when each
@@ -159,7 +167,7 @@ async fn a_restarted_gate_keeps_the_shared_usage_and_answers_report_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_about_limits_gets_the_same_decision() {
     let vectors = load().unwrap();
-    for chain in chains_with_global_limits() {
+    for chain in CHAINS {
         let counter = Counter::start("vectors").await;
         for name in ["rates.json", "costs.json", "shadow.json"] {
             let mut policy = policy::vectors_policy(name);
@@ -173,6 +181,7 @@ async fn every_vector_about_limits_gets_the_same_decision() {
                 }
             }
             let stack = Lease::with_chain(policy, chain).await;
+            let before = questions(&stack).await;
             let file = format!("policies/{name}");
             let mut wrong = Vec::new();
             for vector in vectors.iter().filter(|it| *it.policy_file == file) {
@@ -187,7 +196,7 @@ async fn every_vector_about_limits_gets_the_same_decision() {
                 wrong.extend(verdict::compare(vector, &last.unwrap()).err());
             }
             assert!(wrong.is_empty(), "{chain}, {name}:\n{}", wrong.join("\n"));
-            nothing_fell_back(&stack).await;
+            nothing_fell_back(&stack, before).await;
         }
     }
 }

@@ -6,9 +6,9 @@ use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::redis::Redis;
 use tensorgate_policy::raw::{Policy, Scope};
 use tensorgate_tests::ask::{self, PATIENCE};
-use tensorgate_tests::{Lease, Stack, chains_with_global_limits, policy};
+use tensorgate_tests::{Lease, Stack, policy};
 
-use super::{Counter, PATIENT_MS};
+use super::{CHAINS, Counter, PATIENT_MS};
 
 /// The quota of a window.
 const HELD: u64 = 210;
@@ -59,7 +59,7 @@ async fn settled(redis: &Redis) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unused_tokens_are_refunded_to_every_gate() {
-    for chain in chains_with_global_limits() {
+    for chain in CHAINS {
         let counter = Counter::start("tokens").await;
         let policy = tokens(&counter, PATIENT_MS);
         let gates = Lease::two(policy, chain).await;

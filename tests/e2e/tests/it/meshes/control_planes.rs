@@ -1,20 +1,21 @@
 //! The gate as control planes load it: headers go on before the body is judged, and Envoy's buffers
-//! are smaller than the bodies. One gate for each control plane runs every check.
+//! are smaller than the bodies. One gate for each control plane runs every check: first its filter
+//! judges small bodies only, as by default, then all that it may copy.
 
-mod bodies;
+pub mod bodies;
 mod clients;
 mod heads;
 mod memory;
 
 use serde_json::json;
-use tensorgate_policy::raw::{ByteSize, Policy};
+use tensorgate_policy::raw::{ByteSize, Judge, Policy};
 use tensorgate_tests::{Setup, Stack, policy};
 
 /// The most elements of a tensor: 12 MiB of FP32.
 const MOST_ELEMENTS: u64 = 3 << 20;
 /// The most bytes that the filters of one proxy may buffer for all bodies.
 const BUFFERED_BYTES: u64 = 128 << 20;
-/// How much of a body the gate buffers to judge it at once.
+/// The longest body that a filter may copy to judge it.
 const HOLD_BYTES: u64 = 4 << 20;
 /// The longest time that a request may take: 80 bodies are begun within it, also on a busy machine.
 const STREAM_MS: u64 = 25_000;
@@ -54,7 +55,7 @@ async fn check(control_plane: &str) {
         ..Setup::default()
     };
     let name = format!("loaded-{control_plane}");
-    let stack = Stack::start_as(&name, loaded_policy(), setup).await;
+    let mut stack = Stack::start_as(&name, loaded_policy(), setup).await;
     let slow = clients::begin_slow_bodies(&stack).await;
     bodies::check(&stack).await;
     heads::check(&stack, control_plane).await;
@@ -65,6 +66,10 @@ async fn check(control_plane: &str) {
     clients::end_slow_bodies(slow).await;
     clients::leave(&stack).await;
     clients::one_line_each(&stack).await;
+    let mut judged_in_envoy = loaded_policy();
+    judged_in_envoy.listen.judge = Some(Judge::Envoy);
+    stack.reload(judged_in_envoy).await;
+    bodies::check(&stack).await;
     memory::check(&stack).await;
     clients::lose_the_host(stack).await;
 }

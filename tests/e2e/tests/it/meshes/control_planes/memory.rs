@@ -1,4 +1,5 @@
-//! Memory for bodies that filters buffer: bounded by the policy, shared fairly, and released.
+//! Memory for bodies that filters copy when they judge all that they may: bounded by the policy,
+//! shared fairly, and released.
 
 use std::time::{Duration, Instant};
 
