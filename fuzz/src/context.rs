@@ -2,8 +2,9 @@
 //! back completely, and a change of any byte must be detected.
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::policy::RemainingQuota;
-use tensorgate_policy::request::Proofs;
+use tensorgate_policy::request::{Operations, Proofs};
 use tensorgate_wire::context::{Context, ContextFault, Key};
 
 use crate::support::{CONTEXT_KEY, NOW_UNIX_S, remaining_quota};
@@ -33,14 +34,20 @@ fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {
         client: data.arbitrary()?,
         credential: data.arbitrary()?,
         proofs: Proofs::from_bits(data.int_in_range(0..=15)?).unwrap_or_default(),
+        withheld: Operations::from_bits(data.int_in_range(0..=31)?).unwrap_or_default(),
         request_id: data.arbitrary()?,
         method: data.arbitrary()?,
         path: data.arbitrary()?,
         generation: data.arbitrary()?,
         issued_unix_s: NOW_UNIX_S - age,
         until_unix_s: data.arbitrary()?,
-        checked: data.arbitrary()?,
-        verdicts: data.arbitrary()?,
+        work: FilterWork {
+            counts: data.arbitrary()?,
+            checks: data.arbitrary()?,
+            buffered: data.arbitrary()?,
+            leaves_charge: data.arbitrary()?,
+            max_body_bytes: data.arbitrary()?,
+        },
         quotas: levels(data)?,
         claims: (0..data.int_in_range(0..=16)?)
             .map(|_| data.arbitrary())

@@ -2,11 +2,11 @@
 //! any call.
 //!
 //! - There is at most one response, and nothing is forwarded after a rejection.
-//! - A rejected request is never marked as judged.
+//! - A rejected request is never forwarded completely.
 //! - A request that is forwarded to a host carries exactly one context of the gate's and none of a
-//!   client's.
-//! - If the calls come in order, a stream is forwarded unchanged, and without a host in complete
-//!   messages.
+//!   client's. Without a host it carries none.
+//! - If the calls come in order, a request whose headers are forwarded first has its own body and
+//!   no trailers, and a stream is forwarded unchanged, without a host in complete messages.
 //! - Each input is run twice with different secrets. Log lines, properties, responses and forwarded
 //!   data must be the same.
 
@@ -28,7 +28,7 @@ use tensorgate_policy::{HeaderMode, Now};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::{HEADER, Key};
 
-use upstream::{marked, unchanged, with_verdicts};
+use upstream::{marked, unchanged};
 
 use crate::support::{CONTEXT_KEY, KEYS, MAIN, NOW_UNIX_S, RATES, RAW, frame};
 
@@ -68,6 +68,8 @@ thread_local! {
 impl World {
     fn new(keys: [String; 3], context_key: &'static str) -> Self {
         let shared = shared_rates();
+        // Without a host, messages of streams cannot wait for limits that gateways share.
+        let without_streams = shared.replace("\"infer\", \"stream\"", "\"infer\"");
         let policies = [
             (MAIN, true),
             (RATES, true),
@@ -75,6 +77,8 @@ impl World {
             (shared.as_str(), true),
             (MAIN, false),
             (RATES, false),
+            (RAW, false),
+            (without_streams.as_str(), false),
         ];
         let policies = policies.map(|(policy, has_host)| {
             let mut policy = policy.to_owned();
@@ -224,11 +228,6 @@ impl Proxy for Faulty {
         self.call("get_header_map_value", None)
     }
 
-    fn request_trailers(&mut self) -> std::result::Result<Vec<Field>, HostFault> {
-        let trailers = self.trailers.clone();
-        self.call("get_header_map_pairs", trailers)
-    }
-
     fn set_request_trailers(
         &mut self,
         fields: &[(&str, &str)],
@@ -238,11 +237,6 @@ impl Proxy for Faulty {
             fields.map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()));
         self.trailers = fields.collect();
         self.call("set_header_map_pairs", ())
-    }
-
-    fn append_request_body(&mut self, data: &[u8]) -> std::result::Result<(), HostFault> {
-        self.held.extend_from_slice(data);
-        self.call("set_buffer_bytes", ())
     }
 
     fn request_body(
@@ -403,9 +397,12 @@ fn calls(
     let (headers, body) = request(data, &world.keys)?;
     let path = headers.iter().find(|(name, _)| name == b":path");
     let streams = path.is_some_and(|(_, path)| path == STREAM.as_bytes());
-    let (mut sent, mut ended, mut complete) = (Vec::new(), false, false);
-    let mut received_bytes = 0;
+    let (mut sent, mut delivered) = (Vec::new(), Vec::new());
+    let (mut ended, mut complete) = (false, false);
+    // Whether the head was forwarded before the end of the request.
+    let mut is_early = false;
     let forwards = root.headers() == HeaderMode::Forward;
+    let context_key = root.has_host().then_some(world.context_key);
     proxy.headers = headers;
     let mut rest = body.as_slice();
     // Mostly in order, otherwise in any order.
@@ -445,7 +442,12 @@ fn calls(
                 }
             }
             0 => gate.on_request_headers(proxy, last),
-            3 => gate.on_request_trailers(proxy),
+            3 => {
+                if !ended {
+                    proxy.trailers = vec![(b"x-trailer".to_vec(), b"1".to_vec())];
+                }
+                gate.on_request_trailers(proxy)
+            }
             _ => {
                 let take = data.int_in_range(0..=rest.len())?;
                 let take = if last { rest.len() } else { take };
@@ -454,7 +456,7 @@ fn calls(
                 // No proxy has data that came after the end of a stream.
                 if !ended {
                     proxy.held.extend_from_slice(piece);
-                    received_bytes += piece.len();
+                    delivered.extend_from_slice(piece);
                 }
                 let held_bytes = proxy.held.len();
                 gate.on_request_body(proxy, held_bytes, last)
@@ -471,7 +473,8 @@ fn calls(
         ended |= last || kind == 3;
         if action == Action::Continue && !forwarded {
             forwarded = true;
-            marked(&proxy.headers, world.context_key, root.has_host());
+            is_early = !ended;
+            marked(&proxy.headers, context_key);
             // The signature of the context depends on a secret. `marked` has checked it.
             for (name, value) in &proxy.headers {
                 if name != HEADER.as_bytes() {
@@ -481,21 +484,20 @@ fn calls(
             assert_eq!(gate.record().reason, None);
             // The proxy forwards what it buffered.
             sent.append(&mut proxy.held);
-            if !streams && !forwards {
-                sent.clear();
-            }
         }
         if forwards && ordered && !streams && action == Action::Continue && ended && !complete {
             complete = true;
-            if root.has_host() {
-                with_verdicts(&proxy.headers, world.context_key, &proxy.trailers, &sent);
-            }
+            assert!(!releases || sent == delivered, "another body is forwarded");
+            assert!(
+                proxy.trailers.is_empty(),
+                "a trailer of the client is forwarded"
+            );
             assert_eq!(proxy.answers, 0, "forwarded completely and rejected");
         }
         assert!(proxy.answers <= 1, "{} answers", proxy.answers);
         // A response resets a stream in flight, and a request whose headers were forwarded before
-        // its verdict.
-        let cut_off = streams || forwards || !(forwarded && proxy.answers > 0);
+        // its end.
+        let cut_off = streams || forwards || is_early || !(forwarded && proxy.answers > 0);
         assert!(cut_off, "forwarded and rejected");
         assert!(
             !(complete && proxy.answers > 0),
@@ -505,7 +507,7 @@ fn calls(
     // In another order data may come before headers that say that nothing follows.
     if streams && ordered {
         let is_accepted = forwarded && ended && proxy.answers == 0;
-        unchanged(&body[..received_bytes], &sent, root.has_host(), is_accepted);
+        unchanged(&delivered, &sent, root.has_host(), is_accepted);
     }
     // The access log may be written several times; the stream ends once.
     for _ in 0..data.int_in_range(0..=2)? {
