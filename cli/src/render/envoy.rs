@@ -32,7 +32,6 @@ use tensorgate_policy::policy::{Counter, RateLimitService};
 use tensorgate_policy::{Bundle, Policy};
 
 use super::node::{Node, list, map};
-use crate::chain::can_keep;
 use bounds::Bounds;
 use clusters::Target;
 use control_plane::ControlPlane;
@@ -98,9 +97,6 @@ pub enum RenderError {
     /// The counters and the gate would have one address.
     #[error("--stats {0} is the address of the gate itself: give another port with --stats")]
     StatsAddress(SocketAddr),
-    /// The chain cannot enforce a limit of the policy.
-    #[error("{0}")]
-    Chain(String),
     /// The policy is too large for the control plane.
     #[error("the bundle in the filter's configuration {0}")]
     Encoded(#[from] EncodedBundleFault),
@@ -136,7 +132,6 @@ pub fn render(
     form: Form<'_>,
 ) -> Result<Rendered, RenderError> {
     let plane = options.control_plane;
-    can_keep(&options.chain, plane.headers(), policy).map_err(RenderError::Chain)?;
     let mut bounds = Bounds::from_limits(policy.listen().limits());
     if options.remote_hosts.is_some() {
         bounds.keep_bodies(policy.listen().limits());

@@ -315,7 +315,7 @@ impl<'l> Gate<'l> {
                 }
             }
         };
-        // The host alone finds the grants of a stream's messages.
+        // The host alone finds the grants of what no filter reads.
         let grant = explained.rule.as_deref();
         let shared_limits = self.shared_limits(grant);
         let divided = self.loaded.limits_to_divide().into_iter();
@@ -360,15 +360,21 @@ fn with_near_name(detail: &str, policy: &raw::Policy) -> String {
     }
 }
 
-/// Adds what the host finds. It evaluates the rules that the filters leave open, and judges the
-/// messages of streams. A stream has model and grant of its last message.
+/// Adds what the host finds: shadow results of the rules that the filters leave open, and the model
+/// and grant of what no filter reads. A stream has those of its last message.
 fn with_the_hosts(record: Record, judged: &host::Allowed, policy: &Policy) -> Record {
     match judged {
         host::Allowed::Server(..) => record,
-        host::Allowed::Model(request) => Record {
-            shadow: request.shadowed.iter().map(Shadowed::of).collect(),
-            ..record
-        },
+        host::Allowed::Model(request) => {
+            let model = policy.model(request.model);
+            let grant = request.grant.and_then(|id| policy.grant(id));
+            Record {
+                model: model.map(|model| model.name().to_owned()),
+                rule: grant.map(|grant| grant.name().to_owned()),
+                shadow: request.shadowed.iter().map(Shadowed::of).collect(),
+                ..record
+            }
+        }
         host::Allowed::Stream(requests) => {
             let last = requests.last();
             let model = last.and_then(|request| policy.model(request.model));
@@ -387,9 +393,9 @@ fn with_the_hosts(record: Record, judged: &host::Allowed, policy: &Policy) -> Re
     }
 }
 
-/// The result for a request that the filters accept and the host rejects. The host alone counts
-/// contents and judges messages of streams. Where it disagrees about a check that both make, one of
-/// them has a bug.
+/// The result for a request that the filters pass on and the host rejects. The host alone counts
+/// contents, and judges messages of streams and the bodies that no filter reads. Where it disagrees
+/// about a check that both make, one of them has a bug.
 fn refused_by_host(file: String, refused: host::DeniedRequest, record: Record) -> Explained {
     let host::DeniedRequest {
         denial,

@@ -18,8 +18,7 @@ mod pods;
 mod tests;
 
 use tensorgate_audit::record::SOURCE_HEADER;
-use tensorgate_filter_core::filter::Filter;
-use tensorgate_policy::{HeaderMode, Policy};
+use tensorgate_policy::Policy;
 use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin::GATEWAY_HEADER;
 
@@ -27,7 +26,6 @@ use super::domains::DomainName;
 use super::names::{Namespace, NamespacedName};
 use super::network::{self, Admitted};
 use super::workload::{AUDIT_PORT, GATE_PORT, LIMITS_PORT, Workload};
-use crate::chain::can_keep;
 use crate::render::envoy::bounds::Bounds;
 use crate::render::envoy::clusters::Target;
 use crate::render::envoy::control_plane::ControlPlane;
@@ -88,7 +86,6 @@ impl Istio {
         if !found.is_empty() {
             return Err(Unrenderable::Policy(found));
         }
-        can_keep(&[Filter::Gate], HeaderMode::Forward, policy).map_err(Unrenderable::Other)?;
         let ports = self.ports(policy);
         let filter_is_here = matches!(self.entry, Entry::Sidecar(_));
         let principals = self.principals();

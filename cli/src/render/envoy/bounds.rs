@@ -36,8 +36,8 @@ pub struct Bounds {
     pub headers: u64,
     /// The longest body that a filter accepts, bytes.
     pub body_bytes: u64,
-    /// `request_body_buffer_limit`: how much of a body a filter may hold. A larger body is checked
-    /// in chunks while it passes, or rejected.
+    /// `request_body_buffer_limit`: how much of a body a filter may hold. A larger body passes to
+    /// the host unread, or is rejected.
     pub buffer_bytes: u64,
     /// HTTP/2 flow control window of a client's stream, bytes. Envoy also uses it as the stream's
     /// buffer limit, so the held part of a body must fit.

@@ -1,8 +1,6 @@
 //! The gate, or a chain of its parts, as HTTP filters: the VM's capabilities, configuration and
 //! failure policy.
 
-use std::collections::BTreeSet;
-
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::{Bundle, EncodedBundle, FilterConfiguration, HeaderMode, Policy};
 
@@ -18,7 +16,7 @@ pub const MODULE: &str = "gate.wasm";
 ///
 /// The list contains no outbound call, socket or file, and of a response only its trailers. Calls
 /// to other linked functions return an error. [`OUTWARD`] is added if the policy fetches key sets,
-/// [`ASKING`] if gateways share a limit, and [`STREAMING`] if a grant allows streams.
+/// and [`STREAMING`] if a grant allows streams.
 const CAPABILITIES: [&str; 32] = [
     // Callbacks from Envoy.
     "proxy_on_vm_start",
@@ -67,20 +65,12 @@ const OUTWARD: [&str; 4] = [
     "proxy_continue_stream",
     "proxy_record_metric",
 ];
-/// Functions to call the rate limit service, and to pause requests meanwhile.
-const ASKING: [&str; 4] = [
-    "proxy_on_grpc_receive",
-    "proxy_on_grpc_close",
-    "proxy_grpc_call",
-    "proxy_continue_stream",
-];
 /// The callback in which answers of streams are counted. It costs a call for each part of a
 /// response.
 const STREAMING: [&str; 1] = ["proxy_on_response_body"];
 /// VM configuration that differs by capabilities. Envoy shares a VM between filters with the same
 /// id, module and configuration.
 const OUTWARD_VM: &str = "outward";
-const ASKING_VM: &str = "asking";
 const STREAMING_VM: &str = "streaming";
 
 /// The HTTP filter at this position of the chain.
@@ -159,23 +149,15 @@ pub fn filter(
 
 /// The capabilities of a filter's VM under this policy, and a name for that set of capabilities.
 fn capabilities(filter: tensorgate_filter_core::filter::Filter, policy: &Policy) -> (String, Node) {
-    let own = filter.capabilities();
-    let fetches = own.identify && key_sets::fetched(policy).next().is_some();
-    let asks = policy.rate_limit_service().is_some() && (own.charge || own.check);
+    let fetches = filter.capabilities().identify && key_sets::fetched(policy).next().is_some();
     let streams = policy.takes_messages();
-    let allowed: BTreeSet<&str> = (OUTWARD.iter().filter(|_| fetches))
-        .chain(ASKING.iter().filter(|_| asks))
-        .chain(STREAMING.iter().filter(|_| streams))
-        .copied()
-        .collect();
-    let capabilities = (CAPABILITIES.into_iter().chain(allowed))
+    let capabilities = CAPABILITIES
+        .into_iter()
+        .chain(OUTWARD.into_iter().filter(|_| fetches))
+        .chain(STREAMING.into_iter().filter(|_| streams))
         .map(|name| (name.to_owned(), map! {}))
         .collect();
-    let kinds = [
-        (fetches, OUTWARD_VM),
-        (asks, ASKING_VM),
-        (streams, STREAMING_VM),
-    ];
+    let kinds = [(fetches, OUTWARD_VM), (streams, STREAMING_VM)];
     let kind: Vec<&str> = (kinds.into_iter())
         .filter_map(|(is, kind)| is.then_some(kind))
         .collect();
