@@ -39,6 +39,8 @@ pub struct Shape {
     pub limits: Limits,
     /// Further grants, each of one client and one model (see [`further_grant`]).
     pub more_grants: usize,
+    /// A value for `listen.judge`; `judge_bytes` has its default if absent.
+    pub judge: Option<&'static str>,
     /// A value for `hold_bytes` other than the default.
     pub hold_bytes: Option<&'static str>,
     /// The host's `buffered_bytes`.
@@ -189,6 +191,7 @@ impl Shape {
             trusted_hops: 0,
             limits: Limits::Rate,
             more_grants: 0,
+            judge: None,
             hold_bytes: None,
             buffered_bytes: "2GiB",
             chat: false,
@@ -241,9 +244,15 @@ impl Shape {
         if let Some(bytes) = self.hold_bytes {
             insert(&mut limits, "hold_bytes", json!(bytes));
         }
+        let mut listen = json!({
+            "address": "127.0.0.1:0", "trusted_hops": self.trusted_hops, "limits": limits,
+        });
+        if let Some(judge) = self.judge {
+            insert(&mut listen, "judge", json!(judge));
+        }
         let mut policy = json!({
             "version": 1,
-            "listen": {"address": "127.0.0.1:0", "trusted_hops": self.trusted_hops, "limits": limits},
+            "listen": listen,
             "backends": {"upstream": {
                 "kind": "open-inference", "endpoints": [format!("http://{}", self.upstream)],
                 "max_in_flight": 256, "queue": 256, "timeout_ms": 30_000,

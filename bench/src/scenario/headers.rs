@@ -1,5 +1,6 @@
 //! Cost of forwarding request headers before the body is judged, as a mesh requires, compared with
-//! holding them. All contenders use the same filter and are in one race.
+//! holding them, for each setting of `listen.judge`. All contenders use the same filter and are in
+//! one race.
 
 use serde_json::Value;
 
@@ -53,18 +54,24 @@ struct Envoys {
 impl Envoys {
     async fn start(lab: &Lab) -> Outcome<Self> {
         let upstream = Server::start(lab, "upstream").await?;
-        let policy = Shape::plain(upstream.tcp()?).to_json();
+        let mut shape = Shape::plain(upstream.tcp()?);
         let to = || Upstream::Unix(&upstream.socket);
         let bare = proxy::start(lab, "bare", Filters::None, to()).await?;
         let mut gates = Vec::new();
-        let rendered = Rendered::new(lab, lab.folder("headers")?, &policy, &upstream.socket)?;
-        let holding = rendered.filters()?;
-        let forwarded = forwarding(holding)?;
-        for (headers, filters) in [("hold", holding), ("forward", &forwarded)] {
-            gates.push(Gate {
-                name: format!("gate, headers: {headers}"),
-                envoy: proxy::start(lab, headers, Filters::Json(filters), to()).await?,
-            });
+        for judge in [None, Some("envoy"), Some("host")] {
+            shape.judge = judge;
+            let judge = judge.unwrap_or("default");
+            let folder = lab.folder(&format!("judge-{judge}"))?;
+            let rendered = Rendered::new(lab, folder, &shape.to_json(), &upstream.socket)?;
+            let holding = rendered.filters()?;
+            let forwarded = forwarding(holding)?;
+            for (headers, filters) in [("hold", holding), ("forward", &forwarded)] {
+                let name = format!("{headers}-{judge}");
+                gates.push(Gate {
+                    name: format!("gate, headers: {headers}, judge: {judge}"),
+                    envoy: proxy::start(lab, &name, Filters::Json(filters), to()).await?,
+                });
+            }
         }
         Ok(Self {
             bare,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tensorgate_identity::{Evidence, Identifier, PureVerifier, TokenCache};
-use tensorgate_policy::decision::{BodyPlan, decide_body, decide_head, decide_message};
+use tensorgate_policy::decision::{BodyPlan, FilterWork, decide_body, decide_head, decide_message};
 use tensorgate_policy::request::{Identity, RequestHash};
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{
@@ -108,14 +108,20 @@ impl State {
             client,
             credential: identified.credential,
             proofs: identified.proofs,
+            withheld: identified.withheld,
             request_id: read.request_id.to_owned(),
             method: read.method.to_owned(),
             path: read.path.to_string(),
             generation: self.generation.clone(),
             issued_unix_s: now.unix_s,
             until_unix_s: None,
-            checked: true,
-            verdicts: 0,
+            work: FilterWork {
+                counts: true,
+                checks: true,
+                buffered: true,
+                leaves_charge: false,
+                max_body_bytes: u64::MAX,
+            },
             quotas: Vec::new(),
             claims: (identified.claims.iter())
                 .map(|(name, value)| (name.to_string(), value.clone()))
