@@ -1,5 +1,6 @@
 """Memory on a big node: the pod of `render kubernetes --envoy-cpu N`, with Envoy in a control group that
-has the rendered limit, stays below it while all workers check bodies of the largest size.
+has the rendered limit, stays below it while all workers check bodies of the largest size. With
+`judge: envoy`, because otherwise the host checks them.
 
     big_node.py [WORKERS…]     prints a row for each number of workers, idle and at load
 
@@ -21,6 +22,7 @@ import cgroups
 import gates
 import pods
 import rendered
+import yaml
 from processes import wait
 
 MIB = 1 << 20
@@ -48,6 +50,15 @@ def ask(connection, content):
     answer = connection.getresponse()
     answer.read()
     return answer.status
+
+
+def judged_in_envoy(folder):
+    """A policy by which Envoy checks every body that it holds. By default the host checks large ones."""
+    policy = yaml.safe_load(rendered.SERVED["one"].read_text())
+    policy.setdefault("listen", {})["judge"] = "envoy"
+    file = folder / "gate.yaml"
+    file.write_text(yaml.safe_dump(policy))
+    return file
 
 
 class Load:
@@ -85,7 +96,7 @@ class Node:
     """A pod with so many workers, without a model server: its load ends at the filter."""
 
     def __init__(self, folder, envoy, workers):
-        made = rendered.render("kubernetes", rendered.SERVED["one"], folder / "rendered", "--envoy-cpu", str(workers))
+        made = rendered.render("kubernetes", judged_in_envoy(folder), folder / "rendered", "--envoy-cpu", str(workers))
         secrets = {"tensorgate-context": {"context.key": gates.CONTEXT_KEY + "\n"}}
         self.pod = pods.Pod(made, folder / "pod", secrets, {"digits.ml.svc:8001": "127.0.0.1:1"})
         memory = self.pod.container("envoy")["resources"]["limits"]["memory"]

@@ -46,8 +46,8 @@ TARGETS = {
 }
 CHARTS = [target for target, (verb, *_) in TARGETS.items() if verb == "helm"]
 CLIENTS, MODELS = 200, 100
-# The policies that served.py serves. The second is for proxies that ask the host about shared limits
-# over TCP.
+# The policies that served.py serves. The second has a limit that gateways share, which a host behind TCP
+# counts.
 SERVED = {"one": HERE / "data/gate.yaml", "shared": HERE / "data/shared.yaml"}
 SHARED = ["istio-gateway", "gateway-patched"]
 

@@ -1,5 +1,5 @@
-"""A limit that gateways share, through a gateway that asks the host over TCP: a real Redis counts it. The
-limit is used up, then Redis is emptied, stopped and started again, and each has its effect.
+"""A limit that gateways share, through a gateway and its host over TCP: the host counts it in a real Redis.
+The limit is used up, then Redis is emptied, stopped and started again, and each has its effect.
 """
 
 import os
