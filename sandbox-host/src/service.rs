@@ -42,7 +42,7 @@ use tensorgate_models::scan::supervisor::ScannerSupervisor;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::raw::AuditFailure;
 use tensorgate_policy::request::ServerQuery;
-use tensorgate_policy::{Denial, Operation, Protocol, Reason};
+use tensorgate_policy::{Charge, ChargeOutcome, Denial, Operation, Protocol, Reason};
 use tensorgate_sandbox::MemoryAccount;
 use tensorgate_settings::admin::GATEWAY_HEADER;
 use tensorgate_telemetry::metrics::Metrics;
@@ -358,14 +358,25 @@ async fn charge_head(
             HeadProgress::Accepted(verdict) => return Ok(verdict),
             HeadProgress::Charge(rest, charge) => {
                 head = rest;
-                let (policy, limits) = (generation.policy(), generation.parts.limits.as_ref());
                 let request_id = &head.caller().request_id;
-                let outcome = counters.charge_shared(policy, limits, &charge, request_id);
-                let outcome = outcome.await;
+                let outcome = charge_shared(generation, counters, &charge, request_id).await;
                 head.charged(&generation.judge, outcome);
             }
         }
     }
+}
+
+/// Makes a charge of limits that hosts share.
+async fn charge_shared(
+    generation: &PolicyVersion,
+    counters: &RequestCounters,
+    charge: &Charge,
+    request_id: &str,
+) -> ChargeOutcome {
+    let (policy, limits) = (generation.policy(), generation.parts.limits.as_ref());
+    counters
+        .charge_shared(policy, limits, charge, request_id)
+        .await
 }
 
 /// Reads the body of a request about the server, which is nearly empty. It needs none of the memory
@@ -449,9 +460,8 @@ async fn verify_body(
         match progress? {
             Progress::Passed(request) => break *request,
             Progress::Charge(charge) => {
-                let (policy, limits) = (generation.policy(), generation.parts.limits.as_ref());
-                let outcome = counters.charge_shared(policy, limits, &charge, &request_id);
-                let decodes = judgement.charged(&generation.judge, outcome.await);
+                let outcome = charge_shared(generation, counters, &charge, &request_id).await;
+                let decodes = judgement.charged(&generation.judge, outcome);
                 if decodes {
                     entered = Some(admit(app, client_key, Instant::now())?);
                 }
