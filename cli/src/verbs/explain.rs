@@ -363,33 +363,20 @@ fn with_near_name(detail: &str, policy: &raw::Policy) -> String {
 /// Adds what the host finds: shadow results of the rules that the filters leave open, and the model
 /// and grant of what no filter reads. A stream has those of its last message.
 fn with_the_hosts(record: Record, judged: &host::Allowed, policy: &Policy) -> Record {
-    match judged {
-        host::Allowed::Server(..) => record,
-        host::Allowed::Model(request) => {
-            let model = policy.model(request.model);
-            let grant = request.grant.and_then(|id| policy.grant(id));
-            Record {
-                model: model.map(|model| model.name().to_owned()),
-                rule: grant.map(|grant| grant.name().to_owned()),
-                shadow: request.shadowed.iter().map(Shadowed::of).collect(),
-                ..record
-            }
-        }
-        host::Allowed::Stream(requests) => {
-            let last = requests.last();
-            let model = last.and_then(|request| policy.model(request.model));
-            let grant = last.and_then(|request| policy.grant(request.grant?));
-            Record {
-                model: model.map(|model| model.name().to_owned()),
-                rule: grant.map(|grant| grant.name().to_owned()),
-                shadow: requests
-                    .iter()
-                    .flat_map(|request| &request.shadowed)
-                    .map(Shadowed::of)
-                    .collect(),
-                ..record
-            }
-        }
+    let requests = match judged {
+        host::Allowed::Server(..) => return record,
+        host::Allowed::Model(request) => std::slice::from_ref(&**request),
+        host::Allowed::Stream(requests) => requests,
+    };
+    let last = requests.last();
+    let model = last.and_then(|request| policy.model(request.model));
+    let grant = last.and_then(|request| policy.grant(request.grant?));
+    let shadowed = requests.iter().flat_map(|request| &request.shadowed);
+    Record {
+        model: model.map(|model| model.name().to_owned()),
+        rule: grant.map(|grant| grant.name().to_owned()),
+        shadow: shadowed.map(Shadowed::of).collect(),
+        ..record
     }
 }
 
