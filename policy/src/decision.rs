@@ -486,7 +486,7 @@ impl Decision {
 
     /// Whether the body and not the path names the model. The path of OpenAI's `/v1/models/NAME`
     /// does, and no body may follow.
-    pub fn names_model_in_body(&self) -> bool {
+    fn body_names_model(&self) -> bool {
         self.protocol.body_names_model() && self.plan.format != BodyFormat::Empty
     }
 
@@ -496,7 +496,7 @@ impl Decision {
         policy: &Policy,
         addressee: Option<Addressee<'_>>,
     ) -> Result<Step, Denial> {
-        match (self.names_model_in_body(), addressee) {
+        match (self.body_names_model(), addressee) {
             (false, None) => self.acquire_permits(policy, After::Body),
             (false, Some(_)) => Err(named_twice()),
             // Nothing is decoded before it is charged.
@@ -513,7 +513,7 @@ impl Decision {
     /// Evaluates the addressee of the message.
     fn addressee(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Result<Step, Denial> {
         let named = (request.model.as_deref(), request.version.as_deref());
-        match (self.names_model_in_body(), named, self.model) {
+        match (self.body_names_model(), named, self.model) {
             (false, (None, None), _) => self.proceed(After::Message),
             // The body may repeat the path's model and the version that answers, as KServe's client
             // does, but not name others.

@@ -41,7 +41,7 @@ impl Decision {
         after: After,
     ) -> Result<Step, Denial> {
         // Once: if the path names the model, the head was charged before the body is complete.
-        let due = after == After::Head || self.names_model_in_body();
+        let due = after == After::Head || self.body_names_model();
         // The head of a message stream has no model and no grant yet; each message is charged
         // separately.
         let opens = self.operation == Some(Operation::Stream) && self.grant.is_none();
@@ -297,7 +297,7 @@ impl Decision {
             return Err(foreign_policy());
         };
         // If the path names the model, the first two were acquired with the head.
-        let own = after == After::Head || self.names_model_in_body();
+        let own = after == After::Head || self.body_names_model();
         let shared = after != After::Head && self.operation.is_some_and(Operation::infers);
         let mut permits = Vec::new();
         if own {

@@ -1,7 +1,9 @@
 //! Who makes each charge and acquires each permit of a request where a sandbox host is behind the
 //! filters: a pure table, which filter and host share. Each is made exactly once.
 //!
-//! | charge or permit | the path names the model | the body does, and a filter reads it | the body does, and no filter reads it |
+//! The columns say what names the model, and whether a filter reads the body.
+//!
+//! | charge or permit | path | body, read | body, unread |
 //! |---|---|---|---|
 //! | requests, scope `local` | filter | filter | host |
 //! | requests, scope `global` | host | host | host |
