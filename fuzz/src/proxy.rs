@@ -90,9 +90,8 @@ impl World {
         let roots = ["hold", "forward"].into_iter().flat_map(|headers| {
             policies.iter().map(move |(policy, has_host)| {
                 let modes = format!(r#""headers": "{headers}", "host": {has_host}"#);
-                let bundle = format!(
-                    r#"{{"generation": "0123456789abcdef", {modes}, "policy": {policy}}}"#
-                );
+                let bundle =
+                    format!(r#"{{"generation": "0123456789abcdef", {modes}, "policy": {policy}}}"#);
                 let (root, _) = GateRoot::configure(bundle, Some(context_key))
                     .expect("a policy of the vectors");
                 Rc::new(root)
