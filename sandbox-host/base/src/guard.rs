@@ -73,6 +73,10 @@ mod tests {
 
     use super::*;
 
+    /// Held by each test that panics. A process has one panic hook, and `tracing` asks only the
+    /// thread that logs a line first whether anything reads it, and keeps the answer.
+    static PANICS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
     /// A log that has the fields of events as a subscriber formats them.
     #[derive(Clone, Default)]
     struct Fields(Arc<Mutex<String>>);
@@ -107,6 +111,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_one_line_of_the_log() {
+        let _alone = PANICS.blocking_lock();
         log_panics(|| {});
         let log = Fields::default();
         let caught: std::thread::Result<()> = with_default(log.clone(), || {
@@ -122,6 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_its_message() {
+        let _alone = PANICS.lock().await;
         assert_eq!(catch_panic(async { 1 }).await, Ok(1));
         assert_eq!(
             catch_panic(async { panic!("at {}", 7) }).await,
@@ -136,6 +142,7 @@ mod tests {
 
     #[tokio::test]
     async fn long_work_leaves_the_thread_and_short_work_stays() {
+        let _alone = PANICS.lock().await;
         let here = std::thread::current().id();
         for (bytes, stays) in [(0, true), (INLINE_BYTES, true), (INLINE_BYTES + 1, false)] {
             let ran = offload(bytes, || std::thread::current().id()).await;

@@ -142,7 +142,7 @@ mod tests {
     use tensorgate_artifact::scan::external_data::IndexKind;
 
     use super::*;
-    use crate::files::file_state::wait_for_next_tick;
+    use crate::files::file_state::{settled_state, wait_for_next_tick};
 
     /// A model with two floats at the beginning of `a` and of `b`.
     const MODEL: &[u8] = b"\x08\x08\x3a\x30\
@@ -179,7 +179,9 @@ mod tests {
         // It could still change and keep its state, unless a tick has passed already.
         let (verdict, _) = scan(&first, &model, &mut known);
         assert_eq!(verdict, Verdict::Safe);
-        wait_for_next_tick();
+        while settled_state(&File::open(&model).unwrap()).is_none() {
+            wait_for_next_tick();
+        }
         let mut known = KnownIndexes::default();
         assert_eq!(scan(&first, &model, &mut known), (Verdict::Safe, true));
         assert_eq!(scan(&second, &model, &mut known), (Verdict::Safe, false));
