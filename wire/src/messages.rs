@@ -76,6 +76,16 @@ impl Messages {
     }
 }
 
+/// The denial of a message that arrives at this time, if the credential that opened the stream has
+/// expired. Both are in Unix seconds.
+pub fn expired(until_unix_s: Option<u64>, now_unix_s: u64) -> Option<Denial> {
+    let is_over = until_unix_s.is_some_and(|until| now_unix_s >= until);
+    is_over.then(|| {
+        let cause = "the credential that opened the stream has expired";
+        Denial::new(Reason::Unauthenticated, cause)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(

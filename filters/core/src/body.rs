@@ -28,8 +28,7 @@ pub(crate) fn judged_bytes(policy: &Policy, proxy: &mut dyn Proxy) -> usize {
     if own <= ALWAYS_BUFFERED_BYTES {
         return own;
     }
-    let of_listener = ListenerBounds::read(proxy).hold_bytes;
-    of_listener.map_or(own, |hold_bytes| hold_bytes.min(own))
+    ListenerBounds::within_listener(proxy, own)
 }
 
 /// What to do with a buffered body.

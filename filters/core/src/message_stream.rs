@@ -9,7 +9,7 @@ mod unanswered_chunks;
 
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::{Decision, Denial, HeaderMode, Now, Reason, Step};
-use tensorgate_wire::messages::{Messages, NextMessage};
+use tensorgate_wire::messages::{Messages, NextMessage, expired};
 use tensorgate_wire::{addressee, decode, expand};
 
 use crate::body::ALWAYS_BUFFERED_BYTES;
@@ -187,14 +187,9 @@ impl MessageStream {
     ) -> Result<(), Denial> {
         self.number = self.number.saturating_add(1);
         let mut decision = ctx.stream.of_message();
-        let is_over = self.until_unix_s.is_some_and(|until| now.unix_s >= until);
-        let judged = if is_over {
-            Err(Denial::new(
-                Reason::Unauthenticated,
-                "the credential that opened the stream has expired",
-            ))
-        } else {
-            self.evaluate(ctx, &mut decision, frame, now)
+        let judged = match expired(self.until_unix_s, now.unix_s) {
+            Some(denial) => Err(denial),
+            None => self.evaluate(ctx, &mut decision, frame, now),
         };
         self.record(ctx, &decision, judged.as_ref().err());
         judged
@@ -276,4 +271,15 @@ fn too_large(ctx: &mut MessageContext<'_>, needed: usize) -> Option<Denial> {
         let cause = format!("a message of {needed} bytes, at most {most} are buffered");
         Denial::new(Reason::BodyTooLarge, cause)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    /// A message of so many bytes, which look like headers of long messages.
+    pub(super) fn frame(bytes: usize) -> Vec<u8> {
+        let length = u32::try_from(bytes).unwrap().to_be_bytes();
+        [&[0][..], &length, &vec![1; bytes][..]].concat()
+    }
 }

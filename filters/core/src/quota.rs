@@ -11,7 +11,6 @@
 pub mod rate_limit_service;
 
 use tensorgate_policy::decision::{Charge, LimitCharge};
-use tensorgate_policy::limits::Unit;
 use tensorgate_policy::policy::{ChargePreview, RemainingQuota, Wait};
 use tensorgate_policy::{ChargeOutcome, Now, Policy};
 
@@ -47,8 +46,7 @@ pub fn make_slots(
     has_host: bool,
 ) -> Result<(), SlotFault> {
     for (grant, client, allowance) in policy.allowances() {
-        let is_of_host = allowance.unit != Unit::Requests || !allowance.scope.is_local();
-        if has_host && is_of_host {
+        if has_host && allowance.is_of_host() {
             continue;
         }
         let key = slot_key(&allowance.key(grant.name(), client.name()));

@@ -4,10 +4,7 @@
 
 pub(crate) mod streaming_validation;
 
-use tensorgate_policy::decision::{
-    AcquireOutcome, BodySeen, Charge, FilterWork, Maker, PermitScope, maker_of_charge,
-    maker_of_permit,
-};
+use tensorgate_policy::decision::{AcquireOutcome, Charge, PermitScope};
 use tensorgate_policy::{ChargeOutcome, Decision, Denial, Now, Reason, Step};
 
 use crate::host::{Level, ListenerBounds, Proxy};
@@ -15,16 +12,6 @@ use crate::quota::consume_and_log;
 use crate::quota::rate_limit_service::{LimitCall, PendingCharge, request_charge};
 use crate::root::{BodyMemory, GateRoot};
 use crate::store::permits::{self, Permit, max_stream_ns, still_needed};
-
-/// Work of the filters of a chain, in the table of who makes a charge or acquires a permit. A
-/// filter gets to one only if it has read what names the model, as if the path did.
-const CHAIN_WORK: FilterWork = FilterWork {
-    counts: true,
-    checks: true,
-    buffered: false,
-    leaves_charge: false,
-    max_body_bytes: 0,
-};
 
 /// Maximum number of steps in one callback. The longest path has eight: local charge, permits,
 /// shared charge, decode, check, local content charge, shared content charge, forward.
@@ -75,7 +62,9 @@ pub(crate) fn run_quota_step(
 ) -> QuotaStep {
     let (policy, capabilities) = (&root.policy, root.filter.capabilities());
     QuotaStep::Done(match step {
-        Step::Charge(charge) if !charge.is_of_content() && is_of_host(root, &charge) => {
+        Step::Charge(charge)
+            if root.has_host() && charge.is_of_host() && !charge.is_of_content() =>
+        {
             return QuotaStep::Left;
         }
         Step::Charge(charge) if !charges_here(root, &charge) => {
@@ -97,7 +86,8 @@ pub(crate) fn run_quota_step(
             decision.acquired(policy, &AcquireOutcome::Acquired)
         }
         Step::Acquire(mut acquire) => {
-            (acquire.permits).retain(|permit| !acquired_by_host(root, &permit.scope));
+            let is_of_host = |scope: &PermitScope| root.has_host() && scope.is_of_model();
+            (acquire.permits).retain(|permit| !is_of_host(&permit.scope));
             let acquire = still_needed(acquire, &resources.permits);
             if acquire.permits.is_empty() {
                 let acquired = decision.acquired(policy, &AcquireOutcome::Acquired);
@@ -128,17 +118,5 @@ fn charges_here(root: &GateRoot, charge: &Charge) -> bool {
     } else {
         capabilities.charge
     };
-    is_able && !is_of_host(root, charge)
-}
-
-/// Whether a host makes this charge, whatever the filters of the chain can do.
-fn is_of_host(root: &GateRoot, charge: &Charge) -> bool {
-    let maker = maker_of_charge(&CHAIN_WORK, charge, BodySeen::Head);
-    root.has_host() && maker == Maker::Host
-}
-
-/// Whether a host acquires this permit, whatever the filters of the chain can do.
-fn acquired_by_host(root: &GateRoot, scope: &PermitScope) -> bool {
-    let maker = maker_of_permit(&CHAIN_WORK, scope, BodySeen::Head);
-    root.has_host() && maker == Maker::Host
+    is_able && !(root.has_host() && charge.is_of_host())
 }

@@ -1,5 +1,7 @@
 //! Who makes each charge and acquires each permit of a request where a sandbox host is behind the
-//! filters: a pure table, which filter and host share. Each is made exactly once.
+//! filters: a pure table. Each is made exactly once. A filter gets to a charge only if it has read
+//! what names the model, so it needs only the rows: [`Charge::is_of_host`] and
+//! [`PermitScope::is_of_model`].
 //!
 //! The columns say what names the model, and whether a filter reads the body.
 //!
@@ -60,7 +62,7 @@ pub enum BodySeen {
 
 /// Who makes a charge.
 pub fn maker_of_charge(work: &FilterWork, charge: &Charge, body: BodySeen) -> Maker {
-    if charge.is_of_content() || !charge.scope.is_local() {
+    if charge.is_of_host() {
         return Maker::Host;
     }
     counter(work, body)

@@ -110,7 +110,7 @@ impl Policy {
     /// Clients and models with a grant for streams of messages.
     fn pairs_streaming(&self) -> impl Iterator<Item = (&Client, &Model)> {
         self.pairs_granted(Operation::Stream)
-            .filter(|(_, model)| model.protocols().contains(&Protocol::OipGrpc))
+            .filter(|(_, model)| model.takes_messages())
     }
 }
 

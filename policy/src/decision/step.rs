@@ -154,6 +154,11 @@ impl Charge {
         !self.limit_charges.iter().all(of_request)
     }
 
+    /// Whether a host makes it where one is behind the filters ([`Allowance::is_of_host`]).
+    pub fn is_of_host(&self) -> bool {
+        self.is_of_content() || !self.scope.is_local()
+    }
+
     /// Key of the state of a limit.
     pub fn key(&self, limit_charge: &LimitCharge) -> String {
         limit_charge.allowance.key(&self.grant, &self.client)

@@ -118,6 +118,12 @@ impl Allowance {
         }
     }
 
+    /// Whether a host makes its charges where one is behind the filters: limits on contents, and
+    /// shared limits.
+    pub fn is_of_host(&self) -> bool {
+        self.unit != Unit::Requests || !self.scope.is_local()
+    }
+
     /// Whether charges are reservations that are settled by the response.
     pub fn is_reserved(&self) -> bool {
         self.unit == Unit::Tokens

@@ -52,6 +52,11 @@ impl Model {
         &self.name
     }
 
+    /// Whether it can be reached by streams of messages.
+    pub fn takes_messages(&self) -> bool {
+        self.protocols().contains(&Protocol::OipGrpc)
+    }
+
     /// Its ensemble, if it is one.
     pub const fn ensemble(&self) -> Option<&Ensemble> {
         self.ensemble.as_ref()

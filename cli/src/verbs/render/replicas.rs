@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use tensorgate_cli_common::ui::printable;
+use tensorgate_policy::policy::Model;
 use tensorgate_policy::raw::{self, Scope};
-use tensorgate_policy::{Operation, Policy, Protocol};
+use tensorgate_policy::{Operation, Policy};
 
 /// Number of grants, or of models, that a note names for each kind of limit.
 const NAMED: usize = 8;
@@ -88,8 +89,7 @@ pub(super) fn notes_on_hosts(policy: &raw::Policy, streaming: &[&str]) -> Vec<St
 pub(super) fn streaming(policy: &Policy) -> Vec<&str> {
     let mut ids = BTreeSet::new();
     for (_, model, _, operation, grant) in policy.granted() {
-        let protocols = policy.model(model).map(|model| model.protocols());
-        let takes_messages = protocols.is_some_and(|them| them.contains(&Protocol::OipGrpc));
+        let takes_messages = policy.model(model).is_some_and(Model::takes_messages);
         if operation == Operation::Stream && takes_messages {
             ids.insert(grant);
         }

@@ -98,7 +98,7 @@ impl Gate {
 }
 
 /// What the filters before this one do with a request, and what this one does.
-const fn joined(before: FilterWork, own: FilterWork) -> FilterWork {
+fn joined(before: FilterWork, own: FilterWork) -> FilterWork {
     FilterWork {
         counts: before.counts || own.counts,
         checks: before.checks || own.checks,
@@ -106,11 +106,7 @@ const fn joined(before: FilterWork, own: FilterWork) -> FilterWork {
         leaves_charge: before.leaves_charge || own.leaves_charge,
         // The same, except while a new policy reaches one filter after the other: then the host
         // charges what one of them may not have charged.
-        max_body_bytes: if before.max_body_bytes < own.max_body_bytes {
-            before.max_body_bytes
-        } else {
-            own.max_body_bytes
-        },
+        max_body_bytes: before.max_body_bytes.min(own.max_body_bytes),
     }
 }
 

@@ -334,8 +334,7 @@ impl Gate {
     /// Body bytes that may be buffered before the caller is known.
     fn may_hold(&self, proxy: &mut dyn Proxy) -> usize {
         let own = self.root.policy.listen().limits().hold_bytes;
-        let bounds = ListenerBounds::read(proxy).hold_bytes;
-        bounds.map_or(own, |bounds| bounds.min(own))
+        ListenerBounds::within_listener(proxy, own)
     }
 
     /// Ends the wait with the action that the original callback would have returned.

@@ -34,6 +34,12 @@ impl ListenerBounds {
         str::from_utf8(&name).map_or_else(|_| Self::default(), Self::parse)
     }
 
+    /// So many body bytes, or as many as the listener of this stream lets a filter buffer.
+    pub(crate) fn within_listener(proxy: &mut dyn Proxy, bytes: usize) -> usize {
+        let of_listener = Self::read(proxy).hold_bytes;
+        of_listener.map_or(bytes, |hold_bytes| hold_bytes.min(bytes))
+    }
+
     fn parse(name: &str) -> Self {
         let mut words = name.split(' ');
         if words.next() != Some(PREFIX) {

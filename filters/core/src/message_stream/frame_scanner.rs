@@ -82,13 +82,8 @@ mod tests {
         clippy::unwrap_used,
         reason = "tests"
     )]
+    use super::super::tests::frame;
     use super::*;
-
-    fn frame(bytes: usize) -> Vec<u8> {
-        let length = u32::try_from(bytes).unwrap().to_be_bytes();
-        // The bytes of a message look like headers of long messages.
-        [&[0][..], &length, &vec![1; bytes][..]].concat()
-    }
 
     /// The messages and the reads of a body that arrives in chunks of this size.
     fn count(body: &[u8], chunk_bytes: usize) -> (usize, usize) {

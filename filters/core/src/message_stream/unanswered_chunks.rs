@@ -108,11 +108,8 @@ mod tests {
         clippy::unwrap_used,
         reason = "tests"
     )]
+    use super::super::tests::frame;
     use super::*;
-
-    fn frame(bytes: u8) -> Vec<u8> {
-        [&[0, 0, 0, 0, bytes][..], &vec![1; usize::from(bytes)]].concat()
-    }
 
     fn add(unanswered: &mut UnansweredChunks, chunk: &[u8]) -> Result<(), Denial> {
         unanswered.add(chunk.len(), |start, bytes| {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_policy::decision::BodyPlan;
-use tensorgate_policy::{Decision, Denial, Reason};
+use tensorgate_policy::{Decision, Denial};
 use tensorgate_wire::context::Key;
-use tensorgate_wire::messages::{Messages, NextMessage};
+use tensorgate_wire::messages::{self, Messages, NextMessage};
 
 use super::charges::Charges;
 use super::{AcceptedHead, Caller, Counters, DenialOrigin, DeniedRequest, ModelRequest, Verifier};
@@ -50,11 +50,7 @@ impl StreamHead {
     /// The denial of a message that arrives at this time, in Unix seconds, if the credential that
     /// opened the stream has expired.
     pub fn expired(&self, now_unix_s: u64) -> Option<Denial> {
-        let is_over = self.until_unix_s.is_some_and(|until| now_unix_s >= until);
-        is_over.then(|| {
-            let cause = "the credential that opened the stream has expired";
-            Denial::new(Reason::Unauthenticated, cause)
-        })
+        messages::expired(self.until_unix_s, now_unix_s)
     }
 
     /// A message as a request with an accepted head, of which nothing is charged yet.
