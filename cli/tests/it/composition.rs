@@ -1,6 +1,6 @@
 //! Ensembles, and handlers of a grant, in `check`, `diff`, `explain` and `schema`.
 
-use crate::program::{Scratch, digits, key, run, tree};
+use crate::program::{Scratch, digits, explain_json, key, run, tree};
 
 /// Two models, and an ensemble of both.
 const POLICY: &str = r#"version: 1
@@ -124,16 +124,7 @@ fn explained(client: &str, model: &str, kind: &str, body: &[u8]) -> String {
         body.len()
     );
     let file = scratch.file("m.http", [head.as_bytes(), body].concat());
-    let policy = digits();
-    let ran = run(&[
-        "explain".as_ref(),
-        "-c".as_ref(),
-        policy.as_os_str(),
-        "--http".as_ref(),
-        file.as_os_str(),
-        "--json".as_ref(),
-    ]);
-    let line: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let (_, line) = explain_json(&digits(), &file, &[]);
     line["reason"].as_str().unwrap_or("allow").to_owned()
 }
 

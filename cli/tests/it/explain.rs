@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::program::{Scratch, digits, key, run};
+use crate::program::{Scratch, digits, explain_file, explain_json, key, run};
 
 const IMAGE: &str =
     r#"{"inputs":[{"name":"image","datatype":"FP32","shape":[1,1,8,8],"data":[VALUES]}]}"#;
@@ -38,21 +38,7 @@ fn call(method: &str, message: &[u8]) -> Vec<u8> {
 fn explain(message: impl AsRef<[u8]>) -> (i32, Value) {
     let scratch = Scratch::new();
     let file = scratch.file("m.http", message);
-    let policy = digits();
-    let arguments: [&std::ffi::OsStr; 8] = [
-        "explain".as_ref(),
-        "-c".as_ref(),
-        policy.as_os_str(),
-        "--http".as_ref(),
-        file.as_os_str(),
-        "--now".as_ref(),
-        "1800000000".as_ref(),
-        "--json".as_ref(),
-    ];
-    let ran = run(&arguments);
-    let line = serde_json::from_str(&ran.stdout)
-        .unwrap_or_else(|error| panic!("{error}: {}{}", ran.stdout, ran.stderr));
-    (ran.code, line)
+    explain_json(&digits(), &file, &["--now", "1800000000"])
 }
 
 /// `expected`: the reason, or `allow`.
@@ -327,14 +313,7 @@ fn a_folder_gives_one_line_per_file_in_name_order_each_with_its_own_buckets() {
 fn text_output_shows_the_verdict_and_the_cause() {
     let scratch = Scratch::new();
     let file = scratch.file("m.http", post(&image().replace("[1,1,8,8]", "[1,1,8,9]")));
-    let digits = digits();
-    let ran = run(&[
-        "explain".as_ref(),
-        "-c".as_ref(),
-        digits.as_os_str(),
-        "--http".as_ref(),
-        file.as_os_str(),
-    ]);
+    let ran = explain_file(&digits(), &file, &[]);
     assert_eq!(ran.code, 1);
     assert!(
         ran.stdout.starts_with(&format!(
@@ -355,18 +334,7 @@ fn shadow_denials_are_shown_beside_the_verdict() {
     let policy = policy.replace(rate, &format!("{rate}\n    mode: {{values: shadow}}"));
     let policy = scratch.file("gate.yaml", policy);
     let file = scratch.file("m.http", post(&image().replacen("1.5", "99", 1)));
-    let ask = |more: &[&str]| {
-        let mut arguments: Vec<&std::ffi::OsStr> = vec![
-            "explain".as_ref(),
-            "-c".as_ref(),
-            policy.as_os_str(),
-            "--http".as_ref(),
-            file.as_os_str(),
-        ];
-        arguments.extend(more.iter().map(|it| AsRef::<std::ffi::OsStr>::as_ref(*it)));
-        run(&arguments)
-    };
-    let ran = ask(&[]);
+    let ran = explain_file(&policy, &file, &[]);
     let told = "  in shadow: out-of-range: input \"image\": element 0 is out of range";
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     assert!(
@@ -374,7 +342,7 @@ fn shadow_denials_are_shown_beside_the_verdict() {
         "{}",
         ran.stdout
     );
-    let line: Value = serde_json::from_str(&ask(&["--json"]).stdout).unwrap();
+    let (_, line) = explain_json(&policy, &file, &[]);
     assert_eq!(line["verdict"], "allow");
     assert_eq!(line["shadow"][0]["reason"], "out-of-range");
 }
@@ -390,19 +358,11 @@ fn limits_that_gateways_share_are_named() {
     );
     let policy = scratch.file("gate.yaml", policy);
     let file = scratch.file("m.http", post(&image()));
-    let mut arguments: Vec<&std::ffi::OsStr> = vec![
-        "explain".as_ref(),
-        "-c".as_ref(),
-        policy.as_os_str(),
-        "--http".as_ref(),
-        file.as_os_str(),
-    ];
-    let ran = run(&arguments);
+    let ran = explain_file(&policy, &file, &[]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     let told = "  for all gateways: limit scoring, here unused by other clients";
     assert!(ran.stdout.contains(told), "{}", ran.stdout);
-    arguments.push("--json".as_ref());
-    let line: Value = serde_json::from_str(&run(&arguments).stdout).unwrap();
+    let (_, line) = explain_json(&policy, &file, &[]);
     assert_eq!(line["shared_limits"], serde_json::json!(["scoring"]));
 }
 
@@ -437,17 +397,7 @@ fn a_message_of_a_stream_has_model_grant_and_limits_whether_allowed_or_denied() 
     let policy = scratch.file("gate.yaml", policy);
     let ask = |policy: &std::path::Path, message: Vec<u8>| {
         let file = scratch.file("m.http", message);
-        let ran = run(&[
-            "explain".as_ref(),
-            "-c".as_ref(),
-            policy.as_os_str(),
-            "--http".as_ref(),
-            file.as_os_str(),
-            "--json".as_ref(),
-        ]);
-        let line: Value = serde_json::from_str(&ran.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {}{}", ran.stdout, ran.stderr));
-        line
+        explain_json(policy, &file, &[]).1
     };
     let allowed = ask(&policy, stream("digits", 1.5));
     let denied = ask(&policy, stream("digits", 99.0));
@@ -479,13 +429,7 @@ fn limits_that_render_divides_are_named() {
     let policy = policy.replace(rate, &format!("{rate}, local_share: replicas"));
     let policy = scratch.file("gate.yaml", policy);
     let file = scratch.file("m.http", post(&image()));
-    let ran = run(&[
-        "explain".as_ref(),
-        "-c".as_ref(),
-        policy.as_os_str(),
-        "--http".as_ref(),
-        file.as_os_str(),
-    ]);
+    let ran = explain_file(&policy, &file, &[]);
     let expected = "  divided by the number of pods in `render`: rate, here undivided";
     assert!(ran.stdout.contains(expected), "{}", ran.stdout);
 }

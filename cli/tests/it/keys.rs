@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::program::{Scratch, binary, digits, key, run, run_with};
+use crate::program::{Scratch, binary, digits, explain_file, key, run, run_with};
 
 /// A policy with the lines that a verb printed for client `app`.
 fn policy(scratch: &Scratch, printed: &str) -> PathBuf {
@@ -44,15 +44,7 @@ fn a_new_key_is_accepted_with_its_printed_policy_lines() {
             "m.http",
             format!("GET /v2/models/m/ready HTTP/1.1\r\nHost: x\r\nx-api-key: {key}\r\n\r\n"),
         );
-        run(&[
-            "explain".as_ref(),
-            "-c".as_ref(),
-            policy.as_os_str(),
-            "--http".as_ref(),
-            message.as_os_str(),
-            "--now".as_ref(),
-            now.as_ref(),
-        ])
+        explain_file(&policy, &message, &["--now", now])
     };
     let before = explain(key, "1800000000");
     assert_eq!(before.code, 0, "{}{}", before.stdout, before.stderr);
@@ -259,15 +251,7 @@ fn a_foreign_key_is_accepted_with_its_printed_policy_line() {
                 "m.http",
                 format!("GET /v2/models/m/ready HTTP/1.1\r\nHost: x\r\n{field}{FOREIGN}\r\n\r\n"),
             );
-            let ran = run(&[
-                "explain".as_ref(),
-                "-c".as_ref(),
-                policy.as_os_str(),
-                "--http".as_ref(),
-                message.as_os_str(),
-                "--now".as_ref(),
-                "1800000000".as_ref(),
-            ]);
+            let ran = explain_file(&policy, &message, &["--now", "1800000000"]);
             assert_eq!(ran.code, expected, "{field}{}", ran.stdout);
         }
     };

@@ -1,5 +1,6 @@
 //! Running `tensorgate`, and where its files are.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
@@ -15,6 +16,27 @@ pub fn binary() -> &'static Path {
 /// The demo's policy.
 pub fn digits() -> PathBuf {
     tree().join("examples/policies/digits/gate.yaml")
+}
+
+/// Runs `explain` on one message, with further arguments.
+pub fn explain_file(policy: &Path, message: &Path, more: &[&str]) -> Ran {
+    let mut arguments: Vec<&OsStr> = vec![
+        "explain".as_ref(),
+        "-c".as_ref(),
+        policy.as_os_str(),
+        "--http".as_ref(),
+        message.as_os_str(),
+    ];
+    arguments.extend(more.iter().map(OsStr::new));
+    run(&arguments)
+}
+
+/// What `explain` says about one message as JSON, and its exit code.
+pub fn explain_json(policy: &Path, message: &Path, more: &[&str]) -> (i32, Value) {
+    let ran = explain_file(policy, message, &[more, &["--json"]].concat());
+    let line = serde_json::from_str(&ran.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", ran.stdout, ran.stderr));
+    (ran.code, line)
 }
 
 /// A key of the demo's policy.
@@ -62,19 +84,19 @@ pub fn small_filters() -> &'static Path {
     &FOLDER
 }
 
-pub fn run<I: AsRef<std::ffi::OsStr>>(arguments: &[I]) -> Ran {
+pub fn run<I: AsRef<OsStr>>(arguments: &[I]) -> Ran {
     run_in(Path::new("."), arguments)
 }
 
 /// The same in a folder.
-pub fn run_in<I: AsRef<std::ffi::OsStr>>(folder: &Path, arguments: &[I]) -> Ran {
+pub fn run_in<I: AsRef<OsStr>>(folder: &Path, arguments: &[I]) -> Ran {
     let mut command = Command::new(binary());
     command.args(arguments).current_dir(folder);
     Ran::from_command(command.env("NO_COLOR", "1"))
 }
 
 /// The same with text on standard input.
-pub fn run_with<I: AsRef<std::ffi::OsStr>>(arguments: &[I], input: &str) -> Ran {
+pub fn run_with<I: AsRef<OsStr>>(arguments: &[I], input: &str) -> Ran {
     use std::io::Write as _;
     let mut child = Command::new(binary())
         .args(arguments)

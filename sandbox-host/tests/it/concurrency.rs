@@ -142,10 +142,8 @@ async fn a_message_is_counted_until_it_is_answered() {
         assert!(second.send(valid()));
         permits.add_permits(1);
         assert_eq!(second_answers.next_reason().await, "", "{counter}");
-        first.end();
-        second.end();
-        first_answers.check_end("0").await;
-        second_answers.check_end("0").await;
+        first.finish(first_answers).await;
+        second.finish(second_answers).await;
         running.stop().await;
     }
 }
@@ -169,8 +167,7 @@ async fn messages_and_requests_share_the_permits_of_a_model() {
     assert_eq!(answers.next_reason().await, "concurrency");
     permits.add_permits(1);
     assert_eq!(request.await.unwrap().status, 200);
-    stream.end();
-    answers.check_end("0").await;
+    stream.finish(answers).await;
 
     let lines = running.audited().into_iter();
     let lines = lines.filter(|line| line["reason"] == "concurrency");
@@ -349,10 +346,8 @@ async fn a_message_with_several_answers_is_counted_until_the_last_one() {
         for reason in further {
             assert_eq!(second_answers.next_reason().await, *reason);
         }
-        first.end();
-        second.end();
-        first_answers.check_end("0").await;
-        second_answers.check_end("0").await;
+        first.finish(first_answers).await;
+        second.finish(second_answers).await;
         running.stop().await;
     }
 }

@@ -1,19 +1,14 @@
 //! Which charges and permits of a request the host makes: those that its filters have not made, as
 //! the context says (`tensorgate_policy::decision::FilterWork`). Each is made exactly once.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
-use http_body_util::StreamBody;
-use hyper::body::Frame;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::policy::{RemainingQuota, Wait};
-use tensorgate_wire::context::{Context, HEADER};
+use tensorgate_wire::context::Context;
 use tokio::sync::Semaphore;
 use tonic::Code;
 
@@ -227,19 +222,7 @@ async fn permits_of_a_head_come_back_when_its_body_is_denied_or_never_arrives() 
         assert_eq!(answer.status, status, "{answer:?}");
     }
 
-    let network = TokioIo::new(running.gate.connect().await);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(network)
-        .await
-        .unwrap();
-    let connection = tokio::spawn(connection);
-    let nothing = tokio_stream::pending::<Result<Frame<Bytes>, Infallible>>();
-    let request = Request::post(INFER)
-        .header("host", "tensorgate")
-        .header("content-type", "application/json")
-        .header(HEADER, context.sign(&key()))
-        .body(StreamBody::new(nothing))
-        .unwrap();
-    let pending = tokio::spawn(async move { sender.send_request(request).await.map(drop) });
+    let pending = running.gate.begin(&context).await;
     let until_answered = async |is_answered: bool| {
         let sending = async {
             while infer(&running.gate, Named::ByPath, COUNTS_NOTHING, 1.0)
@@ -253,7 +236,6 @@ async fn permits_of_a_head_come_back_when_its_body_is_denied_or_never_arrives() 
         tokio::time::timeout(PATIENCE, sending).await.unwrap();
     };
     until_answered(false).await;
-    connection.abort();
     pending.abort();
     until_answered(true).await;
     running.stop().await;
@@ -267,16 +249,14 @@ async fn the_opening_of_a_stream_is_counted_here_if_no_filter_counts() {
         work,
         ..stream_context("scorer", number)
     };
-    let (mut first, answers) = OpenStream::with_answers(&running, &with(1, COUNTS_NOTHING)).await;
+    let (first, answers) = OpenStream::with_answers(&running, &with(1, COUNTS_NOTHING)).await;
     let mut second = OpenStream::new(&running, &with(2, COUNTS_NOTHING)).await;
     assert_eq!(second.status().await, "8");
     // Filters that count have its permits.
-    let (mut third, more_answers) = OpenStream::with_answers(&running, &with(3, WORK)).await;
-    third.end();
-    more_answers.check_end("0").await;
+    let (third, more_answers) = OpenStream::with_answers(&running, &with(3, WORK)).await;
+    third.finish(more_answers).await;
 
-    first.end();
-    answers.check_end("0").await;
+    first.finish(answers).await;
     let reopened = async {
         for number in 4.. {
             let mut stream = OpenStream::new(&running, &with(number, COUNTS_NOTHING)).await;

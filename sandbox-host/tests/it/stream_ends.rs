@@ -181,8 +181,7 @@ async fn a_stream_goes_on_while_there_is_no_memory() {
     drop(others);
     assert!(stream.send(valid()));
     assert_eq!(answers.next_reason().await, "");
-    stream.end();
-    answers.check_end("0").await;
+    stream.finish(answers).await;
     check_counted_once(&running, "memory");
     running.stop().await;
 }

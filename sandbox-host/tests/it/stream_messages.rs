@@ -78,8 +78,7 @@ async fn a_denied_message_is_answered_and_recorded_by_the_host_and_the_stream_go
     assert!(!denied.error_message.is_empty(), "{denied:?}");
     assert_eq!(denied.infer_response.unwrap().id, "mine");
     assert_eq!(answers.next_reason().await, "");
-    stream.end();
-    answers.check_end("0").await;
+    stream.finish(answers).await;
 
     check_recorded(&running, &["out-of-range", "ok"]);
     for line in message_lines(&running) {
@@ -122,10 +121,8 @@ async fn a_local_rate_counts_the_messages_of_all_streams_of_a_client() {
     let (mut second, mut second_answers) = stream(&running, 2).await;
     assert!(second.send(valid()));
     assert_eq!(second_answers.next_reason().await, "rate-limited");
-    first.end();
-    second.end();
-    first_answers.check_end("0").await;
-    second_answers.check_end("0").await;
+    first.finish(first_answers).await;
+    second.finish(second_answers).await;
 
     let denied = "rate-limited";
     check_recorded(&running, &["ok", "ok", "ok", denied, denied, "ok", denied]);
@@ -162,6 +159,18 @@ async fn many_denials_in_a_row_end_a_stream() {
     running.stop().await;
 }
 
+/// Checks that a message between two valid ones ends its stream.
+async fn check_last(backend: &Backend, sent: Vec<u8>, status: &str, reason: &str) {
+    let running = host(two_models(backend)).await;
+    let (mut stream, mut answers) = stream(&running, 1).await;
+    assert!(stream.send([valid(), sent, valid()].concat()));
+    assert_eq!(answers.next_reason().await, "", "{reason}");
+    answers.check_end(status).await;
+    check_recorded(&running, &["ok", reason]);
+    assert_eq!(end_line(&running).await["reason"], reason);
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_message_that_names_no_model_ends_its_stream() {
     // The flag of compression, which the head does not declare.
@@ -173,14 +182,7 @@ async fn a_message_that_names_no_model_ends_its_stream() {
         (compressed, "3", "unsupported-encoding"),
     ] {
         let backend = Backend::start(Act::Answer);
-        let running = host(two_models(&backend)).await;
-        let (mut stream, mut answers) = stream(&running, 1).await;
-        assert!(stream.send([valid(), sent, valid()].concat()));
-        assert_eq!(answers.next_reason().await, "", "{reason}");
-        answers.check_end(status).await;
-        check_recorded(&running, &["ok", reason]);
-        assert_eq!(end_line(&running).await["reason"], reason);
-        running.stop().await;
+        check_last(&backend, sent, status, reason).await;
     }
 }
 
@@ -249,14 +251,7 @@ async fn a_message_in_a_broken_frame_ends_its_stream() {
         (b"\x21\0\0\0\0".to_vec(), "3", "malformed"),
         (too_long, "8", "body-too-large"),
     ] {
-        let running = host(two_models(&backend)).await;
-        let (mut stream, mut answers) = stream(&running, 1).await;
-        assert!(stream.send([valid(), sent, valid()].concat()));
-        assert_eq!(answers.next_reason().await, "", "{reason}");
-        answers.check_end(status).await;
-        check_recorded(&running, &["ok", reason]);
-        assert_eq!(end_line(&running).await["reason"], reason);
-        running.stop().await;
+        check_last(&backend, sent, status, reason).await;
     }
 }
 

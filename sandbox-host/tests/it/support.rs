@@ -11,6 +11,7 @@ pub mod spawned;
 pub mod streams;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,7 +19,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tensorgate_host::Host;
@@ -31,6 +33,7 @@ use tensorgate_policy::{Bundle, HeaderMode};
 use tensorgate_sandbox::CompilerConfig;
 use tensorgate_wire::context::{Context, HEADER, Key};
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 
 pub const GENERATION: &str = "0123456789abcdef";
 pub const REQUEST_ID: &str = "8f1a2b3c-0000-4000-8000-000000000001";
@@ -384,6 +387,27 @@ impl Gate {
     /// Sends a message over gRPC.
     pub async fn call_by_grpc(&self, context: &Context, frame: Vec<u8>) -> Answer {
         answer(self.exchange(grpc_request(context, frame)).await).await
+    }
+
+    /// Sends an inference whose body never comes. The client leaves when this is aborted.
+    pub async fn begin(&self, context: &Context) -> JoinHandle<()> {
+        let network = TokioIo::new(self.connect().await);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(network)
+            .await
+            .unwrap();
+        let nothing = tokio_stream::pending::<Result<Frame<Bytes>, Infallible>>();
+        let request = Request::post(INFER)
+            .header("host", "tensorgate")
+            .header("content-type", "application/json")
+            .header(HEADER, context.sign(&key()))
+            .body(StreamBody::new(nothing))
+            .unwrap();
+        tokio::spawn(async move {
+            tokio::select! {
+                answer = sender.send_request(request) => drop(answer),
+                _ = connection => {}
+            }
+        })
     }
 
     pub async fn connect(&self) -> UnixStream {

@@ -1,19 +1,13 @@
 //! Requests whose shared rate the host charges, whatever filters have done: at the head if the path
 //! names the model, and otherwise before the body is decoded.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
-use http_body_util::StreamBody;
-use hyper::body::Frame;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tensorgate_client::redis::Redis;
 use tensorgate_client::stand_in::openai::OpenAi;
 use tensorgate_policy::decision::FilterWork;
-use tensorgate_wire::context::{Context, HEADER};
+use tensorgate_wire::context::Context;
 
 use super::{MONTH_S, PATIENCE, connected, redis, shared};
 use crate::support;
@@ -157,19 +151,7 @@ async fn a_shared_rate_of_the_head_is_charged_before_the_body_arrives() {
     let openai = OpenAi::start(["their/llama".to_owned()]).await;
     let running = host(&redis, 3, &backend, &openai).await;
     let context = KINDS[0].context(WORK);
-    let network = TokioIo::new(running.gate.connect().await);
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(network)
-        .await
-        .unwrap();
-    let connection = tokio::spawn(connection);
-    let nothing = tokio_stream::pending::<Result<Frame<Bytes>, Infallible>>();
-    let request = Request::post(INFER)
-        .header("host", "tensorgate")
-        .header("content-type", "application/json")
-        .header(HEADER, context.sign(&key()))
-        .body(StreamBody::new(nothing))
-        .unwrap();
-    let pending = tokio::spawn(async move { sender.send_request(request).await.map(drop) });
+    let pending = running.gate.begin(&context).await;
     let charged = async {
         while redis.keys().await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -178,7 +160,6 @@ async fn a_shared_rate_of_the_head_is_charged_before_the_body_arrives() {
     tokio::time::timeout(PATIENCE, charged).await.unwrap();
     assert!(!pending.is_finished());
     assert_eq!(KINDS[0].send(&running, &context, true).await, (true, 1));
-    connection.abort();
     pending.abort();
     running.stop().await;
     drop(redis);

@@ -40,9 +40,8 @@ async fn a_shared_rate_counts_the_messages_of_all_streams() {
         assert!(stream.send(message("vec", &[1.0])));
         assert_eq!(answers.next_reason().await, reason, "{index}");
     }
-    for (mut stream, answers) in streams {
-        stream.end();
-        answers.check_end("0").await;
+    for (stream, answers) in streams {
+        stream.finish(answers).await;
     }
     for host in hosts {
         host.stop().await;

@@ -107,6 +107,12 @@ impl OpenStream {
         self.body.send_data(Bytes::new(), true).unwrap();
     }
 
+    /// Ends the client's half. Nothing more is answered, and the stream ends well.
+    pub async fn finish(mut self, answers: StreamAnswers) {
+        self.end();
+        answers.check_end("0").await;
+    }
+
     /// The answers, once their head has arrived. They arrive once.
     pub async fn answers(&mut self) -> StreamAnswers {
         self.response().await.1
