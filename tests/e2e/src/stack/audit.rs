@@ -32,13 +32,15 @@ impl Stack {
         self.audit_lines(|line| line["type"] == kind && line["path"] != OWN_PATH)
     }
 
-    /// Waits until the audit log has at least `count` lines that satisfy a condition.
-    pub async fn met_audit_lines(
+    /// Waits until the audit log has at least `count` lines about requests that satisfy a
+    /// condition. An alert names a request too, and is not among them.
+    pub async fn met_request_lines(
         &self,
         count: usize,
         wanted: impl Fn(&Value) -> bool,
     ) -> Vec<Value> {
-        let read = || self.audit_lines(&wanted);
+        let is_one = |line: &Value| line["type"] != "alert" && wanted(line);
+        let read = || self.audit_lines(is_one);
         ask::met("the audit log has these lines", || read().len() >= count).await;
         read()
     }

@@ -124,7 +124,7 @@ async fn reuse_a_request_id(stack: &Stack, control_plane: &str) {
         let id = line["request_id"].as_str();
         line["type"] == "decision" && id.is_some_and(|id| ids.contains(id))
     };
-    let lines = stack.met_audit_lines(REQUESTS, is_one).await;
+    let lines = stack.met_request_lines(REQUESTS, is_one).await;
     assert_eq!(lines.len(), REQUESTS, "{lines:?}");
     let keeps = control_plane == "istio";
     let kept = |line: &Value| line["client_request_id"] == SHARED;

@@ -130,14 +130,14 @@ async fn a_message_has_all_of_its_answers_before_the_next_one() {
 
         // One line before the first answer, and one with the number of answers.
         let opened = stack
-            .met_audit_lines(7, |line| {
+            .met_request_lines(7, |line| {
                 line["type"] == "decision" && line.get("stream").is_some()
             })
             .await;
         assert_eq!(opened.len(), 7, "{opened:#?}");
         assert_eq!(opened[0]["model"], "many");
         let ended = stack
-            .met_audit_lines(5, |line| line.get("answers").is_some())
+            .met_request_lines(5, |line| line.get("answers").is_some())
             .await;
         let counts: Vec<_> = ended
             .iter()
@@ -186,7 +186,7 @@ async fn every_message_ends_and_the_stream_continues_whatever_the_backend_does()
     assert_eq!(answers(&mut stream, 0).await[seen..], ["m false 1"]);
     // An error after the first answer has a line of its own.
     let faults = stack
-        .met_audit_lines(5, |line| {
+        .met_request_lines(5, |line| {
             line.get("answers").is_some() && line["verdict"] == "deny"
         })
         .await;
@@ -241,7 +241,7 @@ async fn a_caller_that_leaves_cancels_its_message_at_the_backend() {
         ask::met("the backend is told", || stack.backend.open() == 0).await;
         until_active(&stack, 0).await;
         let left = stack
-            .met_audit_lines(number, |line| {
+            .met_request_lines(number, |line| {
                 line.get("answers").is_some() && line["verdict"] == "aborted"
             })
             .await;

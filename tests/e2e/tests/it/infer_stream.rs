@@ -121,7 +121,7 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
 
         // One line for the stream, one per message, one for its end.
         let of_messages = stack
-            .met_audit_lines(9, |line| line.get("stream").is_some())
+            .met_request_lines(9, |line| line.get("stream").is_some())
             .await;
         assert_eq!(of_messages.len(), 9, "{of_messages:#?}");
         let id = of_messages[0]["stream"].as_str().unwrap();
@@ -144,7 +144,7 @@ async fn each_message_is_answered_by_itself_while_the_stream_is_open() {
         assert_eq!(of_messages[3]["model"], "vec");
         assert_eq!(of_messages[3]["client"], "scorer");
         let of_stream = stack
-            .met_audit_lines(2, |line| line["request_id"] == id)
+            .met_request_lines(2, |line| line["request_id"] == id)
             .await;
         assert_eq!(of_stream[0]["operation"], "stream", "{of_stream:#?}");
         assert_eq!(of_stream[1]["messages"], 9, "{of_stream:#?}");
@@ -203,7 +203,9 @@ async fn a_message_is_the_same_however_it_is_split() {
         assert_eq!(outcomes(&came(&stream)), ["ok", "ok"], "trailers at {cut}");
         assert_eq!(reply.reason().as_deref(), Some("malformed"), "{reply:?}");
         let id = reply.header("x-request-id").unwrap();
-        let of_messages = stack.met_audit_lines(3, |line| line["stream"] == id).await;
+        let of_messages = stack
+            .met_request_lines(3, |line| line["stream"] == id)
+            .await;
         assert_eq!(of_messages.len(), 3, "{of_messages:#?}");
         assert_eq!(of_messages[2]["reason"], "malformed", "{of_messages:#?}");
     }
@@ -328,7 +330,7 @@ async fn clients_that_leave_release_everything_and_slow_readers_delay_no_other()
         until_active(&stack, 0).await;
         // The host holds the model's permit until it has seen the client leave.
         stack
-            .met_audit_lines(number + 1, |line| {
+            .met_request_lines(number + 1, |line| {
                 line["verdict"] == "aborted" && line.get("stream").is_some()
             })
             .await;

@@ -110,7 +110,7 @@ async fn a_rejection_is_the_same_by_filter_and_host_and_reaches_no_backend() {
             rejected.append(&mut send(&stack, Form::Grpc, bound, &mut answers).await);
             let by_id = |line: &serde_json::Value| rejected.get(line["request_id"].as_str()?);
             let is_one = |line: &serde_json::Value| by_id(line).is_some();
-            let lines = stack.met_audit_lines(rejected.len(), is_one).await;
+            let lines = stack.met_request_lines(rejected.len(), is_one).await;
             assert_eq!(lines.len(), rejected.len(), "{lines:#?}");
             for line in lines {
                 let by = by_id(&line).copied();

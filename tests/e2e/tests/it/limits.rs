@@ -159,7 +159,7 @@ async fn shadow_denials_are_in_the_audit_log_and_counted() {
         assert_eq!(refused.reason().as_deref(), Some("backend-fault"));
 
         let is_of_client = |line: &Value| line["type"] == "decision" && line["path"] != OWN_PATH;
-        let lines = stack.met_audit_lines(9, is_of_client).await;
+        let lines = stack.met_request_lines(9, is_of_client).await;
         assert_eq!(lines.len(), 9, "{lines:#?}");
         let of = |client: &str| -> Vec<&Value> {
             let asked = lines.iter().filter(|line| line["client"] == client);

@@ -113,7 +113,7 @@ async fn streams_end(stack: &Stack) {
     for id in [idle, half, busy] {
         // The line of its head, and one of its end.
         let of_stream = |line: &serde_json::Value| line["request_id"] == id.as_str();
-        let lines = stack.met_audit_lines(2, of_stream).await;
+        let lines = stack.met_request_lines(2, of_stream).await;
         assert_eq!(lines.len(), 2, "{lines:#?}");
         assert_eq!(lines[1]["reason"], "backend-timeout", "{lines:#?}");
     }

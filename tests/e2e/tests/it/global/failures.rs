@@ -211,7 +211,7 @@ async fn the_host_charges_a_large_body_at_its_end_and_rejects_it() {
         assert_eq!(questions, [8, 0, 0], "{chain}");
         no_filter_asks(&stack).await;
         let is_of_client = |line: &Value| line["type"] == "decision" && line["path"] != OWN_PATH;
-        let lines = stack.met_audit_lines(4, is_of_client).await;
+        let lines = stack.met_request_lines(4, is_of_client).await;
         let denied: Vec<_> = lines
             .iter()
             .filter(|line| line["verdict"] == "deny")
