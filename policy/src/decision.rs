@@ -16,12 +16,12 @@
 //! | [`Step::Check`] | – | [`Decision::check`] |
 //! | [`Step::Forward`] | forwards the request | – |
 //!
-//! A body larger than [`BodyPlan::hold_bytes`] is streamed. Once its head has arrived, the same
-//! steps use the announced sizes, with [`Decision::head_of_body`] in place of `body` and
+//! A body larger than [`BodyPlan::hold_bytes`] may be streamed; a driver that may wait for limits
+//! buffers it whole ([`BodyPlan::buffered`]). Once the head of a body that streams has arrived, the
+//! same steps use the announced sizes, with [`Decision::head_of_body`] in place of `body` and
 //! [`Decision::check_head`] in place of `check`. Their [`Step::Forward`] means that the head may be
 //! forwarded. Then [`Decision::pass`] validates each part, and [`Decision::passed`] gives the
-//! verdict at the end. The outcome of a [`ChargeOutcome::Pending`] charge is passed to
-//! [`Decision::charged_late`] before the end.
+//! verdict at the end.
 //!
 //! A stream of inferences is many requests with one head. The head is evaluated once. Each message
 //! has its own decision, which continues from the head's, with its own charges and verdict. The
@@ -97,9 +97,6 @@ pub struct Decision {
     streaming: Option<StreamingCheck>,
     /// Quotas of the charged limits.
     charged_quotas: Vec<(Allowance, RemainingQuota)>,
-    /// Charges of a streamed body whose outcome is pending: for the request (`None`) or for its
-    /// content.
-    pending_charges: Vec<Option<RequestCost>>,
     /// Denials that the grant's shadow mode let pass.
     shadowed: Vec<Denial>,
 }
@@ -181,7 +178,6 @@ impl Decision {
             streamed: false,
             streaming: None,
             charged_quotas: Vec::new(),
-            pending_charges: Vec::new(),
             shadowed: Vec::new(),
         };
         let step = decision.head(policy, head);
@@ -202,32 +198,6 @@ impl Decision {
                 .apply_charge(policy, scope, Some(cost), outcome)
                 .and_then(|()| self.content_charged(policy, cost, scope)),
             _ => Err(out_of_order("charged")),
-        };
-        self.latch(Some(policy), step)
-    }
-
-    /// Whether a [`ChargeOutcome::Pending`] charge has no outcome yet.
-    pub fn has_pending_charges(&self) -> bool {
-        !self.pending_charges.is_empty()
-    }
-
-    /// Handles the outcome of a [`ChargeOutcome::Pending`] charge. [`Step::Forward`]: this charge
-    /// allows the rest of the request.
-    pub fn charged_late(
-        &mut self,
-        policy: &Policy,
-        charge: &Charge,
-        outcome: ChargeOutcome,
-    ) -> Step {
-        let content = charge.is_of_content();
-        let mut pending = self.pending_charges.iter();
-        let step = match pending.position(|cost| cost.is_some() == content) {
-            Some(index) if outcome != ChargeOutcome::Pending => {
-                let cost = self.pending_charges.remove(index);
-                self.apply_charge(policy, Scope::Global, cost, outcome)
-                    .map(|()| Step::Forward)
-            }
-            _ => Err(out_of_order("charged_late")),
         };
         self.latch(Some(policy), step)
     }
@@ -330,10 +300,10 @@ impl Decision {
         self.latch(Some(policy), step)
     }
 
-    /// Ends the body after every charge has its outcome. [`Step::Forward`]: the request is allowed.
+    /// Ends a streamed body. [`Step::Forward`]: the request is allowed.
     pub fn passed(&mut self) -> Step {
         let over = (self.streaming.take()).is_some_and(|passing| passing.is_over());
-        let step = if self.stage == Stage::Streaming && over && self.pending_charges.is_empty() {
+        let step = if self.stage == Stage::Streaming && over {
             self.stage = Stage::Over;
             Ok(Step::Forward)
         } else {
@@ -569,7 +539,7 @@ impl Decision {
         })?;
         match cost {
             Some(cost) => self.charge_content(policy, cost),
-            None => self.accept(),
+            None => Ok(self.accept()),
         }
     }
 
@@ -691,15 +661,13 @@ impl Decision {
     }
 
     /// Accepts what has arrived: the whole request, or the head of a streamed body.
-    fn accept(&mut self) -> Result<Step, Denial> {
+    const fn accept(&mut self) -> Step {
         self.stage = if self.streaming.is_some() {
             Stage::Streaming
-        } else if self.pending_charges.is_empty() {
-            Stage::Over
         } else {
-            return Err(out_of_order("the end of a request that is not charged"));
+            Stage::Over
         };
-        Ok(Step::Forward)
+        Step::Forward
     }
 
     /// Finds the single grant for this client, model, version and operation.

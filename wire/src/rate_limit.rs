@@ -223,7 +223,7 @@ impl RateLimitResponse {
         let (code, quotas) = match outcome {
             ChargeOutcome::Charged(quotas) => (Code::Ok, quotas),
             ChargeOutcome::Exceeded(quotas) => (Code::OverLimit, quotas),
-            ChargeOutcome::Failed | ChargeOutcome::Pending => return None,
+            ChargeOutcome::Failed => return None,
         };
         let status = |(limit_charge, quota): (&LimitCharge, &RemainingQuota)| Status {
             code: if quota.wait == Wait::None {

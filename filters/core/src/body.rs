@@ -3,6 +3,7 @@
 
 mod delivery;
 pub(crate) mod reader;
+pub(crate) mod small_chunks;
 
 use tensorgate_policy::decision::{BodyFormat, BodyPlan};
 use tensorgate_policy::request::ServerQuery;
@@ -44,20 +45,14 @@ pub(crate) enum Body {
 
 impl Body {
     /// Lowers the limits to what the stream's listener lets a filter buffer. A body that cannot be
-    /// streamed must then fit into that buffer.
-    pub(crate) fn within(self, bounds: ListenerBounds) -> Self {
+    /// streamed must then fit into that buffer. `may_stream`: others can be.
+    pub(crate) fn lowered_to(self, bounds: ListenerBounds, may_stream: bool) -> Self {
         match (self, bounds.hold_bytes) {
             (Self::Validate(plan), Some(hold_bytes)) if hold_bytes < plan.hold_bytes => {
-                let max_bytes = if plan.expansion.is_none() && BodyStream::can_decode(plan.format) {
-                    plan.max_bytes
-                } else {
-                    plan.max_bytes.min(hold_bytes)
-                };
-                Self::Validate(BodyPlan {
-                    max_bytes,
-                    hold_bytes,
-                    ..plan
-                })
+                let is_streamed =
+                    may_stream && plan.expansion.is_none() && BodyStream::can_decode(plan.format);
+                let plan = BodyPlan { hold_bytes, ..plan };
+                Self::Validate(if is_streamed { plan } else { plan.buffered() })
             }
             (body, _) => body,
         }
@@ -99,7 +94,7 @@ pub(crate) fn within(bytes: usize, max_bytes: usize) -> Result<(), Denial> {
 
 /// Whether a filter with these capabilities must buffer the whole body before the verdict.
 /// Otherwise the body is streamed. `counts_bytes`: it counts the bytes in flight.
-pub(crate) const fn needs_whole_body(
+pub(crate) const fn needs_complete_body(
     capabilities: Capabilities,
     format: BodyFormat,
     counts_bytes: bool,

@@ -8,7 +8,7 @@ mod frame_scanner;
 mod unanswered_chunks;
 
 use tensorgate_policy::decision::BodyPlan;
-use tensorgate_policy::{Decision, Denial, HeaderMode, Now, Reason, Step};
+use tensorgate_policy::{Decision, Denial, Now, Reason, Step};
 use tensorgate_wire::messages::{Messages, NextMessage, expired};
 use tensorgate_wire::{addressee, decode, expand};
 
@@ -54,10 +54,6 @@ pub(crate) struct MessageContext<'j> {
 }
 
 impl MessageContext<'_> {
-    fn forwards_headers(&self) -> bool {
-        self.root.headers == HeaderMode::Forward
-    }
-
     /// Reserves memory for the part of a message that this filter keeps.
     fn reserve(&mut self, bytes: usize, most: usize) -> Result<(), Denial> {
         let client = self.outcome.record.client.as_deref();
@@ -91,7 +87,7 @@ impl MessageStream {
         bytes: usize,
         last: bool,
     ) -> Result<Action, Denial> {
-        let forwards = ctx.forwards_headers();
+        let forwards = ctx.root.forwards_headers();
         if !last && self.partial.len().saturating_add(bytes) < self.needed {
             if forwards {
                 return self.keep(ctx, bytes);

@@ -153,9 +153,21 @@ impl OutcomeReporter {
         }
     }
 
-    /// Records a request that ended before its verdict. The access log may be written more than
-    /// once.
-    pub(crate) fn aborted(&mut self, proxy: &mut dyn Proxy) {
+    /// Records a request that ended before its verdict, and what its decision has established. The
+    /// access log may be written more than once.
+    pub(crate) fn aborted(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        policy: &Policy,
+        decision: Option<&Decision>,
+    ) {
+        if let Some(decision) = decision {
+            self.note(policy, decision);
+        }
+        self.report_aborted(proxy);
+    }
+
+    fn report_aborted(&mut self, proxy: &mut dyn Proxy) {
         if self.filter.shares_identity() && self.already_reported(proxy) {
             return;
         }
@@ -179,7 +191,7 @@ impl OutcomeReporter {
     /// has reported an outcome.
     pub(crate) fn ended_before_head(&mut self, proxy: &mut dyn Proxy) {
         if !matches!(proxy.property(&[property::OUTCOME]), Ok(Some(_))) {
-            self.aborted(proxy);
+            self.report_aborted(proxy);
         }
     }
 

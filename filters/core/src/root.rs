@@ -73,6 +73,8 @@ pub struct GateRoot {
     pub(crate) keys: RefCell<Keyring>,
     /// Whether request headers wait for the verdict on the body.
     pub(crate) headers: HeaderMode,
+    /// Whether a large body may be streamed while this filter reads it.
+    may_stream: bool,
     /// Whether the proxy delivers bodies while headers are held.
     pub(crate) delivery: Cell<Delivery>,
     /// Memory for small bodies that the filter copies.
@@ -175,9 +177,10 @@ impl GateRoot {
                 faults.extend(warnings);
                 Err(faults)
             }
-            Ok((policy, warnings)) if faults.is_empty() => {
+            Ok((policy, mut warnings)) if faults.is_empty() => {
                 let root =
                     Self::with_policy(filter, policy, generation, headers, has_host, context_key);
+                warnings.extend(root.unheld_bodies());
                 Ok((root, warnings))
             }
             Ok((_, warnings)) => {
@@ -200,12 +203,16 @@ impl GateRoot {
         has_host: bool,
         context_key: Option<Key>,
     ) -> Self {
+        let capabilities = filter.capabilities();
+        let may_charge = !has_host && (capabilities.charge || capabilities.check);
+        let may_stream =
+            !(may_charge && (policy.allowances()).any(|(.., allowance)| allowance.is_global()));
         let waiting_bytes = policy.listen().limits().hold_bytes.max(WAITING_BYTES);
         Self {
             filter,
             identifier: Identifier::new(&policy),
             tokens: RefCell::default(),
-            keys: RefCell::new(Keyring::new(&policy, filter.capabilities().identify)),
+            keys: RefCell::new(Keyring::new(&policy, capabilities.identify)),
             key_waiters: WaitLimiter::new(MAX_WAITING_REQUESTS, waiting_bytes),
             headers,
             delivery: Cell::default(),
@@ -215,6 +222,7 @@ impl GateRoot {
             is_second_logged: Cell::new(false),
             mismatch_logged_ns: Cell::new(None),
             has_host,
+            may_stream,
             policy,
             generation,
             context_key,
@@ -237,6 +245,11 @@ impl GateRoot {
     /// How headers are treated while a body is evaluated.
     pub const fn headers(&self) -> HeaderMode {
         self.headers
+    }
+
+    /// Whether headers are forwarded before the body is evaluated.
+    pub(crate) fn forwards_headers(&self) -> bool {
+        self.headers == HeaderMode::Forward
     }
 
     /// The filter.
@@ -277,6 +290,25 @@ impl GateRoot {
         self.context_key.as_ref().filter(|_| self.has_host)
     }
 
+    /// Whether a large body may be streamed while this filter reads it. Not where requests wait for
+    /// the rate-limit service: nothing of a request is forwarded before it is charged.
+    pub(crate) const fn may_stream(&self) -> bool {
+        self.may_stream
+    }
+
+    /// A warning if bodies that the policy allows are too large to wait for shared limits.
+    fn unheld_bodies(&self) -> Option<Fault> {
+        let limits = self.policy.listen().limits();
+        let is_unheld = !self.may_stream && limits.hold_bytes < limits.body_bytes;
+        is_unheld.then(|| Fault {
+            severity: Severity::Warning,
+            ..error(
+                "listen.limits.hold_bytes",
+                "without a sandbox host, a body of more bytes is rejected: it would wait for limits of scope global",
+            )
+        })
+    }
+
     /// The policy version.
     pub fn generation(&self) -> &str {
         &self.generation
@@ -296,7 +328,7 @@ impl GateRoot {
 
     /// Whether there is background work: keys to fetch, or streams to end.
     pub fn ticks(&self) -> bool {
-        !self.keys.borrow().is_empty() || self.headers == HeaderMode::Forward
+        !self.keys.borrow().is_empty() || self.forwards_headers()
     }
 
     /// Whether a request has asked for an early tick since the last call.

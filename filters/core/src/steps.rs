@@ -26,15 +26,16 @@ pub(crate) fn out_of_order() -> Denial {
     )
 }
 
-/// Resources that a request holds until it ends: permits, pending charges, memory.
+/// Resources that a request holds until it ends: permits, memory, time.
 #[derive(Debug, Default)]
 pub(crate) struct RequestResources {
     /// Concurrency permits to release.
     pub(crate) permits: Vec<Permit>,
-    /// Charges of a streaming request that the rate-limit service has not answered.
-    pub(crate) pending_charges: Vec<PendingCharge>,
     /// Memory for a body that the filter buffers itself.
     pub(crate) body_memory: BodyMemory,
+    /// When the filter ends the stream, in ns of the monotonic clock; `None`: the proxy has a limit
+    /// of its own.
+    pub(crate) ends_ns: Option<u64>,
     /// Limits of the listener, read once.
     listener_bounds: Option<ListenerBounds>,
 }

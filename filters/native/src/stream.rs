@@ -371,13 +371,6 @@ impl Stream {
         self.answer_limits();
     }
 
-    /// As [`Self::answer_limit_call`], even for an answered request whose stream still exists.
-    pub fn force_limits_answer(&mut self, which: usize) {
-        let answered = self.io.answer.take();
-        self.answer_limit_call(which, None);
-        self.io.answer = answered.or(self.io.answer.take());
-    }
-
     /// Delivers immediate answers of the service.
     pub(super) fn answer_limits(&mut self) {
         let mut kept = Vec::new();
@@ -455,9 +448,9 @@ impl Stream {
         self.hops.iter().any(|hop| hop.gate.forwards_headers())
     }
 
-    /// The longest body that is held until it was checked. A longer one is forwarded in pieces: a
-    /// host checks it, or the filters do meanwhile. Where a host charges requests before it reads
-    /// their bodies, nothing is held.
+    /// The longest body that is held until it was checked. A longer one is rejected, or forwarded
+    /// in pieces: a host checks it, or the filters do meanwhile. Where a host charges requests
+    /// before it reads their bodies, nothing is held.
     pub fn max_held_bytes(&self) -> usize {
         let Some(root) = &self.root else {
             return 0;

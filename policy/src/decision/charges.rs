@@ -10,7 +10,7 @@ use super::permits::{
     can_stream, for_client, for_grant, for_model, for_streaming, for_streams, members,
 };
 use super::step::{Acquire, Charge, ChargeOutcome, LimitCharge, PermitRequest};
-use super::{After, Decision, Stage, Step, foreign_policy, out_of_order};
+use super::{After, Decision, Stage, Step, foreign_policy};
 use crate::contract::{RequestCost, quote};
 use crate::denial::{Denial, OverloadCause, RateNote, Reason};
 use crate::policy::{Allowance, Client, Grant, Model, Policy, RemainingQuota, Unit, Wait};
@@ -66,7 +66,7 @@ impl Decision {
         cost: RequestCost,
     ) -> Result<Step, Denial> {
         if !self.operation.is_some_and(Operation::infers) {
-            return self.accept();
+            return Ok(self.accept());
         }
         let model = self.model.and_then(|id| policy.model(id));
         let cost = cost.times(model.map_or(1, Model::calls));
@@ -76,7 +76,7 @@ impl Decision {
                 return Ok(step);
             }
         }
-        self.accept()
+        Ok(self.accept())
     }
 
     /// The step after a charge for content.
@@ -92,7 +92,7 @@ impl Decision {
             self.stage = Stage::ChargeContent(cost, Scope::Global);
             return Ok(step);
         }
-        self.accept()
+        Ok(self.accept())
     }
 
     /// The charge of all limits of one scope, for the request or its content; `None` if there are
@@ -145,11 +145,6 @@ impl Decision {
                 let denial = Denial::new(Reason::Overloaded, cause);
                 Err(denial.overloaded_by(overload))
             }
-            ChargeOutcome::Pending if !scope.is_local() => {
-                self.pending_charges.push(cost);
-                Ok(())
-            }
-            ChargeOutcome::Pending => Err(out_of_order("a pending charge")),
             ChargeOutcome::Exceeded(quotas) => {
                 let retry_after_s = retry_after_s(&quotas);
                 self.note(grant, scope, cost, quotas);

@@ -47,6 +47,17 @@ pub struct BodyPlan {
     pub expansion: Option<Expansion>,
 }
 
+impl BodyPlan {
+    /// The plan of a body that is buffered or rejected.
+    #[must_use]
+    pub fn buffered(self) -> Self {
+        Self {
+            max_bytes: self.max_bytes.min(self.hold_bytes),
+            ..self
+        }
+    }
+}
+
 /// How a compressed body is expanded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expansion {
@@ -174,9 +185,6 @@ pub enum ChargeOutcome {
     Exceeded(Vec<RemainingQuota>),
     /// The store failed; the gate cannot decide and denies (`overloaded`).
     Failed,
-    /// Only for a streamed body: the outcome follows by [`super::Decision::charged_late`]. Until
-    /// then the request is not allowed, even if parts of it were forwarded.
-    Pending,
 }
 
 impl ChargeOutcome {

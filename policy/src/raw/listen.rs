@@ -89,7 +89,8 @@ pub struct Limits {
     /// Header fields per request.
     pub headers: u64,
     /// Size of a request body. Bodies larger than `hold_bytes` are streamed, which is possible for
-    /// binary tensors: OIP's binary data extension, and gRPC with raw contents.
+    /// binary tensors: OIP's binary data extension, and gRPC with raw contents. Not without a host
+    /// under limits of scope `global`: there a body waits whole.
     pub body_bytes: ByteSize,
     /// Maximum buffered size of one body. Other formats and compressed bodies must fit.
     /// `body_bytes`, but at most 8 MiB, by default.

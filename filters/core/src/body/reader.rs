@@ -5,10 +5,6 @@ use tensorgate_policy::{Denial, Reason};
 
 use crate::host::{Proxy, cannot_decide};
 
-/// Smallest chunk of a body that is forwarded before the body's end, in bytes. HTTP/2 servers count
-/// a smaller frame against a connection (h2 0.4.20, `DEFAULT_DATA_FRAME_OVERHEAD_THRESHOLD`).
-pub(crate) const MIN_CHUNK_BYTES: usize = 256;
-
 /// Reads `bytes` of body, the whole amount in the proxy's buffer.
 pub(crate) fn read_body(proxy: &mut dyn Proxy, bytes: usize) -> Result<Vec<u8>, Denial> {
     if bytes == 0 {

@@ -3,29 +3,21 @@
 
 use tensorgate_wire::context::{RELEASE_TRAILER, Release};
 
-use super::{Gate, Phase};
-use crate::host::{Action, Level, Proxy};
+use crate::host::{Level, Proxy};
 use crate::root::GateRoot;
 
 /// How often a worker logs it, in nanoseconds.
 const LOG_INTERVAL_NS: u64 = 60_000_000_000;
 
-impl Gate {
-    /// Handles the response trailers. What a host says to the filter is always removed.
-    pub fn on_response_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
-        // In a chain of two gates, the first one reads the trailer.
-        if matches!(self.phase, Phase::Exempt) {
-            return Action::Continue;
+/// Handles the response trailers. What a host says to the filter is always removed.
+pub(super) fn remove_trailer(root: &GateRoot, proxy: &mut dyn Proxy) {
+    match proxy.take_response_trailer(RELEASE_TRAILER) {
+        Ok(Some(text)) => log_mismatch(root, proxy, &text),
+        Ok(None) => {}
+        Err(fault) => {
+            let line = format!("a trailer of the host cannot be removed: {fault}");
+            proxy.log(Level::Error, &line);
         }
-        match proxy.take_response_trailer(RELEASE_TRAILER) {
-            Ok(Some(text)) => log_mismatch(&self.root, proxy, &text),
-            Ok(None) => {}
-            Err(fault) => {
-                let line = format!("a trailer of the host cannot be removed: {fault}");
-                proxy.log(Level::Error, &line);
-            }
-        }
-        Action::Continue
     }
 }
 

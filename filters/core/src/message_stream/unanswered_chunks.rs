@@ -10,7 +10,7 @@ use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Denial, Reason};
 
 use super::frame_scanner::FrameScanner;
-use crate::body::reader::MIN_CHUNK_BYTES;
+use crate::body::small_chunks::MIN_CHUNK_BYTES;
 use crate::host::HostFault;
 
 /// Small chunks of one stream that may wait for an answer, each of which costs at most 255. The

@@ -3,15 +3,14 @@
 //! nor forwards anything.
 
 use tensorgate_policy::decision::{Addressee, BodyPlan};
-use tensorgate_policy::{
-    ChargeOutcome, Decision, Denial, InferRequest, Now, Policy, Protocol, Reason, Step,
-};
+use tensorgate_policy::{Decision, Denial, InferRequest, Now, Policy, Protocol, Reason, Step};
 use tensorgate_wire::BodyStream;
 use tensorgate_wire::stream_event::Event;
 
 use super::{MAX_STEPS, QuotaStep, RequestResources, out_of_order, run_quota_step};
 use crate::body::within;
 use crate::host::Proxy;
+use crate::quota::rate_limit_service::cancel_pending_charge;
 use crate::root::GateRoot;
 
 /// Validator of one streaming body.
@@ -59,10 +58,10 @@ impl StreamingValidator {
                         step @ (Step::Charge(_) | Step::Acquire(_)) => {
                             match run_quota_step(root, proxy, decision, resources, now, step) {
                                 QuotaStep::Done(step) => step,
-                                // The body continues; its end waits for the result of the charge.
+                                // Where charges wait, no body streams.
                                 QuotaStep::Pending(pending_charge) => {
-                                    resources.pending_charges.push(pending_charge);
-                                    decision.charged(&root.policy, ChargeOutcome::Pending)
+                                    cancel_pending_charge(proxy, &pending_charge);
+                                    break;
                                 }
                                 QuotaStep::Left => break,
                             }
@@ -93,11 +92,6 @@ impl StreamingValidator {
     /// Whether this filter still has to validate elements.
     pub(crate) const fn checks(&self) -> bool {
         self.checks
-    }
-
-    /// Total number of bytes after `more` bytes.
-    pub(crate) const fn bytes_with(&self, more: usize) -> usize {
-        self.bytes.saturating_add(more)
     }
 
     /// Validates the next chunk.

@@ -130,15 +130,41 @@ fn headers_go_on_at_once_and_the_end_waits_for_the_verdict() {
     let mut stream = proxy.open(NOW);
     stream.send_headers(&request.headers, false);
     assert!(stream.dispatched());
-    stream.send_body(&body[..9], false);
-    assert!(stream.sent().is_empty(), "a small chunk waits for more");
     stream.send_body(&[b' '; 256], false);
-    assert_eq!(stream.sent().len(), 9 + 256, "chunks pass to the host");
-    stream.send_body(&body[9..], false);
+    assert_eq!(stream.sent().len(), 256, "chunks pass to the host");
+    stream.send_body(&body, false);
+    assert_eq!(stream.sent().len(), 256 + body.len());
     assert!(!stream.is_complete());
     stream.send_body(b"", true);
     assert!(stream.is_complete() && stream.trailers().is_empty());
     assert!(close(stream).allowed());
+}
+
+#[test]
+fn a_declared_body_is_judged_before_its_last_bytes_are_forwarded() {
+    for (body, reason) in [
+        (json_body(), None),
+        (b"{}".to_vec(), Some(Reason::Malformed)),
+    ] {
+        let mut proxy = forwarding(&[Filter::Gate]);
+        let mut headers = rest("m").headers;
+        let blank = [b' '; 256];
+        let declared = (blank.len() + body.len()).to_string();
+        headers.push(field("content-length", declared));
+        let mut stream = proxy.open(NOW);
+        stream.send_headers(&headers, false);
+        stream.send_body(&blank, false);
+        assert!(stream.dispatched());
+        stream.send_body(&body, false);
+        let sent = blank.len() + if reason.is_none() { body.len() } else { 0 };
+        assert_eq!(stream.sent().len(), sent, "{reason:?}");
+        if reason.is_none() {
+            assert_eq!(stream.held_bytes(), 0);
+            stream.send_body(b"", true);
+            assert!(stream.is_complete());
+        }
+        assert_eq!(close(stream).reason(), reason);
+    }
 }
 
 /// Proxies without a host behind them: the guard without a key, and the gate, with a bundle that

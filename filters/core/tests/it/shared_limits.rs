@@ -11,8 +11,9 @@ use support::streamed::{self, CHAINS, streaming_with};
 use support::{
     CONTEXT_KEY, NOW, context_of, field, grpc, grpc_frame, hostless_of, json_body, proxy_of, rest,
 };
-use tensorgate_filter_core::filter::Filter::{self, Gate, TensorGuard};
+use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::{Level, LimitCallOutcome};
+use tensorgate_filter_core::root::GateRoot;
 use tensorgate_native_proxy::{
     Limiter, LimiterMode, Logged, NativeProxy, Request, RequestOutcome, Store,
 };
@@ -33,7 +34,10 @@ fn with(limits: &str, service: &str) -> String {
     let service = format!(
         r#""version": 1, "rate_limit_service": {{"redis": {{"url": "redis://127.0.0.1"}}{service}}},"#
     );
-    streaming_with(limits).replace("\"version\": 1,", &service)
+    streaming_with(limits)
+        .replace("\"version\": 1,", &service)
+        // A body waits whole, so the largest one is held.
+        .replace("\"hold_bytes\": 300", "\"hold_bytes\": 4096")
 }
 
 /// A gateway with a service and without a host.
@@ -78,7 +82,7 @@ fn ask(proxy: &mut NativeProxy, request: &Request, now: Now) -> &'static str {
     }
 }
 
-/// A request in the binary data extension; more than 37 rows exceed the buffer.
+/// A request in the binary data extension.
 fn binary(rows: usize) -> Request {
     streamed::binary("limited", rows, &vec![0.5; rows * 2])
 }
@@ -88,7 +92,7 @@ fn raw_grpc(rows: usize) -> Request {
     streamed::raw_grpc("limited", rows, &vec![0.5; rows * 2])
 }
 
-/// The policy for bodies that are too large to buffer during a wait: more than 256 KiB.
+/// A policy that allows bodies above `hold_bytes`.
 fn with_large(limits: &str) -> String {
     with(limits, "")
         .replace("\"body_bytes\": 4096", "\"body_bytes\": 1048576")
@@ -107,6 +111,26 @@ fn every_kind() -> [(Request, u64); 5] {
         (binary(60), 120),
         (raw_grpc(60), 120),
     ]
+}
+
+#[test]
+fn a_policy_with_bodies_that_cannot_be_held_has_a_warning() {
+    const WARNING: &str = "listen.limits.hold_bytes: without a sandbox host, a body of more bytes";
+    let warns = |filter, policy: &str, host| {
+        let bundle = policy.replacen('{', &format!("{{\"host\": {host}, "), 1);
+        let (key, mode) = (Some(CONTEXT_KEY), Some(HeaderMode::Hold));
+        let root = GateRoot::configure_as(Some(filter), bundle.as_bytes(), key, mode);
+        let (_, warnings) = root.unwrap_or_else(|faults| panic!("{faults:#?}"));
+        let mut warnings = warnings.iter().map(ToString::to_string);
+        warnings.any(|warning| warning.contains(WARNING))
+    };
+    for filter in [Gate, Filter::RateLimit, Filter::TensorGuard] {
+        assert!(warns(filter, &with_large(FIVE), false), "{filter:?}");
+        assert!(!warns(filter, &with(FIVE, ""), false), "{filter:?}");
+        assert!(!warns(filter, &with_large(FIVE), true), "{filter:?}");
+    }
+    assert!(!warns(Filter::Auth, &with_large(FIVE), false));
+    assert!(!warns(Gate, &streamed::streaming(), false));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tensorgate_conformance::verdict;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_native_proxy::played::{Played, close, deliver, outcome_told};
 use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store, Stream};
-use tensorgate_policy::{Fault, HeaderMode, Now, Reason};
+use tensorgate_policy::{Fault, HeaderMode, Now, Reason, raw};
 use tensorgate_vectors::{Driver, Expect, Lowered};
 
 use crate::VECTORS;
@@ -101,9 +101,19 @@ fn global_limits_decide_as_local_ones_with_a_single_gateway() {
             &[Arrival::AsWritten],
             shared,
             // A shared counter refunds no reservation.
-            |vector| vector.used.is_none() && !vector.request.is_stream(),
+            |vector| vector.used.is_none() && !vector.request.is_stream() && can_wait(vector),
         );
     }
+}
+
+/// Whether the body may wait for limits, which it does whole; true if the request is rejected.
+fn can_wait(vector: &Lowered) -> bool {
+    if !matches!(vector.expect, Expect::Allow) {
+        return true;
+    }
+    let policy: raw::Policy = serde_json::from_str(&vector.policy_json).unwrap();
+    let hold_bytes = policy.listen.limits.hold_bytes;
+    hold_bytes.is_none_or(|hold_bytes| vector.request.body.len() as u64 <= hold_bytes.0)
 }
 
 /// The policy with every limit in global scope.

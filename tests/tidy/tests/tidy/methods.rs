@@ -9,14 +9,6 @@ use crate::{none, sources};
 /// The most files with methods of one type.
 const MAX_FILES: usize = 2;
 
-/// Types whose methods stand in more files, each with its crate's folder or a folder above it. The
-/// list only shrinks.
-const EXCEPTED: [(&str, &str); 1] = [
-    // The states of a request have a file each, with the methods that drive them. Its methods are
-    // put together when its states are.
-    ("filters/core", "Gate"),
-];
-
 /// A type of a crate. Several types of a crate may have one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Type<'a> {
@@ -25,12 +17,6 @@ struct Type<'a> {
     name: &'a str,
     /// The file that defines it.
     file: &'a str,
-}
-
-impl Type<'_> {
-    fn is(&self, (folder, name): &(&str, &str)) -> bool {
-        self.krate.starts_with(*folder) && self.name == *name
-    }
 }
 
 /// The folder of the crate that a file belongs to; `None` for files of tests.
@@ -139,21 +125,13 @@ fn methods(sources: &[(String, String)]) -> BTreeMap<Type<'_>, BTreeSet<&str>> {
 #[test]
 fn a_types_methods_stand_in_at_most_two_files() {
     let sources = sources::rust();
-    let mut scattered = methods(&sources);
-    scattered.retain(|_, files| files.len() > MAX_FILES);
-    let is_excepted = |it: &Type<'_>| EXCEPTED.iter().any(|known| it.is(known));
-    let faults = scattered
-        .iter()
-        .filter(|(it, _)| !is_excepted(it))
-        .map(|(it, files)| {
-            let files: Vec<_> = files.iter().copied().collect();
-            format!("{} of {}: {}", it.name, it.file, files.join(", "))
-        });
-    let mended = EXCEPTED
-        .iter()
-        .filter(|known| !scattered.keys().any(|it| it.is(known)))
-        .map(|(folder, name)| format!("{name} of {folder} is excepted without need"));
-    none("methods in too many files", faults.chain(mended).collect());
+    let methods = methods(&sources);
+    let scattered = methods.iter().filter(|(_, files)| files.len() > MAX_FILES);
+    let faults = scattered.map(|(it, files)| {
+        let files: Vec<_> = files.iter().copied().collect();
+        format!("{} of {}: {}", it.name, it.file, files.join(", "))
+    });
+    none("methods in too many files", faults.collect());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Late answers of the rate-limit service, after any part of a request was delivered.
 
-use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit};
+use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::LimitCallOutcome;
 use tensorgate_native_proxy::{Limiter, LimiterMode, Logged, Request, RequestOutcome, Stream};
 use tensorgate_policy::{HeaderMode, Reason};
@@ -55,15 +55,10 @@ fn declared(mut request: Request) -> Request {
     request
 }
 
-/// The upstream never receives a complete request that is not charged.
-fn holds_back(stream: &Stream, request: &Request) {
-    assert!(!stream.is_complete(), "its end, and not charged");
-    let declares = (request.headers.iter()).any(|(name, _)| name == b"content-length");
-    let whole = stream.sent() == request.body[0];
-    assert!(
-        !(declares && whole),
-        "all that is announced, and not charged"
-    );
+/// Nothing of a request goes on before it is charged, except a head where heads are forwarded.
+fn holds_back(stream: &Stream, mode: HeaderMode) {
+    assert!(stream.sent().is_empty() && !stream.is_complete());
+    assert!(mode == HeaderMode::Forward || !stream.dispatched());
 }
 
 fn deliver(stream: &mut Stream, request: &Request, event: Event<'_>) {
@@ -77,7 +72,7 @@ fn deliver(stream: &mut Stream, request: &Request, event: Event<'_>) {
 /// Both kinds of limits, so that a request makes two calls.
 const BOTH: &str = r#""rate": {"quota": 5, "window_s": 2678400, "scope": "global"}, "budget": {"elements": 128, "per": "day", "scope": "global"}"#;
 
-/// Delivers a request and answers its calls after this many events, but not before everything is
+/// Delivers a request and answers each of its calls after this many events, or when everything is
 /// delivered.
 fn play_late(
     (mode, chain): (HeaderMode, &[Filter]),
@@ -85,7 +80,6 @@ fn play_late(
     request: &Request,
     events: &[Event<'_>],
     late: usize,
-    newest_first: bool,
     answer: Option<Result<Vec<u8>, u32>>,
 ) -> (Option<RequestOutcome>, Option<Reason>, Logged) {
     let limiter = Limiter::default();
@@ -93,19 +87,14 @@ fn play_late(
     let mut proxy = gateway_in(mode, chain, policy, &limiter);
     let mut stream = proxy.open(NOW);
     let mut since = 0;
-    let tell = |stream: &mut Stream| {
-        let oldest = 0;
-        let newest = stream.pending_limit_calls().saturating_sub(1);
-        let which = if newest_first { newest } else { oldest };
-        stream.answer_limit_call(which, answer.clone());
-    };
+    let tell = |stream: &mut Stream| stream.answer_limit_call(0, answer.clone());
     for event in events {
         deliver(&mut stream, request, *event);
         if stream.pending_limit_calls() == 0 {
             since = 0;
             continue;
         }
-        holds_back(&stream, request);
+        holds_back(&stream, mode);
         since += 1;
         if since > late {
             tell(&mut stream);
@@ -113,7 +102,7 @@ fn play_late(
         }
     }
     while stream.pending_limit_calls() > 0 {
-        holds_back(&stream, request);
+        holds_back(&stream, mode);
         tell(&mut stream);
     }
     let (outcome, record, logged) = stream.close();
@@ -127,14 +116,13 @@ fn play_every_answer(
     request: &Request,
     events: &[Event<'_>],
     late: usize,
-    newest_first: bool,
 ) {
     let what = format!(
-        "{filters:?} {:?} {} {late} {newest_first}",
+        "{filters:?} {:?} {} {late}",
         String::from_utf8_lossy(&request.headers[1].1),
         events.len()
     );
-    let play = |answer| play_late(filters, policy, request, events, late, newest_first, answer);
+    let play = |answer| play_late(filters, policy, request, events, late, answer);
     let (outcome, reason, logged) = play(None);
     let Some(RequestOutcome::Forwarded { body, .. }) = outcome else {
         panic!("{what}: {reason:?}")
@@ -164,10 +152,8 @@ fn whatever_comes_of_a_request_while_it_waits_it_comes_to_the_same() {
     let play = |chain: &[Filter], request: &Request, piece, ends| {
         let events = events(request, piece, ends);
         for late in [0, 1, 2, 5, usize::MAX] {
-            for newest_first in [false, true] {
-                let filters = (HeaderMode::Hold, chain);
-                play_every_answer(filters, &policy, request, &events, late, newest_first);
-            }
+            let filters = (HeaderMode::Hold, chain);
+            play_every_answer(filters, &policy, request, &events, late);
         }
     };
     for chain in CHAINS {
@@ -196,7 +182,7 @@ fn where_headers_are_forwarded_first_it_comes_to_the_same() {
             ] {
                 let events = events(&request, piece, ends);
                 for late in [0, 1, 2, usize::MAX] {
-                    play_every_answer(filters, &policy, &request, &events, late, false);
+                    play_every_answer(filters, &policy, &request, &events, late);
                 }
             }
         }
@@ -204,68 +190,28 @@ fn where_headers_are_forwarded_first_it_comes_to_the_same() {
 }
 
 #[test]
-fn a_body_that_no_wait_holds_comes_to_the_same() {
+fn a_body_too_large_to_hold_is_refused_whenever_the_answer_comes() {
+    // A filter that charges content waits for the body, too.
     let policy = with_large(&BOTH.replace("128", "131072"));
-    // A filter that charges content then waits for the body, too.
-    let weighed = policy.replace(
-        r#""limited": {"#,
-        r#""limited": {"limits": {"concurrency": 100}, "#,
-    );
-    assert_ne!(policy, weighed);
-    let play = |chain: &[Filter], policy: &str, request: &Request, piece, ends| {
-        let events = events(request, piece, ends);
-        for late in [0, 1, 3, usize::MAX] {
-            for newest_first in [false, true] {
-                let filters = (HeaderMode::Hold, chain);
-                play_every_answer(filters, policy, request, &events, late, newest_first);
-            }
-        }
-    };
-    for chain in CHAINS {
+    let holding = CHAINS.map(|chain| (HeaderMode::Hold, chain));
+    for filters in holding
+        .into_iter()
+        .chain([(HeaderMode::Forward, CHAINS[0])])
+    {
         let requests = [binary(LARGE), raw_grpc(LARGE)];
         for request in requests.clone().into_iter().chain(requests.map(declared)) {
-            for ends in ENDS {
-                // Beyond the guaranteed buffer before its last chunk, and with it.
-                for piece in [50_000, 200_000] {
-                    play(chain, &policy, &request, piece, ends);
-                    play(chain, &weighed, &request, piece, ends);
+            for (ends, piece) in [(Ends::Piece, 50_000), (Ends::Trailers, 200_000)] {
+                let events = events(&request, piece, ends);
+                for late in [0, 1, 3, usize::MAX] {
+                    let (outcome, reason, logged) =
+                        play_late(filters, &policy, &request, &events, late, None);
+                    let what = format!("{filters:?} {piece} {late}: {reason:?}");
+                    assert!(matches!(outcome, Some(RequestOutcome::Denied(_))), "{what}");
+                    assert_eq!(reason, Some(Reason::BodyTooLarge), "{what}");
+                    assert_eq!(logged.answers, 1, "{what}");
                 }
             }
         }
-    }
-}
-
-#[test]
-fn a_body_that_is_large_goes_on_and_its_end_does_not() {
-    for (chain, request) in [
-        (&[Gate][..], binary(LARGE)),
-        (&[Gate], raw_grpc(LARGE)),
-        (&Filter::THREE, binary(LARGE)),
-        (&[Auth, RateLimit], raw_grpc(LARGE)),
-    ] {
-        let limiter = Limiter::default();
-        limiter.set_mode(LimiterMode::Waits);
-        let mut proxy = gateway(chain, &with_large(FIVE), &limiter);
-        let mut stream = proxy.open(NOW);
-        let events = events(&request, 8_192, Ends::Piece);
-        for event in &events {
-            deliver(&mut stream, &request, *event);
-        }
-        if !stream.dispatched() {
-            panic!("{chain:?} {:?}", stream.close());
-        }
-        let sent = stream.sent().len();
-        assert!(
-            sent >= 300 && sent < request.body[0].len(),
-            "{chain:?} {sent}"
-        );
-        stream.answer_limit_call(0, None);
-        assert!(stream.sent() == request.body[0], "{chain:?}");
-        let (outcome, record, _) = stream.close();
-        assert!(
-            matches!(outcome, Some(RequestOutcome::Forwarded { .. })),
-            "{record:?}"
-        );
     }
 }
 

@@ -1,15 +1,15 @@
 //! Clients that disconnect during a call to the rate-limit service: the next request repeats a lost
 //! probe.
 
-use tensorgate_filter_core::filter::Filter::{Auth, Gate, RateLimit};
+use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::{Level, LimitCallOutcome};
 use tensorgate_native_proxy::{Limiter, LimiterMode, NativeProxy, Request, Store, Stream};
 use tensorgate_policy::{Now, Reason};
 
 use super::support::{self, NOW, rest};
 use super::{
-    CHAINS, FIVE, LARGE, SECOND_NS, after, binary, every_kind, gateway, gateway_on, lines, play,
-    with, with_large,
+    CHAINS, FIVE, LARGE, SECOND_NS, after, ask, binary, every_kind, gateway, gateway_on, lines,
+    play, raw_grpc, with, with_large,
 };
 
 /// A rate that no test uses up.
@@ -44,10 +44,9 @@ fn asked(proxy: &mut NativeProxy, now: Now) -> Vec<LimitCallOutcome> {
 fn a_client_that_resets_at_once_does_not_block_probes() {
     let due = after(SECOND_NS);
     for chain in CHAINS {
-        let requests = every_kind().map(|(request, _)| request);
-        for request in requests.into_iter().chain([binary(LARGE)]) {
+        for (request, _) in every_kind() {
             let limiter = Limiter::default();
-            let mut proxy = gateway(chain, &with_large(&plenty()), &limiter);
+            let mut proxy = gateway(chain, &with(&plenty(), ""), &limiter);
             open_breaker(&mut proxy, &limiter);
             for _ in 0..10 {
                 let attacker = open(&mut proxy, &request, due);
@@ -141,41 +140,64 @@ fn a_leaving_client_abandons_only_its_own_probe() {
 }
 
 #[test]
-fn a_refused_requests_answer_is_heard_by_all() {
-    // A body that streams during the call, and is invalid at its end.
+fn a_body_that_grows_too_large_during_a_call_abandons_its_probe() {
     let due = after(SECOND_NS);
-    let mut request = binary(LARGE);
-    let body = &mut request.body[0];
-    let end = body.len() - 4;
-    body[end..].copy_from_slice(&f32::NAN.to_le_bytes());
-    for chain in [&[Gate][..], &[Auth, RateLimit, super::TensorGuard]] {
-        for answers in [false, true] {
+    let request = binary(LARGE);
+    for chain in [&[Gate][..], &Filter::THREE] {
+        let limiter = Limiter::default();
+        let mut proxy = gateway(chain, &with_large(&plenty()), &limiter);
+        open_breaker(&mut proxy, &limiter);
+        let mut stream = proxy.open(due);
+        stream.send_headers(&request.headers, false);
+        stream.send_body(&request.body[0][..4_096], false);
+        assert_eq!(stream.pending_limit_calls(), 1, "{chain:?}");
+        stream.send_body(&request.body[0][4_096..], false);
+        let next = open(&mut proxy, &rest("limited"), due);
+        assert_eq!(next.pending_limit_calls(), 1, "{chain:?}: it probes");
+        // Its answer changes nothing.
+        stream.answer_limit_call(0, None);
+        let (_, record, _) = stream.close();
+        assert_eq!(record.reason, Some(Reason::BodyTooLarge), "{chain:?}");
+    }
+}
+
+/// A body that is rejected during a call is discarded as any other.
+#[test]
+fn a_body_that_grows_too_large_during_a_call_is_discarded_before_the_answer() {
+    let limiter = Limiter::default();
+    let mut proxy = gateway(&[Gate], &with_large(FIVE), &limiter);
+    limiter.set_mode(LimiterMode::Waits);
+    let request = binary(LARGE);
+    let mut stream = proxy.open(NOW);
+    stream.set_http_version("HTTP/1.1");
+    stream.send_headers(&request.headers, false);
+    let (first, rest) = request.body[0].split_at(request.body[0].len() - 1);
+    stream.send_body(first, false);
+    assert!(stream.waits() && !stream.is_denied());
+    assert_eq!(stream.held_bytes(), 0);
+    stream.send_body(rest, true);
+    let (_, record, _) = stream.close();
+    assert_eq!(record.reason, Some(Reason::BodyTooLarge));
+}
+
+/// A connection of an older policy's listener buffers less than the new policy would.
+#[test]
+fn a_body_waits_whole_within_its_own_listener() {
+    const LISTENER_BYTES: usize = 300 << 10;
+    let allowed = "\"body_bytes\": 1048576, \"hold_bytes\": ";
+    let policy = with_large(&plenty().replace(
+        "\"global\"",
+        "\"global\"}, \"cost\": {\"elements\": 131072, \"window_s\": 60, \"scope\": \"global\"",
+    ));
+    let policy = policy.replace(&format!("{allowed}4096"), &format!("{allowed}1048576"));
+    for chain in CHAINS {
+        for request in [binary(LARGE), raw_grpc(LARGE)] {
             let limiter = Limiter::default();
-            let mut proxy = gateway(chain, &with_large(&plenty()), &limiter);
-            open_breaker(&mut proxy, &limiter);
-            let mut stream = proxy.open(due);
-            stream.send_headers(&request.headers, false);
-            for piece in request.body[0].chunks(50_000) {
-                stream.send_body(piece, false);
-            }
-            stream.send_body(&[], true);
-            assert_eq!(stream.pending_limit_calls(), 1, "{chain:?}");
-            if answers {
-                stream.force_limits_answer(0);
-                limiter.set_mode(LimiterMode::Waits);
-                let next = open(&mut proxy, &rest("limited"), due);
-                assert_eq!(next.pending_limit_calls(), 1, "every request may call");
-                let another = open(&mut proxy, &rest("limited"), due);
-                assert_eq!(another.pending_limit_calls(), 1, "every request may call");
-            }
-            let (_, record, _) = stream.close();
-            assert_eq!(record.reason, Some(Reason::NotFinite), "{chain:?}");
-            limiter.set_mode(LimiterMode::Answers);
-            assert_eq!(
-                asked(&mut proxy, due),
-                [LimitCallOutcome::Answered],
-                "{chain:?}"
-            );
+            let mut proxy = gateway(chain, &policy, &limiter);
+            assert_eq!(ask(&mut proxy, &request, NOW), "ok", "{chain:?}");
+            proxy.set_listener_bounds(60_000, LISTENER_BYTES);
+            let reason = ask(&mut proxy, &request, NOW);
+            assert_eq!(reason, "body-too-large", "{chain:?}");
         }
     }
 }

@@ -58,6 +58,7 @@ async fn check(control_plane: &str) {
     let mut stack = Stack::start_as(&name, loaded_policy(), setup).await;
     let slow = clients::begin_slow_bodies(&stack).await;
     bodies::check(&stack).await;
+    bodies::full_reads_after_a_small_one(&stack).await;
     heads::check(&stack, control_plane).await;
     clients::stream_messages(&stack).await;
     clients::flood(&stack).await;
@@ -70,6 +71,7 @@ async fn check(control_plane: &str) {
     judged_in_envoy.listen.judge = Some(Judge::Envoy);
     stack.reload(judged_in_envoy).await;
     bodies::check(&stack).await;
+    bodies::full_reads_after_a_small_one(&stack).await;
     memory::check(&stack).await;
     clients::lose_the_host(stack).await;
 }

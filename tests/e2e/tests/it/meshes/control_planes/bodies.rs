@@ -1,7 +1,7 @@
 //! Bodies of every size, encoding and framing. Each arrives whole at the backend. A body whose very
 //! last value is invalid does not arrive at all.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 use tensorgate_client::http1::{self, Framing};
@@ -10,9 +10,13 @@ use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::{Stack, ask, policy};
 use tensorgate_vectors::{Coding, RawRequest};
 use tensorgate_wire::proto::ModelInferRequest;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// The path of REST requests for the large model.
 const BIG: &str = "/v2/models/big/infer";
+/// Envoy has read a piece after this time.
+const READ_BEFORE: Duration = Duration::from_millis(100);
 
 /// How a tensor is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,4 +205,49 @@ pub async fn check(stack: &Stack) {
         }
     }
     until_active(stack, 0).await;
+}
+
+/// A body whose first piece is small and whose next ones come faster than Envoy reads. Envoy adds
+/// what it reads to what a filter has paused for, and answers 413 if its buffer is too small for
+/// both.
+pub async fn full_reads_after_a_small_one(stack: &Stack) {
+    const PIECES: usize = 3;
+    for (count, is_chunked) in [(1 << 20, true), (1 << 20, false), (15_000, false)] {
+        let tensor = Tensor::new(Form::Binary, &elements(count, 1.5), "scorer");
+        let (framing, wire) = if is_chunked {
+            let pieces = tensor.body.chunks(PIECES).take(PIECES);
+            let small = pieces.map(|piece| [b"3\r\n", piece, b"\r\n"].concat());
+            let mut wire: Vec<Vec<u8>> = small.collect();
+            let rest = &tensor.body[PIECES * PIECES..];
+            let size = format!("{:x}\r\n", rest.len());
+            wire.push([size.as_bytes(), rest, b"\r\n0\r\n\r\n"].concat());
+            ("transfer-encoding: chunked".to_owned(), wire)
+        } else {
+            let (first, rest) = tensor.body.split_at(PIECES);
+            let length = format!("content-length: {}", tensor.body.len());
+            (length, vec![first.to_vec(), rest.to_vec()])
+        };
+        let mut head = format!("POST {BIG} HTTP/1.1\r\nhost: gate\r\nconnection: close\r\n");
+        for (name, value) in &tensor.fields {
+            let (name, value) = (
+                String::from_utf8_lossy(name),
+                String::from_utf8_lossy(value),
+            );
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str(&format!("{framing}\r\n\r\n"));
+        let mut stream = TcpStream::connect(stack.gate).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for piece in wire {
+            tokio::time::sleep(READ_BEFORE).await;
+            stream.write_all(&piece).await.unwrap();
+        }
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        let what = format!("{} bytes, {framing}", tensor.body.len());
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
+        assert_eq!(stack.backend.forget(), 1, "{what}");
+    }
 }

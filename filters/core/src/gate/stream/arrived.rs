@@ -7,10 +7,9 @@
 //! chunk applies the verdict instead.
 
 /// How much of a request has arrived.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// More may follow.
-    #[default]
     Open,
     /// The head was the whole request.
     Head,
@@ -18,12 +17,14 @@ pub(super) enum End {
     Body,
     /// The trailers have arrived.
     Trailers,
+    /// Everything had arrived and was evaluated before the wait. Nothing more is expected.
+    Evaluated,
 }
 
 /// The part of a request that has arrived.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Arrived {
-    /// Body bytes in the proxy's buffer.
+    /// Body bytes in the proxy's buffer that were not evaluated.
     pub(super) bytes: usize,
     /// How much has arrived.
     pub(super) end: End,
@@ -36,18 +37,29 @@ impl Arrived {
         Self { bytes: 0, end }
     }
 
+    /// A request that was evaluated whole.
+    pub(super) const EVALUATED: Self = Self {
+        bytes: 0,
+        end: End::Evaluated,
+    };
+
     /// More of the body: `bytes` is the total in the buffer.
-    pub(super) const fn body(bytes: usize, end_of_stream: bool) -> Self {
-        let end = if end_of_stream { End::Body } else { End::Open };
+    pub(super) const fn body(self, bytes: usize, end_of_stream: bool) -> Self {
+        let end = match self.end {
+            End::Evaluated => return self,
+            _ if end_of_stream => End::Body,
+            _ => End::Open,
+        };
         Self { bytes, end }
     }
 
     /// The trailers have arrived.
     pub(super) const fn trailers(self) -> Self {
-        Self {
-            end: End::Trailers,
-            ..self
-        }
+        let end = match self.end {
+            End::Evaluated => return self,
+            _ => End::Trailers,
+        };
+        Self { end, ..self }
     }
 
     /// Whether a later callback of the stream itself will apply the verdict.
@@ -65,12 +77,14 @@ mod tests {
         for (arrived, expected) in [
             (Arrived::head(true), false),
             (Arrived::head(false), false),
-            (Arrived::body(0, false), false),
-            (Arrived::body(1, false), true),
-            (Arrived::body(1, true), false),
-            (Arrived::body(0, true), false),
-            (Arrived::body(1, false).trailers(), false),
+            (Arrived::head(false).body(0, false), false),
+            (Arrived::head(false).body(1, false), true),
+            (Arrived::head(false).body(1, true), false),
+            (Arrived::head(false).body(0, true), false),
+            (Arrived::head(false).body(1, false).trailers(), false),
             (Arrived::head(false).trailers(), false),
+            (Arrived::EVALUATED.body(1, false), false),
+            (Arrived::EVALUATED.trailers(), false),
         ] {
             assert_eq!(arrived.continues_by_itself(), expected, "{arrived:?}");
         }

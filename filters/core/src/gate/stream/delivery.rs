@@ -9,46 +9,43 @@
 //! [`HeaderMode::Hold`]: tensorgate_policy::HeaderMode::Hold
 
 use tensorgate_policy::denial::OverloadCause;
-use tensorgate_policy::{Denial, HeaderMode, Reason};
+use tensorgate_policy::{Denial, Reason};
 
-use super::{Gate, Phase};
+use super::PendingRequest;
+use super::event_context::EventContext;
 use crate::body::Delivery;
 use crate::host::{Level, Proxy};
+use crate::root::GateRoot;
 
 /// Bytes received of a request, headers included.
 const TOTAL_SIZE: [&str; 2] = ["request", "total_size"];
 
-impl Gate {
-    /// Rejection of a request whose body would never arrive.
-    pub(super) fn undeliverable_body(&self) -> Option<Denial> {
-        let missing = self.root.delivery.get() == Delivery::Missing;
-        missing.then(not_delivered)
-    }
+/// Rejection of a request whose body would never arrive.
+pub(super) fn undeliverable_body(root: &GateRoot) -> Option<Denial> {
+    let missing = root.delivery.get() == Delivery::Missing;
+    missing.then(not_delivered)
+}
 
-    /// Whether headers are held and it is not yet known that bodies arrive.
-    pub(super) fn is_delivery_unknown(&self) -> bool {
-        self.root.headers == HeaderMode::Hold
-            && self.root.delivery.get() == Delivery::Unknown
-            && matches!(&self.phase, Phase::Buffering(pending) if pending.body_bytes == 0)
-    }
+/// Whether headers are held and it is not yet known that bodies arrive.
+pub(super) fn is_unknown(root: &GateRoot) -> bool {
+    !root.forwards_headers() && root.delivery.get() == Delivery::Unknown
+}
 
-    /// Records that part of a body arrived while its headers are held.
-    pub(super) fn delivered(&self) {
-        if self.root.delivery.get() == Delivery::Unknown {
-            self.root.delivery.set(Delivery::Works);
-        }
-    }
+/// Whether it is not yet known that the body of this request arrives.
+pub(super) fn is_body_unknown(root: &GateRoot, pending: &PendingRequest) -> bool {
+    is_unknown(root) && pending.body_bytes == 0
+}
 
-    /// Checks whether the proxy has received a body without delivering it. Logs that once.
-    pub(super) fn detect_undelivered(&self, proxy: &mut dyn Proxy) -> Option<Denial> {
-        if !self.is_delivery_unknown() || received_body_bytes(proxy)? == 0 {
-            return None;
-        }
-        self.root.delivery.set(Delivery::Missing);
-        let denial = not_delivered();
-        proxy.log(Level::Error, &format!("configuration: {}", denial.cause));
-        Some(denial)
+/// Rejection if the proxy has received a body without delivering it. Logs that once.
+pub(super) fn undelivered(ctx: &mut EventContext<'_>, pending: &PendingRequest) -> Option<Denial> {
+    if !is_body_unknown(ctx.root, pending) || received_body_bytes(ctx.proxy)? == 0 {
+        return None;
     }
+    ctx.root.delivery.set(Delivery::Missing);
+    let denial = not_delivered();
+    let line = format!("configuration: {}", denial.cause);
+    ctx.proxy.log(Level::Error, &line);
+    Some(denial)
 }
 
 fn not_delivered() -> Denial {

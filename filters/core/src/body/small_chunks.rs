@@ -1,0 +1,79 @@
+//! Small chunks of a body that is forwarded before its end.
+
+use tensorgate_policy::{Denial, Reason};
+
+use super::reader::read_body;
+use crate::host::{Proxy, cannot_decide};
+
+/// Smallest chunk that is not small, in bytes. HTTP/2 servers count a smaller frame against a
+/// connection (h2 0.4.20, `DEFAULT_DATA_FRAME_OVERHEAD_THRESHOLD`).
+pub(crate) const MIN_CHUNK_BYTES: usize = 256;
+/// Maximum number of small chunks of a request that are forwarded as they are, each of which costs
+/// at most 255. The host's HTTP/2 library allows a connection half of its window for all of its
+/// streams: 128 MiB of 1,024 streams. They all use up half of that, if the host has read nothing.
+const MAX_SMALL_CHUNKS: usize = 256;
+
+/// Limits the small chunks of one request.
+///
+/// Each chunk becomes an HTTP/2 frame of a connection that many clients share, and a server closes
+/// a connection with too many small ones. The first small chunks of a request are forwarded as they
+/// are; later ones are joined. They are joined in this filter's memory: if a filter pauses, Envoy
+/// adds its next read to what it holds, and answers 413 if both together exceed the buffer of the
+/// stream, even if the filter then continues.
+#[derive(Debug, Default)]
+pub(crate) struct SmallChunks {
+    /// Number of small chunks so far.
+    forwarded: usize,
+    /// Bytes that were taken out of the proxy's buffer, to be forwarded with the next ones.
+    joined: Vec<u8>,
+}
+
+impl SmallChunks {
+    /// Prepares the `bytes` in the proxy's buffer to be forwarded; `end`: no more body follows.
+    ///
+    /// # Errors
+    /// A host call failed.
+    pub(crate) fn forward(
+        &mut self,
+        proxy: &mut dyn Proxy,
+        bytes: usize,
+        end: bool,
+    ) -> Result<(), Denial> {
+        let is_small = self.joined.len().saturating_add(bytes) < MIN_CHUNK_BYTES && !end;
+        let stays = if is_small {
+            bytes == 0 || self.forwarded < MAX_SMALL_CHUNKS
+        } else {
+            self.joined.is_empty()
+        };
+        if stays {
+            self.forwarded = self
+                .forwarded
+                .saturating_add(usize::from(is_small && bytes > 0));
+            return Ok(());
+        }
+        self.joined.extend(read_body(proxy, bytes)?);
+        let forwarded = if is_small {
+            Vec::new()
+        } else {
+            core::mem::take(&mut self.joined)
+        };
+        proxy
+            .replace_request_body(&forwarded)
+            .map_err(cannot_decide)
+    }
+
+    /// Ends the body in trailers, after which a proxy accepts no more body.
+    ///
+    /// # Errors
+    /// Bytes of the body have not been forwarded.
+    pub(crate) fn end_in_trailers(&self) -> Result<(), Denial> {
+        if self.joined.is_empty() {
+            return Ok(());
+        }
+        let cause = format!(
+            "request trailers follow a body of more than {MAX_SMALL_CHUNKS} chunks below \
+             {MIN_CHUNK_BYTES} bytes"
+        );
+        Err(Denial::new(Reason::Malformed, cause))
+    }
+}
