@@ -283,7 +283,7 @@ impl Stream {
         // A filter may have changed the buffered body.
         hop.held = core::mem::take(&mut self.io.held);
         if action == Action::Continue {
-            self.go_on(place, last);
+            self.go_on(place, last, true);
         }
     }
 
@@ -301,14 +301,15 @@ impl Stream {
         let action = hop.gate.on_request_trailers(&mut self.io);
         hop.held = core::mem::take(&mut self.io.held);
         if action == Action::Continue {
-            self.go_on(place, false);
+            self.go_on(place, false, false);
             self.trailers_to(place.saturating_add(1));
         }
     }
 
-    /// Passes on a filter's buffered headers and body. An answered request's filter is obeyed too,
+    /// Passes on a filter's buffered headers and body. A chunk is passed on even if the filter has
+    /// emptied it (`is_chunk`). An answered request's filter is obeyed too,
     /// so that tests notice a filter that lets such a request through.
-    fn go_on(&mut self, place: usize, last: bool) {
+    fn go_on(&mut self, place: usize, last: bool, is_chunk: bool) {
         let next = place.saturating_add(1);
         let Some(hop) = self.hops.get_mut(place) else {
             return;
@@ -317,7 +318,7 @@ impl Stream {
         if !core::mem::replace(&mut hop.passed, true) {
             self.headers_to(next, false);
         }
-        if last || !held.is_empty() {
+        if last || is_chunk || !held.is_empty() {
             self.body_to(next, &held, last);
         }
     }
@@ -432,7 +433,7 @@ impl Stream {
             hop.passed = true;
             return self.headers_to(next, true);
         }
-        self.go_on(place, last);
+        self.go_on(place, last, false);
         if trailed {
             self.trailers_to(next);
         }

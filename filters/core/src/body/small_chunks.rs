@@ -1,5 +1,7 @@
 //! Small chunks of a body that is forwarded before its end.
 
+use core::fmt;
+
 use tensorgate_policy::{Denial, Reason};
 
 use super::reader::read_body;
@@ -9,9 +11,12 @@ use crate::host::{Proxy, cannot_decide};
 /// connection (h2 0.4.20, `DEFAULT_DATA_FRAME_OVERHEAD_THRESHOLD`).
 pub(crate) const MIN_CHUNK_BYTES: usize = 256;
 /// Maximum number of small chunks of a request that are forwarded as they are, each of which costs
-/// at most 255. The host's HTTP/2 library allows a connection half of its window for all of its
-/// streams: 128 MiB of 1,024 streams. They all use up half of that, if the host has read nothing.
+/// at most 255. The sandbox host allows the unread ones of a connection 128 MiB, half of the
+/// windows of its 1,024 streams. They all use up half of that.
 const MAX_SMALL_CHUNKS: usize = 256;
+/// The same for a body that is streamed to another server. By default, h2 allows a connection 32
+/// KiB, half of its window: 8 requests.
+const MAX_STREAMED_CHUNKS: usize = 16;
 
 /// Limits the small chunks of one request.
 ///
@@ -20,19 +25,42 @@ const MAX_SMALL_CHUNKS: usize = 256;
 /// are; later ones are joined. They are joined in this filter's memory: if a filter pauses, Envoy
 /// adds its next read to what it holds, and answers 413 if both together exceed the buffer of the
 /// stream, even if the filter then continues.
-#[derive(Debug, Default)]
 pub(crate) struct SmallChunks {
-    /// Number of small chunks so far.
-    forwarded: usize,
+    /// How many more small chunks are forwarded as they are.
+    left: usize,
     /// Bytes that were taken out of the proxy's buffer, to be forwarded with the next ones.
     joined: Vec<u8>,
 }
 
+impl Default for SmallChunks {
+    fn default() -> Self {
+        Self {
+            left: MAX_SMALL_CHUNKS,
+            joined: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Debug for SmallChunks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.joined.len();
+        write!(formatter, "SmallChunks({} left, {bytes} bytes)", self.left)
+    }
+}
+
 impl SmallChunks {
+    /// For a body that is streamed to a server other than a sandbox host.
+    pub(crate) const fn streamed() -> Self {
+        Self {
+            left: MAX_STREAMED_CHUNKS,
+            joined: Vec::new(),
+        }
+    }
+
     /// Prepares the `bytes` in the proxy's buffer to be forwarded; `end`: no more body follows.
     ///
     /// # Errors
-    /// A host call failed.
+    /// A host call failed. Nothing more may be forwarded then.
     pub(crate) fn forward(
         &mut self,
         proxy: &mut dyn Proxy,
@@ -40,15 +68,14 @@ impl SmallChunks {
         end: bool,
     ) -> Result<(), Denial> {
         let is_small = self.joined.len().saturating_add(bytes) < MIN_CHUNK_BYTES && !end;
-        let stays = if is_small {
-            bytes == 0 || self.forwarded < MAX_SMALL_CHUNKS
-        } else {
-            self.joined.is_empty()
-        };
-        if stays {
-            self.forwarded = self
-                .forwarded
-                .saturating_add(usize::from(is_small && bytes > 0));
+        if is_small && bytes == 0 {
+            return Ok(());
+        }
+        if is_small && let Some(left) = self.left.checked_sub(1) {
+            self.left = left;
+            return Ok(());
+        }
+        if !is_small && self.joined.is_empty() {
             return Ok(());
         }
         self.joined.extend(read_body(proxy, bytes)?);
@@ -71,8 +98,7 @@ impl SmallChunks {
             return Ok(());
         }
         let cause = format!(
-            "request trailers follow a body of more than {MAX_SMALL_CHUNKS} chunks below \
-             {MIN_CHUNK_BYTES} bytes"
+            "request trailers follow a body in too many chunks below {MIN_CHUNK_BYTES} bytes"
         );
         Err(Denial::new(Reason::Malformed, cause))
     }

@@ -119,7 +119,7 @@ struct ForwardedHead {
     copy: Rc<Vec<u8>>,
     /// Whether trailers have arrived, after which a proxy accepts no more body.
     in_trailers: bool,
-    /// Only in a filter that checks bodies for a host.
+    /// Used if a host is behind this filter: otherwise the body is withheld.
     small_chunks: SmallChunks,
 }
 
@@ -208,6 +208,7 @@ const fn next_states(state: State, event: EventKind) -> &'static [State] {
         (Streaming, On::Trailers) => &[Forwarded, Closed],
         (Messages, On::Body) => &[Messages, Forwarded, Closed],
         (Messages, On::Trailers) => &[Forwarded, Closed],
+        (Forwarded, On::Body | On::Trailers) => &[Forwarded, Closed],
         (Fresh | Waiting | Streaming, On::Done) => &[Closed],
         _ => &[],
     }

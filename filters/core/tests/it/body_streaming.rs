@@ -73,7 +73,7 @@ fn close(stream: Stream) -> (Option<RequestOutcome>, Record) {
     (outcome, record)
 }
 
-/// The smallest chunk that goes on before a body's end, in bytes.
+/// Smaller chunks may be joined, in bytes.
 const MIN_CHUNK_BYTES: usize = 256;
 
 #[test]
@@ -387,7 +387,6 @@ fn no_more_is_held_than_the_streams_own_listener_lets_a_filter_hold() {
             let mut stream = proxy(filters, listener).open(NOW);
             stream.send_headers(&headers, false);
             let (first, rest) = body.split_at(LISTENER_BYTES);
-            // Filters that pass a body on gather smaller chunks.
             let (next, last) = rest.split_at(MIN_CHUNK_BYTES);
             stream.send_body(first, false);
             assert!(!stream.dispatched(), "{filters:?}");

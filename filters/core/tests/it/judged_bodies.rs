@@ -6,7 +6,8 @@ use crate::support;
 use serde_json::{Value, json};
 use support::streamed::CHAINS;
 use support::{
-    BURST, CONTEXT_KEY, NOW, bundle, close, context_of, field, grpc, grpc_frame, head, rest,
+    BURST, CONTEXT_KEY, NOW, bundle, close, context_of, field, grpc, grpc_frame, head, json_body,
+    rest,
 };
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
 use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store, Stream};
@@ -285,42 +286,81 @@ fn a_filter_charges_only_where_it_knows_the_model() {
 #[test]
 fn small_chunks_are_joined_after_the_first_ones_and_the_proxy_never_holds_them() {
     const SMALL_CHUNKS: usize = 256;
-    for mode in MODES {
-        for listen in [json!({"judge": "host"}), json!({"judge": "envoy"})] {
-            if mode == HeaderMode::Hold && listen["judge"] == "envoy" {
-                continue;
+    let (unread, judged) = (json!({"judge": "host"}), json!({"judge": "envoy"}));
+    let ways = [
+        (HeaderMode::Hold, &unread),
+        (HeaderMode::Forward, &unread),
+        (HeaderMode::Forward, &judged),
+    ];
+    for ((mode, listen), filters) in ways.into_iter().flat_map(|way| CHAINS.map(|it| (way, it))) {
+        let mut proxy = proxy(mode, filters, &policy(listen));
+        let mut begin = || {
+            let mut stream = proxy.open(NOW);
+            stream.send_headers(&rest("m").headers, false);
+            assert!(stream.dispatched());
+            for sent in 1..=SMALL_CHUNKS {
+                stream.send_body(b" ", false);
+                assert_eq!(stream.sent().len(), sent, "{mode:?} {filters:?}");
             }
-            let mut proxy = proxy(mode, &[Gate], &policy(&listen));
-            let mut begin = || {
-                let mut stream = proxy.open(NOW);
-                stream.send_headers(&rest("m").headers, false);
-                assert!(stream.dispatched());
-                for sent in 1..=SMALL_CHUNKS {
-                    stream.send_body(b" ", false);
-                    assert_eq!(stream.sent().len(), sent, "{mode:?}");
-                }
-                stream.send_body(&[b' '; 255], false);
-                assert_eq!(stream.sent().len(), SMALL_CHUNKS, "{mode:?}");
-                assert_eq!(stream.held_bytes(), 0, "{mode:?}");
-                stream
-            };
-            let mut stream = begin();
-            stream.send_body(b" ", false);
-            assert_eq!(stream.sent().len(), SMALL_CHUNKS + 256, "{mode:?}");
-            let body = support::json_body();
-            stream.send_body(&body[..9], false);
-            stream.send_body(b"", false);
-            assert_eq!(stream.held_bytes(), 0, "{mode:?}");
-            assert_eq!(stream.sent().len(), SMALL_CHUNKS + 256, "{mode:?}");
-            stream.send_body(&body[9..], true);
-            assert!(stream.is_complete());
-            assert!(stream.sent().ends_with(&body), "{mode:?}");
-            assert!(close(stream).allowed(), "{mode:?}");
-            // After trailers a proxy accepts no more body.
-            let mut stream = begin();
-            stream.send_trailers(&[field("x-client", "1")]);
-            assert!(!stream.is_complete(), "{mode:?}");
-            assert_eq!(stream.sent().len(), SMALL_CHUNKS, "{mode:?}");
+            stream.send_body(&[b' '; 255], false);
+            assert_eq!(stream.sent().len(), SMALL_CHUNKS, "{mode:?} {filters:?}");
+            assert_eq!(stream.held_bytes(), 0, "{mode:?} {filters:?}");
+            stream
+        };
+        let mut stream = begin();
+        stream.send_body(b" ", false);
+        assert_eq!(stream.sent().len(), SMALL_CHUNKS + 256);
+        let body = json_body();
+        stream.send_body(&body[..9], false);
+        stream.send_body(b"", false);
+        assert_eq!(stream.held_bytes(), 0, "{mode:?} {filters:?}");
+        assert_eq!(stream.sent().len(), SMALL_CHUNKS + 256);
+        stream.send_body(&body[9..], false);
+        stream.send_body(b"", true);
+        assert!(stream.is_complete());
+        assert!(stream.sent().ends_with(&body), "{mode:?} {filters:?}");
+        assert!(close(stream).allowed(), "{mode:?} {filters:?}");
+        // After trailers a proxy accepts no more body.
+        let mut stream = begin();
+        stream.send_trailers(&[field("x-client", "1")]);
+        assert!(!stream.is_complete(), "{mode:?} {filters:?}");
+        assert_eq!(stream.sent().len(), SMALL_CHUNKS, "{mode:?} {filters:?}");
+        let (outcome, record, logged) = stream.close();
+        let is_denied = matches!(outcome, Some(RequestOutcome::Denied(_)));
+        assert!(is_denied, "{mode:?} {filters:?}");
+        assert_eq!(
+            (record.reason, logged.answers),
+            (Some(Reason::Malformed), 1)
+        );
+    }
+}
+
+#[test]
+fn joined_chunks_are_forwarded_with_a_body_that_passes_the_bound_and_with_its_last_byte() {
+    for filters in CHAINS {
+        let mut proxy = proxy(
+            HeaderMode::Forward,
+            filters,
+            &policy(&json!({"judge_bytes": 1_000})),
+        );
+        let bytes = 600;
+        let declared = field("content-length", bytes.to_string());
+        for (listed, length) in [(true, bytes), (false, 1_500)] {
+            let mut headers = rest("m").headers;
+            headers.extend(listed.then(|| declared.clone()));
+            let mut stream = proxy.open(NOW);
+            stream.send_headers(&headers, false);
+            let mut body = json_body();
+            body.resize(length, b' ');
+            let (small, rest) = body.split_at(300);
+            for byte in small {
+                stream.send_body(&[*byte], false);
+            }
+            assert!(stream.sent().len() < small.len(), "{filters:?} {length}");
+            stream.send_body(rest, false);
+            assert!(stream.sent() == body, "{filters:?} {length}");
+            stream.send_body(b"", true);
+            assert!(close(stream).allowed(), "{filters:?} {length}");
         }
     }
 }

@@ -22,6 +22,8 @@ pub const GENERATION: &str = "0123456789abcdef";
 
 /// The longest body that is played in single bytes.
 const MAX_SINGLE_BYTES: usize = 20_000;
+/// The most small pieces that a filter forwards as they are.
+const MAX_SMALL_PIECES: usize = 256;
 
 /// How a body arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +50,10 @@ impl Arrival {
             Self::AsWritten | Self::Pieces(7) => true,
             Self::Pieces(_) => vector.request.body.len() < MAX_SINGLE_BYTES,
             // A request without a body is judged by its headers alone, so trailers would not end a
-            // body.
-            Self::WithTrailers => !vector.request.body.is_empty(),
+            // body. Behind too many small pieces they are rejected.
+            Self::WithTrailers => {
+                !vector.request.body.is_empty() && vector.request.pieces().len() <= MAX_SMALL_PIECES
+            }
         }
     }
 

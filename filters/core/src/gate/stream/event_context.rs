@@ -37,16 +37,6 @@ pub(in crate::gate) enum Effect {
     Deny(Answer),
 }
 
-impl Effect {
-    pub(super) const fn continue_if(condition: bool) -> Self {
-        if condition {
-            Self::Continue
-        } else {
-            Self::Pause
-        }
-    }
-}
-
 /// The next state and what the proxy does.
 pub(super) type Transition = (Stream, Effect);
 

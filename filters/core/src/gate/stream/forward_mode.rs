@@ -9,8 +9,8 @@
 //! | body, more to come | forwarded; a copy is kept for evaluation | removed from the buffer |
 //! | more body than the bound | the copy is dropped, the rest passes unread | – |
 //! | more body than `hold_bytes` | – | its head is evaluated, then each chunk ([`streaming`]); rejected if requests may wait for limits |
-//! | end of the body | evaluated | evaluated, then restored |
-//! | trailers | the same, after the last chunk | an empty body only |
+//! | end of the body, or of its declared length if a host is behind | evaluated | evaluated, then restored |
+//! | trailers | evaluated; rejected if small chunks wait for more | an empty body only |
 //! | verdict after a wait | – | evaluated, then restored |
 //! | rejected | local reply without the last chunk; the host sees a reset | the same |
 //!
@@ -80,9 +80,8 @@ fn collect_chunk(
     if !pending.exceeds_bound() {
         keep_copy(pending, ctx, bytes, end)?;
     }
-    let is_forwarded = ctx.root.has_host() && ctx.root.filter.capabilities().check;
     match &mut pending.forwarded_head {
-        Some(head) if is_forwarded => head.small_chunks.forward(ctx.proxy, bytes, end),
+        Some(head) if ctx.root.has_host() => head.small_chunks.forward(ctx.proxy, bytes, end),
         _ => Ok(()),
     }
 }

@@ -1,5 +1,8 @@
-//! Requests of which this filter has nothing left to decide. Where it cannot pass the rest, the
-//! request stays on hold, and the proxy's own timeout ends it.
+//! Requests of which this filter has nothing left to decide. It rejects them all the same if it
+//! cannot forward the rest as it came.
+
+use tensorgate_policy::request::Protocol;
+use tensorgate_policy::{Denial, Reason};
 
 use super::event_context::{Effect, EventContext, Transition};
 use super::{Forwarded, Stream};
@@ -12,26 +15,35 @@ impl Forwarded {
         bytes: usize,
         end: bool,
     ) -> Transition {
-        let passes = match &mut self {
-            Self::Unread(small_chunks) if ctx.root.filter.capabilities().check => {
-                small_chunks.forward(ctx.proxy, bytes, end).is_ok()
+        let passed = match &mut self {
+            Self::Unread(small_chunks) => small_chunks.forward(ctx.proxy, bytes, end),
+            Self::Exempt => Ok(()),
+            Self::Complete if bytes == 0 => Ok(()),
+            Self::Complete => {
+                let cause = "more of the body arrived than the request declared";
+                Err(Denial::new(Reason::Malformed, cause))
             }
-            Self::Unread(_) | Self::Exempt => true,
-            // After the verdict no more body is expected.
-            Self::Complete => bytes == 0,
         };
-        (Stream::Forwarded(self), Effect::continue_if(passes))
+        self.after(ctx, passed)
     }
 
     /// Passes the end of the request, without the client's trailers.
     pub(super) fn trailers(self, ctx: &mut EventContext<'_>) -> Transition {
-        let passes = match &self {
-            Self::Exempt => true,
-            Self::Complete => ctx.remove_trailers().is_ok(),
+        let removed = match &self {
+            Self::Exempt => Ok(()),
+            Self::Complete => ctx.remove_trailers(),
             Self::Unread(small_chunks) => {
-                small_chunks.end_in_trailers().is_ok() && ctx.remove_trailers().is_ok()
+                let ended = small_chunks.end_in_trailers();
+                ended.and_then(|()| ctx.remove_trailers())
             }
         };
-        (Stream::Forwarded(self), Effect::continue_if(passes))
+        self.after(ctx, removed)
+    }
+
+    fn after(self, ctx: &mut EventContext<'_>, passed: Result<(), Denial>) -> Transition {
+        match passed {
+            Ok(()) => (Stream::Forwarded(self), Effect::Continue),
+            Err(denial) => ctx.deny(&denial, Protocol::OipRest),
+        }
     }
 }

@@ -61,7 +61,7 @@ impl Streaming {
         Stream::Streaming(Box::new(Self {
             pending,
             validator,
-            small_chunks: SmallChunks::default(),
+            small_chunks: SmallChunks::streamed(),
         }))
     }
 
