@@ -41,10 +41,11 @@ impl Default for SmallChunks {
     }
 }
 
+/// Shows nothing of the body.
 impl fmt::Debug for SmallChunks {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.joined.len();
-        write!(formatter, "SmallChunks({} left, {bytes} bytes)", self.left)
+        let mut shown = formatter.debug_struct("SmallChunks");
+        shown.field("left", &self.left).finish_non_exhaustive()
     }
 }
 
