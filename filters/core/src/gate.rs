@@ -1,10 +1,10 @@
 //! One request at one filter.
 //!
-//! A [`Gate`] is a state machine ([`stream`]): the proxy's callbacks are its events. In each state
-//! it drives a [`Decision`] and executes the decision's steps: charges, reading the body,
-//! responses, upstream headers. The gate itself only decides to reject a request when a step
-//! fails. The filter's [`crate::filter::Capabilities`] say which steps the filter executes; the
-//! other steps count as done.
+//! A [`Gate`] is a state machine (`stream`): the proxy's callbacks are its events. In each state
+//! it drives a [`tensorgate_policy::Decision`] and executes the decision's steps: charges, reading
+//! the body, responses, upstream headers. The gate itself only decides to reject a request when a
+//! step fails. The filter's [`crate::filter::Capabilities`] say which steps the filter executes;
+//! the other steps count as done.
 //!
 //! Headers are held until the verdict. The body stays in the proxy's buffer until it is complete.
 //! The verdict falls:
