@@ -10,7 +10,7 @@ use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::{Stack, ask, policy};
 use tensorgate_vectors::{Coding, RawRequest};
 use tensorgate_wire::proto::ModelInferRequest;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 /// The path of REST requests for the large model.
@@ -211,43 +211,38 @@ pub async fn check(stack: &Stack) {
 /// what it reads to what a filter has paused for, and answers 413 if its buffer is too small for
 /// both.
 pub async fn full_reads_after_a_small_one(stack: &Stack) {
-    const PIECES: usize = 3;
+    const SMALL_BYTES: usize = 3;
     for (count, is_chunked) in [(1 << 20, true), (1 << 20, false), (15_000, false)] {
         let tensor = Tensor::new(Form::Binary, &elements(count, 1.5), "scorer");
-        let (framing, wire) = if is_chunked {
-            let pieces = tensor.body.chunks(PIECES).take(PIECES);
-            let small = pieces.map(|piece| [b"3\r\n", piece, b"\r\n"].concat());
-            let mut wire: Vec<Vec<u8>> = small.collect();
-            let rest = &tensor.body[PIECES * PIECES..];
-            let size = format!("{:x}\r\n", rest.len());
-            wire.push([size.as_bytes(), rest, b"\r\n0\r\n\r\n"].concat());
-            ("transfer-encoding: chunked".to_owned(), wire)
+        let bytes = tensor.body.len();
+        let framing = if is_chunked {
+            "transfer-encoding: chunked".to_owned()
         } else {
-            let (first, rest) = tensor.body.split_at(PIECES);
-            let length = format!("content-length: {}", tensor.body.len());
-            (length, vec![first.to_vec(), rest.to_vec()])
+            format!("content-length: {bytes}")
         };
-        let mut head = format!("POST {BIG} HTTP/1.1\r\nhost: gate\r\nconnection: close\r\n");
+        let mut head = format!("POST {BIG} HTTP/1.1\r\nhost: gate\r\n{framing}\r\n").into_bytes();
         for (name, value) in &tensor.fields {
-            let (name, value) = (
-                String::from_utf8_lossy(name),
-                String::from_utf8_lossy(value),
-            );
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, &b": "[..], value, b"\r\n"].concat());
         }
-        head.push_str(&format!("{framing}\r\n\r\n"));
+        head.extend(b"\r\n");
+        let (first, rest) = tensor.body.split_at(SMALL_BYTES);
+        let (small, last) = if is_chunked {
+            let chunk =
+                |data: &[u8]| [format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat();
+            let (second, rest) = rest.split_at(SMALL_BYTES);
+            let small = vec![chunk(first), chunk(second)];
+            (small, [&chunk(rest)[..], b"0\r\n\r\n"].concat())
+        } else {
+            (vec![first.to_vec()], rest.to_vec())
+        };
         let mut stream = TcpStream::connect(stack.gate).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
-        for piece in wire {
-            tokio::time::sleep(READ_BEFORE).await;
+        for piece in [head].into_iter().chain(small) {
             stream.write_all(&piece).await.unwrap();
+            tokio::time::sleep(READ_BEFORE).await;
         }
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        let answer = String::from_utf8_lossy(&answer);
-        let what = format!("{} bytes, {framing}", tensor.body.len());
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
-        assert_eq!(stack.backend.forget(), 1, "{what}");
+        let reply = http1::on(&mut stream, &last).await.unwrap();
+        assert_eq!(outcome(&reply), "ok", "{bytes} bytes, {framing}: {reply:?}");
+        assert_eq!(stack.backend.forget(), 1, "{bytes} bytes, {framing}");
     }
 }
