@@ -144,7 +144,7 @@ impl Named {
             datatype: known.map_or(Cow::Borrowed(&self.datatype), Cow::Borrowed),
             shape: self.shape.clone(),
             parameters: Vec::new(),
-            data: Ok(Cow::Borrowed(&self.data.0)),
+            data: Ok(self.data.0.as_slice().into()),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Fuzz target: the guardrail contract. A request is compared with serde_json. An answer passes
 //! exactly if Agent Router would apply all of it, and is then written as the router reads it.
 
-use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
@@ -160,6 +159,6 @@ fn tensor(
         datatype: datatype.into(),
         shape: vec![i64::try_from(len).expect("a short list")],
         parameters: Vec::new(),
-        data: Ok(Cow::Owned(data)),
+        data: Ok(data.into()),
     }
 }

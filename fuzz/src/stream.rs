@@ -226,7 +226,7 @@ fn head(request: &InferRequest<'_>, body_bytes: usize) -> StreamOutput {
         let data = std::mem::replace(&mut input.data, Ok(Vec::new().into()));
         (
             input.name.to_string(),
-            data.unwrap_or_default().into_owned(),
+            data.unwrap_or_default().into_vec(),
         )
     });
     StreamOutput {

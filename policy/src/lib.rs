@@ -29,5 +29,6 @@ pub use request::{Credential, Head, Operation, Protocol, RequestHash, Route};
 pub use validate::fault::{self, Fault, Severity};
 pub use values::datatype::{self, Datatype};
 pub use values::tensor::{self, InferRequest, Tensor};
+pub use values::tensor_data::{self, TensorData};
 pub use values::time::{self, Now};
 pub use values::{CodeKind, FileException, ModelFormat, hex, json, unhex};

@@ -13,6 +13,7 @@ mod model_format;
 mod named;
 pub mod safe_text;
 pub mod tensor;
+pub mod tensor_data;
 pub mod time;
 mod unique_members;
 

@@ -400,7 +400,7 @@ impl Pipeline {
             chain::run(metrics, links, Role::Preprocess, payload, rules, &mut asked).await?;
         // Memory for the response is reserved before the request is sent, so a backend cannot fill
         // the host.
-        if !memory_permit.resize(owned::data_bytes(&inputs).saturating_add(room(&inputs))) {
+        if !memory_permit.resize(owned::memory_bytes(&inputs).saturating_add(room(&inputs))) {
             return Err(out_of_memory("the answer"));
         }
         let sent = BackendInputs { parameters, inputs };

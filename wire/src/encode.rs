@@ -64,7 +64,7 @@ pub fn infer_response(
 ) -> Result<Encoded, Unencodable> {
     let body = match protocol {
         Protocol::OipRest => return infer_json(response, form),
-        Protocol::OipGrpc => infer_message(response).and_then(frame),
+        Protocol::OipGrpc => infer_message(response).and_then(Message::into_frame),
         Protocol::TfRest => Some(tf_serving::infer_json(response, form)?),
         Protocol::TfGrpc => tf_serving::infer_message(response, form).and_then(frame),
         Protocol::TorchRest => Some(torchserve::infer_json(response, form)?),
@@ -279,7 +279,7 @@ pub(crate) fn consistent_data<'a>(tensor: &'a Tensor<'_>) -> Option<(Datatype, &
 }
 
 fn infer_message(response: &InferResponse) -> Option<Message> {
-    let mut message = Message::default()
+    let mut message = Message::in_frame()
         .bytes(1, &response.model)
         .bytes(2, &response.version)
         .bytes(3, response.id.as_deref().unwrap_or_default());

@@ -20,7 +20,7 @@ pub(crate) fn owned(tensor: Tensor<'_>) -> Result<Tensor<'static>, String> {
             datatype: Cow::Owned(datatype.into_owned()),
             shape,
             parameters: Vec::new(),
-            data: Ok(Cow::Owned(data.into_owned())),
+            data: Ok(data.into_vec().into()),
         }),
         Err(fault) => Err(format!("output {name:?}: {fault:?}")),
     }

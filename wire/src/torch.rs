@@ -126,7 +126,7 @@ fn element<'a>(rule: &TensorRule, value: &Named<'_>) -> Result<Tensor<'a>, BodyF
         datatype: Cow::Borrowed(Datatype::Bytes.name()),
         shape: vec![1; rule.shape().len()],
         parameters: Vec::new(),
-        data: Ok(Cow::Owned(framed)),
+        data: Ok(framed.into()),
     })
 }
 

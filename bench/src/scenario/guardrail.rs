@@ -1,7 +1,6 @@
 //! A guardrail: Agent Router's `POST /analyze` at a gate with its host, which the example
 //! `redaction` answers.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -98,7 +97,7 @@ fn item(name: &'static str, text: &str) -> Outcome<Tensor<'static>> {
         datatype: "BYTES".into(),
         shape: vec![1],
         parameters: Vec::new(),
-        data: Ok(Cow::Owned(data)),
+        data: Ok(data.into()),
     })
 }
 

@@ -58,12 +58,14 @@ pub fn release(rules: &[TensorRule], grant: &Grant, outputs: &mut Vec<Tensor<'st
             .shape
             .last()
             .and_then(|dim| usize::try_from(*dim).ok());
+        let mut released = core::mem::take(data).into_vec();
         if let (Some(k), Some(row)) = (top_k, row) {
-            keep_greatest(rule.datatype, row, k, data.to_mut());
+            keep_greatest(rule.datatype, row, k, &mut released);
         }
         if let Some(decimals) = round_decimals {
-            round(rule.datatype, decimals, data.to_mut());
+            round(rule.datatype, decimals, &mut released);
         }
+        *data = released.into();
     }
 }
 

@@ -9,6 +9,8 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::tensor_data::TensorData;
+
 /// A decoded inference request, not yet validated against a contract.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct InferRequest<'a> {
@@ -77,7 +79,7 @@ pub struct Tensor<'a> {
     /// Tensor parameters in order; names are unique.
     pub parameters: Vec<Parameter<'a>>,
     /// Elements in raw form, or why they could not be converted.
-    pub data: Result<Cow<'a, [u8]>, DataFault>,
+    pub data: Result<TensorData<'a>, DataFault>,
 }
 
 /// Why elements could not be converted to raw form. The request is well-formed; the values do not

@@ -27,16 +27,22 @@ pub enum BodyFault {
 const PREFIX_BYTES: usize = 5;
 /// The most memory that is reserved at once because a body or message announces its length.
 const MAX_PREALLOCATED_BYTES: usize = 1 << 20;
+/// Once a part of an announced length has arrived, memory for this many times as much is reserved.
+/// A body of 5 MB is then moved once while it is read, and not at each doubling.
+const MAX_ANNOUNCED_FACTOR: usize = 8;
 
 /// The length that a gRPC message announces.
 fn declared_bytes(body: &[u8]) -> Option<usize> {
     let [_, length @ ..] = *body.first_chunk::<PREFIX_BYTES>()?;
     let length = usize::try_from(u32::from_be_bytes(length)).ok()?;
-    Some(
-        length
-            .saturating_add(PREFIX_BYTES)
-            .min(MAX_PREALLOCATED_BYTES),
-    )
+    Some(length.saturating_add(PREFIX_BYTES))
+}
+
+/// The memory for a body of which `arrived` bytes were read, if it says that it is `declared` long.
+/// The sender may never send them, so it depends on what has arrived.
+fn announced_bytes(declared: Option<usize>, arrived: usize) -> usize {
+    let most = arrived.saturating_mul(MAX_ANNOUNCED_FACTOR);
+    declared.unwrap_or(0).min(most.max(MAX_PREALLOCATED_BYTES))
 }
 
 /// Reads a body of at most `max_bytes` before `deadline`. `framed` marks a gRPC message. Memory is
@@ -98,8 +104,11 @@ where
         }
         if bytes > read.capacity() {
             let grown = bytes
-                .max(declared.unwrap_or(0).min(MAX_PREALLOCATED_BYTES))
-                .max(read.capacity().saturating_mul(2))
+                .max(match announced_bytes(declared, read.len()) {
+                    // A longer message than announced is not a message. It grows all the same.
+                    announced if announced >= bytes => announced,
+                    _ => read.capacity().saturating_mul(2),
+                })
                 .min(max_bytes);
             if !memory_permit.resize(grown) {
                 return Err(BodyFault::NoRoom);
@@ -203,6 +212,36 @@ mod tests {
         })
         .await;
         assert_eq!((read, told), (Ok("abcde".into()), vec![3, 3, 5]));
+    }
+
+    /// The number of times that a body of these frames is moved, and the most memory held for it.
+    async fn moves(declared: u32, frames: usize, frame_bytes: usize) -> (usize, usize) {
+        let mut first = vec![0];
+        first.extend(u32::to_be_bytes(declared));
+        first.resize(frame_bytes, 0);
+        let rest = std::iter::repeat_n(vec![0; frame_bytes], frames - 1);
+        let all = std::iter::once(first).chain(rest);
+        let all = all.map(|data| Ok::<_, std::io::Error>(Frame::data(Bytes::from(data))));
+        let budget = Budget::new(64 << 20);
+        let (mut permit, mut sizes) = (budget.permit(), Vec::new());
+        let body = StreamBody::new(tokio_stream::iter(all));
+        read(body, (32 << 20, true), later(), &mut permit, |_| {
+            if sizes.last() != Some(&budget.used()) {
+                sizes.push(budget.used());
+            }
+        })
+        .await
+        .unwrap();
+        (sizes.len() - 1, sizes.iter().copied().max().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_long_message_is_moved_once_and_a_short_part_of_one_holds_little() {
+        let whole = 5 * (1 << 20) - 5;
+        assert_eq!(moves(whole, 20, 256 << 10).await, (1, 5 << 20));
+        // A sender that stops after 2 MiB of 4 GiB holds eight times as much at most.
+        let (_, held) = moves(u32::MAX, 8, 256 << 10).await;
+        assert!(held <= 16 << 20, "{held}");
     }
 
     #[tokio::test]

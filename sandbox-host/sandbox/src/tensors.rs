@@ -97,7 +97,7 @@ fn result(returned: types::TensorResult) -> Result<Tensor<'static>, String> {
         datatype: Cow::Borrowed(from_abi(datatype).name()),
         shape,
         parameters: Vec::new(),
-        data: Ok(Cow::Owned(data)),
+        data: Ok(data.into()),
     })
 }
 
@@ -191,7 +191,7 @@ mod tests {
                 datatype: "BF16".into(),
                 shape: vec![1, i64::MAX],
                 parameters: vec![],
-                data: Ok(Cow::Owned(vec![1, 2])),
+                data: Ok(vec![1, 2].into()),
             }]
         );
     }
@@ -207,11 +207,11 @@ mod tests {
         };
         for (tensor, expected) in [
             (
-                tensor("FP32", vec![-1], Ok(Cow::Borrowed(&[][..]))),
+                tensor("FP32", vec![-1], Ok((&[][..]).into())),
                 "tensor \"x\" has a negative dim",
             ),
             (
-                tensor("FP8", vec![1], Ok(Cow::Borrowed(&[1][..]))),
+                tensor("FP8", vec![1], Ok((&[1][..]).into())),
                 "tensor \"x\" has unknown datatype \"FP8\"",
             ),
             (

@@ -49,7 +49,7 @@ pub(crate) fn reserve_parsed(
 }
 
 /// Reserves memory for the decoded form of a body: typed contents and JSON grow when decoded, and a
-/// document is encoded anew. A raw payload is the body itself.
+/// document is encoded anew. A raw payload is the body itself, and raw elements may be part of it.
 pub(crate) fn reserve_decoded(
     memory_permit: &mut MemoryPermit,
     wire_bytes: usize,
@@ -58,7 +58,9 @@ pub(crate) fn reserve_decoded(
 ) -> Result<(), Denial> {
     let decoded_bytes = match (payload, document) {
         (_, Some(document)) => document.json.len(),
-        (Payload::Tensors(tensors), None) => owned::data_bytes(tensors),
+        (Payload::Tensors(tensors), None) => {
+            owned::memory_bytes(tensors).saturating_sub(owned::shared_bytes(tensors))
+        }
         (Payload::Raw { .. }, None) => 0,
     };
     if memory_permit.resize(wire_bytes.saturating_add(decoded_bytes)) {

@@ -213,7 +213,7 @@ fn tensor(output: InferOutputTensor, data: Vec<u8>) -> Tensor<'static> {
         datatype: Cow::Owned(datatype),
         shape,
         parameters: Vec::new(),
-        data: Ok(Cow::Owned(data)),
+        data: Ok(data.into()),
     }
 }
 

@@ -8,8 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bytes::Bytes;
-use tensorgate_base::grpc_timeout;
+use tensorgate_base::{grpc_timeout, owned};
 use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 use tensorgate_net::dialer::Dialer;
 use tensorgate_net::http2::channel::{Http2Channel, Origin};
@@ -375,7 +374,7 @@ pub fn request(call: Call<'_>) -> Result<proto::ModelInferRequest, BackendError>
             parameters: input.parameters.into_iter().map(parameter).collect(),
             contents: None,
         });
-        raw_input_contents.push(Bytes::from(data.into_owned()));
+        raw_input_contents.push(owned::bytes(data));
     }
     Ok(proto::ModelInferRequest {
         model_name: model.to_owned(),

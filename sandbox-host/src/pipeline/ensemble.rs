@@ -12,6 +12,7 @@ use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
 use tensorgate_base::owned;
 use tensorgate_policy::policy::{Accepts, Ensemble, EnsembleStep, Model};
 use tensorgate_policy::tensor::Parameter;
+use tensorgate_policy::tensor_data::TensorData;
 use tensorgate_policy::{Denial, Policy, Reason, Tensor};
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_telemetry::timings::Timings;
@@ -265,7 +266,7 @@ fn renamed<'a>(tensor: &'a Tensor<'static>, name: &'a str) -> Tensor<'a> {
         data: tensor
             .data
             .as_deref()
-            .map(Cow::Borrowed)
+            .map(TensorData::Borrowed)
             .map_err(|fault| *fault),
     }
 }

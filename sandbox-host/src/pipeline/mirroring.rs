@@ -163,7 +163,7 @@ impl Mirrors {
         // The inputs, the regular response, and the response of each version in shadow.
         let answers = max_answer_bytes.saturating_mul(to.len().saturating_add(1));
         let mut memory_permit = self.budget.permit();
-        if !memory_permit.resize(owned::data_bytes(inputs).saturating_add(answers)) {
+        if !memory_permit.resize(owned::memory_bytes(inputs).saturating_add(answers)) {
             for shadow in &to {
                 shadow.dropped.inc();
             }

@@ -18,7 +18,6 @@ mod standard_library;
 mod table;
 mod wasi;
 
-use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -75,7 +74,7 @@ fn tensors() -> Payload {
         datatype: "FP32".into(),
         shape: vec![1, 1, 8, 8],
         parameters: vec![],
-        data: Ok(Cow::Owned(vec![0; 256])),
+        data: Ok(vec![0; 256].into()),
     };
     Payload::Tensors(vec![image])
 }

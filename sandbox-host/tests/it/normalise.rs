@@ -1,8 +1,6 @@
 //! The example `normalise` in the sandbox: its vector instructions compute what they stand for. Its
 //! own tests run the code for other machines.
 
-use std::borrow::Cow;
-
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::Tensor;
 use tensorgate_sandbox::{Sandbox, SandboxConfig};
@@ -31,7 +29,7 @@ async fn a_picture_of_any_size_is_normalised() {
             datatype: "UINT8".into(),
             shape: vec![1, height, width, 3],
             parameters: vec![],
-            data: Ok(Cow::Owned(pixels.clone())),
+            data: Ok(pixels.clone().into()),
         };
         let input = Payload::Tensors(vec![photo]);
         let made = handler.preprocess("request", input).await.unwrap();

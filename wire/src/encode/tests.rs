@@ -7,8 +7,6 @@
     reason = "tests"
 )]
 
-use std::borrow::Cow;
-
 use serde_json::{Value, json};
 use tensorgate_policy::InferRequest;
 use tensorgate_policy::tensor::{DataFault, RequestedOutput};
@@ -21,7 +19,7 @@ fn tensor(datatype: &'static str, shape: &[i64], data: &[u8]) -> Tensor<'static>
         datatype: datatype.into(),
         shape: shape.to_vec(),
         parameters: vec![],
-        data: Ok(Cow::Owned(data.to_vec())),
+        data: Ok(data.to_vec().into()),
     }
 }
 

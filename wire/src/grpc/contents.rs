@@ -1,10 +1,9 @@
 //! Converts protobuf's typed lists to raw form. A single packed run of floats is borrowed;
 //! everything else is converted once, into memory that its count limits.
 
-use std::borrow::Cow;
-
 use tensorgate_policy::Datatype;
 use tensorgate_policy::tensor::DataFault;
+use tensorgate_policy::tensor_data::TensorData;
 
 use super::protobuf::{FieldRef, Value, read, take_varint};
 use crate::fault::BodyFault;
@@ -93,14 +92,14 @@ impl<'a> Contents<'a> {
         self,
         datatype: Option<Datatype>,
         budget: &mut Budget,
-    ) -> Result<Result<Cow<'a, [u8]>, DataFault>, BodyFault> {
+    ) -> Result<Result<TensorData<'a>, DataFault>, BodyFault> {
         let Some((datatype, field)) =
             datatype.and_then(|datatype| Some((datatype, (self.layout.field)(datatype)?)))
         else {
             return Ok(Err(DataFault::Kind { index: 0 }));
         };
         if self.field == 0 {
-            return Ok(Ok(Cow::Borrowed(&[])));
+            return Ok(Ok(TensorData::default()));
         }
         if self.field != field {
             return Ok(Err(DataFault::Kind { index: 0 }));
@@ -153,7 +152,7 @@ impl<'a> Contents<'a> {
     fn varints<const N: usize>(
         self,
         element: impl Fn(u64) -> Option<[u8; N]>,
-    ) -> Result<Result<Cow<'a, [u8]>, DataFault>, BodyFault> {
+    ) -> Result<Result<TensorData<'a>, DataFault>, BodyFault> {
         let mut raw = Vec::with_capacity(self.elements.saturating_mul(N));
         let mut overflow = None;
         let mut index = 0_usize;
@@ -180,13 +179,13 @@ impl<'a> Contents<'a> {
             }
             Ok(())
         })?;
-        Ok(overflow.map_or(Ok(Cow::Owned(raw)), Err))
+        Ok(overflow.map_or(Ok(raw.into()), Err))
     }
 
     /// Protobuf's fixed numbers are little-endian already.
-    fn fixed(self, size_bytes: usize) -> Result<Result<Cow<'a, [u8]>, DataFault>, BodyFault> {
+    fn fixed(self, size_bytes: usize) -> Result<Result<TensorData<'a>, DataFault>, BodyFault> {
         if let Some(run) = self.run {
-            return Ok(Ok(Cow::Borrowed(run)));
+            return Ok(Ok(run.into()));
         }
         let mut raw = Vec::with_capacity(self.elements.saturating_mul(size_bytes));
         self.each(|field, value| {
@@ -198,10 +197,10 @@ impl<'a> Contents<'a> {
             }
             Ok(())
         })?;
-        Ok(Ok(Cow::Owned(raw)))
+        Ok(Ok(raw.into()))
     }
 
-    fn items(self) -> Result<Result<Cow<'a, [u8]>, DataFault>, BodyFault> {
+    fn items(self) -> Result<Result<TensorData<'a>, DataFault>, BodyFault> {
         // An item takes at least two bytes here, and four bytes of length in raw form.
         let mut raw = Vec::with_capacity(
             self.bytes
@@ -211,7 +210,7 @@ impl<'a> Contents<'a> {
         self.each(|field, value| {
             push_item(&mut raw, field.bytes(value)?).ok_or_else(|| field.wrong("is too long"))
         })?;
-        Ok(Ok(Cow::Owned(raw)))
+        Ok(Ok(raw.into()))
     }
 }
 

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use tensorgate_policy::contract::{Elements, MAX_RANK};
 use tensorgate_policy::request::ServerQuery;
 use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedOutput};
+use tensorgate_policy::tensor_data::TensorData;
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
 use super::contents::{Contents, INFER_CONTENTS};
@@ -74,7 +75,7 @@ pub(super) fn infer_head(message: &[u8], raws_follow: bool) -> Result<InferHead<
         announced.extend(inputs.iter_mut().map(Announced::take));
         inputs
             .into_iter()
-            .map(|input| input.with(Ok(Cow::Borrowed(&[]))))
+            .map(|input| input.with(Ok(TensorData::default())))
             .collect()
     } else {
         tensors(inputs, &raws)?
@@ -181,7 +182,7 @@ fn read_infer(message: &[u8]) -> Result<Message<'_>, BodyFault> {
 
 impl<'a> Input<'a> {
     /// The tensor with these elements.
-    fn with(self, data: Result<Cow<'a, [u8]>, DataFault>) -> Tensor<'a> {
+    fn with(self, data: Result<TensorData<'a>, DataFault>) -> Tensor<'a> {
         Tensor {
             name: Cow::Borrowed(self.name.unwrap_or_default()),
             datatype: Cow::Borrowed(self.datatype.unwrap_or_default()),
@@ -318,7 +319,7 @@ fn tensors<'a>(
         .map(|input| {
             let datatype = input.datatype.and_then(Datatype::from_name);
             let data = match (raws.next(), input.contents) {
-                (Some(blob), _) => check_blob(datatype, blob).map(|()| Cow::Borrowed(blob)),
+                (Some(blob), _) => check_blob(datatype, blob).map(|()| blob.into()),
                 (None, Some(contents)) => contents.convert(datatype, &mut budget)?,
                 (None, None) => Err(DataFault::Missing),
             };

@@ -111,7 +111,7 @@ pub(super) fn tensor<'a>(
         }
         // TensorFlow's own framing of strings, which no client uses.
         Some(_) if known == Some(Datatype::Bytes) => Err(DataFault::Kind { index: 0 }),
-        Some(content) => check_blob(known, content).map(|()| Cow::Borrowed(content)),
+        Some(content) => check_blob(known, content).map(|()| content.into()),
         None => lists.convert(known, budget)?,
     };
     let datatype = match known {

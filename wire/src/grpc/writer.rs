@@ -10,6 +10,22 @@ const BYTES: u32 = 2;
 const PREFIX_BYTES: usize = 15;
 
 impl Message {
+    /// A message that becomes a frame of gRPC: its prefix is written in front of it, so that a long
+    /// message is not copied for it.
+    pub(crate) fn in_frame() -> Self {
+        Self(super::PLAIN_FRAME.to_vec())
+    }
+
+    /// The frame of a message that was begun with [`Self::in_frame`]. `None` if it is too long.
+    pub(crate) fn into_frame(self) -> Option<Vec<u8>> {
+        let mut frame = self.0;
+        let bytes = frame.len().checked_sub(super::PLAIN_FRAME.len())?;
+        let length = u32::try_from(bytes).ok()?.to_be_bytes();
+        let prefix = frame.get_mut(1..super::PLAIN_FRAME.len())?;
+        prefix.copy_from_slice(&length);
+        Some(frame)
+    }
+
     pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }

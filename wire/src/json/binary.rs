@@ -1,8 +1,6 @@
 //! OIP's binary data extension: a JSON document, followed by the raw elements of inputs that
 //! declare a size, in order. A body whose parts do not add up is rejected.
 
-use std::borrow::Cow;
-
 use tensorgate_policy::tensor::ParameterValue;
 use tensorgate_policy::{Datatype, InferRequest};
 
@@ -33,7 +31,7 @@ pub(crate) fn infer_binary(body: &[u8], json_bytes: usize) -> Result<InferReques
                 let (blob, rest) = blobs.split_at_checked(bytes).ok_or_else(short)?;
                 blobs = rest;
                 let datatype = Datatype::from_name(&input.datatype);
-                input.with(check_blob(datatype, blob).map(|()| Cow::Borrowed(blob)))
+                input.with(check_blob(datatype, blob).map(|()| blob.into()))
             }
             None => input.convert(&mut budget)?,
         });

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::tensor::DataFault;
+use tensorgate_policy::tensor_data::TensorData;
 use tensorgate_policy::{Datatype, Tensor};
 
 use super::scan::Scanner;
@@ -67,7 +68,7 @@ impl<'a> Column<'a> {
             shape.insert(0, self.rows);
         }
         let data = match self.datatype {
-            Some(_) => data.map(Cow::Owned),
+            Some(_) => data.map(TensorData::Owned),
             None => Err(DataFault::Kind { index: 0 }),
         };
         Tensor {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use tensorgate_policy::contract::MAX_RANK;
 use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedOutput};
+use tensorgate_policy::tensor_data::TensorData;
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
 
 use super::data::{self, Early};
@@ -168,7 +169,7 @@ impl<'a> Input<'a> {
     /// The tensor; elements that are still text are converted now.
     pub(super) fn convert(mut self, budget: &mut Budget) -> Result<Tensor<'a>, BodyFault> {
         let data = match self.data.take() {
-            Some(Data::Raw(raw)) => Ok(Cow::Owned(raw)),
+            Some(Data::Raw(raw)) => Ok(raw.into()),
             Some(Data::Faulty { fault, spent, .. }) if budget.charge(spent) => Err(fault),
             // If the budget does not suffice, the fault is another one.
             Some(Data::Text(text) | Data::Faulty { text, .. }) => data::convert(
@@ -177,14 +178,14 @@ impl<'a> Input<'a> {
                 &self.shape,
                 budget,
             )?
-            .map(Cow::Owned),
+            .map(TensorData::Owned),
             None => Err(DataFault::Missing),
         };
         Ok(self.with(data))
     }
 
     /// The tensor with elements from elsewhere.
-    pub(super) fn with(self, data: Result<Cow<'a, [u8]>, DataFault>) -> Tensor<'a> {
+    pub(super) fn with(self, data: Result<TensorData<'a>, DataFault>) -> Tensor<'a> {
         Tensor {
             name: self.name,
             datatype: self.datatype,

@@ -1,10 +1,9 @@
 //! Streaming decoder of the binary data extension: the JSON is buffered, and the blobs pass
 //! through.
 
-use std::borrow::Cow;
-
 use tensorgate_policy::Denial;
 use tensorgate_policy::contract::{Elements, Part};
+use tensorgate_policy::tensor_data::TensorData;
 
 use super::binary::{add_up, head, left_over, no_json, short};
 use crate::fault::BodyFault;
@@ -88,7 +87,7 @@ impl BinaryStream {
         let mut tensors = Vec::with_capacity(sizes.len());
         for (input, size) in document.inputs.into_iter().zip(&sizes) {
             tensors.push(match size {
-                Some(_) => input.with(Ok(Cow::Borrowed(&[]))),
+                Some(_) => input.with(Ok(TensorData::default())),
                 None => input.convert(&mut budget)?,
             });
             elements.push(size.map_or(Elements::Inline, |bytes| Elements::Streamed(Some(bytes))));

@@ -120,7 +120,7 @@ mod tests {
             datatype: Cow::Borrowed(datatype.name()),
             shape: shape.to_vec(),
             parameters: Vec::new(),
-            data: Ok(Cow::Owned(data.to_vec())),
+            data: Ok(data.to_vec().into()),
         }
     }
 

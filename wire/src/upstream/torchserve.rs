@@ -119,7 +119,7 @@ fn file(rule: &TensorRule, bytes: &[u8]) -> Result<Tensor<'static>, String> {
         datatype: Cow::Borrowed(Datatype::Bytes.name()),
         shape: vec![1; rule.shape().len()],
         parameters: Vec::new(),
-        data: Ok(Cow::Owned(framed)),
+        data: Ok(framed.into()),
     })
 }
 

@@ -1,7 +1,6 @@
 //! Decoding the binary data extension: which bytes belong to which tensor, without a copy.
 
-use std::borrow::Cow;
-
+use tensorgate_policy::TensorData;
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::tensor::DataFault;
 use tensorgate_policy::{Denial, InferRequest, Reason};
@@ -29,14 +28,14 @@ fn blobs_belong_to_the_inputs_that_name_a_size_in_order_and_are_borrowed() {
     let data: Vec<_> = request
         .inputs
         .iter()
-        .map(|input| input.data.clone().unwrap())
+        .map(|input| input.data.clone().unwrap().into_vec())
         .collect();
     assert_eq!(data, [&[1_u8, 2][..], &[9], &[3, 4]]);
     let borrowed: Vec<_> = request
         .inputs
         .iter()
         .map(|input| match &input.data {
-            Ok(Cow::Borrowed(blob)) => Some(blob.as_ptr()),
+            Ok(TensorData::Borrowed(blob)) => Some(blob.as_ptr()),
             _ => None,
         })
         .collect();

@@ -1,8 +1,7 @@
 //! Shared test helpers: a separate protobuf writer, a pseudo-random source, short names for
 //! decoding.
 
-use std::borrow::Cow;
-
+use tensorgate_policy::TensorData;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::policy::Accepts;
@@ -157,7 +156,7 @@ pub fn tensors_of(request: &InferRequest<'_>) -> TensorList {
             (
                 input.name.to_string(),
                 input.shape.clone(),
-                input.data.clone().map(Cow::into_owned),
+                input.data.clone().map(TensorData::into_vec),
             )
         })
         .collect()

@@ -2,10 +2,9 @@
 
 use crate::common;
 
-use std::borrow::Cow;
-
 use common::{Proto, accepted, refusal, tensor};
 use tensorgate_policy::Reason;
+use tensorgate_policy::TensorData;
 use tensorgate_policy::decision::BodyFormat::{OipGrpcInfer, OipGrpcModel};
 use tensorgate_policy::tensor::ParameterValue;
 
@@ -73,7 +72,7 @@ fn every_field_is_read_whatever_the_order() {
         ("x", "BOOL", &[2, -1][..])
     );
     assert_eq!(input.parameters[0].value, ParameterValue::Bool(true));
-    assert!(matches!(&input.data, Ok(Cow::Borrowed([1, 0]))));
+    assert!(matches!(&input.data, Ok(TensorData::Borrowed([1, 0]))));
     assert_eq!(
         (
             &*request.outputs[0].name,

@@ -3,10 +3,9 @@
 
 use crate::common;
 
-use std::borrow::Cow;
-
 use common::{Proto, accepted, refusal, tensor};
 use tensorgate_policy::Reason;
+use tensorgate_policy::TensorData;
 use tensorgate_policy::decision::BodyFormat::OipGrpcInfer;
 use tensorgate_policy::tensor::DataFault;
 
@@ -97,7 +96,7 @@ fn typed_contents_become_exactly_what_their_datatype_specifies() {
             .inputs
             .remove(0)
             .data
-            .map(Cow::into_owned);
+            .map(TensorData::into_vec);
         assert_eq!(data, expected, "{datatype} {:x?}", contents.0);
     }
 }
@@ -114,7 +113,7 @@ fn floats_and_raw_contents_are_borrowed() {
     ] {
         let data = accepted(OipGrpcInfer, &body).inputs.remove(0).data;
         assert!(
-            matches!(data, Ok(Cow::Borrowed(bytes)) if body.as_ptr_range().contains(&bytes.as_ptr())),
+            matches!(data, Ok(TensorData::Borrowed(bytes)) if body.as_ptr_range().contains(&bytes.as_ptr())),
             "{data:?}"
         );
     }

@@ -4,13 +4,14 @@ use crate::common;
 
 use common::{accepted, json as one, refusal};
 use tensorgate_policy::Reason;
+use tensorgate_policy::TensorData;
 use tensorgate_policy::decision::BodyFormat::OipJson;
 use tensorgate_policy::tensor::DataFault;
 
 fn data(datatype: &str, shape: &str, data: &str) -> Result<Vec<u8>, DataFault> {
     let body = one(datatype, shape, data);
     let input = accepted(OipJson, body.as_bytes()).inputs.remove(0);
-    input.data.map(|bytes| bytes.into_owned())
+    input.data.map(|bytes| bytes.into_vec())
 }
 
 #[test]
@@ -286,7 +287,7 @@ fn a_list_is_judged_alike_before_and_after_its_datatype_and_shape() {
                 );
                 let read = |body: &str| match tensorgate_wire::decode(OipJson, body.as_bytes(), &[])
                 {
-                    Ok(request) => Ok(request.inputs[0].data.clone().map(|data| data.into_owned())),
+                    Ok(request) => Ok(request.inputs[0].data.clone().map(TensorData::into_vec)),
                     Err(denial) => Err((denial.reason, denial.field)),
                 };
                 assert_eq!(read(&known), read(&unknown), "{known}");

@@ -69,7 +69,7 @@ impl Random {
 fn data(datatype: &str, shape: &str, list: &str) -> Result<Vec<u8>, DataFault> {
     let body = one(datatype, shape, list);
     let input = accepted(OipJson, body.as_bytes()).inputs.remove(0);
-    input.data.map(|bytes| bytes.into_owned())
+    input.data.map(|bytes| bytes.into_vec())
 }
 
 /// The values of the elements in the standard library.

@@ -4,9 +4,8 @@
 
 use crate::common;
 
-use std::borrow::Cow;
-
 use common::{Proto, rules, tensors_of};
+use tensorgate_policy::TensorData;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::tensor::DataFault;
@@ -265,7 +264,7 @@ fn content_and_packed_floats_are_borrowed_and_lists_converted() {
         let input = &request.inputs[0];
         assert_eq!((&*input.name, &*input.datatype), ("x", datatype));
         assert_eq!(
-            matches!(input.data, Ok(Cow::Borrowed(_))),
+            matches!(input.data, Ok(TensorData::Borrowed(_))),
             borrowed,
             "{datatype}"
         );

@@ -43,7 +43,7 @@ fn play(
                         .iter()
                         .zip(elements)
                         .map(|(input, location)| {
-                            let data = input.data.clone().unwrap_or_default().into_owned();
+                            let data = input.data.clone().unwrap_or_default().into_vec();
                             (input.name.to_string(), data, *location != Elements::Inline)
                         });
                     reported = Some(Reported {
@@ -236,7 +236,7 @@ fn a_stream_reports_what_the_body_decoder_reads_for_every_split() {
             .map(|input| {
                 (
                     input.name.to_string(),
-                    input.data.clone().unwrap().into_owned(),
+                    input.data.clone().unwrap().into_vec(),
                 )
             })
             .collect();

@@ -3,8 +3,6 @@
 
 use crate::common;
 
-use std::borrow::Cow;
-
 use common::tensors_of;
 use serde_json::{Value, json};
 use tensorgate_policy::decision::{BodyFormat, ReadBy};
@@ -250,7 +248,7 @@ fn tensor(
         datatype: datatype.into(),
         shape: shape.to_vec(),
         parameters: vec![],
-        data: Ok(Cow::Owned(data.to_vec())),
+        data: Ok(data.to_vec().into()),
     }
 }
 

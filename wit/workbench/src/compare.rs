@@ -246,7 +246,7 @@ mod tests {
             datatype: Cow::Borrowed(datatype),
             shape: vec![dim],
             parameters: Vec::new(),
-            data: Ok(Cow::Owned(data.to_vec())),
+            data: Ok(data.to_vec().into()),
         }
     }
 

@@ -34,6 +34,6 @@ pub fn owned(tensor: Tensor<'_>) -> Result<Tensor<'static>, String> {
         datatype: Cow::Borrowed(datatype.name()),
         shape: tensor.shape,
         parameters: Vec::new(),
-        data: Ok(Cow::Owned(data.into_owned())),
+        data: Ok(data.into_vec().into()),
     })
 }

@@ -1,7 +1,6 @@
 //! Answers that the router applies as a whole, and each way in which one is not.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use super::*;
@@ -31,7 +30,7 @@ fn tensor(
         datatype: datatype.into(),
         shape: [i64::try_from(len).unwrap()].into(),
         parameters: Vec::new(),
-        data: Ok(Cow::Owned(data)),
+        data: Ok(data.into()),
     }
 }
 

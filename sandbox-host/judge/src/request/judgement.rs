@@ -107,7 +107,7 @@ impl BodyJudgement {
         }
     }
 
-    /// Runs the next part. Copies the data that the request keeps, once.
+    /// Runs the next part. The data that the request keeps is part of the body, or copied once.
     ///
     /// # Errors
     /// Returns the denial. The judgement is over then.
@@ -279,7 +279,8 @@ impl BodyJudgement {
                 content_type: file_type.map_or_else(|| OCTET_STREAM.to_owned(), Cow::into_owned),
                 data: owned::slice_of(body, file),
             },
-            (_, None) => Payload::Tensors(inputs.into_iter().map(owned::tensor).collect()),
+            // After decompression, no elements are part of the body.
+            (_, None) => Payload::Tensors(owned::tensors(inputs, body)),
         };
         let grant = decision.grant();
         Ok(ModelRequest {

@@ -90,7 +90,7 @@ fn owned(named: &Named) -> Tensor<'static> {
         datatype: Cow::Owned(named.datatype.clone()),
         shape: named.shape.clone(),
         parameters: Vec::new(),
-        data: Ok(Cow::Owned(named.data.0.clone())),
+        data: Ok(named.data.0.clone().into()),
     }
 }
 

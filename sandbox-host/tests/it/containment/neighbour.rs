@@ -109,7 +109,7 @@ pub async fn label(neighbour: &LoadedHandler, digit: usize) {
         datatype: "FP32".into(),
         shape: vec![1, 10],
         parameters: vec![],
-        data: Ok(Cow::Owned(scores)),
+        data: Ok(scores.into()),
     };
     let called = neighbour
         .postprocess("neighbour", vec![probabilities])

@@ -129,7 +129,7 @@ fn refused(denial: Denial) -> (Reason, Option<String>) {
 }
 
 fn tensors(request: &InferRequest<'_>) -> Vec<(String, Vec<u8>)> {
-    let data = |input: &tensorgate_policy::Tensor<'_>| input.data.clone().unwrap().into_owned();
+    let data = |input: &tensorgate_policy::Tensor<'_>| input.data.clone().unwrap().into_vec();
     request
         .inputs
         .iter()

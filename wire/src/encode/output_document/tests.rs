@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::borrow::Cow;
-
 use tensorgate_policy::InferRequest;
 use tensorgate_policy::request::Protocol;
 
@@ -21,7 +19,7 @@ fn tensor(
         datatype: datatype.into(),
         shape: shape.to_vec(),
         parameters: vec![],
-        data: Ok(Cow::Owned(data.to_vec())),
+        data: Ok(data.to_vec().into()),
     }
 }
 

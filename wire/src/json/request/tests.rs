@@ -64,7 +64,7 @@ fn read(early: bool, datatype: &str, shape: &[i64], list: &str, budget: Budget) 
     };
     let tensor = input.convert(&mut budget)?;
     Ok((
-        tensor.data.map(Cow::into_owned),
+        tensor.data.map(TensorData::into_vec),
         scanner.at,
         budget.after_failure(),
     ))

@@ -52,7 +52,7 @@ pub fn tensor(name: &str, file: &[u8]) -> Result<Tensor<'static>, String> {
         datatype: Cow::Borrowed(datatype.name()),
         shape,
         parameters: Vec::new(),
-        data: Ok(Cow::Owned(data)),
+        data: Ok(data.into()),
     })
 }
 

@@ -184,7 +184,7 @@ fn bytes_tensor(
         datatype: Cow::Borrowed(datatype.name()),
         shape: vec![dim],
         parameters: Vec::new(),
-        data: Ok(Cow::Owned(data)),
+        data: Ok(data.into()),
     })
 }
 

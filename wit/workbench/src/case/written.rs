@@ -82,7 +82,7 @@ mod tests {
             datatype: Cow::Borrowed(datatype),
             shape: vec![1],
             parameters: Vec::new(),
-            data: Ok(Cow::Owned(data)),
+            data: Ok(data.into()),
         }
     }
 

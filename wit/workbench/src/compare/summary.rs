@@ -92,7 +92,7 @@ mod tests {
             datatype: Cow::Borrowed(datatype),
             shape,
             parameters: Vec::new(),
-            data: Ok(Cow::Owned(data.to_vec())),
+            data: Ok(data.to_vec().into()),
         }
     }
 
