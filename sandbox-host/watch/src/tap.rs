@@ -6,7 +6,8 @@
 
 use std::fmt;
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -26,8 +27,13 @@ use crate::report::{AlertListener, Reporter, report_all};
 use crate::settings::{CurrentSettings, WatchSettings};
 use crate::time::Time;
 
-/// The most batches in the queue. A batch has the records of one write, about a thousand at most.
-const QUEUED_BATCHES: usize = 16;
+/// The most batches in the queue.
+const QUEUED_BATCHES: usize = 1_024;
+/// The most records in the queue.
+const QUEUED_RECORDS: usize = 16_384;
+/// After the first record, how long more are gathered. Waking the thread for each one costs more
+/// than judging it.
+const GATHER_TIME: Duration = Duration::from_millis(10);
 
 /// How often the thread looks for what is due without a record.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -63,6 +69,8 @@ struct Shared {
     gate: Arc<GateAlerts>,
     /// The rules that still learn.
     learning: Mutex<Vec<&'static str>>,
+    /// The number of records in the queue.
+    queued: AtomicUsize,
 }
 
 impl fmt::Debug for Tap {
@@ -167,11 +175,37 @@ impl RecordListener for Tap {
         }
         let seen = events.iter().map(|(_, event)| event);
         let batch: Batch = seen.filter_map(Observation::from_event).collect();
-        let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        if count > 0 && self.queue.try_send(Message::Seen(batch)).is_err() {
-            self.metrics.watch_dropped.inc_by(count);
+        let count = batch.len();
+        if count == 0 {
+            return;
         }
+        // Only this thread adds, so the sum is never above the limit.
+        let queued = &self.shared.queued;
+        let has_room = queued.load(Ordering::Relaxed).saturating_add(count) <= QUEUED_RECORDS;
+        if has_room {
+            queued.fetch_add(count, Ordering::Relaxed);
+            if self.queue.try_send(Message::Seen(batch)).is_ok() {
+                return;
+            }
+            queued.fetch_sub(count, Ordering::Relaxed);
+        }
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.metrics.watch_dropped.inc_by(count);
     }
+}
+
+/// The next message. After a wait for records, more of them are gathered.
+fn next(batches: &Receiver<Message>) -> Result<Message, RecvTimeoutError> {
+    match batches.try_recv() {
+        Ok(message) => return Ok(message),
+        Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+        Err(TryRecvError::Empty) => {}
+    }
+    let message = batches.recv_timeout(LOOK_EVERY);
+    if matches!(message, Ok(Message::Seen(_))) {
+        std::thread::sleep(GATHER_TIME);
+    }
+    message
 }
 
 /// A monitor with what rules have saved, or one that learns anew.
@@ -226,6 +260,7 @@ impl Shared {
             reporter,
             gate: Arc::new(gate),
             learning: Mutex::default(),
+            queued: AtomicUsize::new(0),
         })
     }
 
@@ -246,8 +281,11 @@ impl Shared {
                 save(&monitor, learned);
                 saved = Instant::now();
             }
-            let batch = match batches.recv_timeout(LOOK_EVERY) {
-                Ok(Message::Seen(batch)) => batch,
+            let batch = match next(batches) {
+                Ok(Message::Seen(batch)) => {
+                    self.queued.fetch_sub(batch.len(), Ordering::Relaxed);
+                    batch
+                }
                 Ok(Message::Clients(names)) => {
                     monitor.set_clients(&names, first.after(started.elapsed()));
                     continue;
@@ -392,5 +430,22 @@ mod tests {
         (0..3).for_each(|_| tap.written(&events));
         assert_eq!(metrics.watch_dropped.get(), 4);
         assert_eq!(batches.try_iter().count(), 1);
+    }
+
+    #[test]
+    fn records_are_bounded_also_where_batches_are_few() {
+        let metrics = Arc::new(Metrics::new());
+        let tap = Tap::start(settings(RuleSet(u64::MAX)), &metrics, Vec::new(), None).unwrap();
+        tap.shared
+            .queued
+            .store(QUEUED_RECORDS - 1, Ordering::Relaxed);
+        tap.written(&[management(), management()]);
+        assert_eq!(metrics.watch_dropped.get(), 2);
+        tap.written(&[management()]);
+        assert_eq!(metrics.watch_dropped.get(), 2);
+        // What was judged makes room again.
+        while tap.shared.queued.load(Ordering::Relaxed) >= QUEUED_RECORDS {
+            std::thread::yield_now();
+        }
     }
 }
