@@ -4,6 +4,7 @@
 pub mod answer;
 mod answer_decoding;
 mod codec;
+pub mod connection_counts;
 pub mod decoupled;
 mod grpc_calls;
 mod grpc_status;
@@ -37,6 +38,13 @@ pub enum BackendError {
     /// The server could not be reached, or the connection failed.
     #[error("backend unavailable: {0}")]
     Unavailable(String),
+    /// The server closed a kept connection without a byte of an answer. It says nothing about the
+    /// server: its idle time may have been over.
+    #[error("a kept connection was closed: {0}")]
+    ClosedKept(String),
+    /// The answer broke after its first byte. It is never sent again.
+    #[error("the answer broke: {0}")]
+    Broken(String),
     /// There was no connection, or it was lost before anything was sent.
     #[error("nothing was sent: {0}")]
     Unsent(String),
@@ -70,6 +78,7 @@ impl BackendError {
             Self::Busy(_) => true,
             Self::Rejected(rejection) => rejection.is_busy(),
             Self::Unavailable(_) | Self::Unsent(_) | Self::Timeout(_) => false,
+            Self::ClosedKept(_) | Self::Broken(_) => false,
             Self::Fault(_) | Self::TooLong => false,
         }
     }
@@ -78,7 +87,11 @@ impl BackendError {
     pub(crate) fn to_denial(&self, at: &str) -> Denial {
         let cause = format!("{at}: {self}");
         let reason = match self {
-            Self::Unavailable(_) | Self::Unsent(_) | Self::Busy(_) => Reason::BackendUnavailable,
+            Self::Unavailable(_)
+            | Self::ClosedKept(_)
+            | Self::Broken(_)
+            | Self::Unsent(_)
+            | Self::Busy(_) => Reason::BackendUnavailable,
             Self::Timeout(_) => Reason::BackendTimeout,
             Self::Rejected(rejection) => return rejection.to_denial(cause),
             Self::Fault(_) | Self::TooLong => Reason::BackendFault,

@@ -267,8 +267,24 @@ impl Dispatcher {
                 self.health.failed(endpoint_index);
                 chosen.call.report_connection_failure(error);
             }
+            // Servers close idle connections, also while a request is on its way. If it is sent
+            // again, that attempt shows whether the request or the server is at fault. Without
+            // budget it counts, so that a request that breaks connections is never free.
+            BackendError::ClosedKept(_) => {
+                chosen.endpoint.close_idle();
+                let again = self.retries.try_retry(tries, endpoint_index, error);
+                if again {
+                    chosen.call.report_unknown();
+                    self.retried.inc();
+                } else {
+                    self.health.request_reprobe(endpoint_index);
+                    chosen.call.report_request_failure(error);
+                }
+                return again;
+            }
             // Only this request's connection broke. Other requests have connections of their own.
-            BackendError::Unavailable(_) => {
+            BackendError::Unavailable(_) | BackendError::Broken(_) => {
+                chosen.endpoint.close_idle();
                 self.health.request_reprobe(endpoint_index);
                 chosen.call.report_request_failure(error);
             }

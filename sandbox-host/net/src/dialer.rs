@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::Uri;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::http2::connection::{CONNECT_TIMEOUT, Dial, Dialing, Stream, in_time, unix_path};
@@ -60,7 +61,30 @@ impl Dialer {
     /// # Errors
     /// Returns an error if the server cannot be reached in time, or does not prove its identity.
     pub async fn dial(&self) -> io::Result<Box<dyn Stream>> {
-        in_time(self.connect()).await
+        in_time(async { self.connect(self.identity().await?).await }).await
+    }
+
+    /// The TLS settings of the next connection, with the host's own certificate. `None` without
+    /// TLS. Other settings are another value, also if the files have the same names.
+    ///
+    /// # Errors
+    /// Returns an error if there are none in time.
+    pub async fn identity(&self) -> io::Result<Option<Arc<ClientConfig>>> {
+        let Some(tls) = &self.tls else {
+            return Ok(None);
+        };
+        in_time(tls.config()).await.map(Some)
+    }
+
+    /// Opens a connection with these TLS settings of [`Self::identity`].
+    ///
+    /// # Errors
+    /// Returns an error if the server cannot be reached in time, or does not prove its identity.
+    pub async fn dial_as(
+        &self,
+        identity: Option<Arc<ClientConfig>>,
+    ) -> io::Result<Box<dyn Stream>> {
+        in_time(self.connect(identity)).await
     }
 
     /// Whether no process listens at an address of this machine or pod. Elsewhere a refusal shows
@@ -90,17 +114,19 @@ impl Dialer {
         }
     }
 
-    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+    async fn connect(&self, identity: Option<Arc<ClientConfig>>) -> io::Result<Box<dyn Stream>> {
         let (host, port) = match &self.address {
             ServerAddress::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
             ServerAddress::Tcp(host, port) => (host.as_str(), *port),
         };
         let stream = TcpStream::connect((host, port)).await?;
         stream.set_nodelay(true)?;
-        let Some(tls) = &self.tls else {
-            return Ok(Box::new(stream));
+        // Never without TLS where the policy asks for it.
+        let config = match (&self.tls, identity) {
+            (None, _) => return Ok(Box::new(stream)),
+            (Some(_), Some(config)) => config,
+            (Some(_), None) => return Err(io::Error::other("no TLS settings")),
         };
-        let config = tls.config().await?;
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let http2 = config.alpn_protocols.iter().any(|name| name == b"h2");
         let secured = TlsConnector::from(config).connect(name, stream).await?;

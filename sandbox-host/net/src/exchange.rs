@@ -1,5 +1,5 @@
 //! One HTTP request to one address, and its response. It carries only what this module and its
-//! caller write: no cookies, no client headers, no proxy. Connections are not reused.
+//! caller write: no cookies, no client headers, no proxy. The connection is closed after the response.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,24 +7,17 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use tensorgate_base::egress_log::{EgressRecord, ResolveFailure};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::resolve::{MAX_ADDRESSES, Resolve};
+use crate::http1::client::{Answer, send_once};
+use crate::http2::connection::Stream;
 use crate::tls::Tls;
 
-/// The most header fields of a response. Servers send a dozen.
-const MAX_HEADERS: usize = 64;
-/// The read buffer for a response's head in bytes.
-const MAX_BUFFER_BYTES: usize = 64 << 10;
 /// The user agent.
 const AGENT: &str = "tensorgate";
 
@@ -95,24 +88,8 @@ pub struct EgressRequest<'q> {
     pub body: Bytes,
 }
 
-/// A response whose body is still to be read. Its connection closes on drop.
-pub struct Exchange {
-    /// The head, and the body to read.
-    pub answer: Response<Incoming>,
-    _connection: Connection,
-}
-
-/// The task that serves a connection.
-struct Connection(JoinHandle<()>);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// Sends a request to the first address that accepts a connection.
-pub async fn send(question: EgressRequest<'_>) -> io::Result<Exchange> {
+pub async fn send(question: EgressRequest<'_>) -> io::Result<Answer> {
     let EgressRequest {
         destination: place,
         method,
@@ -144,40 +121,22 @@ pub async fn send(question: EgressRequest<'_>) -> io::Result<Exchange> {
     for (name, value) in fields {
         request = request.header(name, value);
     }
-    let request = request.body(Full::new(body)).map_err(io::Error::other)?;
-    let (mut sender, connection) = connected(&place).await?;
-    let answer = sender.send_request(request).await;
-    Ok(Exchange {
-        answer: answer.map_err(io::Error::other)?,
-        _connection: connection,
-    })
+    let request = request.body(()).map_err(io::Error::other)?;
+    let stream = secured(&place).await?;
+    let answer = send_once(stream, &request, &[body]).await;
+    answer.map_err(io::Error::other)
 }
 
-async fn connected(place: &Destination<'_>) -> io::Result<(SendRequest<Full<Bytes>>, Connection)> {
+async fn secured(place: &Destination<'_>) -> io::Result<Box<dyn Stream>> {
     let stream = connect(place.addresses, place.port).await?;
     stream.set_nodelay(true)?;
     let Some(tls) = place.tls else {
-        return handshake(stream).await;
+        return Ok(Box::new(stream));
     };
     let config = tls.config().await?;
     let name = ServerName::try_from(place.host.to_owned()).map_err(io::Error::other)?;
-    handshake(TlsConnector::from(config).connect(name, stream).await?).await
-}
-
-async fn handshake(
-    stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
-) -> io::Result<(SendRequest<Full<Bytes>>, Connection)> {
-    let (sender, connection) = Builder::new()
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_BUFFER_BYTES)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    let task = tokio::spawn(async move {
-        // The pending response reports a failure.
-        let _ = connection.await;
-    });
-    Ok((sender, Connection(task)))
+    let stream = TlsConnector::from(config).connect(name, stream).await?;
+    Ok(Box::new(stream))
 }
 
 async fn connect(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
@@ -193,7 +152,7 @@ async fn connect(addresses: &[IpAddr], port: u16) -> io::Result<TcpStream> {
 
 /// Reads a response's body and counts its bytes.
 pub async fn body(
-    answer: &mut Response<Incoming>,
+    answer: &mut Answer,
     max_bytes: usize,
     record: &mut EgressRecord,
 ) -> Result<Bytes, EgressError> {
@@ -201,18 +160,14 @@ pub async fn body(
         let cause = format!("it has more than {max_bytes} bytes");
         EgressError::new(ResolveFailure::TooLarge, cause)
     };
-    let length = single(answer.headers(), &http::header::CONTENT_LENGTH);
+    let length = single(&answer.head.headers, &http::header::CONTENT_LENGTH);
     let length = length.and_then(|text| text.parse::<usize>().ok());
     if length.is_some_and(|length| length > max_bytes) {
         return Err(too_large());
     }
     let mut data = BytesMut::new();
-    while let Some(frame) = answer.body_mut().frame().await {
-        let frame = frame.map_err(|error| EgressError::new(ResolveFailure::Unavailable, error))?;
-        // Trailers are ignored.
-        let Ok(piece) = frame.into_data() else {
-            continue;
-        };
+    while let Some(piece) = answer.body.data().await {
+        let piece = piece.map_err(|error| EgressError::new(ResolveFailure::Unavailable, error))?;
         let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
         record.bytes = record.bytes.saturating_add(bytes);
         if data.len().saturating_add(piece.len()) > max_bytes {

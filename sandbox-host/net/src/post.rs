@@ -64,6 +64,6 @@ pub async fn post_to(
         fields: post.fields,
         body: post.body,
     };
-    let exchange = send(question).await.map_err(|error| error.to_string())?;
-    Ok(exchange.answer.status())
+    let answer = send(question).await.map_err(|error| error.to_string())?;
+    Ok(answer.head.status)
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tensorgate_base::{grpc_timeout, owned};
 use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 use tensorgate_net::dialer::Dialer;
+use tensorgate_net::http1::Observe;
 use tensorgate_net::http2::channel::{Http2Channel, Origin};
 use tensorgate_net::http2::connection::{ConnectionState, Connector};
 use tensorgate_net::tls::Tls;
@@ -61,7 +62,7 @@ pub struct Endpoint {
 pub enum Client {
     /// gRPC. Calls share the connection of a channel.
     Grpc(GrpcClient),
-    /// HTTP/1.1. Each call has a connection of its own.
+    /// HTTP/1.1. Each call has a connection of its own while it lasts.
     Http1(Upstream, Http1Health),
 }
 
@@ -99,10 +100,11 @@ impl Endpoint {
         uri: &str,
         tls: Option<Arc<Tls>>,
         health: Http1Health,
+        observer: Arc<dyn Observe>,
     ) -> Result<Self, EndpointError> {
         let scheme = || EndpointError::Scheme(uri.to_owned());
         let dialer = Dialer::new(uri, tls).ok_or_else(scheme)?;
-        let upstream = Upstream::new(uri, &dialer).ok_or_else(scheme)?;
+        let upstream = Upstream::new(uri, &dialer, observer).ok_or_else(scheme)?;
         Ok(Self {
             uri: uri.to_owned(),
             dialer,
@@ -131,6 +133,13 @@ impl Endpoint {
         match &self.client {
             Client::Http1(upstream, _) => Ok(upstream),
             Client::Grpc(_) => Err(BackendError::other_protocol()),
+        }
+    }
+
+    /// Closes idle connections, if calls have their own: the endpoint has failed.
+    pub fn close_idle(&self) {
+        if let Client::Http1(upstream, _) = &self.client {
+            upstream.close_idle();
         }
     }
 

@@ -1,12 +1,11 @@
-//! The OpenAI API over HTTP/1.1: vLLM and similar servers. Each request has a connection of its
-//! own. Closing it is the only way to tell such servers that a response is not needed any more. It
-//! also keeps responses of different requests apart.
+//! The OpenAI API over HTTP/1.1: vLLM and similar servers. A request has a connection of its own
+//! while it lasts. Closing it is the only way to tell such servers that a response is not needed any
+//! more. After a complete answer the connection is kept ([`tensorgate_net::http1`] has the rules).
 
 mod answer;
 mod arguments;
 mod call_names;
 mod chunk;
-mod connection;
 mod error_answer;
 mod events;
 mod lenient;
@@ -18,13 +17,16 @@ mod tests;
 mod usage;
 mod vector;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http::{Request, StatusCode};
 use serde::Deserialize;
 use tensorgate_judge::document::Document;
 use tensorgate_net::dialer::Dialer;
+use tensorgate_net::http1::client::{Answer, Http1Client, Reuse, SendError};
+use tensorgate_net::http1::{AnswerBody, Observe};
 use tensorgate_policy::contract::openai::MAX_CALL_WORD_BYTES;
 use tensorgate_policy::denial::ClientErrorStatus;
 use tokio::time::Instant;
@@ -32,7 +34,6 @@ use tokio::time::Instant;
 use super::BackendError;
 use super::rejection::ServerKind;
 pub use answer::{CheckedResponse, check};
-use connection::Connection;
 pub use response_memory::answer_copies;
 pub use response_memory::{ResponseMemory, required_bytes};
 pub use stream::EventStream;
@@ -44,24 +45,33 @@ const _: () = assert!(2 * call_names::MAX_WORD_BYTES <= MAX_CALL_WORD_BYTES);
 const EVENTS: &str = "text/event-stream";
 /// The most bytes of a model list: thousands of models.
 const MAX_MODELS_BYTES: usize = 1 << 20;
+/// The most bytes of an error that are read so that its connection may be kept.
+const MAX_UNUSED_BYTES: usize = 16 << 10;
+/// The longest time for reading them. They come with the head as a rule.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A client for one server.
 #[derive(Debug)]
 pub struct Upstream {
     /// `host:port`.
     authority: String,
-    dialer: Dialer,
+    client: Http1Client,
 }
 
 impl Upstream {
     /// Creates a client for `http://host:port`, or with TLS for `https://host:port`. Returns `None`
     /// for another address.
-    pub(super) fn new(uri: &str, dialer: &Dialer) -> Option<Self> {
+    pub(super) fn new(uri: &str, dialer: &Dialer, observer: Arc<dyn Observe>) -> Option<Self> {
         let (_, authority) = uri.split_once("://")?;
         Some(Self {
             authority: authority.trim_end_matches('/').to_owned(),
-            dialer: dialer.clone(),
+            client: Http1Client::new(dialer.clone(), observer),
         })
+    }
+
+    /// Closes idle connections: the endpoint has failed.
+    pub(super) fn close_idle(&self) {
+        self.client.close_idle();
     }
 
     /// Sends a document and reads its response before the deadline. Returns `None` if the memory
@@ -97,8 +107,8 @@ impl Upstream {
     ) -> Result<EventStream, BackendError> {
         let request = post(&document, EVENTS, request_id);
         let sent = self.send(request, document.json.clone(), Some(ServerKind::OpenAi));
-        let (connection, response) = within(deadline, sent).await?;
-        let kind = response.headers().get(http::header::CONTENT_TYPE);
+        let answer = within(deadline, sent).await?;
+        let kind = answer.head.headers.get(http::header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.as_bytes().get(..EVENTS.len()));
         if !kind.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS.as_bytes())) {
             return Err(BackendError::Fault(
@@ -107,8 +117,8 @@ impl Upstream {
         }
         let request_document = (document, model, request_id);
         Ok(EventStream::new(
-            connection,
-            response.into_body(),
+            answer.lease,
+            answer.body,
             request_document,
             max_answer_bytes,
             deadline,
@@ -157,9 +167,11 @@ impl Upstream {
 
     /// Whether the server accepts a connection before the deadline.
     pub(super) async fn connects(&self, deadline: Instant) -> Result<(), BackendError> {
-        within(deadline, Connection::open(&self.dialer))
-            .await
-            .map(drop)
+        let connect = async {
+            let opened = self.client.connect().await;
+            opened.map_err(|error| BackendError::Unsent(format!("no connection: {error}")))
+        };
+        within(deadline, connect).await
     }
 
     async fn request(
@@ -170,8 +182,12 @@ impl Upstream {
         bound: (usize, BackendError),
         comes: impl FnMut(usize) -> bool,
     ) -> Result<Option<Bytes>, BackendError> {
-        let (_connection, response) = self.send(request, body, kind).await?;
-        read(response.into_body(), bound, comes).await
+        let Answer {
+            head: _,
+            mut body,
+            lease: _lease,
+        } = self.send(request, body, kind).await?;
+        read(&mut body, bound, comes).await
     }
 
     /// Sends a request and reads the head of a successful response. For an inference, a client
@@ -181,30 +197,39 @@ impl Upstream {
         request: http::request::Builder,
         body: Bytes,
         kind: Option<ServerKind>,
-    ) -> Result<(Connection, Response<Incoming>), BackendError> {
+    ) -> Result<Answer, BackendError> {
         let request = request
             .header("host", &self.authority)
-            .header("connection", "close")
-            .body(Full::new(body))
+            .body(())
             .map_err(|error| BackendError::Fault(format!("cannot create the request: {error}")))?;
-        let mut connection = Connection::open(&self.dialer).await?;
-        let response = connection.send(request).await?;
-        let status = response.status();
+        // A probe shows that the server accepts connections.
+        let reuse = match kind {
+            Some(_) => Reuse::Allowed,
+            None => Reuse::Never,
+        };
+        let answer = self.client.send(&request, &[body], reuse).await;
+        let answer = answer.map_err(to_backend_error)?;
+        let status = answer.head.status;
         if status == StatusCode::OK {
-            return Ok((connection, response));
+            return Ok(answer);
         }
         if let Some(kind) = kind
             && let Some(error) = ClientErrorStatus::from_http(status.as_u16())
         {
-            return Err(error_answer::read(kind, error, response).await);
+            return Err(error_answer::read(kind, error, answer).await);
         }
-        // The text of other errors is not read.
-        let declared = response.headers().get(http::header::CONTENT_LENGTH);
+        // The text of other errors is not used. Its end lets the connection be kept, which matters
+        // most while a busy server rejects many.
+        let declared = answer.head.headers.get(http::header::CONTENT_LENGTH);
         let declared = declared.and_then(|length| length.to_str().ok());
         let cause = match declared {
             Some(length) => format!("{status}, with a body of {length} bytes"),
             None => status.to_string(),
         };
+        let drained = answer
+            .body
+            .drain(answer.lease, MAX_UNUSED_BYTES, DRAIN_TIMEOUT);
+        tokio::spawn(drained);
         Err(match status.as_u16() {
             // A busy server is reachable.
             429 | 503 => BackendError::Busy(cause),
@@ -236,18 +261,14 @@ fn own_bound(max_bytes: usize) -> (usize, BackendError) {
 /// Reads a complete body within its bound, or returns the bound's error. `comes` reserves memory
 /// for this many bytes. Returns `None` if there is no memory.
 async fn read(
-    mut body: Incoming,
+    body: &mut AnswerBody,
     (max_bytes, too_long): (usize, BackendError),
     mut comes: impl FnMut(usize) -> bool,
 ) -> Result<Option<Bytes>, BackendError> {
     let mut whole = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            BackendError::Unavailable(format!("the answer ended early: {error}"))
-        })?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
+    while let Some(data) = body.data().await {
+        let data =
+            data.map_err(|error| BackendError::Broken(format!("the answer ended early: {error}")))?;
         let bytes = whole.len().saturating_add(data.len());
         if bytes > max_bytes {
             return Err(too_long);
@@ -270,6 +291,18 @@ async fn within<T>(
         Err(_) => Err(BackendError::Timeout(
             "no answer within the deadline".to_owned(),
         )),
+    }
+}
+
+/// What follows a request without an answer.
+fn to_backend_error(error: SendError) -> BackendError {
+    let cause = error.to_string();
+    match error {
+        SendError::Unsent(_) => BackendError::Unsent(cause),
+        SendError::ClosedKept(_) => BackendError::ClosedKept(cause),
+        SendError::Closed(_) => BackendError::Unavailable(cause),
+        SendError::Broken(_) => BackendError::Broken(cause),
+        SendError::Ambiguous(_) | SendError::Early => BackendError::Fault(cause),
     }
 }
 

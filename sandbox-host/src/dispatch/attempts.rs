@@ -130,7 +130,12 @@ impl RetryBudget {
     ) -> bool {
         // A missed deadline leaves no time. A fault is an answer, and so is a client error, unless
         // another server may have less to do.
-        if !matches!(error, BackendError::Unavailable(_)) && !error.is_busy() {
+        // So is an answer that broke after its first byte.
+        let is_unanswered = matches!(
+            error,
+            BackendError::Unavailable(_) | BackendError::ClosedKept(_)
+        );
+        if !is_unanswered && !error.is_busy() {
             return false;
         }
         let Some(left) = tries.attempts_left.checked_sub(1) else {

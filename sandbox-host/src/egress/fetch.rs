@@ -143,14 +143,13 @@ impl Fetcher {
             body: Bytes::new(),
         };
         let asked = send(question).await;
-        let mut exchange =
+        let mut answer =
             asked.map_err(|error| EgressError::new(ResolveFailure::Unavailable, error))?;
-        let answer = &mut exchange.answer;
-        record.status = Some(answer.status().as_u16());
-        match self.head(answer.status(), answer.headers(), &target)? {
+        record.status = Some(answer.head.status.as_u16());
+        match self.head(answer.head.status, &answer.head.headers, &target)? {
             Head::Elsewhere(url) => Ok(Err(url)),
             Head::File { content_type } => {
-                let data = body(answer, self.rule.max_bytes(), record).await?;
+                let data = body(&mut answer, self.rule.max_bytes(), record).await?;
                 Ok(Ok(FetchedFile { content_type, data }))
             }
         }

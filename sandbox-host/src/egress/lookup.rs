@@ -131,10 +131,9 @@ impl LookupClient {
             fields,
             body: body_bytes,
         };
-        let mut exchange = send(question).await.map_err(unavailable)?;
-        let answer = &mut exchange.answer;
-        record.status = Some(answer.status().as_u16());
-        match answer.status() {
+        let mut answer = send(question).await.map_err(unavailable)?;
+        record.status = Some(answer.head.status.as_u16());
+        match answer.head.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
                 return Err(EgressError::new(
@@ -147,17 +146,17 @@ impl LookupClient {
                 return Err(EgressError::new(ResolveFailure::Unavailable, cause));
             }
         }
-        let declared = single(answer.headers(), &CONTENT_TYPE).unwrap_or_default();
+        let declared = single(&answer.head.headers, &CONTENT_TYPE).unwrap_or_default();
         let declared = declared.split(';').next().unwrap_or_default().trim();
         if !declared.eq_ignore_ascii_case("application/json")
-            || answer.headers().contains_key(CONTENT_ENCODING)
+            || answer.head.headers.contains_key(CONTENT_ENCODING)
         {
             return Err(EgressError::new(
                 ResolveFailure::WrongType,
                 "its answer is not plain JSON",
             ));
         }
-        let data = body(answer, self.rule.max_bytes(), record).await?;
+        let data = body(&mut answer, self.rule.max_bytes(), record).await?;
         let malformed = |cause: String| EgressError::new(ResolveFailure::WrongType, cause);
         let members = json_members(&data).map_err(|denial| malformed(denial.cause))?;
         let read = match self.rule.kind() {

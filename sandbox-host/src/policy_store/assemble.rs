@@ -40,6 +40,7 @@ use tensorgate_watch::webhook::{Target, WebhookFault};
 use super::handler_metrics::{capture_counts, circuit_open};
 use super::parallel::parallel_map;
 use super::parts::{LoadedStage, Parts, Server, models_at};
+use crate::backends::connection_counts::ConnectionCounts;
 use crate::backends::oip::{Endpoint, EndpointError, Http1Health};
 use crate::config;
 use crate::config::ConfigError;
@@ -472,15 +473,22 @@ impl Loader {
             .map(|rule| Tls::new(&self.folders.root, rule, protocol).map(Arc::new))
             .transpose()
             .map_err(tls_fault)?;
+        let counts = || {
+            Arc::new(ConnectionCounts::new(
+                &self.metrics.backend_connections,
+                name,
+            ))
+        };
         let endpoints = addresses
             .iter()
             .map(|uri| match rule.kind() {
                 BackendKind::OpenAi => {
-                    Endpoint::with_http1(uri, tls.clone(), Http1Health::Models).map(Arc::new)
+                    let health = Http1Health::Models;
+                    Endpoint::with_http1(uri, tls.clone(), health, counts()).map(Arc::new)
                 }
                 BackendKind::HttpJson => {
                     let health = Http1Health::Path(rule.health_path().map(str::to_owned));
-                    Endpoint::with_http1(uri, tls.clone(), health).map(Arc::new)
+                    Endpoint::with_http1(uri, tls.clone(), health, counts()).map(Arc::new)
                 }
                 BackendKind::OpenInference
                 | BackendKind::TfServing

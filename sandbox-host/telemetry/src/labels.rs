@@ -157,6 +157,15 @@ pub struct BackendLabels {
     pub backend: String,
 }
 
+/// What happens to the HTTP/1.1 connections of a backend.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ConnectionLabels {
+    /// The backend's name.
+    pub backend: String,
+    /// `opened`, `reused`, or why one was closed.
+    pub event: &'static str,
+}
+
 /// A rule on the audit stream.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct AlertLabels {

@@ -14,11 +14,11 @@ use prometheus_client::registry::Registry;
 
 use super::handler_statistics::HandlerStatistics;
 use super::labels::{
-    AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, ClientLabels, DecisionLabels,
-    ExportLabels, FaultLabels, GatewayLabels, GenerationLabels, HandlerLabels, IgnoredLabels,
-    LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels, OverloadLabels, ReasonLabels,
-    ReloadLabels, RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels, SpanLabels,
-    TokenLabels, VersionLabels, WebhookLabels,
+    AlertLabels, BackendLabels, CapabilityLabels, CaptureLabels, ClientLabels, ConnectionLabels,
+    DecisionLabels, ExportLabels, FaultLabels, GatewayLabels, GenerationLabels, HandlerLabels,
+    IgnoredLabels, LimitLabels, MirrorLabels, ModelLabels, ModelReadyLabels, OverloadLabels,
+    ReasonLabels, ReloadLabels, RequestLabels, ResolvedLabels, SettlementLabels, ShadowLabels,
+    SpanLabels, TokenLabels, VersionLabels, WebhookLabels,
 };
 use super::model_statistics::ModelStatistics;
 pub use exporters::ExportMetrics;
@@ -164,6 +164,9 @@ metrics! {
     /// Retries.
     retried: Family<BackendLabels, Counter>,
         "tensorgate_host_backend_retries", "Retries to a backend";
+    /// What happened to the HTTP/1.1 connections of a backend.
+    backend_connections: Family<ConnectionLabels, Counter>,
+        "tensorgate_host_backend_connections", "HTTP/1.1 connections to a backend: opened, reused, and closed by cause";
     /// Responses whose usage cannot be right.
     faulty_usage: Family<BackendLabels, Counter>,
         "tensorgate_host_backend_usage_faults", "Answers of OpenAI's API whose usage cannot be right: a total that is not the sum, of which the larger is charged, or counts that are no numbers, which keep the whole reservation";

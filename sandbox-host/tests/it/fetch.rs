@@ -40,7 +40,7 @@ async fn a_fetch_sends_nothing_of_the_client_and_two_runs_look_the_same_to_the_g
     asked.sort();
     let head = |path: &str| {
         format!(
-            "GET {path} HTTP/1.1\r\nhost: a.example:{port}\r\nuser-agent: tensorgate\r\naccept: image/png\r\naccept-encoding: identity\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nhost: a.example:{port}\r\nuser-agent: tensorgate\r\naccept: image/png\r\naccept-encoding: identity\r\nconnection: close\r\n\r\n"
         )
     };
     assert_eq!(asked, [head("/1"), head("/2?x=%20y")]);

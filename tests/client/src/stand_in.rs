@@ -1,4 +1,5 @@
-//! The server's side of HTTP/1.1, for servers that tests write: one exchange for each connection.
+//! The server's side of HTTP/1.1, for servers that tests write. Connections are kept, as real servers
+//! keep them.
 
 pub mod http_json;
 pub mod openai;
@@ -6,9 +7,9 @@ pub mod openai;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Reads a request: its head in lower case, and its body. `None`: the client closed before the end.
-pub async fn read(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
-    let mut bytes = Vec::new();
+/// Reads a request: its head in lower case, and its body. `bytes` is what was read before and not
+/// used. `None`: the client closed before the end.
+pub async fn read(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
     loop {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         if let Some(end) = end {
@@ -23,20 +24,20 @@ pub async fn read(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
                     return None;
                 }
             }
+            *bytes = body.split_off(length);
             return Some((head, body));
         }
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+        if stream.read_buf(bytes).await.ok()? == 0 {
             return None;
         }
     }
 }
 
-/// Answers with JSON and closes. Errors are ignored, because the client may have gone.
+/// Answers with JSON. Errors are ignored, because the client may have gone.
 pub async fn write(stream: &mut TcpStream, status: u16, text: &str) {
     let answer = format!(
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nserver: stand-in\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nserver: stand-in\r\ncontent-length: {}\r\n\r\n{text}",
         text.len()
     );
     drop(stream.write_all(answer.as_bytes()).await);
-    drop(stream.shutdown().await);
 }

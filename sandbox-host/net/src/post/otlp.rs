@@ -23,7 +23,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method};
-use http_body_util::{BodyExt as _, Limited};
 
 use crate::exchange::{Destination, EgressRequest, send};
 use crate::resolve::system_addresses;
@@ -89,16 +88,14 @@ impl OtlpClient {
             fields,
             body,
         };
-        let mut exchange = send(request).await?;
-        let status = exchange.answer.status();
-        let retry_after = exchange.answer.headers().get(RETRY_AFTER);
+        let mut answer = send(request).await?;
+        let retry_after = answer.head.headers.get(RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = Limited::new(exchange.answer.body_mut(), MAX_RESPONSE_BYTES);
-        let body = body.collect().await.map_err(io::Error::other)?;
+        let body = answer.body.read(MAX_RESPONSE_BYTES).await?;
         Ok(Response {
-            status,
+            status: answer.head.status,
             retry_after: retry_after.map(Duration::from_secs),
-            body: body.to_bytes(),
+            body,
         })
     }
 

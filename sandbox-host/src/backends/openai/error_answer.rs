@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use http::Response;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use tensorgate_net::http1::AnswerBody;
+use tensorgate_net::http1::client::Answer;
 use tensorgate_policy::denial::ClientErrorStatus;
 
 use crate::backends::rejection::{MAX_BODY_BYTES, ServerKind};
@@ -17,21 +16,22 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) async fn read(
     kind: ServerKind,
     status: ClientErrorStatus,
-    response: Response<Incoming>,
+    answer: Answer,
 ) -> BackendError {
-    let (head, body) = response.into_parts();
+    let Answer {
+        head,
+        mut body,
+        lease: _lease,
+    } = answer;
     let mut start = Vec::new();
     // A text that is cut may have another category of the list, and no more than that.
-    let _ = tokio::time::timeout(TIMEOUT, fill(&mut start, body)).await;
+    let _ = tokio::time::timeout(TIMEOUT, fill(&mut start, &mut body)).await;
     BackendError::Rejected(Rejection::from_http(kind, status, &head.headers, &start))
 }
 
-/// Reads at most [`MAX_BODY_BYTES`] of a body.
-async fn fill(start: &mut Vec<u8>, mut body: Incoming) {
-    while let Some(Ok(frame)) = body.frame().await {
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
+/// Reads at most [`MAX_BODY_BYTES`] of a body. One that ends before lets its connection be kept.
+async fn fill(start: &mut Vec<u8>, body: &mut AnswerBody) {
+    while let Some(Ok(data)) = body.data().await {
         let room = MAX_BODY_BYTES.saturating_sub(start.len());
         start.extend_from_slice(data.get(..room).unwrap_or(&data));
         if start.len() >= MAX_BODY_BYTES {

@@ -2,26 +2,29 @@
 //! closes the connection to the backend and releases its permit and memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use prometheus_client::metrics::counter::Counter;
 use tensorgate_audit::Ending;
 use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_judge::document::Document;
+use tensorgate_net::http1::{AnswerBody, Lease};
 use tensorgate_policy::{Denial, Protocol, Reason};
 use tensorgate_wire::Answer;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::Connection;
 use super::chunk::ChunkChecker;
 use super::events::EventParser;
 use crate::backends::BackendError;
 
 /// The data of the last event.
 const DONE: &str = "[DONE]";
+/// The most bytes behind the end event that are read so that the connection may be kept.
+const MAX_TAIL_BYTES: usize = 1 << 10;
+/// The longest time for reading them.
+const TAIL_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What the received bytes hold next.
 enum Received {
@@ -35,7 +38,8 @@ enum Received {
 
 /// A streamed response.
 pub struct EventStream {
-    body: Incoming,
+    /// Gone once its end is read by another task.
+    body: Option<AnswerBody>,
     events: EventParser,
     chunks: ChunkChecker,
     request_id: String,
@@ -61,7 +65,7 @@ pub struct EventStream {
 }
 
 /// A connection with the resources for it.
-type LeasedResources = Mutex<Option<(Connection, Option<Box<dyn Send>>)>>;
+type LeasedResources = Mutex<Option<(Lease, Option<Box<dyn Send>>)>>;
 
 /// The backend resources of a response. They are released at its end or deadline, so that a slow
 /// consumer does not hold a permit for longer.
@@ -71,7 +75,7 @@ struct BackendLease {
 }
 
 impl BackendLease {
-    fn until(connection: Connection, deadline: Instant) -> Self {
+    fn until(connection: Lease, deadline: Instant) -> Self {
         let kept = Arc::new(Mutex::new(Some((connection, None))));
         let late = Arc::clone(&kept);
         let timer = tokio::spawn(async move {
@@ -109,15 +113,15 @@ fn release(lease: &LeasedResources) {
 
 impl EventStream {
     pub(super) fn new(
-        connection: Connection,
-        body: Incoming,
+        connection: Lease,
+        body: AnswerBody,
         request_document: (Document, &str, &str),
         max_bytes: usize,
         deadline: Instant,
     ) -> Self {
         let (document, model, request_id) = request_document;
         Self {
-            body,
+            body: Some(body),
             events: EventParser::default(),
             chunks: ChunkChecker::new(document, model, request_id),
             request_id: request_id.to_owned(),
@@ -191,8 +195,26 @@ impl EventStream {
         {
             counter.inc();
         }
-        release(&self.lease.resources);
+        self.release_at_end();
         Some(Bytes::from(event))
+    }
+
+    /// Releases the backend resources. Behind the end event only the end of the body is left, as a
+    /// rule: another task reads it, so that the connection may be kept and the permit is free.
+    fn release_at_end(&mut self) {
+        let leased = self.lease.resources.lock();
+        let leased = leased.unwrap_or_else(PoisonError::into_inner).take();
+        let Some((lease, permits)) = leased else {
+            return;
+        };
+        drop(permits);
+        if let Some(body) = self
+            .body
+            .take()
+            .filter(|_| self.complete && !self.is_body_over)
+        {
+            tokio::spawn(body.drain(lease, MAX_TAIL_BYTES, TAIL_TIMEOUT));
+        }
     }
 
     /// The next encoded chunk of those that were received.
@@ -241,15 +263,18 @@ impl EventStream {
                 Ok(Received::Nothing) => {}
                 Err(error) => return Err(error),
             }
-            let frame = tokio::time::timeout_at(self.deadline, self.body.frame()).await;
+            let Some(body) = &mut self.body else {
+                return Ok(None);
+            };
+            let frame = tokio::time::timeout_at(self.deadline, body.data()).await;
             let frame = frame.map_err(|_| {
                 BackendError::Timeout("the answer did not end within the deadline".to_owned())
             })?;
             let piece = match frame {
-                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Ok(data)) => data,
                 Some(Err(error)) if !self.chunks.is_complete() => {
                     let cause = format!("the answer ended early: {error}");
-                    return Err(BackendError::Unavailable(cause));
+                    return Err(BackendError::Broken(cause));
                 }
                 Some(Err(_)) | None => {
                     self.is_body_over = true;

@@ -95,7 +95,10 @@ fn failure(uri: &str, error: &BackendError) -> String {
 /// The text of a failure without the prefix that it gets where a request needs the model.
 fn own_text(error: &BackendError) -> String {
     match error {
-        BackendError::Unavailable(cause) | BackendError::Unsent(cause) => cause.clone(),
+        BackendError::Unavailable(cause)
+        | BackendError::ClosedKept(cause)
+        | BackendError::Broken(cause)
+        | BackendError::Unsent(cause) => cause.clone(),
         error => error.to_string(),
     }
 }

@@ -16,6 +16,7 @@ use crate::stand_in::{read, write};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 /// How it answers a request.
 #[derive(Clone, Debug)]
@@ -74,8 +75,10 @@ impl Server {
         }));
         let shared = Arc::clone(&state);
         let task = tokio::spawn(async move {
+            // Its connections end with the server.
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                connections.spawn(serve(stream, Arc::clone(&shared)));
             }
         });
         Self {
@@ -130,11 +133,22 @@ impl Drop for Server {
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
-    let Some((head, body)) = read(&mut stream).await else {
-        return;
-    };
+    let mut bytes = Vec::new();
+    while let Some((head, body)) = read(&mut stream, &mut bytes).await {
+        if !respond(&mut stream, (head, body), &state).await {
+            return;
+        }
+    }
+}
+
+/// Responds to a request. Returns whether the connection can carry another one.
+async fn respond(
+    stream: &mut TcpStream,
+    (head, body): (String, Vec<u8>),
+    state: &Mutex<State>,
+) -> bool {
     let Ok(text) = String::from_utf8(body) else {
-        return;
+        return false;
     };
     if head.starts_with("get /readyz ") {
         let ready = {
@@ -142,7 +156,8 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             state.asked += 1;
             state.ready
         };
-        return write(&mut stream, if ready { 200 } else { 503 }, "{}").await;
+        write(stream, if ready { 200 } else { 503 }, "{}").await;
+        return true;
     }
     let act = {
         let mut state = state.lock().unwrap();
@@ -150,11 +165,12 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         state.open += 1;
         state.act.clone()
     };
+    let is_kept = matches!(act, Act::Say(..) | Act::Slow(..));
     match act {
-        Act::Say(status, text) => write(&mut stream, status, &text).await,
+        Act::Say(status, text) => write(stream, status, &text).await,
         Act::Slow(time, text) => {
             tokio::time::sleep(time).await;
-            write(&mut stream, 200, &text).await;
+            write(stream, 200, &text).await;
         }
         Act::BreakOff => {
             let head =
@@ -165,4 +181,5 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         Act::Hang => drop(stream.read(&mut [0; 1]).await),
     }
     state.lock().unwrap().open -= 1;
+    is_kept
 }

@@ -17,6 +17,7 @@ use crate::stand_in::{read, write};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 /// How it answers a request.
 #[derive(Clone, Debug, Default)]
@@ -78,8 +79,10 @@ impl OpenAi {
         }));
         let shared = Arc::clone(&state);
         let server = tokio::spawn(async move {
+            // Its connections end with the server.
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&shared)));
+                connections.spawn(serve(stream, Arc::clone(&shared)));
             }
         });
         Self {
@@ -118,9 +121,20 @@ impl Drop for OpenAi {
 }
 
 async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
-    let Some((head, body)) = read(&mut stream).await else {
-        return;
-    };
+    let mut bytes = Vec::new();
+    while let Some((head, body)) = read(&mut stream, &mut bytes).await {
+        if !respond(&mut stream, (head, body), &state).await {
+            return;
+        }
+    }
+}
+
+/// Responds to a request. Returns whether the connection can carry another one.
+async fn respond(
+    stream: &mut TcpStream,
+    (head, body): (String, Vec<u8>),
+    state: &Mutex<State>,
+) -> bool {
     let (act, models, usage) = {
         let state = state.lock().unwrap();
         (state.act.clone(), state.models.clone(), state.usage.clone())
@@ -128,7 +142,8 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     if head.starts_with("get /v1/models ") {
         let data: Vec<_> = models.iter().map(|id| json!({"id": id})).collect();
         let list = json!({"object": "list", "data": data});
-        return write(&mut stream, 200, &list.to_string()).await;
+        write(stream, 200, &list.to_string()).await;
+        return true;
     }
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     {
@@ -140,11 +155,15 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
     if let Act::Slow(time) = act {
         tokio::time::sleep(time).await;
     }
+    let is_kept = !matches!(
+        act,
+        Act::EventsAndHang(_) | Act::Raw(_) | Act::Hang | Act::Break
+    );
     match act {
-        Act::Answer if body["stream"] == true => events(&mut stream, &pieces(&body)).await,
-        Act::Events(text) => events(&mut stream, &text).await,
+        Act::Answer if body["stream"] == true => events(stream, &pieces(&body)).await,
+        Act::Events(text) => events(stream, &text).await,
         Act::EventsAndHang(text) => {
-            drop(stream.write_all(format!("{EVENTS}{text}").as_bytes()).await);
+            drop(stream.write_all(chunked(&text).as_bytes()).await);
             drop(stream.read(&mut [0; 1]).await);
         }
         Act::Answer | Act::Slow(_) => {
@@ -152,9 +171,9 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
             if let Some(usage) = usage {
                 answer["usage"] = usage;
             }
-            write(&mut stream, 200, &answer.to_string()).await
+            write(stream, 200, &answer.to_string()).await
         }
-        Act::Say(status, text) => write(&mut stream, status, &text).await,
+        Act::Say(status, text) => write(stream, status, &text).await,
         Act::Raw(text) => {
             drop(stream.write_all(text.as_bytes()).await);
             drop(stream.shutdown().await);
@@ -164,14 +183,23 @@ async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>) {
         Act::Break => {}
     }
     state.lock().unwrap().open -= 1;
+    is_kept
 }
 
-/// The head of an answer in pieces that ends with its connection.
-const EVENTS: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nserver: stand-in\r\nconnection: close\r\n\r\n";
+/// An answer in pieces, without its last chunk.
+fn chunked(text: &str) -> String {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\nserver: stand-in\r\ntransfer-encoding: chunked\r\n\r\n";
+    // An empty chunk is the last one.
+    let chunk = match text.len() {
+        0 => String::new(),
+        bytes => format!("{bytes:x}\r\n{text}\r\n"),
+    };
+    head.to_owned() + &chunk
+}
 
 async fn events(stream: &mut TcpStream, text: &str) {
-    drop(stream.write_all(format!("{EVENTS}{text}").as_bytes()).await);
-    drop(stream.shutdown().await);
+    let answer = format!("{}0\r\n\r\n", chunked(text));
+    drop(stream.write_all(answer.as_bytes()).await);
 }
 
 /// The usage of an answer of one token, or of none.

@@ -1,0 +1,122 @@
+//! The idle connections of one endpoint, bounded in number and time.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tokio_rustls::rustls::ClientConfig;
+
+use super::connection::{CloseCause, Connection, ConnectionEvent, Observe};
+
+/// The most idle connections to one endpoint. Those in use are bounded by `max_in_flight`.
+const MAX_IDLE_CONNECTIONS: usize = 64;
+
+/// Idle connections, the one that was used last at the end. It is used first, so that what a burst
+/// has left grows old and is closed.
+#[derive(Debug)]
+pub(super) struct IdleConnections {
+    state: Mutex<State>,
+    observer: Arc<dyn Observe>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connections: Vec<Connection>,
+    is_swept: bool,
+}
+
+impl IdleConnections {
+    pub(super) fn new(observer: Arc<dyn Observe>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            observer,
+        })
+    }
+
+    pub(super) fn observe(&self, event: ConnectionEvent) {
+        self.observer.observe(event);
+    }
+
+    fn close(&self, connection: Connection, cause: CloseCause) {
+        drop(connection);
+        self.observe(ConnectionEvent::Closed(cause));
+    }
+
+    fn with<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+        step(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A connection that may be used with this identity. Others that are met are closed.
+    pub(super) fn take(&self, identity: Option<&Arc<ClientConfig>>) -> Option<Connection> {
+        // Each turn removes one, so this ends.
+        while let Some(connection) = self.with(|state| state.connections.pop()) {
+            match connection.check_idle(identity) {
+                Ok(()) => return Some(connection),
+                Err(cause) => self.close(connection, cause),
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection. One too many closes the one that was idle for longest.
+    pub(super) fn put(self: &Arc<Self>, connection: Connection) {
+        // Without a runtime, as while the host ends, no connection is kept.
+        let Ok(runtime) = Handle::try_current() else {
+            return self.close(connection, CloseCause::Surplus);
+        };
+        let (displaced, starts) = self.with(|state| {
+            let is_full = state.connections.len() >= MAX_IDLE_CONNECTIONS;
+            let displaced = is_full.then(|| state.connections.remove(0));
+            state.connections.push(connection);
+            (displaced, !std::mem::replace(&mut state.is_swept, true))
+        });
+        if let Some(displaced) = displaced {
+            self.close(displaced, CloseCause::Surplus);
+        }
+        if starts {
+            runtime.spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
+    /// Closes all: the endpoint has failed, and the others probably lead to the same process.
+    pub(super) fn clear(&self) {
+        for connection in self.with(|state| std::mem::take(&mut state.connections)) {
+            self.close(connection, CloseCause::Surplus);
+        }
+    }
+
+    /// Closes what is too old, and returns when to look again. `None` once there are none.
+    fn close_expired(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let (expired, next) = self.with(|state| {
+            let is_over = |it: &mut Connection| it.usable_until <= now || it.sender.is_closed();
+            let expired: Vec<_> = state.connections.extract_if(.., is_over).collect();
+            let next = state.connections.iter().map(|it| it.usable_until).min();
+            state.is_swept = next.is_some();
+            (expired, next)
+        });
+        for connection in expired {
+            // One that ended before its time was ended by the server.
+            let is_ended = connection.sender.is_closed();
+            let cause = if is_ended {
+                connection.failure()
+            } else {
+                CloseCause::Idle
+            };
+            self.close(connection, cause);
+        }
+        next
+    }
+}
+
+/// Closes idle connections in time, while there are any.
+async fn sweep(idle: Weak<IdleConnections>) {
+    loop {
+        // Not held while it sleeps: the endpoint may go.
+        let next = idle.upgrade().and_then(|idle| idle.close_expired());
+        let Some(next) = next else {
+            return;
+        };
+        tokio::time::sleep_until(next).await;
+    }
+}
