@@ -29,7 +29,7 @@ const THIRD: &str = "2222222222222222";
 
 impl Running {
     /// An inference that the gate accepted for a client under a policy.
-    async fn infer_as(&self, client: &str, generation: &str, x: &[f32]) -> Answer {
+    pub async fn infer_as(&self, client: &str, generation: &str, x: &[f32]) -> Answer {
         let mut context = context("POST", INFER);
         if client == "other" {
             context.credential = Some("key:0404040404040404".to_owned());

@@ -10,11 +10,11 @@ use support::{Answer, PATIENCE, REQUEST_ID, Running, policy, start, until};
 
 const ROUTE: &str = "/classify";
 /// The stand-in's answer; a member that no pointer names is not read.
-const ANSWER: &str =
+pub const ANSWER: &str =
     r#" { "took_ms" : 3.5, "result" : { "y" : [ 2.5, -1e0 ], "trace": [{}] }, "count" : 2 } "#;
 
 /// A model behind servers with their own JSON, which every possible protocol may call.
-fn own(servers: &[&Server], backend: Value) -> Value {
+pub fn own(servers: &[&Server], backend: Value) -> Value {
     let mut policy = policy("", json!({}), backend);
     let uris: Vec<_> = servers.iter().map(|server| server.uri()).collect();
     policy["backends"]["b"]["kind"] = json!("http-json");
@@ -35,7 +35,7 @@ async fn started(backend: Value) -> (Server, Running) {
     (server, running)
 }
 
-async fn ask(running: &Running) -> Answer {
+pub async fn ask(running: &Running) -> Answer {
     let body = json!({"request_id": "theirs", "input": {"x": [1.5, -2]}});
     running.gate.call("POST", ROUTE, body.to_string()).await
 }

@@ -41,6 +41,7 @@ mod handler_request;
 mod hardened;
 mod hostile_answers;
 mod http_json;
+mod kept_connections;
 mod killed;
 mod limits;
 mod load;

@@ -12,7 +12,7 @@ use crate::support;
 use stand_in::{Act, OpenAi};
 use support::{PATIENCE, REQUEST_ID, Running, context, key, start, until};
 
-const CHAT: &str = "/v1/chat/completions";
+pub const CHAT: &str = "/v1/chat/completions";
 
 fn policy(backend: &OpenAi, timeout_ms: u64) -> Value {
     let uri = format!("http://{}", backend.address);
@@ -41,14 +41,14 @@ fn policy(backend: &OpenAi, timeout_ms: u64) -> Value {
     })
 }
 
-async fn started(timeout_ms: u64) -> (OpenAi, Running) {
+pub async fn started(timeout_ms: u64) -> (OpenAi, Running) {
     let backend = OpenAi::start(["their/llama".to_owned()]).await;
     let running = start(policy(&backend, timeout_ms)).await;
     running.ready().await;
     (backend, running)
 }
 
-fn hello() -> Value {
+pub fn hello() -> Value {
     json!({"model": "llama", "messages": [{"role": "user", "content": "h\u{e9}llo"}]})
 }
 

@@ -10,7 +10,7 @@ use http::{Request, response};
 use tokio::time::timeout;
 
 use super::connection::{CloseCause, Connection, ConnectionEvent, Observe};
-use super::framing::{self, AmbiguousHead};
+use super::framing::{self, AfterAnswer, AmbiguousHead};
 use super::idle::IdleConnections;
 use super::lease::{AnswerBody, Lease};
 use super::progress::RequestBody;
@@ -201,6 +201,10 @@ async fn exchange(
     let after = judged.inspect_err(|_| {
         idle.observe(ConnectionEvent::Closed(CloseCause::Ambiguous));
     })?;
+    let after = match reuse {
+        Reuse::Allowed => after,
+        Reuse::Never => AfterAnswer::SingleUse,
+    };
     if is_reused && facts.is_early && head.status.is_success() {
         idle.observe(ConnectionEvent::Closed(CloseCause::Unsolicited));
         return Err(SendError::Early);

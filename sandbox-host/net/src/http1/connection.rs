@@ -178,6 +178,7 @@ impl Connection {
             AfterAnswer::Keep(timeout) => timeout.map_or(MAX_IDLE, |timeout| timeout.min(MAX_IDLE)),
             AfterAnswer::ServerCloses => return Err(CloseCause::Server),
             AfterAnswer::UncertainEnd => return Err(CloseCause::Ambiguous),
+            AfterAnswer::SingleUse => return Err(CloseCause::Age),
         };
         check_facts(self.progress.facts())?;
         self.requests = self.requests.saturating_add(1);

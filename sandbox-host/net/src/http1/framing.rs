@@ -35,6 +35,8 @@ pub(super) enum AfterAnswer {
     ServerCloses,
     /// The body's end is not certain.
     UncertainEnd,
+    /// The request was to be the only one.
+    SingleUse,
 }
 
 /// Judges a head.

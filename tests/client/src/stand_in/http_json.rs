@@ -27,6 +27,8 @@ pub enum Act {
     Slow(Duration, String),
     /// Answers with a part of the declared length, and closes.
     BreakOff,
+    /// Closes the connection without a byte of an answer.
+    Close,
     /// Never answers.
     Hang,
 }
@@ -177,6 +179,7 @@ async fn respond(
                 b"HTTP/1.1 200 x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
             drop(stream.write_all(head).await);
         }
+        Act::Close => {}
         // Until the other side has closed.
         Act::Hang => drop(stream.read(&mut [0; 1]).await),
     }
