@@ -62,8 +62,9 @@ const END_TIME: Duration = Duration::from_secs(300);
 /// After so long without data, a peer over a network is asked whether it is still there. hyper
 /// waits 20 s for its answer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How much is read from a connection at once. h2 asks for 8 KiB and then for the rest of one frame,
-/// and a gateway passes on the 16 KiB frames of gRPC clients as they are: 602 KB take up to 74 reads.
+/// How much is read from a connection at once. h2 asks for 8 KiB and then for the rest of one
+/// frame, and a gateway passes on the 16 KiB frames of gRPC clients as they are: 602 KB take up to
+/// 74 reads.
 const READ_AHEAD_BYTES: usize = 64 << 10;
 /// The smallest buffer that hyper accepts for HTTP/1.1.
 const MIN_BUFFER_BYTES: usize = 8 << 10;

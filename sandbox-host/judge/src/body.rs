@@ -237,11 +237,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_message_is_moved_once_and_a_short_part_of_one_holds_little() {
-        let whole = 5 * (1 << 20) - 5;
-        assert_eq!(moves(whole, 20, 256 << 10).await, (1, 5 << 20));
+        let declared = 5 * (1 << 20) - 5;
+        assert_eq!(moves(declared, 20, 256 << 10).await, (1, 5 << 20));
         // A sender that stops after 2 MiB of 4 GiB holds eight times as much at most.
-        let (_, held) = moves(u32::MAX, 8, 256 << 10).await;
-        assert!(held <= 16 << 20, "{held}");
+        let (_, reserved) = moves(u32::MAX, 8, 256 << 10).await;
+        assert!(reserved <= 16 << 20, "{reserved}");
     }
 
     #[tokio::test]

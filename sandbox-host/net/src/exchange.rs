@@ -1,5 +1,6 @@
 //! One HTTP request to one address, and its response. It carries only what this module and its
-//! caller write: no cookies, no client headers, no proxy. The connection is closed after the response.
+//! caller write: no cookies, no client headers, no proxy. After the response, the connection is
+//! closed.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -1,6 +1,7 @@
 //! The OpenAI API over HTTP/1.1: vLLM and similar servers. A request has a connection of its own
-//! while it lasts. Closing it is the only way to tell such servers that a response is not needed any
-//! more. After a complete answer the connection is kept ([`tensorgate_net::http1`] has the rules).
+//! while it lasts. Closing it is the only way to tell such servers that a response is not needed
+//! any more. After a complete answer the connection is kept ([`tensorgate_net::http1`] has the
+//! rules).
 
 mod answer;
 mod arguments;

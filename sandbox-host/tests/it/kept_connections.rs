@@ -67,7 +67,7 @@ async fn a_request_on_a_kept_connection_that_closes_is_sent_again_only_within_th
 }
 
 #[tokio::test]
-async fn a_request_is_not_sent_again_once_a_part_of_an_answer_came() {
+async fn a_request_is_not_sent_again_once_a_part_of_an_answer_was_read() {
     let server = Server::start(Act::BreakOff).await;
     let retry = json!({"retry": {"attempts": 3, "budget_percent": 100}});
     let running = start(own(&[&server], retry)).await;

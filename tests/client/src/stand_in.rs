@@ -1,5 +1,5 @@
-//! The server's side of HTTP/1.1, for servers that tests write. Connections are kept, as real servers
-//! keep them.
+//! The server's side of HTTP/1.1, for servers that tests write. Connections are kept, as real
+//! servers keep them.
 
 pub mod http_json;
 pub mod openai;

@@ -69,9 +69,9 @@ pub(super) fn judge(
     if !is_certain {
         return Ok(AfterAnswer::UncertainEnd);
     }
-    let says_more = headers.contains_key(UPGRADE)
+    let announces_more = headers.contains_key(UPGRADE)
         || (headers.contains_key(CONNECTION) && !is_only(headers, &CONNECTION, "keep-alive"));
-    if version != Version::HTTP_11 || says_more {
+    if version != Version::HTTP_11 || announces_more {
         return Ok(AfterAnswer::ServerCloses);
     }
     Ok(match idle_timeout(headers) {

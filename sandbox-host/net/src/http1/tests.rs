@@ -354,7 +354,7 @@ async fn a_head_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_breaks_without_an_answer_is_told_from_others() {
+async fn a_kept_connection_that_breaks_without_an_answer_is_an_error_of_its_own() {
     let running = start([vec![Read, Write(OK), Read, Reset]]).await;
     assert_eq!(running.send(&body()).await.unwrap(), "ok");
     let error = running.send(&body()).await.unwrap_err();
