@@ -224,10 +224,7 @@ fn head(request: &InferRequest<'_>, body_bytes: usize) -> StreamOutput {
     let mut bare = request.clone();
     let tensors = bare.inputs.iter_mut().map(|input| {
         let data = std::mem::replace(&mut input.data, Ok(Vec::new().into()));
-        (
-            input.name.to_string(),
-            data.unwrap_or_default().into_vec(),
-        )
+        (input.name.to_string(), data.unwrap_or_default().into_vec())
     });
     StreamOutput {
         tensors: tensors.collect(),
