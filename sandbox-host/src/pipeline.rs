@@ -485,7 +485,7 @@ impl Pipeline {
             id: wanted.id.clone(),
             outputs,
         };
-        let data_bytes = owned::data_bytes(&response.outputs);
+        let data_bytes = owned::memory_bytes(&response.outputs);
         let encoded_bytes = encode::most_bytes(protocol, &response, &form);
         // Tensors and their encoding are in memory at the same time.
         let both_bytes = encoded_bytes.saturating_add(data_bytes);

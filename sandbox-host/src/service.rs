@@ -431,7 +431,7 @@ async fn verify_body(
     record: &mut Record,
 ) -> Result<(ModelRequest, RequestUsage), Failure> {
     let becomes = reserve_expanded(memory_permit, &admitted.plan(), &body)?;
-    reserve_parsed(memory_permit, &admitted.plan(), &body)?;
+    reserve_parsed(memory_permit, &admitted.plan(), &body, becomes)?;
     let request_id = admitted.caller().request_id.clone();
     let client_key = ClientKey::from_name(admitted.caller().client.as_deref());
     let bytes = body.len().max(becomes);

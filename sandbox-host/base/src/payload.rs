@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tensorgate_policy::Tensor;
 
-use crate::owned::data_bytes;
+use crate::owned::{data_bytes, memory_bytes};
 
 /// The world that a component implements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +44,14 @@ impl Payload {
         match self {
             Self::Raw { data, .. } => data.len(),
             Self::Tensors(tensors) => data_bytes(tensors),
+        }
+    }
+
+    /// How many bytes stay in memory because of it.
+    pub fn memory_bytes(&self) -> usize {
+        match self {
+            Self::Raw { data, .. } => data.len(),
+            Self::Tensors(tensors) => memory_bytes(tensors),
         }
     }
 }

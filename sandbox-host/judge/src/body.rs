@@ -31,6 +31,9 @@ const MAX_PREALLOCATED_BYTES: usize = 1 << 20;
 /// A body of 5 MB is then moved once while it is read, and not at each doubling.
 const MAX_ANNOUNCED_FACTOR: usize = 8;
 
+/// The largest part of a body that may be spare memory behind it: an eighth.
+const MAX_SPARE_PART: usize = 8;
+
 /// The length that a gRPC message announces.
 fn declared_bytes(body: &[u8]) -> Option<usize> {
     let [_, length @ ..] = *body.first_chunk::<PREFIX_BYTES>()?;
@@ -117,6 +120,10 @@ where
         }
         read.extend_from_slice(&data);
         grew(read.len());
+    }
+    // Tensors may share this memory for as long as the request lasts, and only its length counts.
+    if read.capacity().saturating_sub(read.len()) > read.len() / MAX_SPARE_PART {
+        read.shrink_to_fit();
     }
     Ok(Bytes::from(read))
 }
@@ -233,6 +240,18 @@ mod tests {
         .await
         .unwrap();
         (sizes.len() - 1, sizes.iter().copied().max().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_body_without_a_length_leaves_little_spare_memory() {
+        let all = std::iter::repeat_n(Bytes::from(vec![7; 64 << 10]), 17);
+        let all = all.map(|data| Ok::<_, std::io::Error>(Frame::data(data)));
+        let mut permit = Budget::new(64 << 20).permit();
+        let body = StreamBody::new(tokio_stream::iter(all));
+        let read = read(body, (32 << 20, false), later(), &mut permit, |_| {});
+        let read = Vec::from(read.await.unwrap());
+        assert_eq!(read.len(), 17 * (64 << 10));
+        assert!(read.capacity() <= read.len() + read.len() / MAX_SPARE_PART);
     }
 
     #[tokio::test]

@@ -255,8 +255,9 @@ impl CallCapture for RequestCapture {
         if bytes > capturer.rule.max_bytes() {
             return Some(Arc::new(over(None)));
         }
+        let beside_bytes = (ran.input.memory_bytes()).saturating_sub(ran.input.data_bytes());
         let call = QueuedCall {
-            bytes,
+            bytes: bytes.saturating_add(beside_bytes),
             engine: Arc::clone(ran.engine),
             at_unix_ms: unix_ms(SystemTime::now()),
             request_id: ran.request_id.to_owned(),

@@ -29,19 +29,23 @@ pub(crate) fn reserve_expanded(
 }
 
 /// Reserves memory for the parsed form of a body: the tree of a document and its encoded form, or
-/// as much again as the body for tensors. Typed contents and decimal numbers may take more, within
-/// a limit of the parser.
+/// as much again as the body, or as what it `becomes`, for tensors. Typed contents and decimal
+/// numbers may take more, within a limit of the parser.
 pub(crate) fn reserve_parsed(
     memory_permit: &mut MemoryPermit,
     plan: &BodyPlan,
     body: &[u8],
+    becomes: usize,
 ) -> Result<(), Denial> {
     let read_bytes = match plan.format {
         BodyFormat::OpenAi(_) => tree_bytes(body),
-        _ => body.len(),
+        _ => body.len().max(becomes),
     };
-    let both = body.len().saturating_add(read_bytes);
-    if memory_permit.resize(memory_permit.bytes().max(both)) {
+    let all = body
+        .len()
+        .saturating_add(becomes)
+        .saturating_add(read_bytes);
+    if memory_permit.resize(memory_permit.bytes().max(all)) {
         Ok(())
     } else {
         Err(out_of_memory("the decoded form of the body"))
@@ -117,18 +121,18 @@ mod tests {
             expansion: None,
         };
         let most = body.len().saturating_add(tree_bytes(body));
-        for (total, format, expected) in [
-            (most, BodyFormat::OpenAi(Api::Chat), Some(most)),
-            (most.saturating_sub(1), BodyFormat::OpenAi(Api::Chat), None),
-            (
-                2 * body.len(),
-                BodyFormat::OipGrpcInfer,
-                Some(2 * body.len()),
-            ),
-            (2 * body.len() - 1, BodyFormat::OipGrpcInfer, None),
+        let (chat, infer) = (BodyFormat::OpenAi(Api::Chat), BodyFormat::OipGrpcInfer);
+        let twice = 2 * body.len();
+        for (total, format, becomes, expected) in [
+            (most, chat, 0, Some(most)),
+            (most.saturating_sub(1), chat, 0, None),
+            (twice, infer, 0, Some(twice)),
+            (twice - 1, infer, 0, None),
+            // What is expanded is copied out of it.
+            (1_000, infer, 400, Some(800 + body.len())),
         ] {
             let mut memory_permit = Budget::new(total).permit();
-            let held_bytes = reserve_parsed(&mut memory_permit, &plan(format), body)
+            let held_bytes = reserve_parsed(&mut memory_permit, &plan(format), body, becomes)
                 .map(|()| memory_permit.bytes());
             assert_eq!(held_bytes.ok(), expected, "{total}");
         }

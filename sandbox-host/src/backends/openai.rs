@@ -227,10 +227,9 @@ impl Upstream {
             Some(length) => format!("{status}, with a body of {length} bytes"),
             None => status.to_string(),
         };
-        let drained = answer
+        answer
             .body
             .drain(answer.lease, MAX_UNUSED_BYTES, DRAIN_TIMEOUT);
-        tokio::spawn(drained);
         Err(match status.as_u16() {
             // A busy server is reachable.
             429 | 503 => BackendError::Busy(cause),

@@ -18,7 +18,7 @@ mod running_answer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::request::Parts;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
@@ -217,9 +217,16 @@ where
                 }
                 Err(denial) => return Err(self.denied(denial).await),
             };
-            let frame = self.unread.split_to(used).freeze();
-            if used > FREE_BYTES {
-                // A handle to the rest would keep the whole buffer allocated.
+            // A part would keep the whole buffer allocated.
+            let frame = if used > FREE_BYTES {
+                self.unread.split_to(used).freeze()
+            } else {
+                let frame = Bytes::copy_from_slice(self.unread.get(..used).unwrap_or_default());
+                self.unread.advance(used);
+                frame
+            };
+            let rest = self.unread.len();
+            if used > FREE_BYTES || (rest <= FREE_BYTES && self.unread.capacity() > FREE_BYTES) {
                 self.unread = BytesMut::from(self.unread.as_ref());
             }
             // The message has a memory permit of its own. Less memory is always granted.
@@ -302,10 +309,13 @@ where
                 return Err(out_of_memory("the message"));
             }
         }
-        let more = reserved
-            .min(message_bytes)
-            .saturating_sub(self.unread.len());
-        self.unread.reserve(more);
+        let bytes = reserved.min(message_bytes).max(received);
+        if bytes > self.unread.capacity() {
+            // `reserve` would double the memory instead.
+            let mut grown = BytesMut::with_capacity(bytes);
+            grown.extend_from_slice(&self.unread);
+            self.unread = grown;
+        }
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, response};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connection::{CloseCause, Connection, ConnectionEvent, Observe};
 use super::framing::{self, AfterAnswer, AmbiguousHead};
@@ -19,6 +19,9 @@ use crate::http2::connection::Stream;
 
 /// How long a kept connection may take to become ready. Its task has only to be run once.
 const READY_TIMEOUT: Duration = Duration::from_millis(20);
+/// A kept connection that ends within this time after a request was probably closed as idle: the
+/// close and the request have crossed. It is longer than a round trip.
+const MAX_CLOSE_TIME: Duration = Duration::from_secs(1);
 
 /// Why there is no answer. It decides what may follow.
 #[derive(Debug, thiserror::Error)]
@@ -76,10 +79,10 @@ pub async fn send_once(
     head: &Request<()>,
     body: &[Bytes],
 ) -> Result<Answer, SendError> {
-    let connection = Connection::over(stream, None).await;
-    let connection = connection.map_err(SendError::Unsent)?;
     // Gone when this returns, so the connection has no place to be kept in.
     let idle = IdleConnections::new(Arc::new(Unobserved));
+    let connection = Connection::over(stream, None, idle.observer()).await;
+    let connection = connection.map_err(SendError::Unsent)?;
     exchange(&idle, connection, head, body, Reuse::Never).await
 }
 
@@ -126,7 +129,7 @@ impl Http1Client {
             // A connection with a surplus byte or an end is never ready again.
             let ready = timeout(READY_TIMEOUT, connection.sender.ready()).await;
             if matches!(ready, Ok(Ok(()))) {
-                self.idle.observe(ConnectionEvent::Reused);
+                self.idle.observer().observe(ConnectionEvent::Reused);
                 match exchange(&self.idle, connection, head, body, reuse).await {
                     // Closed meanwhile. A new one follows, once.
                     Err(SendError::Unsent(_)) => {}
@@ -134,14 +137,13 @@ impl Http1Client {
                 }
             } else {
                 let cause = connection.failure();
-                self.idle.observe(ConnectionEvent::Closed(cause));
+                connection.close(cause);
             }
         }
         let stream = self.dialer.dial_as(identity.clone()).await;
         let stream = stream.map_err(SendError::Unsent)?;
-        let connection = Connection::over(stream, identity).await;
+        let connection = Connection::over(stream, identity, self.idle.observer()).await;
         let connection = connection.map_err(SendError::Unsent)?;
-        self.idle.observe(ConnectionEvent::Opened);
         exchange(&self.idle, connection, head, body, reuse).await
     }
 
@@ -183,30 +185,42 @@ async fn exchange(
     }
     let counted = Arc::clone(&progress);
     hyper::ext::on_informational(&mut request, move |_| counted.count_informational());
+    let began = Instant::now();
     let answer = connection.sender.try_send_request(request).await;
     let facts = progress.facts();
-    let answer = answer.map_err(|error| {
-        // hyper gives a request back that it never started.
-        let error = error.into_error();
-        idle.observe(ConnectionEvent::Closed(connection.failure()));
-        match (facts.has_written, facts.has_read, is_reused) {
-            (false, _, _) => SendError::Unsent(io::Error::other(error)),
-            (true, true, _) => SendError::Broken(error),
-            (true, false, true) => SendError::ClosedKept(error),
-            (true, false, false) => SendError::Closed(error),
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            let cause = connection.failure();
+            connection.close(cause);
+            // A server that was about to close an idle connection does so at once. Later, it has
+            // failed at the request.
+            let was_idle = is_reused && began.elapsed() < MAX_CLOSE_TIME;
+            // hyper gives a request back that it never started.
+            let error = error.into_error();
+            return Err(match (facts.has_written, facts.has_read) {
+                (false, _) => SendError::Unsent(io::Error::other(error)),
+                (true, true) => SendError::Broken(error),
+                (true, false) if was_idle => SendError::ClosedKept(error),
+                (true, false) => SendError::Closed(error),
+            });
         }
-    })?;
+    };
+    progress.set_arrived();
     let (head, body) = answer.into_parts();
-    let judged = framing::judge(head.version, head.status, &head.headers);
-    let after = judged.inspect_err(|_| {
-        idle.observe(ConnectionEvent::Closed(CloseCause::Ambiguous));
-    })?;
+    let after = match framing::judge(head.version, head.status, &head.headers) {
+        Ok(after) => after,
+        Err(error) => {
+            connection.close(CloseCause::Ambiguous);
+            return Err(error.into());
+        }
+    };
     let after = match reuse {
         Reuse::Allowed => after,
         Reuse::Never => AfterAnswer::SingleUse,
     };
     if is_reused && facts.is_early && head.status.is_success() {
-        idle.observe(ConnectionEvent::Closed(CloseCause::Unsolicited));
+        connection.close(CloseCause::Unsolicited);
         return Err(SendError::Early);
     }
     Ok(Answer {

@@ -94,11 +94,16 @@ pub(super) struct Connection {
     /// When it must not be used any more, if it is idle.
     pub(super) usable_until: Instant,
     requests: u32,
+    observer: Arc<dyn Observe>,
+    /// Why it will have been closed. A caller that leaves drops it without another word.
+    close_cause: CloseCause,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         self.task.abort();
+        self.observer
+            .observe(ConnectionEvent::Closed(self.close_cause));
     }
 }
 
@@ -106,6 +111,7 @@ impl Connection {
     pub(super) async fn over(
         stream: Box<dyn Stream>,
         identity: Option<Arc<ClientConfig>>,
+        observer: Arc<dyn Observe>,
     ) -> io::Result<Self> {
         let progress = Arc::new(Progress::default());
         let stream = RecordedStream::new(stream, Arc::clone(&progress));
@@ -121,6 +127,7 @@ impl Connection {
             let _ = connection.await;
         });
         let now = Instant::now();
+        observer.observe(ConnectionEvent::Opened);
         Ok(Self {
             sender,
             task,
@@ -129,7 +136,14 @@ impl Connection {
             opened: now,
             usable_until: now,
             requests: 0,
+            observer,
+            close_cause: CloseCause::Unread,
         })
+    }
+
+    /// Closes it.
+    pub(super) fn close(mut self, cause: CloseCause) {
+        self.close_cause = cause;
     }
 
     /// Whether it was used before.
@@ -180,14 +194,20 @@ impl Connection {
             AfterAnswer::UncertainEnd => return Err(CloseCause::Ambiguous),
             AfterAnswer::SingleUse => return Err(CloseCause::Age),
         };
-        check_facts(self.progress.facts())?;
+        let facts = self.progress.facts();
+        check_facts(facts)?;
         self.requests = self.requests.saturating_add(1);
         let now = Instant::now();
         let end = self.opened.checked_add(MAX_AGE).unwrap_or(now);
         if self.requests >= MAX_REQUESTS || now >= end {
             return Err(CloseCause::Age);
         }
-        self.usable_until = now.checked_add(idle).unwrap_or(now).min(end);
+        // A slow reader takes the end of an answer long after the server has written it.
+        let arrived = facts.arrived.unwrap_or(now);
+        self.usable_until = arrived.checked_add(idle).unwrap_or(now).min(end);
+        if now >= self.usable_until {
+            return Err(CloseCause::Idle);
+        }
         self.progress.end();
         Ok(())
     }

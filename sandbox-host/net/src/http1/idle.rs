@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::rustls::ClientConfig;
 
-use super::connection::{CloseCause, Connection, ConnectionEvent, Observe};
+use super::connection::{CloseCause, Connection, Observe};
 
 /// The most idle connections to one endpoint. Those in use are bounded by `max_in_flight`.
 const MAX_IDLE_CONNECTIONS: usize = 64;
@@ -17,6 +18,8 @@ const MAX_IDLE_CONNECTIONS: usize = 64;
 pub(super) struct IdleConnections {
     state: Mutex<State>,
     observer: Arc<dyn Observe>,
+    /// Permits of tasks that read the rest of an answer.
+    pub(super) drains: Arc<Semaphore>,
 }
 
 #[derive(Debug, Default)]
@@ -30,16 +33,12 @@ impl IdleConnections {
         Arc::new(Self {
             state: Mutex::default(),
             observer,
+            drains: Arc::new(Semaphore::new(MAX_IDLE_CONNECTIONS)),
         })
     }
 
-    pub(super) fn observe(&self, event: ConnectionEvent) {
-        self.observer.observe(event);
-    }
-
-    fn close(&self, connection: Connection, cause: CloseCause) {
-        drop(connection);
-        self.observe(ConnectionEvent::Closed(cause));
+    pub(super) fn observer(&self) -> Arc<dyn Observe> {
+        Arc::clone(&self.observer)
     }
 
     fn with<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
@@ -52,7 +51,7 @@ impl IdleConnections {
         while let Some(connection) = self.with(|state| state.connections.pop()) {
             match connection.check_idle(identity) {
                 Ok(()) => return Some(connection),
-                Err(cause) => self.close(connection, cause),
+                Err(cause) => connection.close(cause),
             }
         }
         None
@@ -62,7 +61,7 @@ impl IdleConnections {
     pub(super) fn put(self: &Arc<Self>, connection: Connection) {
         // Without a runtime, as while the host ends, no connection is kept.
         let Ok(runtime) = Handle::try_current() else {
-            return self.close(connection, CloseCause::Surplus);
+            return connection.close(CloseCause::Surplus);
         };
         let (displaced, starts) = self.with(|state| {
             let is_full = state.connections.len() >= MAX_IDLE_CONNECTIONS;
@@ -71,7 +70,7 @@ impl IdleConnections {
             (displaced, !std::mem::replace(&mut state.is_swept, true))
         });
         if let Some(displaced) = displaced {
-            self.close(displaced, CloseCause::Surplus);
+            displaced.close(CloseCause::Surplus);
         }
         if starts {
             runtime.spawn(sweep(Arc::downgrade(self)));
@@ -81,7 +80,7 @@ impl IdleConnections {
     /// Closes all: the endpoint has failed, and the others probably lead to the same process.
     pub(super) fn clear(&self) {
         for connection in self.with(|state| std::mem::take(&mut state.connections)) {
-            self.close(connection, CloseCause::Surplus);
+            connection.close(CloseCause::Surplus);
         }
     }
 
@@ -103,7 +102,7 @@ impl IdleConnections {
             } else {
                 CloseCause::Idle
             };
-            self.close(connection, cause);
+            connection.close(cause);
         }
         next
     }

@@ -1,15 +1,17 @@
 //! The use of a connection by one request, and the body of its answer. The end of the use keeps or
 //! closes the connection ([`super::connection`] decides).
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::connection::{Connection, ConnectionEvent};
+use super::connection::{CloseCause, Connection};
 use super::framing::AfterAnswer;
 use super::idle::IdleConnections;
 use super::progress::Progress;
@@ -35,17 +37,27 @@ impl Lease {
             idle,
         }
     }
+
+    /// A permit to read the rest of the answer, if the connection can be kept then.
+    fn drain_permit(&self) -> Option<OwnedSemaphorePermit> {
+        let is_sent = self.connection.as_ref()?.progress.facts().is_sent;
+        if !is_sent || !matches!(self.after, AfterAnswer::Keep(_)) {
+            return None;
+        }
+        let drains = Arc::clone(&self.idle.upgrade()?.drains);
+        drains.try_acquire_owned().ok()
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (Some(mut connection), Some(idle)) = (self.connection.take(), self.idle.upgrade())
-        else {
+        let Some(mut connection) = self.connection.take() else {
             return;
         };
-        match connection.keep(self.after) {
-            Ok(()) => idle.put(connection),
-            Err(cause) => idle.observe(ConnectionEvent::Closed(cause)),
+        match (connection.keep(self.after), self.idle.upgrade()) {
+            (Ok(()), Some(idle)) => idle.put(connection),
+            (Ok(()), None) => connection.close(CloseCause::Surplus),
+            (Err(cause), _) => connection.close(cause),
         }
     }
 }
@@ -65,7 +77,17 @@ impl AnswerBody {
     /// The next bytes, `None` after the end. Trailers are ignored.
     pub async fn data(&mut self) -> Option<hyper::Result<Bytes>> {
         loop {
-            match self.body.frame().await {
+            let (body, mut has_waited) = (&mut self.body, false);
+            let frame = poll_fn(|context| {
+                let polled = Pin::new(&mut *body).poll_frame(context);
+                has_waited |= polled.is_pending();
+                polled
+            });
+            let frame = frame.await;
+            if has_waited {
+                self.progress.set_arrived();
+            }
+            match frame {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         return Some(Ok(data));
@@ -98,19 +120,29 @@ impl AnswerBody {
         Ok(read.freeze())
     }
 
-    /// Reads what is left, within bounds, so that the connection may be kept. For answers whose
-    /// end is near: an error's text, or the last chunk behind `[DONE]`.
-    pub async fn drain(mut self, lease: Lease, max_bytes: usize, time: Duration) {
-        let read = async {
-            let mut left = max_bytes;
-            while let Some(Ok(data)) = self.data().await {
-                let Some(rest) = left.checked_sub(data.len()) else {
-                    return;
-                };
-                left = rest;
-            }
+    /// Reads what is left in another task, so that the connection may be kept. For answers whose
+    /// end is near: an error's text, or the last chunk behind `[DONE]`. There are few such tasks for
+    /// an endpoint, because they are in no request's bounds.
+    pub fn drain(mut self, lease: Lease, max_bytes: usize, time: Duration) {
+        let most = u64::try_from(max_bytes).unwrap_or(u64::MAX);
+        if self.body.size_hint().lower() > most {
+            return;
+        }
+        let Some(permit) = lease.drain_permit() else {
+            return;
         };
-        let _ = tokio::time::timeout(time, read).await;
-        drop(lease);
+        tokio::spawn(async move {
+            let read = async {
+                let mut left = max_bytes;
+                while let Some(Ok(data)) = self.data().await {
+                    let Some(rest) = left.checked_sub(data.len()) else {
+                        return;
+                    };
+                    left = rest;
+                }
+            };
+            let _ = tokio::time::timeout(time, read).await;
+            drop((lease, permit));
+        });
     }
 }

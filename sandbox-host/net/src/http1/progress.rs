@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use crate::http2::connection::Stream;
 
@@ -44,6 +45,9 @@ pub(super) struct Facts {
     pub(super) informational: u32,
     /// Whether the answer's body was read to its end, as its head declares it.
     pub(super) is_answer_read: bool,
+    /// When the last part of the answer arrived that its reader waited for. What is read without a
+    /// wait may have arrived at any time since.
+    pub(super) arrived: Option<Instant>,
 }
 
 impl Progress {
@@ -76,6 +80,11 @@ impl Progress {
     /// Counts an informational head.
     pub(super) fn count_informational(&self) {
         self.with(|facts| facts.informational = facts.informational.saturating_add(1));
+    }
+
+    /// Records that a part of the answer has just arrived.
+    pub(super) fn set_arrived(&self) {
+        self.with(|facts| facts.arrived = Some(Instant::now()));
     }
 
     /// Records that the answer's body has ended.

@@ -438,3 +438,72 @@ async fn a_failed_endpoint_keeps_no_idle_connection() {
     running.send(&body()).await.unwrap();
     running.check(2, 0, "cleared");
 }
+
+/// A connection that ends without an answer was idle for too long only if it ends soon.
+#[tokio::test]
+async fn a_kept_connection_that_ends_late_has_failed_at_its_request() {
+    let until = Arc::new(Notify::new());
+    let late = vec![Read, Write(OK), Read, Wait(Arc::clone(&until)), Reset];
+    let running = start([late]).await;
+    running.send(&body()).await.unwrap();
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        until.notify_one();
+    };
+    let request = body();
+    let (answer, ()) = tokio::join!(running.send(&request), late);
+    assert!(matches!(answer, Err(SendError::Closed(_))), "{answer:?}");
+}
+
+/// The time for which it may be idle begins when the end of the answer arrived.
+#[tokio::test]
+async fn a_slow_reader_makes_no_connection_younger() {
+    let running = start([vec![Read, Write(OK)], vec![Read, Write(OK)]]).await;
+    let head = Request::post("/").header("host", "a").body(()).unwrap();
+    let mut answer = running
+        .client
+        .send(&head, &body(), Reuse::Allowed)
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(1_600)).await;
+    while answer.body.data().await.is_some() {}
+    drop(answer);
+    assert_eq!(
+        running.count(ConnectionEvent::Closed(CloseCause::Idle)),
+        1,
+        "{:?}",
+        running.events
+    );
+    running.send(&body()).await.unwrap();
+    running.check(2, 0, "a slow reader");
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_is_counted() {
+    let until = Arc::new(Notify::new());
+    let running = start([vec![Read, Wait(until)]]).await;
+    let request = body();
+    let sent = tokio::time::timeout(Duration::from_millis(50), running.send(&request));
+    sent.await.unwrap_err();
+    assert_eq!(
+        running.count(ConnectionEvent::Closed(CloseCause::Unread)),
+        1
+    );
+}
+
+/// Tasks that read the end of an unused answer are in no request's bounds.
+#[tokio::test]
+async fn few_unused_answers_are_read_at_the_same_time() {
+    let scripts =
+        (0..100).map(|_| vec![Read, Write("HTTP/1.1 500 x\r\ncontent-length: 2\r\n\r\n")]);
+    let running = start(scripts).await;
+    let head = Request::post("/").header("host", "a").body(()).unwrap();
+    for _ in 0..100 {
+        let answer = running.client.send(&head, &body(), Reuse::Allowed).await;
+        let answer = answer.unwrap();
+        let time = Duration::from_secs(5);
+        answer.body.drain(answer.lease, 16, time);
+    }
+    let closed = running.count(ConnectionEvent::Closed(CloseCause::Unread));
+    assert_eq!(closed, 100 - 64, "{:?}", running.events);
+}

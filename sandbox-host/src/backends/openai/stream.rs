@@ -213,7 +213,7 @@ impl EventStream {
             .take()
             .filter(|_| self.complete && !self.is_body_over)
         {
-            tokio::spawn(body.drain(lease, MAX_TAIL_BYTES, TAIL_TIMEOUT));
+            body.drain(lease, MAX_TAIL_BYTES, TAIL_TIMEOUT);
         }
     }
 
