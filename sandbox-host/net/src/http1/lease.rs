@@ -121,8 +121,8 @@ impl AnswerBody {
     }
 
     /// Reads what is left in another task, so that the connection may be kept. For answers whose
-    /// end is near: an error's text, or the last chunk behind `[DONE]`. There are few such tasks for
-    /// an endpoint, because they are in no request's bounds.
+    /// end is near: an error's text, or the last chunk behind `[DONE]`. An endpoint has few such
+    /// tasks, because they are in no request's bounds.
     pub fn drain(mut self, lease: Lease, max_bytes: usize, time: Duration) {
         let most = u64::try_from(max_bytes).unwrap_or(u64::MAX);
         if self.body.size_hint().lower() > most {
