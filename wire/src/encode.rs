@@ -66,9 +66,9 @@ pub fn infer_response(
         Protocol::OipRest => return infer_json(response, form),
         Protocol::OipGrpc => infer_message(response).and_then(Message::into_frame),
         Protocol::TfRest => Some(tf_serving::infer_json(response, form)?),
-        Protocol::TfGrpc => tf_serving::infer_message(response, form).and_then(frame),
+        Protocol::TfGrpc => tf_serving::infer_message(response, form).and_then(Message::into_frame),
         Protocol::TorchRest => Some(torchserve::infer_json(response, form)?),
-        Protocol::TorchGrpc => frame(torchserve::infer_message(response, form)?),
+        Protocol::TorchGrpc => torchserve::infer_message(response, form)?.into_frame(),
         Protocol::Json => Some(template::infer_json(response, form)?),
         Protocol::OpenAi => None,
     };

@@ -124,7 +124,7 @@ pub async fn send(question: EgressRequest<'_>) -> io::Result<Answer> {
     }
     let request = request.body(()).map_err(io::Error::other)?;
     let stream = secured(&place).await?;
-    let answer = send_once(stream, &request, &[body]).await;
+    let answer = send_once(stream, &request, body).await;
     answer.map_err(io::Error::other)
 }
 

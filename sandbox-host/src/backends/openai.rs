@@ -208,7 +208,7 @@ impl Upstream {
             Some(_) => Reuse::Allowed,
             None => Reuse::Never,
         };
-        let answer = self.client.send(&request, &[body], reuse).await;
+        let answer = self.client.send(&request, body, reuse).await;
         let answer = answer.map_err(to_backend_error)?;
         let status = answer.head.status;
         if status == StatusCode::OK {

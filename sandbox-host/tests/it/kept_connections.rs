@@ -13,6 +13,9 @@ use crate::{openai, support};
 use support::secured::Front;
 use support::{Running, start, start_with, until};
 
+/// The longest time for which the rest of an answer is read, and some more.
+const REST_TIME: Duration = Duration::from_millis(150);
+
 /// How often this has happened to connections to the backend `b`.
 fn count(running: &Running, event: &str) -> u64 {
     let name =
@@ -33,7 +36,7 @@ async fn requests_share_a_connection_also_after_errors_with_a_body() {
         ask(&running).await;
         assert_eq!(count(&running, "opened"), 1, "{status}");
         // The rest of an error's body is read by another task.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(REST_TIME).await;
     }
     assert_eq!(server.seen().len(), 8);
     assert_eq!(
@@ -153,7 +156,7 @@ async fn a_stream_that_ends_as_declared_lets_its_connection_be_kept() {
             .await;
         assert_eq!(answer.status, 200, "{answer:?}");
         // The last chunk is read by another task.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(REST_TIME).await;
     }
     // The other one is the probe's, which carries nothing else.
     assert_eq!(

@@ -29,7 +29,7 @@ pub(super) fn infer_json(
 
 /// A `PredictResponse` with typed lists, TF Serving's default.
 pub(super) fn infer_message(response: &InferResponse, form: &AnswerForm) -> Option<Message> {
-    let mut message = Message::default();
+    let mut message = Message::in_frame();
     for output in &response.outputs {
         let entry = Message::default()
             .bytes(1, &*output.name)

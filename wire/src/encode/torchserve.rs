@@ -21,7 +21,7 @@ pub(super) fn infer_message(
     form: &AnswerForm,
 ) -> Result<Message, Unencodable> {
     let json = infer_json(response, form)?;
-    Ok(Message::default().bytes(1, json))
+    Ok(Message::in_frame().bytes(1, json))
 }
 
 /// The response to `ping`.

@@ -1,6 +1,5 @@
 //! Sends requests to one endpoint, over a kept connection if there is one.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +76,7 @@ pub struct Answer {
 pub async fn send_once(
     stream: Box<dyn Stream>,
     head: &Request<()>,
-    body: &[Bytes],
+    body: Bytes,
 ) -> Result<Answer, SendError> {
     // Gone when this returns, so the connection has no place to be kept in.
     let idle = IdleConnections::new(Arc::new(Unobserved));
@@ -119,7 +118,7 @@ impl Http1Client {
     pub async fn send(
         &self,
         head: &Request<()>,
-        body: &[Bytes],
+        body: Bytes,
         reuse: Reuse,
     ) -> Result<Answer, SendError> {
         let identity = self.dialer.identity().await.map_err(SendError::Unsent)?;
@@ -130,7 +129,7 @@ impl Http1Client {
             let ready = timeout(READY_TIMEOUT, connection.sender.ready()).await;
             if matches!(ready, Ok(Ok(()))) {
                 self.idle.observer().observe(ConnectionEvent::Reused);
-                match exchange(&self.idle, connection, head, body, reuse).await {
+                match exchange(&self.idle, connection, head, body.clone(), reuse).await {
                     // Closed meanwhile. A new one follows, once.
                     Err(SendError::Unsent(_)) => {}
                     answer => return answer,
@@ -152,8 +151,7 @@ impl Http1Client {
     /// # Errors
     /// Returns an error if the server accepts none.
     pub async fn connect(&self) -> io::Result<()> {
-        let identity = self.dialer.identity().await?;
-        self.dialer.dial_as(identity).await.map(drop)
+        self.dialer.dial().await.map(drop)
     }
 
     /// Closes the idle connections: the endpoint has failed.
@@ -167,16 +165,15 @@ async fn exchange(
     idle: &Arc<IdleConnections>,
     mut connection: Connection,
     head: &Request<()>,
-    body: &[Bytes],
+    body: Bytes,
     reuse: Reuse,
 ) -> Result<Answer, SendError> {
     let progress = Arc::clone(&connection.progress);
     let is_reused = connection.is_reused();
-    let chunks: VecDeque<_> = body.iter().filter(|it| !it.is_empty()).cloned().collect();
-    progress.start(chunks.is_empty());
+    progress.start(body.is_empty());
     let mut request = head
         .clone()
-        .map(|()| RequestBody::new(chunks, Arc::clone(&progress)));
+        .map(|()| RequestBody::new(body, Arc::clone(&progress)));
     if reuse == Reuse::Never {
         let close = http::HeaderValue::from_static("close");
         request

@@ -2,7 +2,6 @@
 //! may be repeated. hyper does not report them: its connection becomes ready for the next request
 //! although the end of the last one may still be in its write buffer.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -10,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -31,7 +31,7 @@ pub(super) struct Facts {
     pub(super) is_busy: bool,
     /// Whether a byte of the request was written.
     pub(super) has_written: bool,
-    /// Whether the body's last chunk was taken for writing.
+    /// Whether the body was taken for writing.
     is_body_taken: bool,
     /// Whether the whole request was written and flushed.
     pub(super) is_sent: bool,
@@ -184,16 +184,17 @@ fn note_write(progress: &Progress) {
     progress.with(|facts| facts.has_written = true);
 }
 
-/// A request's body: chunks that are not copied.
+/// A request's body. It records when it was taken for writing.
 #[derive(Debug)]
 pub struct RequestBody {
-    chunks: VecDeque<Bytes>,
+    body: Full<Bytes>,
     progress: Arc<Progress>,
 }
 
 impl RequestBody {
-    pub(super) fn new(chunks: VecDeque<Bytes>, progress: Arc<Progress>) -> Self {
-        Self { chunks, progress }
+    pub(super) fn new(body: Bytes, progress: Arc<Progress>) -> Self {
+        let body = Full::new(body);
+        Self { body, progress }
     }
 }
 
@@ -203,22 +204,17 @@ impl Body for RequestBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let chunk = self.chunks.pop_front();
-        if self.chunks.is_empty() {
-            self.progress.with(|facts| facts.is_body_taken = true);
-        }
-        Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk))))
+        self.progress.with(|facts| facts.is_body_taken = true);
+        Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.chunks.is_empty()
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let lengths = self.chunks.iter();
-        let lengths = lengths.map(|chunk| u64::try_from(chunk.len()).unwrap_or(u64::MAX));
-        SizeHint::with_exact(lengths.fold(0, u64::saturating_add))
+        self.body.size_hint()
     }
 }

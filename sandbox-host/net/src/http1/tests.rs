@@ -121,11 +121,11 @@ async fn play(mut stream: TcpStream, script: Vec<Step>) {
 
 impl Running {
     /// Sends a request and reads its answer.
-    async fn send(&self, body: &[Bytes]) -> Result<String, SendError> {
+    async fn send(&self, body: Bytes) -> Result<String, SendError> {
         self.send_with(body, Reuse::Allowed).await
     }
 
-    async fn send_with(&self, body: &[Bytes], reuse: Reuse) -> Result<String, SendError> {
+    async fn send_with(&self, body: Bytes, reuse: Reuse) -> Result<String, SendError> {
         let head = Request::post("/").header("host", "a").body(()).unwrap();
         let exchange = async {
             let mut answer = self.client.send(&head, body, reuse).await?;
@@ -175,30 +175,30 @@ impl Running {
     }
 }
 
-fn body() -> Vec<Bytes> {
-    vec![Bytes::from_static(b"{"), Bytes::from_static(b"}")]
+fn body() -> Bytes {
+    Bytes::from_static(b"{}")
 }
 
 /// More than all socket buffers hold, so that it is not sent before the server reads it.
-fn large() -> Vec<Bytes> {
-    vec![Bytes::from(vec![b' '; 32 << 20])]
+fn large() -> Bytes {
+    Bytes::from(vec![b' '; 32 << 20])
 }
 
 /// The first answer passes, and the next request has a connection of its own.
 async fn check_not_reused(what: &str, answer: &'static str, expected: &str) {
     let running = start([vec![Read, Write(answer)], vec![Read, Write(OK)]]).await;
-    assert_eq!(running.send(&body()).await.unwrap(), expected, "{what}");
-    assert_eq!(running.send(&body()).await.unwrap(), "ok", "{what}");
+    assert_eq!(running.send(body()).await.unwrap(), expected, "{what}");
+    assert_eq!(running.send(body()).await.unwrap(), "ok", "{what}");
     running.check(2, 0, what);
 }
 
 /// The first answer is refused, and the next request has a connection of its own.
 async fn check_refused(what: &str, answer: &'static str) {
     let running = start([vec![Read, Write(answer)], vec![Read, Write(OK)]]).await;
-    let error = running.send(&body()).await.unwrap_err();
+    let error = running.send(body()).await.unwrap_err();
     let is_final = matches!(error, SendError::Broken(_) | SendError::Ambiguous(_));
     assert!(is_final, "{what}: {error:?}");
-    assert_eq!(running.send(&body()).await.unwrap(), "ok", "{what}");
+    assert_eq!(running.send(body()).await.unwrap(), "ok", "{what}");
     running.check(2, 0, what);
 }
 
@@ -209,7 +209,7 @@ async fn complete_answers_share_a_connection() {
     let script = [OK, chunked, empty, OK].into_iter();
     let running = start([script.flat_map(|it| [Read, Write(it)]).collect()]).await;
     for expected in ["ok", "ok", "", "ok"] {
-        assert_eq!(running.send(&body()).await.unwrap(), expected);
+        assert_eq!(running.send(body()).await.unwrap(), expected);
     }
     running.check(1, 3, "four answers");
 }
@@ -289,7 +289,7 @@ async fn a_surplus_answer_reaches_no_other_request() {
     ] {
         let running = start([vec![Read, Write(surplus)], vec![Read, Write(OK)]]).await;
         for _ in 0..2 {
-            assert_eq!(running.send(&body()).await.unwrap(), "ok");
+            assert_eq!(running.send(body()).await.unwrap(), "ok");
         }
         running.check(2, 0, surplus);
     }
@@ -300,12 +300,12 @@ async fn an_answer_to_an_idle_connection_ends_it() {
     let go = Arc::new(Notify::new());
     let script = vec![Read, Write(OK), Wait(Arc::clone(&go)), Write(SECRET)];
     let running = start([script, vec![Read, Write(OK)]]).await;
-    assert_eq!(running.send(&body()).await.unwrap(), "ok");
+    assert_eq!(running.send(body()).await.unwrap(), "ok");
     go.notify_one();
     running
         .until(ConnectionEvent::Closed(CloseCause::Unsolicited))
         .await;
-    assert_eq!(running.send(&body()).await.unwrap(), "ok");
+    assert_eq!(running.send(body()).await.unwrap(), "ok");
     running.check(2, 0, "idle");
 }
 
@@ -313,10 +313,10 @@ async fn an_answer_to_an_idle_connection_ends_it() {
 async fn an_early_answer_over_a_kept_connection_is_refused() {
     let script = vec![Read, Write(OK), ReadHead, Write(SECRET)];
     let running = start([script, vec![Read, Write(OK)]]).await;
-    assert_eq!(running.send(&body()).await.unwrap(), "ok");
-    let error = running.send(&large()).await.unwrap_err();
+    assert_eq!(running.send(body()).await.unwrap(), "ok");
+    let error = running.send(large()).await.unwrap_err();
     assert!(matches!(error, SendError::Early), "{error:?}");
-    assert_eq!(running.send(&body()).await.unwrap(), "ok");
+    assert_eq!(running.send(body()).await.unwrap(), "ok");
     running.check(2, 1, "early");
 }
 
@@ -324,8 +324,8 @@ async fn an_early_answer_over_a_kept_connection_is_refused() {
 async fn an_early_answer_over_a_new_connection_passes_and_ends_it() {
     let too_large = "HTTP/1.1 413 x\r\ncontent-length: 2\r\n\r\nno";
     let running = start([vec![ReadHead, Write(too_large)], vec![Read, Write(OK)]]).await;
-    assert_eq!(running.send(&large()).await.unwrap(), "no");
-    assert_eq!(running.send(&body()).await.unwrap(), "ok");
+    assert_eq!(running.send(large()).await.unwrap(), "no");
+    assert_eq!(running.send(body()).await.unwrap(), "ok");
     running.check(2, 0, "early");
 }
 
@@ -356,11 +356,11 @@ async fn a_head_that_is_too_long_is_refused() {
 #[tokio::test]
 async fn a_kept_connection_that_breaks_without_an_answer_is_an_error_of_its_own() {
     let running = start([vec![Read, Write(OK), Read, Reset]]).await;
-    assert_eq!(running.send(&body()).await.unwrap(), "ok");
-    let error = running.send(&body()).await.unwrap_err();
+    assert_eq!(running.send(body()).await.unwrap(), "ok");
+    let error = running.send(body()).await.unwrap_err();
     assert!(matches!(error, SendError::ClosedKept(_)), "{error:?}");
     let running = start([vec![Read, Reset]]).await;
-    let error = running.send(&body()).await.unwrap_err();
+    let error = running.send(body()).await.unwrap_err();
     assert!(matches!(error, SendError::Closed(_)), "{error:?}");
 }
 
@@ -374,8 +374,8 @@ async fn a_part_of_an_answer_is_never_taken_for_no_answer() {
     ] {
         let first = vec![Read, Write(OK), Read, Write(part), Reset];
         let running = start([first]).await;
-        assert_eq!(running.send(&body()).await.unwrap(), "ok");
-        let error = running.send(&body()).await.unwrap_err();
+        assert_eq!(running.send(body()).await.unwrap(), "ok");
+        let error = running.send(body()).await.unwrap_err();
         // A reset may overtake the bytes: then nothing was read.
         let is_right = matches!(error, SendError::Broken(_) | SendError::ClosedKept(_));
         assert!(is_right, "{part}: {error:?}");
@@ -387,14 +387,13 @@ async fn a_part_of_an_answer_is_never_taken_for_no_answer() {
 async fn a_request_that_is_left_closes_its_connection() {
     let running = start([vec![Read], vec![Read, Write(OK)]]).await;
     let head = Request::post("/").header("host", "a").body(()).unwrap();
-    let data = body();
-    let sent = running.client.send(&head, &data, Reuse::Allowed);
+    let sent = running.client.send(&head, body(), Reuse::Allowed);
     assert!(
         tokio::time::timeout(Duration::from_millis(100), sent)
             .await
             .is_err()
     );
-    assert_eq!(running.send(&body()).await.unwrap(), "ok");
+    assert_eq!(running.send(body()).await.unwrap(), "ok");
     running.check(2, 0, "left");
 }
 
@@ -404,7 +403,7 @@ async fn a_body_that_is_not_read_ends_its_connection() {
     let head = Request::post("/").header("host", "a").body(()).unwrap();
     let answer = running
         .client
-        .send(&head, &body(), Reuse::Allowed)
+        .send(&head, body(), Reuse::Allowed)
         .await
         .unwrap();
     drop(answer);
@@ -412,7 +411,7 @@ async fn a_body_that_is_not_read_ends_its_connection() {
         running.count(ConnectionEvent::Closed(CloseCause::Unread)),
         1
     );
-    assert_eq!(running.send(&body()).await.unwrap(), "ok");
+    assert_eq!(running.send(body()).await.unwrap(), "ok");
     running.check(2, 0, "unread");
 }
 
@@ -424,18 +423,18 @@ async fn a_probe_uses_no_kept_connection_and_leaves_none() {
         vec![Read, Write(OK)],
     ])
     .await;
-    running.send_with(&body(), Reuse::Never).await.unwrap();
-    running.send(&body()).await.unwrap();
-    running.send_with(&body(), Reuse::Never).await.unwrap();
+    running.send_with(body(), Reuse::Never).await.unwrap();
+    running.send(body()).await.unwrap();
+    running.send_with(body(), Reuse::Never).await.unwrap();
     running.check(3, 0, "probes");
 }
 
 #[tokio::test]
 async fn a_failed_endpoint_keeps_no_idle_connection() {
     let running = start([vec![Read, Write(OK)], vec![Read, Write(OK)]]).await;
-    running.send(&body()).await.unwrap();
+    running.send(body()).await.unwrap();
     running.client.close_idle();
-    running.send(&body()).await.unwrap();
+    running.send(body()).await.unwrap();
     running.check(2, 0, "cleared");
 }
 
@@ -445,13 +444,12 @@ async fn a_kept_connection_that_ends_late_has_failed_at_its_request() {
     let until = Arc::new(Notify::new());
     let late = vec![Read, Write(OK), Read, Wait(Arc::clone(&until)), Reset];
     let running = start([late]).await;
-    running.send(&body()).await.unwrap();
+    running.send(body()).await.unwrap();
     let late = async {
         tokio::time::sleep(Duration::from_millis(1_100)).await;
         until.notify_one();
     };
-    let request = body();
-    let (answer, ()) = tokio::join!(running.send(&request), late);
+    let (answer, ()) = tokio::join!(running.send(body()), late);
     assert!(matches!(answer, Err(SendError::Closed(_))), "{answer:?}");
 }
 
@@ -462,7 +460,7 @@ async fn a_slow_reader_makes_no_connection_younger() {
     let head = Request::post("/").header("host", "a").body(()).unwrap();
     let mut answer = running
         .client
-        .send(&head, &body(), Reuse::Allowed)
+        .send(&head, body(), Reuse::Allowed)
         .await
         .unwrap();
     tokio::time::sleep(Duration::from_millis(1_600)).await;
@@ -474,7 +472,7 @@ async fn a_slow_reader_makes_no_connection_younger() {
         "{:?}",
         running.events
     );
-    running.send(&body()).await.unwrap();
+    running.send(body()).await.unwrap();
     running.check(2, 0, "a slow reader");
 }
 
@@ -482,8 +480,7 @@ async fn a_slow_reader_makes_no_connection_younger() {
 async fn a_caller_that_leaves_is_counted() {
     let until = Arc::new(Notify::new());
     let running = start([vec![Read, Wait(until)]]).await;
-    let request = body();
-    let sent = tokio::time::timeout(Duration::from_millis(50), running.send(&request));
+    let sent = tokio::time::timeout(Duration::from_millis(50), running.send(body()));
     sent.await.unwrap_err();
     assert_eq!(
         running.count(ConnectionEvent::Closed(CloseCause::Unread)),
@@ -499,7 +496,7 @@ async fn few_unused_answers_are_read_at_the_same_time() {
     let running = start(scripts).await;
     let head = Request::post("/").header("host", "a").body(()).unwrap();
     for _ in 0..100 {
-        let answer = running.client.send(&head, &body(), Reuse::Allowed).await;
+        let answer = running.client.send(&head, body(), Reuse::Allowed).await;
         let answer = answer.unwrap();
         let time = Duration::from_secs(5);
         answer.body.drain(answer.lease, 16, time);
