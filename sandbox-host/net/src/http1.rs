@@ -1,8 +1,8 @@
 //! HTTP/1.1 to servers that a policy names, with connections that are kept between requests.
 //!
 //! A connection belongs to one endpoint and one TLS identity. It carries one request at a time.
-//! What must be true before it carries another one stands in [`framing`] (the answer's head),
-//! [`progress`] (what passed over the transport) and [`connection`] (the decision).
+//! What must be true before it carries another one stands in `framing` (the answer's head),
+//! `progress` (what passed over the transport) and `connection` (the decision).
 //!
 //! | module | what it has |
 //! |---|---|

@@ -48,7 +48,7 @@ const _: () = assert!(MAX_HEAD_BYTES <= MAX_BUFFER_BYTES);
 pub enum CloseCause {
     /// The server closed it, or said that it would.
     Server,
-    /// Nothing was sent for [`MAX_IDLE`], or as long as the server allows.
+    /// Nothing was sent for `MAX_IDLE`, or as long as the server allows.
     Idle,
     /// Its age or its number of requests.
     Age,
