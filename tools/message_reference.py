@@ -77,7 +77,7 @@ KEYS = {
     "validate/dims.rs validate/items.rs validate/tensors.rs validate/values.rs contract/pattern",
     "`models.NAME.json`": "raw/json.rs template.rs",
     "`models.NAME.openai`": "validate/openai",
-    "`rate`, `cost`, `budget`, `concurrency` and `lockout`": "validate/limits.rs",
+    "`rate`, `cost`, `budget`, `concurrency` and `lockout`": "validate/limits.rs validate/caller_limits.rs",
     "`rate_limit_service`": "validate/service.rs redis/",
     "`revoked`": "validate/revoked.rs",
     "`round_decimals`, `top_k` and `outputs` of grants": "validate/release.rs",

@@ -49,6 +49,10 @@ impl Chain {
                     policy.passes_claims_on(),
                     "reads no claims: the policy's claim_to_headers set no headers here",
                 ),
+                (
+                    policy.limits_users(),
+                    "names no end users: all callers of a client share the quota of one user",
+                ),
             ];
             let unenforced = by_credential.into_iter().filter(|(is_there, _)| *is_there);
             open.extend(unenforced.map(|(_, what)| format!("{self} {what}")));

@@ -4,7 +4,7 @@
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::policy::RemainingQuota;
-use tensorgate_policy::request::{Operations, Proofs};
+use tensorgate_policy::request::{CallerDigest, CallerDigests, HolderDigest, Operations, Proofs};
 use tensorgate_wire::context::{Context, ContextFault, Key};
 
 use crate::support::{CONTEXT_KEY, NOW_UNIX_S, remaining_quota};
@@ -20,6 +20,14 @@ pub fn run(data: &[u8]) {
     );
     // Running out of input is not a finding.
     let _ = signed(&mut Unstructured::new(data), &key);
+}
+
+fn caller_digest(data: &mut Unstructured<'_>) -> Result<CallerDigest> {
+    Ok(match data.int_in_range(0..=2)? {
+        0 => CallerDigest::Unknown,
+        1 => CallerDigest::Known(HolderDigest::new(data.arbitrary()?)),
+        _ => CallerDigest::NotLimited,
+    })
 }
 
 fn levels(data: &mut Unstructured<'_>) -> Result<Vec<RemainingQuota>> {
@@ -52,6 +60,10 @@ fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {
         claims: (0..data.int_in_range(0..=16)?)
             .map(|_| data.arbitrary())
             .collect::<Result<_>>()?,
+        caller: CallerDigests {
+            user: caller_digest(data)?,
+            source: caller_digest(data)?,
+        },
     };
     let value = context.sign(key);
     let verify =

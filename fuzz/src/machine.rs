@@ -8,7 +8,8 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::decision::{AcquireOutcome, Addressee, PermitScope, PermitUnit};
 use tensorgate_policy::policy::RemainingQuota;
 use tensorgate_policy::request::{
-    Coding, ContentType, Encoding, Head, Identity, Operation, Proofs, Protocol, Route, ServerQuery,
+    CallerDigests, Coding, ContentType, Encoding, Head, Identity, Operation, Proofs, Protocol,
+    Route, ServerQuery,
 };
 use tensorgate_policy::tensor::{Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::{
@@ -234,6 +235,7 @@ fn head<'a>(data: &mut Unstructured<'a>) -> Result<Head<'a>> {
             .into_iter()
             .take(data.int_in_range(0..=2)?)
             .collect(),
+        caller: CallerDigests::default(),
         request_hash: RequestHash::from_request_id(data.choose(&["a", "b", "c"])?),
         route,
         query: None,

@@ -10,7 +10,7 @@ use tensorgate_policy::decision::{BodyFormat, decide_body, decide_head, decide_m
 use tensorgate_policy::json::Value;
 use tensorgate_policy::policy::Accepts;
 use tensorgate_policy::request::{
-    Api, ContentType, Encoding, Head, Identity, Operations, Proofs, Route,
+    Api, CallerDigests, ContentType, Encoding, Head, Identity, Operations, Proofs, Route,
 };
 use tensorgate_policy::{ChargeOutcome, Policy, RequestHash, Step, raw, validate};
 use tensorgate_wire::openai::{to_json, tree_bytes};
@@ -85,6 +85,7 @@ fn allowed(api: Api, body: &[u8]) -> bool {
         identity: Identity::Client("scorer".to_owned()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
+        caller: CallerDigests::default(),
         request_hash: RequestHash::default(),
         route: Route::OpenAi { api },
         query: None,

@@ -13,7 +13,8 @@ use tensorgate_policy::decision::{
     Addressee, BodyFormat, decide_body, decide_head, decide_message,
 };
 use tensorgate_policy::request::{
-    ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol, Route,
+    CallerDigests, ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol,
+    Route,
 };
 use tensorgate_policy::{
     Charge, ChargeOutcome, Decision, Denial, InferRequest, Policy, Reason, RequestHash, Step,
@@ -320,6 +321,7 @@ fn begin(play: &Play<'_>) -> Decision {
         identity: Identity::Client("scorer".into()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
+        caller: CallerDigests::default(),
         request_hash: RequestHash::default(),
         route: Route::Model {
             protocol,

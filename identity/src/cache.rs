@@ -11,6 +11,7 @@ use alloc::string::String;
 
 use crate::attempts::Attempt;
 use crate::claim_headers::Fields;
+use crate::claims::EndUser;
 use crate::key_sets::{KeyMark, KeySets};
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::request::Operations;
@@ -51,6 +52,8 @@ pub struct VerifiedToken {
     pub withheld: Operations,
     /// Claims to forward as header fields.
     pub claims: Fields,
+    /// The end user that it names.
+    pub user: Option<EndUser>,
     /// The fetched key that verified it, if any.
     pub key: Option<KeyMark>,
 }
@@ -234,6 +237,7 @@ mod tests {
             until_unix_s,
             withheld: Operations::default(),
             claims: Fields::new(),
+            user: None,
             key: None,
         }
     }

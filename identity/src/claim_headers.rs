@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use tensorgate_policy::policy::{ClaimHeader, Issuer};
 
+use crate::claims::find;
 use crate::json::{Json, Object};
 
 /// Maximum size of a value.
@@ -39,7 +40,7 @@ impl ClaimHeaders {
         let mut left = MAX_BYTES;
         let mut fields = Vec::new();
         for (rule, name) in &self.0 {
-            let Some(value) = find(claims, rule).and_then(value) else {
+            let Some(value) = find(claims, rule.claim()).and_then(value) else {
                 continue;
             };
             let bytes = name.len().saturating_add(value.len());
@@ -50,25 +51,6 @@ impl ClaimHeaders {
             fields.push((Arc::clone(name), value));
         }
         fields
-    }
-}
-
-/// The claim with that name, or at that path. A token with both is ambiguous.
-fn find<'c>(claims: &'c Object, rule: &ClaimHeader) -> Option<&'c Json> {
-    let top_level = claims.get(rule.claim());
-    if rule.keys().len() == 1 {
-        return top_level;
-    }
-    let (first, rest) = rule.keys().split_first()?;
-    let nested = claims.get(first).and_then(|outermost| {
-        rest.iter().try_fold(outermost, |value, key| match value {
-            Json::Object(object) => object.get(key),
-            _ => None,
-        })
-    });
-    match (top_level, nested) {
-        (Some(_), Some(_)) => None,
-        (top_level, nested) => top_level.or(nested),
     }
 }
 

@@ -6,6 +6,7 @@ use core::net::IpAddr;
 use tensorgate_policy::request::{Credential, Identity, Operations, Proofs};
 
 use crate::claim_headers::Fields;
+use crate::claims::EndUser;
 
 /// A text of another system, such as a key of OpenAI's.
 pub(crate) const NEITHER: &str = "neither a key of this gate nor a token";
@@ -73,6 +74,8 @@ pub struct Identified {
     pub withheld: Operations,
     /// Claims to forward as header fields.
     pub claims: Fields,
+    /// The end user that the token names.
+    pub user: Option<EndUser>,
     /// The issuer whose key set lacks the token's key, if another fetch may help.
     pub awaits: Option<String>,
     /// The client of a revoked key, for the audit log only. The caller is not identified by it, and
@@ -91,6 +94,7 @@ impl Identified {
             proofs: Proofs::NONE,
             withheld: Operations::default(),
             claims: Fields::new(),
+            user: None,
             awaits: None,
             revoked_client: None,
             until_unix_s: None,

@@ -18,6 +18,7 @@ use crate::attempts::{Attempt, Attempts};
 use crate::cache::TokenCache;
 use crate::certificates::{self, Certificates};
 use crate::claim_headers::Fields;
+use crate::claims::EndUser;
 use crate::evidence::{Certificate, Evidence, Identified, NEITHER};
 use crate::key_sets::KeySource;
 use crate::token::Tokens;
@@ -65,6 +66,7 @@ struct KnownClient {
     credential: String,
     withheld: Operations,
     claims: Fields,
+    user: Option<EndUser>,
     /// Expiry, in Unix seconds.
     until_unix_s: Option<u64>,
 }
@@ -77,6 +79,7 @@ impl KnownClient {
             credential,
             withheld: Operations::default(),
             claims: Fields::new(),
+            user: None,
             until_unix_s: None,
         })
     }
@@ -206,13 +209,13 @@ impl Identifier {
         };
         // A token's restrictions hold with any certificate.
         let (mut withheld, mut claims) = (Operations::default(), Fields::new());
-        let mut until_unix_s = None;
+        let (mut user, mut until_unix_s) = (None, None);
         let mut proofs = Proofs::NONE;
         let (mut client, mut credential) = match header {
             ProofResult::Refused(refused) => return (refused, attempt),
             ProofResult::Client(known) => {
                 (withheld, claims) = (known.withheld, known.claims);
-                until_unix_s = known.until_unix_s;
+                (user, until_unix_s) = (known.user, known.until_unix_s);
                 proofs = proofs.with(kind);
                 (Some(known.client), Some(known.credential))
             }
@@ -256,6 +259,7 @@ impl Identifier {
             proofs,
             withheld,
             claims,
+            user,
             until_unix_s,
             ..Identified::new(identity, credential)
         };
@@ -328,6 +332,7 @@ impl From<Identified> for ProofResult {
                 credential,
                 withheld,
                 claims,
+                user,
                 until_unix_s,
                 ..
             } => Self::Client(KnownClient {
@@ -335,6 +340,7 @@ impl From<Identified> for ProofResult {
                 credential: credential.unwrap_or_default(),
                 withheld,
                 claims,
+                user,
                 until_unix_s,
             }),
             refused => Self::Refused(refused),

@@ -17,6 +17,7 @@ use tensorgate_policy::request::{Identity, Operations};
 use crate::attempts::{Attempt, Attempts, CheckBudget};
 use crate::cache::{Known, TokenCache, TokenId, TokenRejection, VerifiedToken};
 use crate::claim_headers::ClaimHeaders;
+use crate::claims::end_user;
 use crate::evidence::Identified;
 use crate::json::{Json, Object};
 use crate::jws::{self, Parts};
@@ -211,6 +212,7 @@ impl Tokens {
                     until_unix_s: claimed.window.until,
                     withheld: claimed.withheld(),
                     claims: claimed.rules.claim_headers.fields(&claimed.parts.claims),
+                    user: end_user(&claimed.parts.claims, &claimed.rules.issuer),
                     key: mark,
                 };
                 let identified = proven.at(now_unix_s);
@@ -389,6 +391,7 @@ impl VerifiedToken {
         Identified {
             withheld: self.withheld,
             claims: self.claims.clone(),
+            user: self.user.clone(),
             until_unix_s: Some(first_second(self.until_unix_s)),
             ..Identified::new(identity, Some(self.credential.clone()))
         }

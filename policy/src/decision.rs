@@ -50,10 +50,13 @@ use crate::policy::{
     Accepts, Allowance, ClientId, GrantId, Model, ModelId, Policy, RemainingQuota, Shadow, Unit,
 };
 use crate::raw::Scope;
-use crate::request::{Api, Head, Operation, Operations, Proofs, Protocol, RequestHash, Route};
+use crate::request::{
+    Api, CallerDigests, Head, Operation, Operations, Proofs, Protocol, RequestHash, Route,
+};
 use crate::values::getters;
 use crate::values::tensor::InferRequest;
 
+use charges::Limited;
 use content::{Received, answered_in_json, deny_or_note};
 use plan::{buffered_plan, grpc_plan, rest_plan};
 use step::{foreign_policy, out_of_order};
@@ -63,7 +66,7 @@ pub use maker::{BodySeen, FilterWork, Maker, maker_of_charge, maker_of_permit};
 pub use plan::ReadBy;
 pub use step::{
     Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Expansion,
-    LimitCharge, PermitRequest, PermitScope, PermitUnit, Step,
+    LimitCharge, PermitRequest, PermitScope, PermitUnit, SLOT_PREFIX, Step,
 };
 
 /// Decision on one request. It belongs to one [`Policy`], which every call must pass.
@@ -74,6 +77,8 @@ pub struct Decision {
     proofs: Proofs,
     /// Operations that the credential does not allow.
     withheld: Operations,
+    /// End user and source.
+    caller: CallerDigests,
     /// Selects among versions.
     request_hash: RequestHash,
     grant: Option<GrantId>,
@@ -104,10 +109,10 @@ pub struct Decision {
 /// The call that may come next. A denial is stored separately: it answers every call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// [`Decision::charged`], for the request, with limits of one scope.
+    /// [`Decision::charged`], for the request.
     Charge(After, Scope),
     /// [`Decision::charged`], for validated content; then the request is forwarded.
-    ChargeContent(RequestCost, Scope),
+    ChargeContent(RequestCost, Limited),
     /// [`Decision::acquired`].
     Acquire(After),
     /// [`Decision::body`].
@@ -163,6 +168,7 @@ impl Decision {
             client: None,
             proofs: head.proofs,
             withheld: head.withheld,
+            caller: head.caller,
             request_hash: head.request_hash,
             grant: None,
             model: None,
@@ -188,15 +194,12 @@ impl Decision {
     /// Continues after a charge.
     pub fn charged(&mut self, policy: &Policy, outcome: ChargeOutcome) -> Step {
         let step = match self.stage {
-            Stage::Charge(after, Scope::Local) => self
-                .apply_charge(policy, Scope::Local, None, outcome)
-                .and_then(|()| self.acquire_permits(policy, after)),
-            Stage::Charge(after, Scope::Global) => self
-                .apply_charge(policy, Scope::Global, None, outcome)
-                .and_then(|()| self.proceed(after)),
-            Stage::ChargeContent(cost, scope) => self
-                .apply_charge(policy, scope, Some(cost), outcome)
-                .and_then(|()| self.content_charged(policy, cost, scope)),
+            Stage::Charge(after, scope) => self
+                .apply_charge(policy, Limited::Grant(scope), None, outcome)
+                .and_then(|()| self.request_charged(policy, after, scope)),
+            Stage::ChargeContent(cost, limited) => self
+                .apply_charge(policy, limited, Some(cost), outcome)
+                .and_then(|()| self.charge_content_from(policy, cost, limited.next())),
             _ => Err(out_of_order("charged")),
         };
         self.latch(Some(policy), step)
@@ -206,7 +209,7 @@ impl Decision {
     pub fn acquired(&mut self, policy: &Policy, outcome: &AcquireOutcome) -> Step {
         let step = match self.stage {
             Stage::Acquire(after) => {
-                permits::acquire_result(outcome).and_then(|()| self.charge_globally(policy, after))
+                permits::acquire_result(outcome).and_then(|()| self.charge_callers(policy, after))
             }
             _ => Err(out_of_order("acquired")),
         };

@@ -24,6 +24,7 @@ mod egress;
 mod ensemble;
 mod grant;
 mod handler;
+mod holder;
 mod lookup;
 mod model;
 mod records;
@@ -43,17 +44,18 @@ pub use artifact::{ArtifactTrust, ModelArtifact, ModelSigner};
 pub use audit_export::{AuditExport, OtlpExport};
 pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust};
 pub use credentials::{
-    Algorithm, ClaimHeader, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network, PeerName,
-    PublicKey, Revoked, RsaScheme, Serials, Tls,
+    Algorithm, ClaimHeader, ClaimPath, Hash, Issuer, JwtRule, KeyMaterial, MetadataRule, Network,
+    PeerName, PublicKey, Revoked, RsaScheme, Serials, Tls,
 };
 pub use credentials::{KeyLocations, MAX_KEY_HEADER_BYTES};
 pub use credentials::{KeySetUrl, Server};
 pub use egress::{Fetch, Target};
 pub use ensemble::{Ensemble, EnsembleStep, TensorMapping};
-pub use grant::{Grant, OwnHandlers};
-pub(crate) use grant::{Granted, RoleId};
+pub use grant::{CallerLimits, Grant, OwnHandlers};
+pub(crate) use grant::{Granted, RoleId, allowances};
 pub use handler::{BUILTIN, Handler};
 pub use handler::{SignedAs, SignedBy};
+pub use holder::{DEFAULT_SLOTS, Holder, MAX_POLICY_SLOTS, MAX_SLOTS, MIN_SLOTS};
 pub(crate) use lookup::KEY_PLACEHOLDER;
 pub use lookup::Lookup;
 pub(crate) use model::Rules;
@@ -223,16 +225,51 @@ impl Policy {
         role.is_some_and(|role| self.reachable.contains(&(role, protocol, operation)))
     }
 
-    /// All limits of all grants for each of their clients, so that a driver can create their slots
-    /// before the first request.
+    /// All limits of clients under all grants, so that a driver can create their states before the
+    /// first request. Users, sources and models have states of their own, which only hosts create.
     pub fn allowances(&self) -> impl Iterator<Item = (&Grant, &Client, Allowance)> {
         self.grants.iter().flat_map(move |grant| {
             let clients = grant.clients.iter().filter_map(|id| self.client(*id));
             clients.flat_map(move |client| {
                 let allowances = grant.per_request().chain(grant.per_content());
+                let allowances = allowances.filter(|it| it.holder == Holder::Client);
                 allowances.map(move |allowance| (grant, client, allowance))
             })
         })
+    }
+
+    /// Whether any limit is of users, sources or models, which only hosts count.
+    pub fn has_host_limits(&self) -> bool {
+        self.grants.iter().any(|grant| grant.callers.is_some())
+            || self.models.iter().any(|model| model.budget.is_some())
+    }
+
+    /// The most states that a host has of users and sources.
+    pub fn caller_slots(&self) -> u64 {
+        let of_grant = |grant: &Grant| {
+            let slots = grant.of_callers().map(|allowance| allowance.holder.slots());
+            let clients = u64::try_from(grant.clients.len()).unwrap_or(u64::MAX);
+            slots.sum::<u64>().saturating_mul(clients)
+        };
+        self.grants
+            .iter()
+            .map(of_grant)
+            .fold(0, u64::saturating_add)
+    }
+
+    /// Whether any limit is of end users.
+    pub fn limits_users(&self) -> bool {
+        self.limits_callers(|callers| !callers.per_user.is_empty())
+    }
+
+    /// Whether any limit is of sources.
+    pub fn limits_sources(&self) -> bool {
+        self.limits_callers(|callers| !callers.per_source.is_empty())
+    }
+
+    fn limits_callers(&self, limits: impl Fn(&CallerLimits) -> bool) -> bool {
+        let mut grants = self.grants.iter();
+        grants.any(|grant| grant.callers.as_deref().is_some_and(&limits))
     }
 
     /// Models on which a client with these proofs may perform an operation over a protocol, in name

@@ -57,7 +57,8 @@ pub use egress::Fetch;
 pub use guardrail::Guardrail;
 pub use json::{BytesAs, Json, TensorPointer};
 pub use limits::{
-    Budget, Cost, LocalShare, Period, Rate, RateLimitService, Redis, Scope, ServiceFailure,
+    Budget, CallerLimits, Cost, LocalShare, Period, Rate, RateLimitService, Redis, Scope,
+    ServiceFailure,
 };
 pub use listen::{Health, Judge, Limits, Listen};
 pub use lookup::{KeyType, Lookup, LookupKind};
@@ -316,6 +317,9 @@ pub struct Model {
     /// Limits of requests in flight, counted by each host, or by each gateway without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<ModelLimits>,
+    /// Daily limits of its inferences, over all clients. Each host counts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Required kinds of proof, in addition to a grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requires: Option<Requires>,
@@ -408,6 +412,12 @@ pub struct Grant {
     /// Daily limits of each client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// Limits of each end user of a client: of each value of `user_claim` of the token's issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_user: Option<CallerLimits>,
+    /// Limits of each source of a client: of each IPv4 address, and of each /64 of IPv6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_source: Option<CallerLimits>,
     /// Maximum requests in flight of each client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u64>,
@@ -429,17 +439,40 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The limits that a gateway or the rate-limit service counts, by field: where each is counted,
-    /// and what divides it.
+    /// The limits of each client that a gateway or the rate-limit service counts, by field: where
+    /// each is counted, and what divides it.
+    pub fn own_limits(
+        &self,
+    ) -> impl Iterator<Item = (&'static str, Scope, Option<LocalShare>)> + use<> {
+        let fields = ["rate", "cost", "budget"];
+        let own = of_fields(fields, (&self.rate, &self.cost, &self.budget));
+        own.into_iter().flatten()
+    }
+
+    /// The same with those of each end user and each source.
     pub fn limits(
         &self,
     ) -> impl Iterator<Item = (&'static str, Scope, Option<LocalShare>)> + use<> {
-        let Self {
-            rate, cost, budget, ..
-        } = self;
-        let rate = (rate.as_ref()).map(|it| ("rate", it.scope, it.local_share));
-        let cost = (cost.as_ref()).map(|it| ("cost", it.scope, it.local_share));
-        let budget = (budget.as_ref()).map(|it| ("budget", it.scope, it.local_share));
-        [rate, cost, budget].into_iter().flatten()
+        let of = |limits: Option<&CallerLimits>, names| {
+            limits.map(|it| of_fields(names, (&it.rate, &it.cost, &it.budget)))
+        };
+        let users = ["per_user.rate", "per_user.cost", "per_user.budget"];
+        let sources = ["per_source.rate", "per_source.cost", "per_source.budget"];
+        let users = of(self.per_user.as_ref(), users);
+        let sources = of(self.per_source.as_ref(), sources);
+        let of_callers = [users, sources].into_iter().flatten().flatten().flatten();
+        self.own_limits().chain(of_callers)
     }
+}
+
+/// The present ones of three limits, each with its field's name.
+fn of_fields(
+    [of_rate, of_cost, of_budget]: [&'static str; 3],
+    (rate, cost, budget): (&Option<Rate>, &Option<Cost>, &Option<Budget>),
+) -> [Option<(&'static str, Scope, Option<LocalShare>)>; 3] {
+    [
+        (rate.as_ref()).map(|it| (of_rate, it.scope, it.local_share)),
+        (cost.as_ref()).map(|it| (of_cost, it.scope, it.local_share)),
+        (budget.as_ref()).map(|it| (of_budget, it.scope, it.local_share)),
+    ]
 }

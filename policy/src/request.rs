@@ -2,6 +2,7 @@
 //! [`crate::Decision`].
 
 mod boundary;
+mod caller;
 mod hash;
 pub mod management;
 mod proofs;
@@ -11,6 +12,7 @@ use alloc::borrow::Cow;
 use crate::values::named;
 
 pub use boundary::Boundary;
+pub use caller::{CallerDigest, CallerDigests, HolderDigest};
 pub use hash::RequestHash;
 pub use proofs::{Proof, Proofs, Requires};
 
@@ -419,6 +421,8 @@ pub struct Head<'a> {
     pub proofs: Proofs,
     /// Operations whose scope the caller's token lacks, whatever is granted.
     pub withheld: Operations,
+    /// End user and source, as far as they are known.
+    pub caller: CallerDigests,
     /// Selects among versions.
     pub request_hash: RequestHash,
     /// The route.

@@ -8,6 +8,7 @@ mod artifact;
 mod audit_export;
 mod backend_rules;
 mod backends;
+mod caller_limits;
 mod clients;
 mod dims;
 mod egress;

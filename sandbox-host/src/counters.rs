@@ -24,8 +24,13 @@ use tensorgate_telemetry::metrics::Metrics;
 const FILE: &str = "limits-spent.bin";
 /// The beginning of the file. The number is that of its form.
 const FORM: &[u8] = b"tensorgate-limits 1\n";
-/// How often changed usage is saved. A host that crashes forgets this much.
-const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest and the longest pause after a save of changed usage. A host that crashes forgets
+/// this much.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// Between them, the pause is so many times as long as the save. 262,144 states take a third of a
+/// second.
+const PAUSE_RATIO: u32 = 20;
 
 /// The counters of this host.
 pub struct HostCounters {
@@ -137,12 +142,18 @@ impl HostCounters {
     /// Returns why the file cannot be written. The next call tries again.
     pub fn save(&self) -> io::Result<()> {
         let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(saved) = self.limits.take_changed(now(self.started)) else {
+        if !self.limits.take_changed() {
             return Ok(());
-        };
+        }
+        let mut left_out = 0;
         let written = sealed_file::replace(&self.file, FORM, |content| {
-            saved_limits::encode(&saved, now_unix_ms(), content);
+            let now = now(self.started);
+            left_out = self.limits.append_saved(now, now_unix_ms(), content);
         });
+        if left_out > 0 {
+            let path = self.file.display();
+            tracing::error!(left_out, "{path} has no room for all states of limits");
+        }
         if written.is_err() {
             self.limits.not_saved();
             // An older state would give back what was spent since. Without the file, half is spent.
@@ -152,14 +163,15 @@ impl HostCounters {
     }
 }
 
-/// Saves changed usage every second, until it is aborted.
+/// Saves changed usage every second, until it is aborted. With very many users a save takes longer,
+/// and the pauses too.
 pub async fn save_regularly(counters: Arc<HostCounters>) {
-    let mut ticks = tokio::time::interval(SAVE_INTERVAL);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut was_saved = true;
     loop {
-        ticks.tick().await;
+        let started = Instant::now();
         was_saved = save(&counters, was_saved).await;
+        let pause = started.elapsed().saturating_mul(PAUSE_RATIO);
+        tokio::time::sleep(pause.clamp(MIN_PAUSE, MAX_PAUSE)).await;
     }
 }
 

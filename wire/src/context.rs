@@ -1,6 +1,6 @@
 //! The signed context: the caller's identity, sent by the filter to the sandbox host in a header.
 //!
-//! `v9;<release>;<fields>.<mac>`, the last two parts base64url without padding. Fields are
+//! `v10;<release>;<fields>.<mac>`, the last two parts base64url without padding. Fields are
 //! length-prefixed in a fixed order, so encodings are unique. The MAC is HMAC-SHA256 over
 //! everything before its dot, including format and release, which every release can read
 //! ([`Release`]). The context contains no verdict. It says what the filters do with the request,
@@ -16,7 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Mac as _;
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::policy::RemainingQuota;
-use tensorgate_policy::request::{Operations, Proofs};
+use tensorgate_policy::request::{CallerDigest, CallerDigests, HolderDigest, Operations, Proofs};
 
 use crate::limits::{MAX_CLAIM_FIELDS, MAX_CONTEXT_BYTES};
 use crate::request_id::is_uuid;
@@ -67,6 +67,8 @@ pub struct Context {
     pub quotas: Vec<RemainingQuota>,
     /// Claims to forward as header fields: lower-case names and values.
     pub claims: Vec<(String, String)>,
+    /// End user and source.
+    pub caller: CallerDigests,
 }
 
 /// Why a context is rejected; for the log.
@@ -114,6 +116,16 @@ impl Context {
         for (name, value) in &self.claims {
             put_text(&mut fields, name);
             put_text(&mut fields, value);
+        }
+        for digest in [self.caller.user, self.caller.source] {
+            fields.push(match digest {
+                CallerDigest::Unknown => UNKNOWN,
+                CallerDigest::Known(_) => KNOWN,
+                CallerDigest::NotLimited => NOT_LIMITED,
+            });
+            if let Some(digest) = digest.known() {
+                fields.extend_from_slice(&digest.to_bits().to_be_bytes());
+            }
         }
         let mut value = String::with_capacity(USUAL_FIELD_BYTES.saturating_mul(2));
         value.push_str(release::own_prefix());
@@ -220,6 +232,10 @@ impl Context {
             work,
             quotas: quotas::read(&mut rest)?,
             claims: read_claims(&mut rest)?,
+            caller: CallerDigests {
+                user: read_digest(&mut rest)?,
+                source: read_digest(&mut rest)?,
+            },
         };
         rest.is_empty().then_some(context)
     }
@@ -261,6 +277,20 @@ fn read_claims(rest: &mut &[u8]) -> Option<Vec<(String, String)>> {
     (0..count)
         .map(|_| Some((take_text(rest)?, take_text(rest)?)))
         .collect()
+}
+
+const UNKNOWN: u8 = 0;
+const KNOWN: u8 = 1;
+const NOT_LIMITED: u8 = 2;
+
+fn read_digest(rest: &mut &[u8]) -> Option<CallerDigest> {
+    let [kind] = take_chunk(rest)?;
+    Some(match kind {
+        UNKNOWN => CallerDigest::Unknown,
+        KNOWN => CallerDigest::Known(HolderDigest::new(u64::from_be_bytes(take_chunk(rest)?))),
+        NOT_LIMITED => CallerDigest::NotLimited,
+        _ => return None,
+    })
 }
 
 fn put_text(fields: &mut Vec<u8>, text: &str) {

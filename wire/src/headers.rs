@@ -8,8 +8,8 @@ use std::borrow::Cow;
 
 use tensorgate_policy::policy::{KeyLocations, MAX_KEY_HEADER_BYTES, Templates};
 use tensorgate_policy::request::{
-    Coding, ContentType, Credential, Encoding, Head, Identity, Operation, Operations, Proofs,
-    Protocol, Route,
+    CallerDigests, Coding, ContentType, Credential, Encoding, Head, Identity, Operation,
+    Operations, Proofs, Protocol, Route,
 };
 use tensorgate_policy::{Policy, RequestHash};
 
@@ -213,7 +213,7 @@ impl<'a> ReadHead<'a> {
     }
 
     /// The facts for a decision, with the caller's identity. An unknown path may be a route of the
-    /// `templates`. The caller sets the request's hash, from the gate's own id.
+    /// `templates`. Who calls this sets the request's hash, from the gate's own id, and its caller.
     pub fn into_head(self, identity: Identity, templates: &Templates) -> Head<'a> {
         let route = match self.route {
             Route::Unknown { protocol } => route::own(self.method, &self.path, templates, protocol),
@@ -226,6 +226,7 @@ impl<'a> ReadHead<'a> {
             identity,
             proofs: Proofs::NONE,
             withheld: Operations::default(),
+            caller: CallerDigests::default(),
             request_hash: RequestHash::default(),
             route,
             query: self.refused_query,

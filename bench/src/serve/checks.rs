@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tensorgate_identity::{Evidence, Identifier, PureVerifier, TokenCache};
 use tensorgate_policy::decision::{BodyPlan, FilterWork, decide_body, decide_head, decide_message};
-use tensorgate_policy::request::{Identity, RequestHash};
+use tensorgate_policy::request::{CallerDigests, Identity, RequestHash};
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{
     Bundle, Charge, ChargeOutcome, Decision, Denial, Now, Policy, Reason, Step,
@@ -126,6 +126,7 @@ impl State {
             claims: (identified.claims.iter())
                 .map(|(name, value)| (name.to_string(), value.clone()))
                 .collect(),
+            caller: CallerDigests::default(),
         };
         let mut head = read.into_head(identified.identity, self.policy.templates());
         (head.proofs, head.withheld) = (identified.proofs, identified.withheld);

@@ -11,20 +11,23 @@ use crate::load::{Loaded, generation};
 /// The field of a limit that says what divides it.
 const LOCAL_SHARE: &str = "local_share";
 
-/// A limit with `local_share`: its name in the grant, and its amounts by field.
+/// A limit with `local_share`: its field, and its amounts by field.
 type Divided<'g> = (&'static str, Vec<(&'static str, Option<&'g mut u64>)>);
 
 impl Loaded {
-    /// The limits that are divided when the policy is rendered: the grant's name, and `rate`,
-    /// `cost` or `budget`.
+    /// The limits that are divided when the policy is rendered: the grant's name, which is empty
+    /// for a model's budget, and the field.
     pub fn limits_to_divide(&self) -> Vec<(&str, &'static str)> {
-        let grants = self.bundle.policy.grants.iter();
-        grants
-            .flat_map(|grant| {
-                let name = grant.name.as_deref().unwrap_or_default();
-                shares(grant).map(move |limit| (name, limit))
-            })
-            .collect()
+        let raw::Policy { grants, models, .. } = &self.bundle.policy;
+        let of_grants = grants.iter().flat_map(|grant| {
+            let name = grant.name.as_deref().unwrap_or_default();
+            shares(grant).map(move |limit| (name, limit))
+        });
+        let is_divided = |budget: &raw::Budget| budget.local_share.is_some();
+        let of_models = models
+            .values()
+            .filter(|model| model.budget.as_ref().is_some_and(is_divided));
+        of_grants.chain(of_models.map(|_| ("", "budget"))).collect()
     }
 
     /// The policy of one of so many pods; `None` if the target does not know the number.
@@ -66,18 +69,16 @@ fn divide(policy: &mut raw::Policy, pods: Option<u32>) -> Result<u32, Vec<Fault>
     for (index, grant) in policy.grants.iter_mut().enumerate() {
         for (limit, amounts) in take_shares(grant) {
             let path = format!("grants[{index}].{limit}");
-            let Some(pods) = pods else {
-                faults.push(unknown_pods(&path));
-                continue;
-            };
-            for (field, amount) in amounts {
-                let Some(amount) = amount else { continue };
-                let share = amount.checked_div(u64::from(pods)).unwrap_or(0);
-                if share == 0 {
-                    faults.push(no_share(&path, field, *amount, pods));
-                }
-                *amount = share;
-            }
+            divide_one(&path, amounts, pods, &mut faults);
+        }
+    }
+    let models = policy.models.iter_mut();
+    // Without a share the shared contents of models stay as they are.
+    for (name, model) in models.filter(|(_, model)| model.budget.is_some()) {
+        let divided = model.budget.as_mut();
+        if let Some((limit, amounts)) = divided.and_then(|budget| take_day("budget", budget)) {
+            let path = format!("models.{name}.{limit}");
+            divide_one(&path, amounts, pods, &mut faults);
         }
     }
     match pods {
@@ -86,19 +87,76 @@ fn divide(policy: &mut raw::Policy, pods: Option<u32>) -> Result<u32, Vec<Fault>
     }
 }
 
+/// Divides the amounts of one limit.
+fn divide_one(
+    path: &str,
+    amounts: Vec<(&'static str, Option<&mut u64>)>,
+    pods: Option<u32>,
+    faults: &mut Vec<Fault>,
+) {
+    let Some(pods) = pods else {
+        faults.push(unknown_pods(path));
+        return;
+    };
+    for (field, amount) in amounts {
+        let Some(amount) = amount else { continue };
+        let share = amount.checked_div(u64::from(pods)).unwrap_or(0);
+        if share == 0 {
+            faults.push(no_share(path, field, *amount, pods));
+        }
+        *amount = share;
+    }
+}
+
 /// The limits of a grant with `local_share`, which it removes from them.
 fn take_shares(grant: &mut raw::Grant) -> Vec<Divided<'_>> {
+    let own = (
+        grant.rate.as_mut(),
+        grant.cost.as_mut(),
+        grant.budget.as_mut(),
+    );
+    let mut divided = take_from(["rate", "cost", "budget"], own);
+    for (names, callers) in [
+        (
+            ["per_user.rate", "per_user.cost", "per_user.budget"],
+            &mut grant.per_user,
+        ),
+        (
+            ["per_source.rate", "per_source.cost", "per_source.budget"],
+            &mut grant.per_source,
+        ),
+    ] {
+        if let Some(raw::CallerLimits {
+            rate, cost, budget, ..
+        }) = callers
+        {
+            let limits = (rate.as_mut(), cost.as_mut(), budget.as_mut());
+            divided.extend(take_from(names, limits));
+        }
+    }
+    divided
+}
+
+/// Those of three limits, with the names of their fields.
+fn take_from<'g>(
+    [of_rate, of_cost, of_budget]: [&'static str; 3],
+    (rate, cost, budget): (
+        Option<&'g mut raw::Rate>,
+        Option<&'g mut raw::Cost>,
+        Option<&'g mut raw::Budget>,
+    ),
+) -> Vec<Divided<'g>> {
     let mut divided = Vec::new();
-    if let Some(rate) = &mut grant.rate
+    if let Some(rate) = rate
         && rate.local_share.take().is_some()
     {
         let amounts = vec![
             ("quota", rate.quota.as_mut()),
             ("burst", rate.burst.as_mut()),
         ];
-        divided.push(("rate", amounts));
+        divided.push((of_rate, amounts));
     }
-    if let Some(cost) = &mut grant.cost
+    if let Some(cost) = cost
         && cost.local_share.take().is_some()
     {
         let bytes = cost.bytes.as_mut().map(|bytes| &mut bytes.0);
@@ -107,21 +165,25 @@ fn take_shares(grant: &mut raw::Grant) -> Vec<Divided<'_>> {
             ("bytes", bytes),
             ("tokens", cost.tokens.as_mut()),
         ];
-        divided.push(("cost", amounts));
+        divided.push((of_cost, amounts));
     }
-    if let Some(budget) = &mut grant.budget
-        && budget.local_share.take().is_some()
-    {
-        let bytes = budget.bytes.as_mut().map(|bytes| &mut bytes.0);
-        let amounts = vec![
-            ("requests", budget.requests.as_mut()),
-            ("elements", budget.elements.as_mut()),
-            ("bytes", bytes),
-            ("tokens", budget.tokens.as_mut()),
-        ];
-        divided.push(("budget", amounts));
+    if let Some(budget) = budget {
+        divided.extend(take_day(of_budget, budget));
     }
     divided
+}
+
+/// A daily limit.
+fn take_day<'g>(name: &'static str, budget: &'g mut raw::Budget) -> Option<Divided<'g>> {
+    budget.local_share.take()?;
+    let bytes = budget.bytes.as_mut().map(|bytes| &mut bytes.0);
+    let amounts = vec![
+        ("requests", budget.requests.as_mut()),
+        ("elements", budget.elements.as_mut()),
+        ("bytes", bytes),
+        ("tokens", budget.tokens.as_mut()),
+    ];
+    Some((name, amounts))
 }
 
 fn unknown_pods(limit: &str) -> Fault {

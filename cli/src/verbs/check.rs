@@ -87,6 +87,9 @@ impl Check {
         if !ui.json {
             let mut notes = hidden_alerts::notes(&loaded.bundle.policy);
             notes.extend(needs_host(&loaded.policy));
+            if loaded.policy.has_host_limits() {
+                notes.push("limits of users, sources and models are counted by sandbox hosts: the filter needs one behind it".to_owned());
+            }
             for note in notes {
                 ui.note(&printable(&format!("note: {note}")));
             }

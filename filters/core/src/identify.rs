@@ -2,6 +2,7 @@
 //! previous tensorgate filter. This module makes no decision; an unknown caller is a valid result.
 
 pub(super) mod caller;
+pub(crate) mod digests;
 pub(crate) mod shared_identity;
 
 use tensorgate_identity::Identified;

@@ -75,6 +75,10 @@ pub struct GateRoot {
     pub(crate) headers: HeaderMode,
     /// Whether a large body may be streamed while this filter reads it.
     may_stream: bool,
+    /// Whether the policy has limits of end users.
+    pub(crate) limits_users: bool,
+    /// Whether the policy has limits of sources.
+    pub(crate) limits_sources: bool,
     /// Whether the proxy delivers bodies while headers are held.
     pub(crate) delivery: Cell<Delivery>,
     /// Memory for small bodies that the filter copies.
@@ -165,6 +169,12 @@ impl GateRoot {
                 faults.extend(warnings);
                 Err(faults)
             }
+            Ok((policy, warnings)) if !has_host && policy.has_host_limits() => {
+                let cause = "limits of users, sources and models are counted by a sandbox host: put one behind the filter";
+                faults.push(error("grants", cause));
+                faults.extend(warnings);
+                Err(faults)
+            }
             Ok((policy, warnings))
                 if !has_host
                     && filter != Filter::Gate
@@ -223,6 +233,8 @@ impl GateRoot {
             mismatch_logged_ns: Cell::new(None),
             has_host,
             may_stream,
+            limits_users: policy.limits_users(),
+            limits_sources: policy.limits_sources(),
             policy,
             generation,
             context_key,

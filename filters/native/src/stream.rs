@@ -19,7 +19,7 @@ use tensorgate_filter_core::report::record::Record;
 use tensorgate_filter_core::root::GateRoot;
 use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
-use tensorgate_policy::policy::{Allowance, Unit};
+use tensorgate_policy::policy::Grant;
 use tensorgate_wire::Answer;
 
 use super::limiter::Limiter;
@@ -460,10 +460,8 @@ impl Stream {
         if !root.has_host() {
             return listen.limits().hold_bytes;
         }
-        let is_of_host =
-            |allowance: Allowance| allowance.is_global() && allowance.unit == Unit::Requests;
-        let mut allowances = root.policy().allowances();
-        if allowances.any(|(.., allowance)| is_of_host(allowance)) {
+        let mut of_requests = root.policy().grants().iter().flat_map(Grant::per_request);
+        if of_requests.any(|it| it.is_of_host()) {
             return 0;
         }
         listen.judged_bytes()

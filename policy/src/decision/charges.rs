@@ -3,6 +3,7 @@
 //! and acquires the permits, and reports the outcome. A later denial gives no refund.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::content::deny_or_note;
@@ -13,7 +14,9 @@ use super::step::{Acquire, Charge, ChargeOutcome, LimitCharge, PermitRequest};
 use super::{After, Decision, Stage, Step, foreign_policy};
 use crate::contract::{RequestCost, quote};
 use crate::denial::{Denial, OverloadCause, RateNote, Reason};
-use crate::policy::{Allowance, Client, Grant, Model, Policy, RemainingQuota, Unit, Wait};
+use crate::policy::{
+    Allowance, Client, Grant, Holder, Model, Policy, RemainingQuota, Shadow, Unit, Wait,
+};
 use crate::raw::Scope;
 use crate::request::Operation;
 use crate::values::time::SECOND_NS;
@@ -21,10 +24,36 @@ use crate::values::time::SECOND_NS;
 /// Units of a request limit that one request uses.
 const REQUEST_COST: u64 = 1;
 
+/// Limits that one charge for a request's content is made to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limited {
+    /// Those of the client, its user and its source, of one scope. With those of the model, if all
+    /// of them can be one charge ([`joins_model`]).
+    Grant(Scope),
+    /// Those of the model, over all clients, if they are a charge of their own. It is the last, so
+    /// that a client over its own limit does not use up the model's.
+    Model,
+}
+
+impl Limited {
+    /// What is charged next.
+    pub(super) const fn next(self) -> Option<Self> {
+        match self {
+            Self::Grant(Scope::Local) => Some(Self::Grant(Scope::Global)),
+            Self::Grant(Scope::Global) => Some(Self::Model),
+            Self::Model => None,
+        }
+    }
+}
+
 impl Decision {
-    /// Charges the grant's local request limits, if any, and continues with the permits.
+    /// Charges the client's local request limits, if any, and continues with the permits. With
+    /// limits of users or sources they follow the permits.
     pub(super) fn charge_request(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
-        match self.charge(policy, Scope::Local, None)? {
+        if limits_callers(self.grant_and_client(policy)?.0) {
+            return self.acquire_permits(policy, after);
+        }
+        match self.charge(policy, Limited::Grant(Scope::Local), None)? {
             Some(step) => {
                 self.stage = Stage::Charge(after, Scope::Local);
                 Ok(step)
@@ -33,20 +62,25 @@ impl Decision {
         }
     }
 
+    /// Charges the request limits of the client, its user and its source in one charge, so that a
+    /// user over its own limit does not use up the client's. A filter makes the permits and leaves
+    /// this charge to the host.
+    pub(super) fn charge_callers(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
+        if self.is_charged_now(after)
+            && limits_callers(self.grant_and_client(policy)?.0)
+            && let Some(step) = self.charge(policy, Limited::Grant(Scope::Local), None)?
+        {
+            self.stage = Stage::Charge(after, Scope::Local);
+            return Ok(step);
+        }
+        self.charge_globally(policy, after)
+    }
+
     /// Charges the global request limits, if any. The permits so far are acquired already, so a
     /// request without permits makes no call.
-    pub(super) fn charge_globally(
-        &mut self,
-        policy: &Policy,
-        after: After,
-    ) -> Result<Step, Denial> {
-        // Once: if the path names the model, the head was charged before the body is complete.
-        let due = after == After::Head || self.body_names_model();
-        // The head of a message stream has no model and no grant yet; each message is charged
-        // separately.
-        let opens = self.operation == Some(Operation::Stream) && self.grant.is_none();
-        let charge = if due && !opens {
-            self.charge(policy, Scope::Global, None)?
+    fn charge_globally(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
+        let charge = if self.is_charged_now(after) {
+            self.charge(policy, Limited::Grant(Scope::Global), None)?
         } else {
             None
         };
@@ -59,7 +93,34 @@ impl Decision {
         }
     }
 
-    /// Charges the grant's content limits, local ones first; then the request is forwarded.
+    /// Whether the request is charged behind the permits of this moment: once, although some
+    /// permits are acquired with the head and others with the body.
+    fn is_charged_now(&self, after: After) -> bool {
+        // If the path names the model, the head was charged before the body is complete.
+        let due = after == After::Head || self.body_names_model();
+        // The head of a message stream has no model and no grant yet; each message is charged
+        // separately.
+        let opens = self.operation == Some(Operation::Stream) && self.grant.is_none();
+        due && !opens
+    }
+
+    /// The step after a charge for the request.
+    pub(super) fn request_charged(
+        &mut self,
+        policy: &Policy,
+        after: After,
+        scope: Scope,
+    ) -> Result<Step, Denial> {
+        match scope {
+            Scope::Local if limits_callers(self.grant_and_client(policy)?.0) => {
+                self.charge_globally(policy, after)
+            }
+            Scope::Local => self.acquire_permits(policy, after),
+            Scope::Global => self.proceed(after),
+        }
+    }
+
+    /// Charges the limits on contents; then the request is forwarded.
     pub(super) fn charge_content(
         &mut self,
         policy: &Policy,
@@ -70,74 +131,108 @@ impl Decision {
         }
         let model = self.model.and_then(|id| policy.model(id));
         let cost = cost.times(model.map_or(1, Model::calls));
-        for scope in [Scope::Local, Scope::Global] {
-            if let Some(step) = self.charge(policy, scope, Some(cost))? {
-                self.stage = Stage::ChargeContent(cost, scope);
-                return Ok(step);
-            }
-        }
-        Ok(self.accept())
+        self.charge_content_from(policy, cost, Some(Limited::Grant(Scope::Local)))
     }
 
-    /// The step after a charge for content.
-    pub(super) fn content_charged(
+    /// Makes the first charge for content from this one on.
+    pub(super) fn charge_content_from(
         &mut self,
         policy: &Policy,
         cost: RequestCost,
-        scope: Scope,
+        mut limited: Option<Limited>,
     ) -> Result<Step, Denial> {
-        if scope.is_local()
-            && let Some(step) = self.charge(policy, Scope::Global, Some(cost))?
-        {
-            self.stage = Stage::ChargeContent(cost, Scope::Global);
-            return Ok(step);
+        while let Some(now) = limited {
+            if let Some(step) = self.charge(policy, now, Some(cost))? {
+                self.stage = Stage::ChargeContent(cost, now);
+                return Ok(step);
+            }
+            limited = now.next();
         }
         Ok(self.accept())
     }
 
-    /// The charge of all limits of one scope, for the request or its content; `None` if there are
-    /// none.
+    /// The charge of these limits, for the request or its content; `None` if there are none.
     fn charge(
         &self,
         policy: &Policy,
-        scope: Scope,
+        limited: Limited,
         cost: Option<RequestCost>,
     ) -> Result<Option<Step>, Denial> {
         let (grant, client) = self.grant_and_client(policy)?;
-        let limit_charges: Vec<LimitCharge> = limits(grant, scope, cost)
+        let limit_charges: Vec<LimitCharge> = self
+            .limits(policy, limited, cost)?
+            .into_iter()
             .map(|allowance| LimitCharge {
                 allowance,
                 amount: amount(allowance.unit, cost.unwrap_or_default()),
             })
             .collect();
+        let scope = match limited {
+            Limited::Grant(scope) => scope,
+            Limited::Model => Scope::Local,
+        };
+        let is_of_model = |it: &LimitCharge| it.allowance.holder == Holder::Model;
+        let model = match limit_charges.iter().any(is_of_model) {
+            true => self.granted(policy)?.name(),
+            false => "",
+        };
         Ok((!limit_charges.is_empty()).then(|| {
             Step::Charge(Charge {
                 scope,
                 grant: grant.name().into(),
                 client: client.name().into(),
+                caller: self.caller,
+                model: model.into(),
                 limit_charges,
             })
         }))
     }
 
-    /// Applies the outcome of a charge of one scope, for the request or its content.
+    /// Limits of a charge, for the request or its content.
+    fn limits(
+        &self,
+        policy: &Policy,
+        limited: Limited,
+        cost: Option<RequestCost>,
+    ) -> Result<Vec<Allowance>, Denial> {
+        let (grant, _) = self.grant_and_client(policy)?;
+        let own = match limited {
+            Limited::Grant(scope) => Some(limits(grant, scope, cost)),
+            Limited::Model => None,
+        };
+        let is_with_model = match (limited, cost) {
+            (Limited::Grant(Scope::Local), Some(_)) => joins_model(grant),
+            (Limited::Grant(_), _) => false,
+            (Limited::Model, _) => !joins_model(grant),
+        };
+        let of_model = match is_with_model {
+            true => Some(self.granted(policy)?.daily()),
+            false => None,
+        };
+        let own = own.into_iter().flatten();
+        let counted = own.filter(|it| it.holder.is_counted(&self.caller));
+        Ok(counted.chain(of_model.into_iter().flatten()).collect())
+    }
+
+    /// Applies the outcome of a charge, for the request or its content.
     pub(super) fn apply_charge(
         &mut self,
         policy: &Policy,
-        scope: Scope,
+        limited: Limited,
         cost: Option<RequestCost>,
         outcome: ChargeOutcome,
     ) -> Result<(), Denial> {
-        let grant = self.grant_and_client(policy)?.0;
         match outcome {
             ChargeOutcome::Charged(quotas) => {
-                self.note(grant, scope, cost, quotas);
+                self.note(policy, limited, cost, quotas)?;
                 Ok(())
             }
             ChargeOutcome::Failed => {
-                let (overload, cause) = match scope {
-                    Scope::Local => (OverloadCause::Store, "the store of rate limits failed"),
-                    Scope::Global => (
+                let (overload, cause) = match limited {
+                    Limited::Grant(Scope::Local) | Limited::Model => {
+                        (OverloadCause::Store, "the store of rate limits failed")
+                    }
+                    Limited::Grant(Scope::Global) => (
                         OverloadCause::RateLimitService,
                         "the rate limit service does not answer",
                     ),
@@ -147,7 +242,7 @@ impl Decision {
             }
             ChargeOutcome::Exceeded(quotas) => {
                 let retry_after_s = retry_after_s(&quotas);
-                self.note(grant, scope, cost, quotas);
+                let noted = self.note(policy, limited, cost, quotas)?;
                 let reason = if cost.is_some() {
                     Reason::CostExceeded
                 } else {
@@ -155,9 +250,14 @@ impl Decision {
                 };
                 let denial = Denial {
                     retry_after_s,
-                    ..Denial::new(reason, self.cause(grant, scope, cost))
+                    ..Denial::new(reason, self.cause(policy, limited, cost, noted)?)
                 };
-                deny_or_note(grant.shadow(), &mut self.shadowed, denial)
+                // A grant's shadow mode does not switch off what protects all clients.
+                let shadow = match limited {
+                    Limited::Grant(_) => self.shadow(policy),
+                    Limited::Model => Shadow::default(),
+                };
+                deny_or_note(shadow, &mut self.shadowed, denial)
             }
         }
     }
@@ -197,8 +297,9 @@ impl Decision {
                 Wait::Forever => None,
             },
         };
-        let holds =
-            |(allowance, _): &(Allowance, RemainingQuota)| !grant.shadow().limits(allowance.unit);
+        let holds = |(allowance, _): &(Allowance, RemainingQuota)| {
+            allowance.holder.is_public() && !grant.shadow().limits(allowance.unit)
+        };
         quotas.filter(holds).map(note).collect()
     }
 
@@ -208,51 +309,61 @@ impl Decision {
         grant.zip(client).ok_or_else(foreign_policy)
     }
 
-    /// Records the quota of each limit. A driver that reports fewer has charged them elsewhere.
+    /// Records the quota of each limit, and returns where they begin. A driver that reports fewer
+    /// has charged them elsewhere.
     fn note(
         &mut self,
-        grant: &Grant,
-        scope: Scope,
+        policy: &Policy,
+        limited: Limited,
         cost: Option<RequestCost>,
         quotas: Vec<RemainingQuota>,
-    ) {
-        self.charged_quotas
-            .extend(limits(grant, scope, cost).zip(quotas));
+    ) -> Result<usize, Denial> {
+        let limits = self.limits(policy, limited, cost)?;
+        let noted = self.charged_quotas.len();
+        self.charged_quotas.extend(limits.into_iter().zip(quotas));
+        Ok(noted)
     }
 
-    /// The first exceeded limit of a charge, for the log.
+    /// The first exceeded limit of a charge, for the log; `noted` is where its quotas begin.
     fn cause(
         &self,
-        grant: &Grant,
-        scope: Scope,
+        policy: &Policy,
+        limited: Limited,
         cost: Option<RequestCost>,
-    ) -> alloc::string::String {
-        let grant = quote(grant.name());
-        let charged = |allowance: &Allowance| {
-            allowance.scope == scope && (allowance.unit != Unit::Requests) == cost.is_some()
+        noted: usize,
+    ) -> Result<String, Denial> {
+        let everywhere = match limited {
+            Limited::Grant(Scope::Local) | Limited::Model => "",
+            Limited::Grant(Scope::Global) => " for all gateways",
         };
         let empty = self
             .charged_quotas
             .iter()
-            .find(|(allowance, quota)| charged(allowance) && quota.wait != Wait::None);
-        let whose = match scope {
-            Scope::Local => "",
-            Scope::Global => " for all gateways",
+            .skip(noted)
+            .find(|(_, quota)| quota.wait != Wait::None);
+        let is_of_model = match empty {
+            Some((allowance, _)) => allowance.holder == Holder::Model,
+            None => limited == Limited::Model,
         };
-        match empty {
+        let owner = match is_of_model {
+            true => format!("model {}", quote(self.granted(policy)?.name())),
+            false => format!("grant {}", quote(self.grant_and_client(policy)?.0.name())),
+        };
+        Ok(match empty {
             Some((allowance, quota)) => format!(
-                "grant {grant} has {} of {} {} in {} s left{whose}, and {} asked for",
+                "{owner} has {} of {} {} in {} s left{everywhere}{}, and {} asked for",
                 quota.left,
                 allowance.quota(),
                 allowance.unit.name(),
                 allowance.window_s(),
+                allowance.holder.described(&self.caller),
                 match amount(allowance.unit, cost.unwrap_or_default()) {
                     1 => "1 is".into(),
                     requested => format!("{requested} are"),
                 },
             ),
-            None => format!("the limits of grant {grant} have not enough left{whose}"),
-        }
+            None => format!("the limits of {owner} have not enough left{everywhere}"),
+        })
     }
 
     /// Acquires the permits that are due and continues.
@@ -263,7 +374,7 @@ impl Decision {
     ) -> Result<Step, Denial> {
         let permits = self.permits(policy, after)?;
         if permits.is_empty() {
-            return self.charge_globally(policy, after);
+            return self.charge_callers(policy, after);
         }
         self.stage = Stage::Acquire(after);
         Ok(Step::Acquire(Acquire { permits }))
@@ -340,12 +451,25 @@ impl Decision {
     }
 }
 
+/// Whether requests of single users or sources are limited.
+fn limits_callers(grant: &Grant) -> bool {
+    grant.of_callers().any(|it| it.unit == Unit::Requests)
+}
+
+/// Whether the limits of the model are in one charge with the grant's local ones, so that a request
+/// over one of them uses nothing of the others. Limits in shadow must not stop that charge, and
+/// those of scope `global` are another one, which comes before the model's.
+fn joins_model(grant: &Grant) -> bool {
+    let is_global = |it: Allowance| it.scope == Scope::Global;
+    !grant.shadow().lets_pass(Reason::CostExceeded) && !grant.per_content().any(is_global)
+}
+
 /// A grant's limits of one scope, for requests or for content.
 fn limits(
     grant: &Grant,
     scope: Scope,
     cost: Option<RequestCost>,
-) -> impl Iterator<Item = Allowance> + use<> {
+) -> impl Iterator<Item = Allowance> + '_ {
     let per_request = cost.is_none().then(|| grant.per_request());
     let per_content = cost.is_some().then(|| grant.per_content());
     let of_scope = move |allowance: &Allowance| allowance.scope == scope;

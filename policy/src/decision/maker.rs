@@ -1,17 +1,18 @@
 //! Who makes each charge and acquires each permit of a request where a sandbox host is behind the
-//! filters: a pure table. Each is made exactly once. A filter gets to a charge only if it has read
-//! what names the model, so it needs only the rows: [`Charge::is_of_host`] and
+//! filters: a pure table. Each is made exactly once under one policy. A filter gets to a charge
+//! only if it has read what names the model, so it needs only the rows: [`Charge::is_of_host`] and
 //! [`PermitScope::is_of_model`].
 //!
 //! The columns say what names the model, and whether a filter reads the body.
 //!
 //! | charge or permit | path | body, read | body, unread |
 //! |---|---|---|---|
-//! | requests, scope `local` | filter | filter | host |
+//! | requests of a client, scope `local` | filter | filter | host |
+//! | the same with requests of its users or sources | host | host | host |
 //! | requests, scope `global` | host | host | host |
 //! | permits of clients and grants | filter | filter | host |
 //! | permits of models | host | host | host |
-//! | content | host | host | host |
+//! | content, and all limits of a model | host | host | host |
 //!
 //! A filter that counts nothing leaves all of them to the host.
 
@@ -91,31 +92,39 @@ const fn counter(work: &FilterWork, body: BodySeen) -> Maker {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-
     use super::*;
     use crate::decision::LimitCharge;
-    use crate::policy::{Allowance, Limit, Unit};
+    use crate::policy::{Allowance, Holder, Limit, Unit};
     use crate::raw::Scope;
 
     const BOUND: u64 = 64;
 
-    fn charge(unit: Unit, scope: Scope) -> Charge {
-        let allowance = Allowance {
-            unit,
-            limit: Limit::Day(7),
-            scope,
+    fn charge(unit: Unit, scope: Scope, holders: &[Holder]) -> Charge {
+        let limit_charge = |holder: &Holder| LimitCharge {
+            allowance: Allowance {
+                unit,
+                limit: Limit::Day(7),
+                scope,
+                holder: *holder,
+            },
+            amount: 1,
         };
         Charge {
             scope,
             grant: "scoring".into(),
             client: "scorer".into(),
-            limit_charges: vec![LimitCharge {
-                allowance,
-                amount: 1,
-            }],
+            limit_charges: holders.iter().map(limit_charge).collect(),
+            ..Charge::default()
         }
     }
+
+    /// Holders of the limits of one charge, and whether a filter may count them.
+    const HOLDERS: [(&[Holder], bool); 4] = [
+        (&[Holder::Client], true),
+        (&[Holder::Client, Holder::User { slots: 256 }], false),
+        (&[Holder::Source { slots: 256 }], false),
+        (&[Holder::Model], false),
+    ];
 
     fn permit_scopes() -> [(PermitScope, bool); 5] {
         let (grant, client, model) = ("scoring", "scorer", "digits");
@@ -168,14 +177,17 @@ mod tests {
         let units = [Unit::Requests, Unit::Elements, Unit::Bytes, Unit::Tokens];
         for work in works(BOUND) {
             for (body, knows_model) in COLUMNS {
-                for unit in units {
-                    let local = unit == Unit::Requests && work.counts && knows_model;
+                for (unit, (holders, counted)) in units
+                    .into_iter()
+                    .flat_map(|unit| HOLDERS.map(|holders| (unit, holders)))
+                {
+                    let local = unit == Unit::Requests && work.counts && knows_model && counted;
                     for (scope, by_filter) in [(Scope::Local, local), (Scope::Global, false)] {
-                        let maker = maker_of_charge(&work, &charge(unit, scope), body);
+                        let maker = maker_of_charge(&work, &charge(unit, scope, holders), body);
                         assert_eq!(
                             maker,
                             filter_if(by_filter),
-                            "{work:?} {body:?} {unit:?} {scope:?}"
+                            "{work:?} {body:?} {unit:?} {scope:?} {holders:?}"
                         );
                     }
                 }
@@ -198,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_filter_without_a_bound_reads_no_body() {
-        let local = charge(Unit::Requests, Scope::Local);
+        let local = charge(Unit::Requests, Scope::Local, &[Holder::Client]);
         for work in works(0) {
             assert!(!work.reads(0), "{work:?}");
             assert_eq!(
@@ -215,7 +227,7 @@ mod tests {
     #[test]
     fn behind_no_filter_the_host_makes_everything() {
         let work = FilterWork::default();
-        let local = charge(Unit::Requests, Scope::Local);
+        let local = charge(Unit::Requests, Scope::Local, &[Holder::Client]);
         for (body, _) in COLUMNS {
             assert_eq!(maker_of_charge(&work, &local, body), Maker::Host);
             for (scope, _) in permit_scopes() {

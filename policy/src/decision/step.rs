@@ -5,9 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::denial::{Denial, Reason};
-use crate::policy::{Allowance, RemainingQuota, Unit, Wait};
+use crate::policy::{Allowance, Holder, RemainingQuota, Unit, Wait};
 use crate::raw::Scope;
-use crate::request::{Api, Boundary, Coding, Protocol, ServerQuery};
+use crate::request::{Api, Boundary, CallerDigests, Coding, Protocol, ServerQuery};
 
 /// The next step of a driver.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,9 +135,13 @@ pub enum BodyFormat {
     Empty,
 }
 
-/// A charge to one client's limits under one grant: all or none, as far as that is possible. All
-/// limits have the same scope: local limits are charged first, global ones after them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The beginning of the key of a state of a user or a source.
+pub const SLOT_PREFIX: &str = "slot:";
+
+/// A charge to limits of one request: all or none, as far as that is possible. They have the same
+/// scope. They are the client's under its grant, with those of its user and its source, and
+/// those of the model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Charge {
     /// Where the limits are counted.
     pub scope: Scope,
@@ -145,6 +149,11 @@ pub struct Charge {
     pub grant: String,
     /// The client's name.
     pub client: String,
+    /// Its end user and source, whose states are charged for [`Holder::User`] and
+    /// [`Holder::Source`].
+    pub caller: CallerDigests,
+    /// The model's name, if its own limits are charged too ([`Holder::Model`]); otherwise empty.
+    pub model: String,
     /// At least one; limits are unique.
     pub limit_charges: Vec<LimitCharge>,
 }
@@ -159,20 +168,33 @@ pub struct LimitCharge {
 }
 
 impl Charge {
-    /// Whether it is for a request's content, not for the request.
+    /// Whether it is made for a request's content, once that is validated. A model's limits are, on
+    /// requests too.
     pub fn is_of_content(&self) -> bool {
-        let of_request = |limit_charge: &LimitCharge| limit_charge.allowance.unit == Unit::Requests;
+        let of_request = |LimitCharge { allowance, .. }: &LimitCharge| {
+            allowance.unit == Unit::Requests && allowance.holder != Holder::Model
+        };
         !self.limit_charges.iter().all(of_request)
     }
 
     /// Whether a host makes it where one is behind the filters ([`Allowance::is_of_host`]).
     pub fn is_of_host(&self) -> bool {
-        self.is_of_content() || !self.scope.is_local()
+        let mut limit_charges = self.limit_charges.iter();
+        limit_charges.any(|limit_charge| limit_charge.allowance.is_of_host())
     }
 
-    /// Key of the state of a limit.
+    /// Key of the state of a limit, unique: no client's key begins with `slot` or `model`, and the
+    /// part behind a client's name contains no colon.
     pub fn key(&self, limit_charge: &LimitCharge) -> String {
-        limit_charge.allowance.key(&self.grant, &self.client)
+        let allowance = limit_charge.allowance;
+        match (allowance.holder, allowance.holder.key_part(&self.caller)) {
+            (Holder::Model, _) => ["model:", &allowance.key("", &self.model)].concat(),
+            (_, None) => allowance.key(&self.grant, &self.client),
+            (_, Some(part)) => {
+                let of_client = allowance.key(&self.grant, &self.client);
+                [SLOT_PREFIX, &of_client, ":", &part].concat()
+            }
+        }
     }
 }
 

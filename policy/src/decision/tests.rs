@@ -19,7 +19,7 @@ use super::{
 use crate::denial::{Denial, Reason};
 use crate::fixture;
 use crate::policy::{Policy, RemainingQuota, Wait};
-use crate::request::RequestHash;
+use crate::request::{CallerDigests, RequestHash};
 use crate::request::{
     ContentType, Encoding, Head, Identity, Operation, Operations, Proof, Proofs, Protocol, Route,
     ServerQuery,
@@ -61,6 +61,7 @@ fn rest(model: &'static str) -> Head<'static> {
         identity: Identity::Client("scorer".into()),
         proofs: Proofs::NONE.with(Proof::ApiKey),
         withheld: Operations::default(),
+        caller: CallerDigests::default(),
         request_hash: RequestHash::default(),
         route: Route::Model {
             protocol: Protocol::OipRest,

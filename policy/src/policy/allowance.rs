@@ -1,10 +1,11 @@
-//! Limits that a grant gives each of its clients: units per window or per day, and the arithmetic
-//! of charges. Pure: the caller reads the clocks and stores the state.
+//! Limits of clients, of their users and sources, and of models: units per window or per day, and
+//! the arithmetic of charges. Pure: the caller reads the clocks and stores the state.
 
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::holder::Holder;
 use crate::limits::Unit;
 use crate::limits::budget::{self, DailyUsage};
 use crate::limits::gcra::{self, Bucket};
@@ -56,7 +57,7 @@ pub struct Budget {
     pub scope: Scope,
 }
 
-/// One limit of a grant on one unit.
+/// One limit on one unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     /// The counted unit.
@@ -65,6 +66,8 @@ pub struct Allowance {
     pub limit: Limit,
     /// Where it is counted.
     pub scope: Scope,
+    /// Whose limit it is.
+    pub holder: Holder,
 }
 
 /// Amount and period of a limit.
@@ -118,10 +121,10 @@ impl Allowance {
         }
     }
 
-    /// Whether a host makes its charges where one is behind the filters: limits on contents, and
-    /// shared limits.
+    /// Whether a host makes its charges where one is behind the filters: limits on contents, shared
+    /// limits, and those that only hosts count.
     pub fn is_of_host(&self) -> bool {
-        self.unit != Unit::Requests || !self.scope.is_local()
+        self.unit != Unit::Requests || !self.scope.is_local() || self.holder.is_of_host()
     }
 
     /// Whether charges are reservations that are settled by the response.
@@ -145,9 +148,9 @@ impl Allowance {
         }
     }
 
-    /// Key of the state, the same in every worker, policy version and driver. Names are
-    /// length-prefixed, so keys are unique. The limit is not part of the key, so usage survives a
-    /// change of the limit.
+    /// Key of the state of a client's limit, the same in every worker, policy version and driver.
+    /// Names are length-prefixed, so keys are unique. The limit is not part of the key, so usage
+    /// survives a change of the limit. [`crate::Charge::key`] has the keys of other holders.
     pub fn key(&self, grant: &str, client: &str) -> String {
         let (kind, unit) = match (self.limit, self.unit) {
             (Limit::Window(_), Unit::Requests) => ("rate:", None),
@@ -162,10 +165,16 @@ impl Allowance {
 
     /// Public name in responses. Names of grants contain no colon.
     pub fn public_name(&self, grant: &str) -> String {
+        let holder = match self.holder {
+            Holder::Client => "",
+            Holder::User { .. } => ":user",
+            Holder::Source { .. } => ":source",
+            Holder::Model => ":model",
+        };
         match (self.limit, self.unit) {
-            (Limit::Window(_), Unit::Requests) => grant.into(),
-            (Limit::Window(_), unit) => format!("{grant}:{}", unit.name()),
-            (Limit::Day(_), unit) => format!("{grant}:{}:day", unit.name()),
+            (Limit::Window(_), Unit::Requests) => [grant, holder].concat(),
+            (Limit::Window(_), unit) => format!("{grant}{holder}:{}", unit.name()),
+            (Limit::Day(_), unit) => format!("{grant}{holder}:{}:day", unit.name()),
         }
     }
 

@@ -26,23 +26,35 @@ pub struct Issuer {
     pub(crate) required_claims: BTreeMap<String, Vec<String>>,
     pub(crate) scopes: Vec<(Operation, String)>,
     pub(crate) claim_headers: Vec<ClaimHeader>,
+    pub(crate) user_claim: Option<ClaimPath>,
 }
 
 /// A claim that is forwarded as a header field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimHeader {
-    pub(crate) claim: String,
-    pub(crate) keys: Vec<String>,
+    pub(crate) claim: ClaimPath,
     pub(crate) header: String,
 }
 
 getters! { ClaimHeader {
-    /// Full name of the claim.
-    claim: &str,
-    /// The name as a path of keys, outermost first; at least one.
-    keys: &[String],
+    /// The claim.
+    claim: &ClaimPath,
     /// Name of the field, lower-case.
     header: &str,
+} }
+
+/// Where a claim is in a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimPath {
+    pub(crate) name: String,
+    pub(crate) keys: Vec<String>,
+}
+
+getters! { ClaimPath {
+    /// Full name of the claim.
+    name: &str,
+    /// The name as a path of keys, outermost first; at least one.
+    keys: &[String],
 } }
 
 getters! { Issuer {
@@ -68,6 +80,8 @@ getters! { Issuer {
     required_claims: &BTreeMap<String, Vec<String>>,
     /// Claims that are forwarded as header fields; fields are unique.
     claim_headers: &[ClaimHeader],
+    /// The claim that names the end user.
+    user_claim: Option<&ClaimPath>,
     /// Operations that need a scope, each once.
     scopes: &[(Operation, String)],
 } }

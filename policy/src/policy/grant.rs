@@ -1,12 +1,13 @@
 //! A validated grant: its clients, their limits and their outputs. Clients with the same grants
 //! share a role.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{
-    Allowance, Budget, ClientId, Cost, GrantId, Limit, Model, ModelId, Rate, Shadow, Unit,
+    Allowance, Budget, ClientId, Cost, GrantId, Holder, Limit, Model, ModelId, Rate, Shadow, Unit,
 };
 use crate::contract::{Narrowed, TensorRule};
 use crate::request::Operation;
@@ -20,11 +21,22 @@ pub struct Grant {
     pub(crate) rate: Option<Rate>,
     pub(crate) cost: Cost,
     pub(crate) budget: Budget,
+    /// Rare, so boxed.
+    pub(crate) callers: Option<Box<CallerLimits>>,
     pub(crate) concurrency: Option<u64>,
     pub(crate) shadow: Shadow,
     pub(crate) narrowed: Narrowed,
     pub(crate) handlers: BTreeMap<ModelId, OwnHandlers>,
     pub(crate) messages_wait: bool,
+}
+
+/// Limits of each end user and each source of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallerLimits {
+    /// Limits of each end user.
+    pub(crate) per_user: Vec<Allowance>,
+    /// Limits of each source.
+    pub(crate) per_source: Vec<Allowance>,
 }
 
 /// A grant's own handlers for one model.
@@ -63,22 +75,31 @@ getters! { Grant {
 } }
 
 impl Grant {
-    /// Limits that every request charges with one unit.
-    pub fn per_request(&self) -> impl Iterator<Item = Allowance> + use<> {
-        limits(
+    /// Limits that every request charges with one unit: those of the client, its user and its
+    /// source.
+    pub fn per_request(&self) -> impl Iterator<Item = Allowance> + '_ {
+        let own = limits(
             Unit::Requests,
             self.rate,
             &self.budget,
             self.budget.requests,
-        )
+        );
+        own.chain(self.of_callers().filter(|it| it.unit == Unit::Requests))
     }
 
-    /// Limits on the content of inferences.
-    pub fn per_content(&self) -> impl Iterator<Item = Allowance> + use<> {
-        let (cost, budget) = (&self.cost, &self.budget);
-        limits(Unit::Elements, cost.elements, budget, budget.elements)
-            .chain(limits(Unit::Bytes, cost.bytes, budget, budget.bytes))
-            .chain(limits(Unit::Tokens, cost.tokens, budget, budget.tokens))
+    /// Limits on the content of inferences, in the same order.
+    pub fn per_content(&self) -> impl Iterator<Item = Allowance> + '_ {
+        let own = contents(&self.cost, &self.budget);
+        own.chain(self.of_callers().filter(|it| it.unit != Unit::Requests))
+    }
+
+    /// Limits of each end user, then those of each source.
+    pub fn of_callers(&self) -> impl Iterator<Item = Allowance> + '_ {
+        let callers = self.callers.as_deref();
+        callers
+            .into_iter()
+            .flat_map(|it| it.per_user.iter().chain(&it.per_source))
+            .copied()
     }
 
     /// Handlers before dispatch for one of its models, in order; keys of
@@ -117,6 +138,28 @@ impl Grant {
     }
 }
 
+/// All limits of a rate, a cost and a budget, for one holder.
+pub(crate) fn allowances(
+    rate: Option<Rate>,
+    cost: &Cost,
+    budget: &Budget,
+    holder: Holder,
+) -> impl Iterator<Item = Allowance> + use<> {
+    limits(Unit::Requests, rate, budget, budget.requests)
+        .chain(contents(cost, budget))
+        .map(move |allowance| Allowance {
+            holder,
+            ..allowance
+        })
+}
+
+/// Limits on contents.
+fn contents(cost: &Cost, budget: &Budget) -> impl Iterator<Item = Allowance> + use<> {
+    limits(Unit::Elements, cost.elements, budget, budget.elements)
+        .chain(limits(Unit::Bytes, cost.bytes, budget, budget.bytes))
+        .chain(limits(Unit::Tokens, cost.tokens, budget, budget.tokens))
+}
+
 /// The limits per window and per day.
 fn limits(
     unit: Unit,
@@ -130,7 +173,12 @@ fn limits(
     window
         .into_iter()
         .chain(day)
-        .map(move |(limit, scope)| Allowance { unit, limit, scope })
+        .map(move |(limit, scope)| Allowance {
+            unit,
+            limit,
+            scope,
+            holder: Holder::Client,
+        })
 }
 
 /// Clients of one policy that have the same grants.

@@ -5,7 +5,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Ensemble, ModelArtifact, ModelArtifacts, Routing, Template};
+use super::grant::allowances;
+use super::{
+    Allowance, Budget, Cost, Ensemble, Holder, ModelArtifact, ModelArtifacts, Routing, Template,
+};
 use crate::contract::openai::OpenAi;
 use crate::contract::{Contract, MediaRule, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
@@ -19,9 +22,11 @@ pub struct Model {
     pub(crate) rules: Arc<Rules>,
     /// Instead of a backend.
     pub(crate) ensemble: Option<Ensemble>,
+    /// Rare, so boxed.
+    pub(crate) budget: Option<Box<Budget>>,
 }
 
-/// All of a model except its name and its ensemble.
+/// All of a model except its name, its ensemble and its budget.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     pub(crate) backend: String,
@@ -136,6 +141,12 @@ impl Model {
     /// Limits of requests in flight.
     pub fn limits(&self) -> &ModelLimits {
         &self.rules.limits
+    }
+
+    /// Daily limits of its inferences, over all clients.
+    pub fn daily(&self) -> impl Iterator<Item = Allowance> + use<> {
+        let budget = self.budget.as_deref().copied().unwrap_or_default();
+        allowances(None, &Cost::default(), &budget, Holder::Model)
     }
 
     /// Required kinds of proof, if any.

@@ -44,6 +44,10 @@ pub struct Issuer {
     /// Claims of verified tokens that are forwarded as header fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claim_to_headers: Vec<ClaimToHeader>,
+    /// Claim that names the end user, for limits under `per_user`, such as `sub`: a text or a whole
+    /// number. Nested keys are separated by dots.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_claim: Option<String>,
 }
 
 /// A claim and its header field. Fields of that name from clients are never forwarded.

@@ -88,6 +88,26 @@ impl Budget {
     }
 }
 
+/// Limits of each end user or each source of a client, counted by each host in a fixed number of
+/// slots. Those of one slot share its quota.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct CallerLimits {
+    /// Request rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// Cost limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// Daily limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+    /// Slots of each client; 16,384 by default, 256 to 65,536.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u64>,
+}
+
 /// Period of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

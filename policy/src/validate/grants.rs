@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::report::{Path, quote};
 use super::roles::{Overlap, Part, Roles, Target};
 use super::usage::{GROUP_PREFIX, Selector};
-use super::{grant_handlers, limits, mode, models, names, release, service};
+use super::{caller_limits, grant_handlers, limits, mode, models, names, release, service};
 use crate::policy::{self, ClientId, Grant, GrantId, Model, ModelId, OwnHandlers};
 use crate::raw;
 use crate::request::{Operation, Protocol};
@@ -37,6 +37,7 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
         .collect();
     let mut roles = Roles::new(clients_in_order.len());
     let mut entries = 0_usize;
+    let mut slots = 0_u64;
     let mut seen = BTreeSet::new();
     let mut valid = Some(());
     for (index, grant) in raw.grants.iter().enumerate() {
@@ -76,9 +77,23 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
             .collect();
         let inferred: Vec<&Model> = granted.iter().map(|(_, model)| *model).collect();
         let in_streams = models::check_decoupled(&path, grant, &inferred);
-        let rate = limits::rate(&path, grant, infers);
-        let cost = limits::cost(&path, grant, infers, &inferred);
-        let budget = limits::budget(&path, grant, infers, &inferred);
+        let rate = limits::rate(&path.field("rate"), grant.rate.as_ref());
+        let cost = (path.field("cost"), grant.cost.as_ref());
+        let cost = limits::cost(&cost.0, cost.1, infers, &inferred);
+        let budget = (path.field("budget"), grant.budget.as_ref());
+        let budget = limits::budget(&budget.0, budget.1, infers, &inferred);
+        if infers {
+            limits::without(&path, grant, &inferred);
+        }
+        let limited = caller_limits::Limited {
+            path: &path,
+            grant,
+            clients: clients.as_ref(),
+            infers,
+            models: &inferred,
+            policy: raw,
+        };
+        let callers = caller_limits::of_grant(limited, &mut slots);
         let scoped = scopes(&path, grant, &inferred, raw);
         if let Some(Some(rate)) = &rate {
             valid = valid.and(service::tellable(&path.field("rate"), rate, raw));
@@ -104,6 +119,7 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
             Some(rate),
             Some(cost),
             Some(budget),
+            Some(callers),
             Some(concurrency),
             Some(shadow),
             Some(narrowed),
@@ -117,6 +133,7 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
             rate,
             cost,
             budget,
+            callers,
             concurrency,
             shadow,
             narrowed,
@@ -152,6 +169,7 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
             rate,
             cost,
             budget,
+            callers,
             concurrency,
             shadow,
             narrowed,
@@ -176,7 +194,7 @@ fn scopes(path: &Path, grant: &raw::Grant, inferred: &[&Model], raw: &raw::Polic
             .iter()
             .any(|model| model.protocols().contains(&Protocol::OipGrpc));
     let (mut valid, mut shared) = (Some(()), false);
-    for (name, scope, share) in grant.limits() {
+    for (name, scope, share) in grant.own_limits() {
         let path = path.field(name);
         valid = valid.and(service::scope(&path, scope, raw));
         valid = valid.and(service::share(&path, scope, share));

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::report::{Bounds, Path, bounds, optional, quote};
 use super::token_text::{scope, text};
 use super::{jwks, key_url, names, proofs};
-use crate::policy::{Algorithm, ClaimHeader, Issuer, KeySetUrl, PublicKey, RsaScheme};
+use crate::policy::{Algorithm, ClaimHeader, ClaimPath, Issuer, KeySetUrl, PublicKey, RsaScheme};
 use crate::raw;
 use crate::request::Operation;
 
@@ -66,6 +66,13 @@ pub(super) fn issuers(path: &Path, raw: &raw::Policy) -> Option<Vec<Issuer>> {
         }
         if let Some(issuer) = &issuer {
             unasked(&path.field("scopes"), issuer, &raw.grants);
+            let is_used = raw.grants.iter().any(|grant| grant.per_user.is_some());
+            if issuer.user_claim().is_some() && !is_used {
+                path.field("user_claim").warn(
+                    "has no effect: no grant limits users",
+                    "grants: [{per_user: {rate: {…}}}]",
+                );
+            }
         }
         issuers.push(named.and(distinct).and(issuer));
     }
@@ -116,6 +123,10 @@ fn issuer(path: &Path, name: &str, raw: &raw::Issuer, listen: &raw::Listen) -> O
     let scopes = scopes(&path.field("scopes"), raw.scopes.as_ref());
     let headers_path = path.field("claim_to_headers");
     let claim_headers = claim_headers(&headers_path, &raw.claim_to_headers, listen);
+    let user_path = path.field("user_claim");
+    let user_claim = optional(raw.user_claim.as_deref(), |claim| {
+        claim_path(&user_path, claim)
+    });
     url?;
     audiences?;
     let (keys, key_set) = match keys? {
@@ -135,6 +146,7 @@ fn issuer(path: &Path, name: &str, raw: &raw::Issuer, listen: &raw::Listen) -> O
         required_claims: required_claims?,
         scopes: scopes?,
         claim_headers: claim_headers?,
+        user_claim: user_claim?,
     })
 }
 
@@ -311,17 +323,7 @@ fn claim_header(
     let claim_path = path.field("claim");
     let claim = claim_path
         .required(raw.claim.as_deref(), "groups")
-        .and_then(|claim| {
-            let keys: Vec<String> = claim.split('.').map(Into::into).collect();
-            text(&claim_path, claim)?;
-            if keys.len() > MAX_CLAIM_DEPTH || keys.iter().any(String::is_empty) {
-                return claim_path.fail_with_fix(
-                    format!("{} is not the path of a claim", quote(claim)),
-                    "a claim's name, and keys within it after dots",
-                );
-            }
-            Some((claim.into(), keys))
-        });
+        .and_then(|claim| self::claim_path(&claim_path, claim));
     let header_path = path.field("header");
     let header = header_path
         .required(raw.header.as_deref(), "x-user-groups")
@@ -337,11 +339,25 @@ fn claim_header(
             }
             Some(lower)
         });
-    let (claim, keys) = claim?;
     Some(ClaimHeader {
-        claim,
-        keys,
+        claim: claim?,
         header: header?,
+    })
+}
+
+/// A claim's name, which may be the path of a nested one.
+fn claim_path(path: &Path, claim: &str) -> Option<ClaimPath> {
+    let keys: Vec<String> = claim.split('.').map(Into::into).collect();
+    text(path, claim)?;
+    if keys.len() > MAX_CLAIM_DEPTH || keys.iter().any(String::is_empty) {
+        return path.fail_with_fix(
+            format!("{} is not the path of a claim", quote(claim)),
+            "a claim's name, and keys within it after dots",
+        );
+    }
+    Some(ClaimPath {
+        name: claim.into(),
+        keys,
     })
 }
 

@@ -24,16 +24,34 @@ const MAX_WINDOW_S: u64 = 2_678_400;
 /// 3.3.1).
 const MAX_UNITS: u64 = 999_999_999_999_999;
 
-/// The request rate; the outer `None` is a fault.
-pub(super) fn rate(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Valid<Option<Rate>> {
-    let path = &grant_path.field("rate");
-    let Some(raw) = &grant.rate else {
-        if infers {
-            grant_path.warn(
-                "inference is allowed without a rate limit",
-                "rate: {quota: 100, window_s: 60}",
-            );
-        }
+/// Warns of a grant without limits on inferences.
+pub(super) fn without(grant_path: &Path, grant: &raw::Grant, models: &[&Model]) {
+    if grant.rate.is_none() {
+        grant_path.warn(
+            "inference is allowed without a rate limit",
+            "rate: {quota: 100, window_s: 60}",
+        );
+    }
+    let budget = grant.budget.as_ref();
+    if grant.cost.is_some() || budget.is_some_and(raw::Budget::limits_contents) {
+        return;
+    }
+    let amount = if models.iter().any(|model| takes_texts(model)) {
+        "tokens: 100000"
+    } else if models.iter().any(|model| takes_raw(model)) {
+        "bytes: 64MiB"
+    } else {
+        "elements: 1000000"
+    };
+    grant_path.warn(
+        "inference is allowed without a cost limit",
+        format!("cost: {{{amount}, window_s: 60}}"),
+    );
+}
+
+/// A request rate; the outer `None` is a fault.
+pub(super) fn rate(path: &Path, raw: Option<&raw::Rate>) -> Valid<Option<Rate>> {
+    let Some(raw) = raw else {
         return Some(None);
     };
     let quota_path = path.field("quota");
@@ -78,30 +96,12 @@ pub(super) fn rate(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Valid
 
 /// Cost limits.
 pub(super) fn cost(
-    grant_path: &Path,
-    grant: &raw::Grant,
+    path: &Path,
+    raw: Option<&raw::Cost>,
     infers: bool,
     models: &[&Model],
 ) -> Option<Cost> {
-    let path = &grant_path.field("cost");
-    let Some(raw) = &grant.cost else {
-        let budget = grant.budget.as_ref();
-        let by_budget = budget.is_some_and(raw::Budget::limits_contents);
-        if infers && !by_budget {
-            let takes_raw = models.iter().any(|model| takes_raw(model));
-            let takes_texts = models.iter().any(|model| takes_texts(model));
-            let amount = if takes_texts {
-                "tokens: 100000"
-            } else if takes_raw {
-                "bytes: 64MiB"
-            } else {
-                "elements: 1000000"
-            };
-            grant_path.warn(
-                "inference is allowed without a cost limit",
-                format!("cost: {{{amount}, window_s: 60}}"),
-            );
-        }
+    let Some(raw) = raw else {
         return Some(Cost::default());
     };
     charges_nothing(path, infers);
@@ -144,13 +144,12 @@ pub(super) fn cost(
 
 /// Daily limits.
 pub(super) fn budget(
-    grant_path: &Path,
-    grant: &raw::Grant,
+    path: &Path,
+    raw: Option<&raw::Budget>,
     infers: bool,
     models: &[&Model],
 ) -> Option<Budget> {
-    let path = &grant_path.field("budget");
-    let Some(raw) = &grant.budget else {
+    let Some(raw) = raw else {
         return Some(Budget::default());
     };
     let bytes = raw.bytes.map(|bytes| bytes.0);

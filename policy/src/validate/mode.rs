@@ -24,9 +24,16 @@ pub(super) fn shadow(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Opt
         },
         Some(Mode::Each(modes)) => modes,
     };
-    let budget = grant.budget.clone().unwrap_or_default();
-    let rated = grant.rate.is_some() || budget.requests.is_some();
-    let priced = grant.cost.is_some() || budget.elements.is_some() || budget.bytes.is_some();
+    let callers = [&grant.per_user, &grant.per_source].into_iter().flatten();
+    let limits = callers
+        .map(|callers| (&callers.rate, &callers.cost, &callers.budget))
+        .chain([(&grant.rate, &grant.cost, &grant.budget)]);
+    let (mut rated, mut priced) = (false, false);
+    for (rate, cost, budget) in limits {
+        let budget = budget.as_ref();
+        rated |= rate.is_some() || budget.is_some_and(|it| it.requests.is_some());
+        priced |= cost.is_some() || budget.is_some_and(raw::Budget::limits_contents);
+    }
     let mut valid = Some(());
     for (name, given, is_there, what) in [
         ("rate", rate, rated, "the grant has no limit of requests"),

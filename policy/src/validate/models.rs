@@ -1,5 +1,6 @@
 //! Models: backend, inputs and outputs, required proofs, and several responses to one message.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -15,13 +16,14 @@ use super::signing::{Keys, Signers};
 use super::usage::Usage;
 use super::{
     accepts, artifact, backend_rules, ensemble, guardrail, handlers, limits, names, openai,
-    parameters, protocols, release, template, tensors, versions,
+    parameters, protocols, release, service, template, tensors, versions,
 };
 use crate::contract::{Contract, TensorRule};
 use crate::policy::{
-    Accepts, Client, ClientId, Decoupled, Ensemble, Media, Model, ModelArtifacts, ModelId, Rules,
+    Accepts, Budget, Client, ClientId, Decoupled, Ensemble, Media, Model, ModelArtifacts, ModelId,
+    Rules,
 };
-use crate::raw;
+use crate::raw::{self, Scope};
 use crate::request::{Operation, Protocol};
 
 /// Models in name order; `None` if any is invalid. A model with several names is validated once,
@@ -65,6 +67,7 @@ pub(super) fn models(
             name: name.clone(),
             rules,
             ensemble: graph,
+            budget: None,
         }));
     }
     let mut models: Vec<Model> = models.into_iter().collect::<Option<_>>()?;
@@ -85,7 +88,49 @@ pub(super) fn models(
             model.ensemble = graph;
         }
     }
+    // A budget must allow each valid request, of an ensemble too.
+    for (index, (name, raw)) in raw.models.iter().enumerate() {
+        if let (Some(raw), Some(model)) = (&raw.budget, models.get(index)) {
+            let id = u32::try_from(index).ok().map(ModelId);
+            let budget = budget(&path.key(name).field("budget"), raw, (id, model), &models);
+            valid = valid.and(budget.is_some().then_some(()));
+            if let Some(model) = models.get_mut(index) {
+                model.budget = budget.map(Box::new);
+            }
+        }
+    }
     valid.map(|()| models)
+}
+
+/// Daily limits of a model.
+fn budget(
+    path: &Path,
+    raw: &raw::Budget,
+    (id, model): (Option<ModelId>, &Model),
+    all: &[Model],
+) -> Option<Budget> {
+    let scope = match raw.scope {
+        Scope::Local => Some(()),
+        Scope::Global => service::of_hosts(path),
+    };
+    let calls = |other: &&Model| {
+        let steps = other.ensemble().map(|it| it.steps.as_slice());
+        let mut steps = steps.unwrap_or_default().iter();
+        steps.any(|step| Some(step.model) == id)
+    };
+    let outer = all.iter().find(calls);
+    let budget = limits::budget(path, Some(raw), true, &[model]);
+    if let Some(ensemble) = outer {
+        return path.fail_with_fix(
+            format!(
+                "requests of ensemble {} would not count",
+                quote(ensemble.name())
+            ),
+            "budget of the ensemble",
+        );
+    }
+    scope?;
+    budget
 }
 
 /// Everything except its name.

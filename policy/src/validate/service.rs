@@ -56,6 +56,14 @@ pub(super) fn scope(limit_path: &Path, scope: Scope, raw: &raw::Policy) -> Optio
     )
 }
 
+/// Limits of users, sources and models are counted by each host.
+pub(super) fn of_hosts(limit_path: &Path) -> Option<()> {
+    limit_path.field("scope").fail_with_fix(
+        "is global, and each host counts this limit",
+        "remove it, or local_share: replicas",
+    )
+}
+
 /// Only a limit of each gateway is divided among them.
 pub(super) fn share(limit_path: &Path, scope: Scope, share: Option<LocalShare>) -> Option<()> {
     match (share, scope) {

@@ -147,7 +147,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use tensorgate_policy::decision::FilterWork;
-    use tensorgate_policy::request::{Operations, Proofs};
+    use tensorgate_policy::request::{CallerDigests, Operations, Proofs};
 
     use super::*;
 
@@ -170,6 +170,7 @@ mod tests {
             work: FilterWork::default(),
             quotas: Vec::new(),
             claims: Vec::new(),
+            caller: CallerDigests::default(),
         };
         context.sign(&Key::from_hex(&digits(byte)).unwrap())
     }

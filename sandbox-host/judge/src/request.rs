@@ -360,6 +360,11 @@ impl Verifier {
             policy_version: context.generation,
         };
         let is_own_version = self.is_own_version(&caller);
+        head.caller = if is_own_version {
+            context.caller.of_own_policy()
+        } else {
+            context.caller
+        };
         let is_for_claims = |name: &String| self.policy.is_for_claims(name.as_bytes());
         if !is_own_version && !context.claims.iter().all(|(name, _)| is_for_claims(name)) {
             // The backend must not see a field that this policy does not reserve for claims.

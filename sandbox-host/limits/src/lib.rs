@@ -16,8 +16,9 @@ mod shared_limits;
 
 pub use counter::CounterFault;
 pub use in_flight::{InFlight, InFlightPermits};
-pub use local_limits::{LocalLimits, LocalReservation, SavedLimit, Spent, StateForm};
+pub use local_limits::{LocalLimits, LocalReservation, Spent};
 pub use redis::{ConnectFault, Redis, RedisFault, Settings};
+pub use saved_limits::SavedLimit;
 pub use service::PATH;
 pub use shared_blocks::SharedBlock;
 pub use shared_charges::{Clock, Reservations, SharedCharges};

@@ -3,27 +3,31 @@
 //!
 //! `tensorgate_policy` defines the state of a limit and its arithmetic. The names of clients and
 //! grants are in the key of a state, and its quota is not. So usage survives a reload that changes
-//! a limit. Keys come from policies alone, and states of unused limits are removed, so the memory
-//! is bounded by the clients and grants of the loaded policies.
+//! a limit. Keys come from policies and from slots of a bounded number, and states of unused limits
+//! are removed, so the memory is bounded by the loaded policies. No other state is removed: its
+//! user would get a full quota again.
 //!
 //! States of windows longer than a minute can be saved and restored over a restart of the host. A
 //! saved state has no time of the monotonic clock, which begins anew with the machine.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tensorgate_policy::decision::{Charge, LimitCharge};
+use tensorgate_policy::decision::{Charge, LimitCharge, SLOT_PREFIX};
 use tensorgate_policy::policy::{Allowance, ChargePreview, Limit};
 use tensorgate_policy::time::DAY_S;
 use tensorgate_policy::{ChargeOutcome, Now, budget, gcra};
 
+use crate::saved_limits::{self, MAX_SAVED_OTHERS, MAX_SAVED_SLOTS, SavedLimit, StateForm};
+
 /// The longest window whose usage may be forgotten at a restart, in seconds.
 const MAX_FORGOTTEN_S: u64 = 60;
-/// The most states that are saved. A hundred thousand clients have two each.
-pub const MAX_SAVED: usize = 1 << 18;
-/// The number of states from which unused ones are removed.
-const MIN_SWEEP: usize = 1_024;
+/// Parts of the states. Saving and removing stop charges for the time of one part only.
+const PARTS: usize = 64;
+/// The number of states of a part from which unused ones are removed.
+const MIN_SWEEP: usize = 64;
 
 /// What was spent before this host started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,29 +46,26 @@ pub struct LocalLimits(Mutex<State>);
 struct State {
     spent: Spent,
     began: Now,
-    slots: HashMap<String, Slot>,
-    /// The number of states at which unused ones are removed.
-    sweep_at: usize,
+    parts: Vec<Part>,
+    hasher: RandomState,
     /// Whether a state that is saved has changed since it was.
     is_changed: bool,
 }
 
-/// The state of one limit of one client under one grant.
+#[derive(Debug)]
+struct Part {
+    slots: HashMap<String, Slot>,
+    /// The number of states at which unused ones are removed.
+    sweep_at: usize,
+}
+
+/// The state of one limit of one holder.
 #[derive(Debug)]
 struct Slot {
     form: StateForm,
     /// Whether it is saved.
     is_long: bool,
     state: Vec<u8>,
-}
-
-/// The form of a state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StateForm {
-    /// A bucket that refills steadily ([`gcra::State`]).
-    Window,
-    /// Units of a day ([`budget::DailyUsage`]).
-    Day,
 }
 
 /// A reservation of tokens. Its unused part comes back once the usage is known, and not otherwise.
@@ -76,25 +77,14 @@ pub struct LocalReservation {
     state: Vec<u8>,
 }
 
-/// A state without times of the monotonic clock.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SavedLimit {
-    /// The limit's key.
-    pub key: String,
-    /// The form of the state.
-    pub form: StateForm,
-    /// The state; of a bucket, as if the clock were at zero.
-    pub state: Vec<u8>,
-}
-
 impl LocalLimits {
     /// Counters of a host that starts `now`.
     pub fn new(spent: Spent, now: Now) -> Self {
         Self(Mutex::new(State {
             spent,
             began: now,
-            slots: HashMap::new(),
-            sweep_at: MIN_SWEEP,
+            parts: std::iter::repeat_with(Part::default).take(PARTS).collect(),
+            hasher: RandomState::new(),
             is_changed: false,
         }))
     }
@@ -161,22 +151,37 @@ impl LocalLimits {
         }
     }
 
-    /// The states to save, at most [`MAX_SAVED`]. `None` if none has changed since the last call.
-    pub fn take_changed(&self, now: Now) -> Option<Vec<SavedLimit>> {
-        let mut state = self.lock();
-        if !std::mem::take(&mut state.is_changed) {
-            return None;
+    /// Whether a state that is saved has changed since the last call.
+    pub fn take_changed(&self) -> bool {
+        std::mem::take(&mut self.lock().is_changed)
+    }
+
+    /// Appends the states to save. Charges go on between two parts; one of them changes what the
+    /// next call saves. Returns the number of states that are left out, because there are too many.
+    pub fn append_saved(&self, now: Now, at_unix_ms: u64, bytes: &mut Vec<u8>) -> usize {
+        saved_limits::append_time(at_unix_ms, bytes);
+        let (mut slots, mut others, mut left_out) = (MAX_SAVED_SLOTS, MAX_SAVED_OTHERS, 0_usize);
+        for index in 0..PARTS {
+            let state = self.lock();
+            let part = state.parts.get(index).map(|part| part.slots.iter());
+            for (key, slot) in part.into_iter().flatten() {
+                let Some(state) = slot.to_saved(now) else {
+                    continue;
+                };
+                let left = match key.starts_with(SLOT_PREFIX) {
+                    true => &mut slots,
+                    false => &mut others,
+                };
+                match left.checked_sub(1) {
+                    Some(fewer) => {
+                        *left = fewer;
+                        saved_limits::append(key, slot.form, &state, bytes);
+                    }
+                    None => left_out = left_out.saturating_add(1),
+                }
+            }
         }
-        let slots = state.slots.iter();
-        let saved = slots.filter_map(|(key, slot)| {
-            let state = slot.to_saved(now)?;
-            Some(SavedLimit {
-                key: key.clone(),
-                form: slot.form,
-                state,
-            })
-        });
-        Some(saved.take(MAX_SAVED).collect())
+        left_out
     }
 
     /// The states are not in the file, so the next save writes them.
@@ -206,7 +211,9 @@ impl LocalLimits {
                         is_long: true,
                         state: restored,
                     };
-                    state.slots.insert(key, slot);
+                    if let Some(part) = state.part_mut(&key) {
+                        part.slots.insert(key, slot);
+                    }
                 }
                 None => invalid = invalid.saturating_add(1),
             }
@@ -229,7 +236,8 @@ impl State {
 
     /// The state of a limit, or that of one that was not used since the start.
     fn stored(&self, key: &str, allowance: &Allowance) -> Cow<'_, [u8]> {
-        match self.slots.get(key) {
+        let part = self.parts.get(self.index(key));
+        match part.and_then(|part| part.slots.get(key)) {
             Some(slot) => Cow::Borrowed(&slot.state),
             None => Cow::Owned(self.unused(allowance)),
         }
@@ -257,6 +265,35 @@ impl State {
             state,
         };
         self.is_changed |= slot.is_long;
+        if let Some(part) = self.part_mut(&key) {
+            part.insert(key, slot, now);
+        }
+    }
+
+    fn part_mut(&mut self, key: &str) -> Option<&mut Part> {
+        let index = self.index(key);
+        self.parts.get_mut(index)
+    }
+
+    /// The index of the part that has a key's state.
+    fn index(&self, key: &str) -> usize {
+        let parts = u64::try_from(PARTS).unwrap_or(1);
+        let index = self.hasher.hash_one(key).checked_rem(parts);
+        usize::try_from(index.unwrap_or(0)).unwrap_or(0)
+    }
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self {
+            slots: HashMap::new(),
+            sweep_at: MIN_SWEEP,
+        }
+    }
+}
+
+impl Part {
+    fn insert(&mut self, key: String, slot: Slot, now: Now) {
         self.slots.insert(key, slot);
         if self.slots.len() >= self.sweep_at {
             self.slots.retain(|_, slot| !slot.is_unused(now));
@@ -279,7 +316,7 @@ impl Slot {
     }
 
     /// The state without times of the monotonic clock; `None` if it is not saved.
-    fn to_saved(&self, now: Now) -> Option<Vec<u8>> {
+    fn to_saved(&self, now: Now) -> Option<Cow<'_, [u8]>> {
         if !self.is_long || self.is_unused(now) {
             return None;
         }
@@ -287,9 +324,9 @@ impl Slot {
             StateForm::Window => {
                 let state = gcra::State::from_bytes(&self.state)?;
                 let debt_ns = state.full_ns.saturating_sub(now.monotonic_ns);
-                Some(without_reservations(&state, debt_ns).to_bytes())
+                Some(Cow::Owned(without_reservations(&state, debt_ns).to_bytes()))
             }
-            StateForm::Day => Some(self.state.clone()),
+            StateForm::Day => Some(Cow::Borrowed(&self.state)),
         }
     }
 }

@@ -106,7 +106,7 @@ fn parse_changes(answer: &str, changes: &[Change]) -> Option<usize> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-    use tensorgate_policy::policy::{Allowance, Limit, Unit};
+    use tensorgate_policy::policy::{Allowance, Holder, Limit, Unit};
     use tensorgate_policy::raw::Scope;
 
     use super::*;
@@ -117,6 +117,7 @@ mod tests {
             unit: Unit::Tokens,
             limit: Limit::Day(100),
             scope: Scope::Global,
+            holder: Holder::Client,
         };
         let debit = LimitCharge {
             allowance,

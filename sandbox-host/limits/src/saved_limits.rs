@@ -7,32 +7,63 @@
 //!
 //! Numbers are little-endian.
 
-use crate::local_limits::{MAX_SAVED, SavedLimit, StateForm};
+use tensorgate_policy::policy::MAX_POLICY_SLOTS;
+
+/// The most states of users and sources that are saved: those of a policy, and some of an earlier
+/// one with another number of slots.
+pub const MAX_SAVED_SLOTS: usize = 300_000;
+const _: () = assert!(MAX_SAVED_SLOTS as u64 >= MAX_POLICY_SLOTS);
+/// The most other states that are saved: two of each of a hundred thousand clients, and more.
+pub const MAX_SAVED_OTHERS: usize = 1 << 18;
+/// The most states that are saved.
+const MAX_SAVED: usize = MAX_SAVED_SLOTS + MAX_SAVED_OTHERS;
 
 /// The most bytes of one state: two names of 128 bytes in its key, and some fixed parts.
-const MAX_STATE_BYTES: usize = 400;
+const MAX_STATE_BYTES: usize = 440;
 /// The largest file, in bytes.
-pub const MAX_FILE_BYTES: u64 = 128 << 20;
+pub const MAX_FILE_BYTES: u64 = 256 << 20;
 const _: () = assert!((MAX_SAVED * MAX_STATE_BYTES) as u64 <= MAX_FILE_BYTES);
 
-/// Appends states that are saved at a time.
-pub fn encode(saved: &[SavedLimit], at_unix_ms: u64, bytes: &mut Vec<u8>) {
+/// The form of a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateForm {
+    /// A bucket that refills steadily ([`tensorgate_policy::gcra::State`]).
+    Window,
+    /// Units of a day ([`tensorgate_policy::budget::DailyUsage`]).
+    Day,
+}
+
+/// A state without times of the monotonic clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SavedLimit {
+    /// The limit's key.
+    pub key: String,
+    /// The form of the state.
+    pub form: StateForm,
+    /// The state; of a bucket, as if the clock were at zero.
+    pub state: Vec<u8>,
+}
+
+/// Appends when the states that follow are saved.
+pub fn append_time(at_unix_ms: u64, bytes: &mut Vec<u8>) {
     bytes.extend(at_unix_ms.to_le_bytes());
-    for SavedLimit { key, form, state } in saved {
-        let lengths = [key.len(), state.len()].map(u16::try_from);
-        // A longer name is in no policy.
-        let [Ok(key_bytes), Ok(state_bytes)] = lengths else {
-            continue;
-        };
-        bytes.push(match form {
-            StateForm::Window => 0,
-            StateForm::Day => 1,
-        });
-        bytes.extend(key_bytes.to_le_bytes());
-        bytes.extend_from_slice(key.as_bytes());
-        bytes.extend(state_bytes.to_le_bytes());
-        bytes.extend_from_slice(state);
-    }
+}
+
+/// Appends a state.
+pub fn append(key: &str, form: StateForm, state: &[u8], bytes: &mut Vec<u8>) {
+    let lengths = [key.len(), state.len()].map(u16::try_from);
+    // A longer name is in no policy.
+    let [Ok(key_bytes), Ok(state_bytes)] = lengths else {
+        return;
+    };
+    bytes.push(match form {
+        StateForm::Window => 0,
+        StateForm::Day => 1,
+    });
+    bytes.extend(key_bytes.to_le_bytes());
+    bytes.extend_from_slice(key.as_bytes());
+    bytes.extend(state_bytes.to_le_bytes());
+    bytes.extend_from_slice(state);
 }
 
 /// Decodes what was saved: when, in milliseconds since 1970, and the states. `None` if the bytes
@@ -94,6 +125,13 @@ mod tests {
             one(StateForm::Day, "budget:bytes:1:g:ärzte", 16),
             one(StateForm::Day, "", 0),
         ]
+    }
+
+    fn encode(saved: &[SavedLimit], at_unix_ms: u64, bytes: &mut Vec<u8>) {
+        append_time(at_unix_ms, bytes);
+        for SavedLimit { key, form, state } in saved {
+            append(key, *form, state, bytes);
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ use tensorgate_host::config::Settings;
 use tensorgate_host::policy_store::policy_versions::Attempt;
 use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
 use tensorgate_policy::decision::FilterWork;
-use tensorgate_policy::request::{Operations, Proof, Proofs};
+use tensorgate_policy::request::{CallerDigests, Operations, Proof, Proofs};
 use tensorgate_policy::{Bundle, HeaderMode};
 use tensorgate_sandbox::CompilerConfig;
 use tensorgate_wire::context::{Context, HEADER, Key};
@@ -338,6 +338,7 @@ pub fn context(method: &str, path: &str) -> Context {
         work: WORK,
         quotas: Vec::new(),
         claims: Vec::new(),
+        caller: CallerDigests::default(),
     }
 }
 

@@ -22,7 +22,7 @@ use super::key::Key;
 
 /// Format and release of this build. No build has a switch for another one. A test that needs one
 /// replaces these bytes in a copy of a program.
-static OWN_PREFIX: &str = concat!("v9;", env!("CARGO_PKG_VERSION"), ";");
+static OWN_PREFIX: &str = concat!("v10;", env!("CARGO_PKG_VERSION"), ";");
 /// Beginning of what a host says of itself. It differs from all other signed texts.
 const HOST_PREFIX: &str = "host.";
 /// Maximum length of a release's name, in bytes.
@@ -188,12 +188,12 @@ mod tests {
         let own = env!("CARGO_PKG_VERSION");
         assert_eq!(
             Release::own().to_string(),
-            format!("of release {own} (format 9)")
+            format!("of release {own} (format 10)")
         );
         for (text, expected) in [
             ("v7.AAAA", "of an early release (format 7)"),
-            ("v9;0.1.0;AAAA", "of release 0.1.0 (format 9)"),
-            ("v9;1.0.0-rc.1;", "of release 1.0.0-rc.1 (format 9)"),
+            ("v10;0.1.0;AAAA", "of release 0.1.0 (format 10)"),
+            ("v10;1.0.0-rc.1;", "of release 1.0.0-rc.1 (format 10)"),
             ("v1234;2.0.0+b;a.b;c.d", "of release 2.0.0+b (format 1234)"),
         ] {
             assert_eq!(shown(text).as_deref(), Some(expected), "{text}");
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_name_has_no_text_of_its_senders_choice() {
-        let long = format!("v9;{};", "1".repeat(MAX_NAME_BYTES + 1));
+        let long = format!("v10;{};", "1".repeat(MAX_NAME_BYTES + 1));
         for text in [
             "",
             "v",
@@ -211,11 +211,11 @@ mod tests {
             "v;1.0;",
             "v+9;1.0;",
             "v12345;1.0;",
-            "v9;;",
-            "v9;1 0;",
-            "v9;1\n0;",
-            "v9;\u{e9};",
-            "v9;1.0",
+            "v10;;",
+            "v10;1 0;",
+            "v10;1\n0;",
+            "v10;\u{e9};",
+            "v10;1.0",
             "8;1.0;",
             &long,
         ] {
@@ -231,9 +231,9 @@ mod tests {
         assert_eq!(Release::of_host(&text, &key(8)), None);
         // Neither can be used as the other.
         assert_eq!(Release::of_signed(&text, &key(7)), None);
-        assert_eq!(Release::of_host(&signed("v9;1.0;AAAA"), &key(7)), None);
+        assert_eq!(Release::of_host(&signed("v10;1.0;AAAA"), &key(7)), None);
         let long = signed(&format!(
-            "{HOST_PREFIX}v9;1.0;{}",
+            "{HOST_PREFIX}v10;1.0;{}",
             "a".repeat(MAX_HOST_BYTES)
         ));
         assert_eq!(Release::of_host(&long, &key(7)), None);
@@ -242,14 +242,14 @@ mod tests {
     #[test]
     fn a_mismatch_names_both_and_the_older_one() {
         let of = |text: &str| Release::named(text).unwrap();
-        let (old, new) = (of("v9;0.1.0;"), of("v10;0.2.0;"));
+        let (old, new) = (of("v10;0.1.0;"), of("v11;0.2.0;"));
         let text = Release::mismatch(&old, &new);
         assert!(
-            text.contains("filter is of release 0.1.0 (format 9)"),
+            text.contains("filter is of release 0.1.0 (format 10)"),
             "{text}"
         );
         assert!(
-            text.contains("host is of release 0.2.0 (format 10)"),
+            text.contains("host is of release 0.2.0 (format 11)"),
             "{text}"
         );
         assert!(text.contains("the gateway is the older one"), "{text}");

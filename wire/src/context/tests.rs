@@ -39,6 +39,7 @@ fn context() -> Context {
         },
         quotas: Vec::new(),
         claims: Vec::new(),
+        caller: CallerDigests::default(),
     }
 }
 
@@ -114,7 +115,7 @@ fn another_release_with_the_same_format_is_read() {
     let own = context().sign(&key(7));
     let (own, _) = own.rsplit_once('.').unwrap();
     let fields = own.strip_prefix(release::own_prefix()).unwrap();
-    let other = signed(&format!("v9;9.9.9;{fields}"));
+    let other = signed(&format!("v10;9.9.9;{fields}"));
     assert_eq!(verify(&other), Ok(context()));
 }
 
@@ -167,22 +168,22 @@ fn every_other_context_is_refused_with_its_fault() {
         ("an early format", signed("v7.AAAA"), ContextFault::Release),
         (
             "a later format",
-            signed("v10;1.0.0;AAAA"),
+            signed("v11;1.0.0;AAAA"),
             ContextFault::Release,
         ),
         (
             "a later format, unsigned",
-            "v9;1.0.0;A.A".into(),
+            "v10;1.0.0;A.A".into(),
             ContextFault::Form,
         ),
         (
             "a later format, of another key",
-            format!("v9;1.0.0;AAAA.{}", URL_SAFE_NO_PAD.encode([0; 32])),
+            format!("v10;1.0.0;AAAA.{}", URL_SAFE_NO_PAD.encode([0; 32])),
             ContextFault::Signature,
         ),
         (
             "a name with a line break",
-            signed("v9;1\n2;AAAA"),
+            signed("v10;1\n2;AAAA"),
             ContextFault::Form,
         ),
         ("no format", signed("AAAA"), ContextFault::Form),
@@ -317,7 +318,8 @@ fn a_client_is_named_or_not_but_not_both() {
             fields.extend_from_slice(&u32::try_from(field.len()).unwrap().to_be_bytes());
             fields.extend_from_slice(field.as_bytes());
         }
-        fields.extend([0, 0]);
+        // No quotas, no claims, and neither a user nor a source.
+        fields.extend([0, 0, 0, 0]);
         let fields = URL_SAFE_NO_PAD.encode(fields);
         signed(&format!("{}{fields}", release::own_prefix()))
     };

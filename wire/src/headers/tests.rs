@@ -5,8 +5,8 @@
 use tensorgate_policy::RequestHash;
 use tensorgate_policy::policy::Templates;
 use tensorgate_policy::request::{
-    Coding, ContentType, Credential, Encoding, Head, Identity, Operation, Operations, Proofs,
-    Protocol, Route,
+    CallerDigests, Coding, ContentType, Credential, Encoding, Head, Identity, Operation,
+    Operations, Proofs, Protocol, Route,
 };
 
 use super::ReadHead;
@@ -62,6 +62,7 @@ fn a_plain_head_is_read_completely() {
             identity: Identity::Client("c".into()),
             proofs: Proofs::NONE,
             withheld: Operations::default(),
+            caller: CallerDigests::default(),
             request_hash: RequestHash::default(),
             route: Route::Model {
                 protocol: Protocol::OipRest,

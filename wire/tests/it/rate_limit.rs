@@ -319,6 +319,7 @@ mod support {
             limit_charges: allowances
                 .map(|(allowance, amount)| LimitCharge { allowance, amount })
                 .collect(),
+            ..Charge::default()
         }
     }
 

@@ -148,9 +148,9 @@ impl EnvoyGateway {
             );
         }
         let by_source = policy.clients().iter().any(|it| !it.sources().is_empty());
-        if by_source && policy.listen().trusted_hops() == 0 {
+        if (by_source || policy.limits_sources()) && policy.listen().trusted_hops() == 0 {
             notes.push(
-                "note: clients have sources, and listen.trusted_hops is 0: the load balancer has to keep the callers' addresses (externalTrafficPolicy: Local)".to_owned(),
+                "note: sources are allowed or limited, and listen.trusted_hops is 0: the load balancer has to keep the callers' addresses (externalTrafficPolicy: Local)".to_owned(),
             );
         }
         notes

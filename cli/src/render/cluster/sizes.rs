@@ -29,6 +29,9 @@ const BODY_COPIES: u64 = 2;
 /// Memory of the host beside bodies and handlers, MiB: the program, compiled handlers and models'
 /// metadata.
 const HOST_MIB: u64 = 512;
+/// Memory of a state of a user or a source in bytes, with its key, and with its copy while all are
+/// saved. 540 are measured with names of 20 bytes, and 980 with the longest.
+const SLOT_BYTES: u64 = 1_000;
 /// What of it handlers may have for their code and their idle instances, MiB.
 const HANDLER_CODE_MIB: u64 = 384;
 
@@ -95,15 +98,17 @@ impl Memory {
         }
     }
 
-    /// The host's: its own, that of handlers, and bodies. These are held once as bytes and once as
-    /// tensors.
+    /// The host's: its own, that of handlers, states of users and sources, and bodies. These are
+    /// held once as bytes and once as tensors.
     pub fn of_host(policy: &Policy) -> Self {
         let bodies_mib = mib_of(policy.listen().limits().buffered_bytes);
         let handlers = Self::of_handlers(policy);
+        let limits_mib = (policy.caller_slots().saturating_mul(SLOT_BYTES)).div_ceil(MIB);
         Self {
             fixed_mib: (handlers.fixed_mib)
                 .saturating_add(HOST_MIB.saturating_sub(HANDLER_CODE_MIB))
-                .saturating_add(bodies_mib.saturating_mul(2)),
+                .saturating_add(bodies_mib.saturating_mul(2))
+                .saturating_add(limits_mib),
             ..handlers
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Allowance, Limit};
+use tensorgate_policy::policy::{Allowance, Client, Grant, Holder, Limit};
 
 /// A limit that changes for a client.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -65,14 +65,21 @@ pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
 }
 
 fn limits(policy: &Policy) -> BTreeMap<Key, Held> {
-    policy
-        .allowances()
-        .map(|(grant, client, allowance)| {
-            let limit = allowance.public_name(grant.name());
-            let key = (grant.name().to_owned(), client.name().to_owned(), limit);
-            (key, (allowance, grant.shadow().limits(allowance.unit)))
-        })
-        .collect()
+    let of_grant = |grant: &Grant| {
+        let allowances: Vec<_> = grant.per_request().chain(grant.per_content()).collect();
+        let clients = grant.clients().iter();
+        let clients = clients.filter_map(|id| policy.client(*id));
+        let of_client = |client: &Client| {
+            let limits = allowances.iter().map(|allowance| {
+                let limit = allowance.public_name(grant.name());
+                let key = (grant.name().to_owned(), client.name().to_owned(), limit);
+                (key, (*allowance, grant.shadow().limits(allowance.unit)))
+            });
+            limits.collect::<Vec<_>>()
+        };
+        clients.flat_map(of_client).collect::<Vec<_>>()
+    };
+    policy.grants().iter().flat_map(of_grant).collect()
 }
 
 fn allows(before: Option<&Held>, after: Option<&Held>) -> Option<Allows> {
@@ -119,6 +126,11 @@ fn describe((allowance, shadowed): &Held) -> String {
     } else {
         ""
     };
+    let holder = match allowance.holder {
+        Holder::Client | Holder::Model => String::new(),
+        Holder::User { slots } => format!(" for each user, in {slots} slots"),
+        Holder::Source { slots } => format!(" for each source, in {slots} slots"),
+    };
     let shadow = if *shadowed { ", in shadow" } else { "" };
-    format!("{text}{shared}{shadow}")
+    format!("{text}{holder}{shared}{shadow}")
 }

@@ -10,6 +10,18 @@ use tensorgate_policy::{Operation, Policy};
 /// Number of grants, or of models, that a note names for each kind of limit.
 const NAMED: usize = 8;
 
+/// Limits of a grant that each gateway or host counts for a client.
+const KINDS: [&str; 3] = ["rate", "cost", "budget"];
+/// Limits of a grant that each host counts for users and sources.
+const CALLER_KINDS: [&str; 6] = [
+    "per_user.rate",
+    "per_user.cost",
+    "per_user.budget",
+    "per_source.rate",
+    "per_source.cost",
+    "per_source.budget",
+];
+
 /// Notes on what more than one pod lets through; `pods` is `None` if their number is not known.
 pub(super) fn notes(policy: &raw::Policy, pods: Option<u32>) -> Vec<String> {
     let (each, factor) = match pods {
@@ -27,6 +39,11 @@ pub(super) fn notes(policy: &raw::Policy, pods: Option<u32>) -> Vec<String> {
             "note: {each} counts limits of scope local alone, so a client gets {factor} as much: {}; share them with scope: global and rate_limit_service: {{redis: …}}, or divide them with local_share: replicas where render knows the number of pods",
             limits.join("; ")
         ));
+    }
+    // Where the number of pods is not known, hosts run elsewhere and have their own notes.
+    if pods.is_some() {
+        let fix = "divide them with local_share: replicas, or set them for one host";
+        notes.extend(of_hosts(policy, &each, fix));
     }
     if let Some(lockout) = &policy.lockout {
         let failures = lockout.failures.map(|failures| format!(" ({failures})"));
@@ -49,12 +66,26 @@ pub(super) fn notes_on_hosts(policy: &raw::Policy, streaming: &[&str]) -> Vec<St
             contents.join("; ")
         ));
     }
+    let requests = local_kinds(policy, &KINDS, |grant, kind| {
+        limits_requests(grant, kind) && limits_callers(grant)
+    });
+    if !requests.is_empty() {
+        notes.push(format!(
+            "note: each sandbox host, and not each pod of the proxies, counts requests of grants that limit those of users or sources: {}; with several hosts share them with scope: global and rate_limit_service: {{redis: …}}",
+            requests.join("; ")
+        ));
+    }
+    notes.extend(of_hosts(
+        policy,
+        "each sandbox host",
+        "set them for one host",
+    ));
     let is_streaming = |grant: &raw::Grant| {
         let name = grant.name.as_deref();
         name.is_some_and(|name| streaming.contains(&name))
     };
-    let messages = local_kinds(policy, |grant, kind| {
-        is_streaming(grant) && limits_requests(grant, kind)
+    let messages = local_kinds(policy, &KINDS, |grant, kind| {
+        is_streaming(grant) && limits_requests(grant, kind) && !limits_callers(grant)
     });
     if !messages.is_empty() {
         notes.push(format!(
@@ -108,8 +139,8 @@ pub(super) fn divided_note(pods: u32) -> String {
 /// The kinds of limits that pods multiply, each with its grants. Proxies whose hosts run elsewhere
 /// count requests alone (`requests_only`). A pod that has its own host counts contents too.
 fn multiplied(policy: &raw::Policy, requests_only: bool) -> Vec<String> {
-    local_kinds(policy, |grant, kind| {
-        !requests_only || limits_requests(grant, kind)
+    local_kinds(policy, &KINDS, |grant, kind| {
+        !requests_only || (limits_requests(grant, kind) && !limits_callers(grant))
     })
 }
 
@@ -125,6 +156,14 @@ fn limits_requests(grant: &raw::Grant, kind: &str) -> bool {
     }
 }
 
+/// Whether a grant limits requests of users or sources, so that its hosts count all requests.
+fn limits_callers(grant: &raw::Grant) -> bool {
+    let callers = [&grant.per_user, &grant.per_source].into_iter().flatten();
+    callers
+        .into_iter()
+        .any(|it| it.rate.is_some() || it.budget.as_ref().is_some_and(|it| it.requests.is_some()))
+}
+
 /// The kinds of local limits on contents, each with its grants.
 fn contents(policy: &raw::Policy) -> Vec<String> {
     let counts = |grant: &raw::Grant, kind: &str| match kind {
@@ -135,13 +174,35 @@ fn contents(policy: &raw::Policy) -> Vec<String> {
         }
         _ => false,
     };
-    local_kinds(policy, counts)
+    local_kinds(policy, &KINDS, counts)
+}
+
+/// A note on limits of users, sources and models, which no service shares.
+fn of_hosts(policy: &raw::Policy, each: &str, fix: &str) -> Option<String> {
+    let mut kinds = local_kinds(policy, &CALLER_KINDS, |_, _| true);
+    let models = policy.models.iter();
+    let counted = |budget: &raw::Budget| budget.local_share.is_none();
+    let models = models.filter(|(_, model)| model.budget.as_ref().is_some_and(counted));
+    let models: Vec<_> = models.map(|(name, _)| name.as_str()).collect();
+    if !models.is_empty() {
+        kinds.push(format!("budget of models {}", listed(&models)));
+    }
+    (!kinds.is_empty()).then(|| {
+        format!(
+            "note: {each} counts limits of users, sources and models alone: {}; {fix}",
+            kinds.join("; ")
+        )
+    })
 }
 
 /// The kinds of limits of scope `local` that are not divided and that `counts`, each with its
 /// grants.
-fn local_kinds(policy: &raw::Policy, counts: impl Fn(&raw::Grant, &str) -> bool) -> Vec<String> {
-    let kinds = ["rate", "cost", "budget"].into_iter();
+fn local_kinds(
+    policy: &raw::Policy,
+    kinds: &[&'static str],
+    counts: impl Fn(&raw::Grant, &str) -> bool,
+) -> Vec<String> {
+    let kinds = kinds.iter().copied();
     kinds
         .filter_map(|kind| {
             let is_listed = |grant: &&raw::Grant| {
@@ -171,7 +232,7 @@ fn listed(names: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
     use tensorgate_policy::raw::LocalShare;
 
     use super::*;
@@ -258,6 +319,29 @@ mod tests {
                 .concat()
                 .contains("as much: rate of scoring; share")
         );
+    }
+
+    #[test]
+    fn requests_of_grants_that_limit_users_count_per_host() {
+        let mut policy = policy(&[("scoring", Some(raw::Rate::default()), None)]);
+        for grant in &mut policy.grants {
+            grant.per_user = Some(raw::CallerLimits {
+                rate: Some(raw::Rate::default()),
+                ..raw::CallerLimits::default()
+            });
+        }
+        assert_eq!(notes(&policy, None), [""; 0]);
+        let notes = notes_on_hosts(&policy, &[]);
+        let [of_client, of_users] = notes.as_slice() else {
+            panic!("{notes:?}")
+        };
+        assert!(
+            of_client.contains("or sources: rate of scoring;"),
+            "{of_client}"
+        );
+        assert!(of_users.contains("per_user.rate of scoring;"), "{of_users}");
+        // `render` does not know the number of these hosts, so it cannot divide a limit.
+        assert!(!notes.concat().contains("local_share"), "{notes:?}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::rc::Rc;
 
 use tensorgate_policy::Decision;
 use tensorgate_policy::decision::BodyPlan;
-use tensorgate_policy::request::Operations;
+use tensorgate_policy::request::{CallerDigests, Operations};
 
 use crate::body::Body;
 use crate::body::small_chunks::SmallChunks;
@@ -94,6 +94,8 @@ struct PendingRequest {
     leaves_charge: bool,
     /// Operations that the credential does not allow.
     withheld: Operations,
+    /// End user and source, for a host that limits them.
+    caller: CallerDigests,
     /// When the credential expires, in Unix seconds.
     until_unix_s: Option<u64>,
     /// Set once the headers were forwarded.

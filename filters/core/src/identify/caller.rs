@@ -135,7 +135,7 @@ impl Verifier for ByProxy<'_, '_> {
 }
 
 /// Parses the address of `10.0.0.1:443` or `[::1]:443`, the forms in which proxies write a peer.
-fn address(peer: &str) -> Option<IpAddr> {
+pub(super) fn address(peer: &str) -> Option<IpAddr> {
     peer.parse::<SocketAddr>()
         .map(|peer| peer.ip())
         .or_else(|_| peer.parse())

@@ -90,16 +90,8 @@ pub(crate) struct Marks<'r> {
 
 impl<'r> Marks<'r> {
     pub(crate) fn new(rule: &'r Lockout, key: &'r Key, address: Option<IpAddr>, now: Now) -> Self {
-        let source = match address.map(|address| address.to_canonical()) {
-            // Callers without an address share one source.
-            None => Vec::new(),
-            Some(IpAddr::V4(address)) => address.octets().to_vec(),
-            Some(IpAddr::V6(address)) => address
-                .octets()
-                .into_iter()
-                .take(IPV6_SOURCE_BYTES)
-                .collect(),
-        };
+        // Callers without an address share one source.
+        let source = address.map(source_bytes).unwrap_or_default();
         let now_s = now.monotonic_ns.checked_div(SECOND_NS).unwrap_or(0);
         Self {
             rule,
@@ -300,4 +292,14 @@ fn change<T>(
         }
     }
     Err(Fault::Contended)
+}
+/// What identifies a source: an IPv4 address, in IPv6's form too, or the prefix of an IPv6 address.
+pub(crate) fn source_bytes(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => {
+            let octets = address.octets().into_iter();
+            octets.take(IPV6_SOURCE_BYTES).collect()
+        }
+    }
 }

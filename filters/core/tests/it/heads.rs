@@ -10,7 +10,7 @@ use tensorgate_native_proxy::Request;
 use tensorgate_policy::Reason;
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::denial::GrpcStatus;
-use tensorgate_policy::request::{Proof, Proofs};
+use tensorgate_policy::request::{CallerDigest, CallerDigests, Proof, Proofs};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::{Context, Key};
 
@@ -203,6 +203,10 @@ fn the_upstream_sees_our_fields_and_no_other() {
             buffered: true,
             max_body_bytes: 4_096,
             ..unread.work
+        },
+        caller: CallerDigests {
+            user: CallerDigest::NotLimited,
+            source: CallerDigest::NotLimited,
         },
         ..unread
     };

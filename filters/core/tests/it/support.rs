@@ -14,7 +14,7 @@ pub use tensorgate_native_proxy::played::{Played, STREAM, close, deliver, outcom
 use tensorgate_native_proxy::{Logged, NativeProxy, Request, Store, StoreMode, Stream};
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::denial::OverloadCause;
-use tensorgate_policy::request::{Operations, Proofs};
+use tensorgate_policy::request::{CallerDigests, Operations, Proofs};
 use tensorgate_policy::{HeaderMode, Now, Reason};
 use tensorgate_wire::context::{Context, HEADER, Key};
 
@@ -169,6 +169,7 @@ pub fn context(request_id: &str) -> Context {
         },
         quotas: Vec::new(),
         claims: Vec::new(),
+        caller: CallerDigests::default(),
     }
 }
 

@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
     use crate::limits::gcra::Bucket;
-    use crate::policy::{Allowance, Limit, Rate, Unit};
+    use crate::policy::{Allowance, Holder, Limit, Rate, Unit};
     use crate::raw::Scope;
     use crate::values::time::SECOND_NS;
 
@@ -119,6 +119,7 @@ mod tests {
             unit: Unit::Tokens,
             limit,
             scope: Scope::Global,
+            holder: Holder::Client,
         };
         LimitCharge { allowance, amount }
     }

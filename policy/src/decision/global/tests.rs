@@ -13,7 +13,7 @@ use alloc::vec;
 
 use super::*;
 use crate::limits::gcra::Bucket;
-use crate::policy::{Rate, Unit};
+use crate::policy::{Holder, Rate, Unit};
 use crate::raw::Scope;
 use crate::values::time::{Now, SECOND_NS};
 
@@ -124,6 +124,7 @@ fn allowance(limit: Limit) -> Allowance {
         unit: Unit::Bytes,
         limit,
         scope: Scope::Global,
+        holder: Holder::Client,
     }
 }
 

@@ -11,8 +11,8 @@ use crate::decision::{Addressee, BodyFormat};
 use crate::denial::Reason;
 use crate::fixture;
 use crate::request::{
-    Api, ContentType, Encoding, Head, Identity, Operation, Operations, Proofs, Protocol,
-    RequestHash, Route, ServerQuery,
+    Api, CallerDigests, ContentType, Encoding, Head, Identity, Operation, Operations, Proofs,
+    Protocol, RequestHash, Route, ServerQuery,
 };
 use crate::values::tensor::InferRequest;
 
@@ -56,6 +56,7 @@ fn operations_outside_a_tokens_scope_are_not_granted() {
             identity: Identity::Client("scorer".to_owned()),
             proofs: Proofs::NONE,
             withheld: withheld.iter().copied().collect::<Operations>(),
+            caller: CallerDigests::default(),
             request_hash: RequestHash::default(),
             route: route.clone(),
             query: None,
@@ -96,6 +97,7 @@ fn a_card_names_its_model_in_the_path_and_has_no_body() {
         identity: Identity::Client("scorer".to_owned()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
+        caller: CallerDigests::default(),
         request_hash: RequestHash::default(),
         route: Route::Model {
             protocol: Protocol::OpenAi,

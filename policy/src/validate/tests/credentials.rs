@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod callers;
 mod issuers;
 mod key_sets;
 mod places;

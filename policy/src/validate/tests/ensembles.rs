@@ -55,6 +55,18 @@ fn best() -> Value {
 }
 
 #[test]
+fn a_budget_is_of_the_ensemble_and_not_of_its_steps() {
+    let outputs = json!([scores("one"), scores("other")]);
+    let mut document = both(fan_out(), outputs);
+    let budget = json!({"requests": 9, "per": "day"});
+    put(&mut document, "/models/both/budget", budget.clone());
+    assert_eq!(errors(document.clone()), Vec::<String>::new());
+    put(&mut document, "/models/digits/budget", budget);
+    let expected = "models.digits.budget: requests of ensemble \"both\" would not count (budget of the ensemble)";
+    assert_eq!(errors(document), [expected]);
+}
+
+#[test]
 fn models_with_the_same_inputs_are_called_at_once_and_others_after_what_they_take() {
     let ensemble = |steps, outputs| model(both(steps, outputs), "both");
     let steps = |model: &Model| model.ensemble().map(Ensemble::steps).unwrap().to_vec();

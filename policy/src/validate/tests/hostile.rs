@@ -322,6 +322,8 @@ fn extremes() -> Vec<crate::raw::Policy> {
                 ],
                 operations: alloc::vec![text.clone()],
                 rate: None,
+                per_user: None,
+                per_source: None,
                 mode: None,
                 cost: None,
                 budget: None,

@@ -1,5 +1,6 @@
 //! The charges and permits of one request. Filters have made some of them before, as their context
-//! says, and the host makes the others. So each is made exactly once.
+//! says, and the host makes the others. So each is made exactly once if both have one version of
+//! the policy, and otherwise at least once.
 
 use tensorgate_policy::decision::{
     Acquire, AcquireOutcome, BodySeen, FilterWork, Maker, maker_of_charge, maker_of_permit,
@@ -60,10 +61,13 @@ impl Charges {
         body: BodySeen,
         counters: &dyn Counters,
     ) -> Counted {
-        // The filters do nothing after a shared charge for the request. They cannot always say so:
-        // where the body names the model, its head may be forwarded before.
-        self.is_left_to_host |= !charge.scope.is_local() && !charge.is_of_content();
-        self.last_maker = maker_of_charge(&self.work, charge, body);
+        // The filters do nothing after the host's first charge for the request. They cannot always
+        // say so: where the body names the model, its head may be forwarded before.
+        self.is_left_to_host |= charge.is_of_host() && !charge.is_of_content();
+        self.last_maker = match self.may_be_left(charge) {
+            true => Maker::Host,
+            false => maker_of_charge(&self.work, charge, body),
+        };
         match self.last_maker {
             Maker::Host => counters.charge(charge),
             Maker::Filter if self.is_own_version => {
@@ -73,6 +77,14 @@ impl Charges {
             }
             Maker::Filter => Counted::Done(ChargeOutcome::CHARGED),
         }
+    }
+
+    /// Whether filters with another policy may have left a charge that this policy would let them
+    /// make. One that has made it reports quotas, unless it forwarded the head before the body
+    /// named the model. The host then makes it too, to a state of its own: no charge at all would
+    /// be a way around the limit.
+    fn may_be_left(&self, charge: &Charge) -> bool {
+        !self.is_own_version && !charge.is_of_content() && self.reported.is_empty()
     }
 
     /// Acquires the permits that the filters do not have.
@@ -110,6 +122,57 @@ impl Charges {
             (Reason::RateLimited, _, Maker::Filter) => DenialOrigin::Disagreement,
             _ if is_judged_by_filter => DenialOrigin::Disagreement,
             _ => DenialOrigin::FirstCheck,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tensorgate_policy::decision::LimitCharge;
+    use tensorgate_policy::policy::{Allowance, Holder, Limit, Unit, Wait};
+    use tensorgate_policy::raw::Scope;
+
+    use super::*;
+
+    fn charge(unit: Unit) -> Charge {
+        let allowance = Allowance {
+            unit,
+            limit: Limit::Day(7),
+            scope: Scope::Local,
+            holder: Holder::Client,
+        };
+        Charge {
+            limit_charges: vec![LimitCharge {
+                allowance,
+                amount: 1,
+            }],
+            ..Charge::default()
+        }
+    }
+
+    #[test]
+    fn charges_that_a_filter_of_another_policy_does_not_report_are_the_hosts() {
+        let work = FilterWork {
+            counts: true,
+            max_body_bytes: 64,
+            ..FilterWork::default()
+        };
+        let quota = RemainingQuota {
+            left: 3,
+            full_after_ns: 0,
+            wait: Wait::None,
+        };
+        for (is_own_version, reported) in [
+            (true, vec![]),
+            (true, vec![quota]),
+            (false, vec![]),
+            (false, vec![quota]),
+        ] {
+            let expected = !is_own_version && reported.is_empty();
+            let charges = Charges::new(work, reported, is_own_version);
+            let found = charges.may_be_left(&charge(Unit::Requests));
+            assert_eq!(found, expected, "{charges:?}");
+            assert!(!charges.may_be_left(&charge(Unit::Bytes)));
         }
     }
 }

@@ -8,8 +8,9 @@
 )]
 
 use serde_json::{Value, json};
-use tensorgate_policy::policy::{RemainingQuota, Unit, Wait};
+use tensorgate_policy::policy::{Holder, RemainingQuota, Unit, Wait};
 use tensorgate_policy::raw::Scope;
+use tensorgate_policy::request::{CallerDigest, HolderDigest};
 use tensorgate_policy::validate::validate;
 
 use super::*;
@@ -69,6 +70,7 @@ fn charge_of(client: &str, amounts: &[(Allowance, u64)]) -> Charge {
         grant: "g".to_owned(),
         client: client.to_owned(),
         limit_charges: amounts.iter().map(limit_charge).collect(),
+        ..Charge::default()
     }
 }
 
@@ -82,6 +84,19 @@ fn left(outcome: &ChargeOutcome) -> Vec<u64> {
         panic!("{outcome:?}")
     };
     quotas.iter().map(|quota| quota.left).collect()
+}
+
+/// The number of states.
+fn states(limits: &LocalLimits) -> usize {
+    let state = limits.lock();
+    state.parts.iter().map(|part| part.slots.len()).sum()
+}
+
+/// What is saved and read back.
+fn saved(limits: &LocalLimits) -> Vec<SavedLimit> {
+    let mut bytes = Vec::new();
+    assert_eq!(limits.append_saved(NOW, 0, &mut bytes), 0);
+    saved_limits::decode(&bytes).unwrap().1
 }
 
 fn is_charged(outcome: &ChargeOutcome) -> bool {
@@ -196,9 +211,9 @@ fn long_windows_survive_a_restart_and_time_that_passed_counts() {
     for allowances in [&bucket, &day, &short] {
         assert!(is_charged(&charge(&counted, allowances, 80, NOW)));
     }
-    let saved = counted.take_changed(NOW).unwrap();
+    assert!(counted.take_changed() && !counted.take_changed());
+    let saved = saved(&counted);
     assert_eq!(saved.len(), 2);
-    assert_eq!(counted.take_changed(NOW), None);
     // Another boot: the monotonic clock is behind, and ten seconds have passed.
     let now = Now {
         unix_s: NOW.unix_s + 10,
@@ -226,12 +241,12 @@ fn states_of_unused_limits_are_removed() {
     let allowances = limits(json!({"cost": {"elements": 10, "window_s": 10}}));
     for spent in [Spent::Known, Spent::Half] {
         let counted = LocalLimits::new(spent, NOW);
-        for number in 0..5 * MIN_SWEEP {
+        for number in 0..5 * PARTS * MIN_SWEEP {
             let seconds = u64::try_from(number).unwrap();
             let charge = charge_of(&format!("client-{number}"), &[(allowances[0], 1)]);
             assert!(is_charged(&counted.charge(&charge, at(seconds)).0));
         }
-        assert!(counted.lock().slots.len() <= MIN_SWEEP);
+        assert!(states(&counted) <= PARTS * MIN_SWEEP);
     }
 }
 
@@ -246,4 +261,102 @@ fn an_amount_over_the_limit_never_passes() {
         panic!("{quotas:?}")
     };
     assert_eq!(wait, Wait::Forever);
+}
+
+const SLOTS: u32 = 256;
+
+/// The limits, of each user.
+fn of_users(limits: Vec<Allowance>) -> Vec<Allowance> {
+    let holder = Holder::User { slots: SLOTS };
+    let of_user = |allowance| Allowance {
+        holder,
+        ..allowance
+    };
+    limits.into_iter().map(of_user).collect()
+}
+
+/// A charge for the user in the middle of a slot.
+fn charge_of_user(slot: u64, amounts: &[(Allowance, u64)]) -> Charge {
+    let mut charge = charge_of("ocr", amounts);
+    charge.caller.user = CallerDigest::Known(HolderDigest::new((slot << 56) | (1 << 55)));
+    charge
+}
+
+#[test]
+fn users_that_change_with_each_request_get_no_more_than_all_slots() {
+    let allowances = of_users(limits(
+        json!({"cost": {"elements": 3, "window_s": MONTH_S}}),
+    ));
+    let counted = LocalLimits::new(Spent::Known, NOW);
+    let mut allowed = 0;
+    for number in 0..10_000_u64 {
+        let mut charge = charge_of("ocr", &[(allowances[0], 1)]);
+        // The odd factor gives each number another digest.
+        charge.caller.user = CallerDigest::Known(HolderDigest::new(
+            number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+        ));
+        allowed += u32::from(is_charged(&counted.charge(&charge, NOW).0));
+    }
+    assert_eq!(allowed, 3 * SLOTS);
+    assert_eq!(states(&counted), 256);
+}
+
+#[test]
+fn unused_tokens_come_back_to_the_slot_that_was_charged() {
+    let allowances = of_users(tokens(json!({"budget": {"elements": 100, "per": "day"}})));
+    let counted = LocalLimits::new(Spent::Known, NOW);
+    let amounts = [(allowances[0], 60)];
+    let (first, reserved) = counted.charge(&charge_of_user(1, &amounts), NOW);
+    let (second, _) = counted.charge(&charge_of_user(2, &amounts), NOW);
+    assert_eq!((left(&first), left(&second)), (vec![40], vec![40]));
+    counted.settle(reserved, 10, NOW);
+    let level = |slot| {
+        left(
+            &counted
+                .charge(&charge_of_user(slot, &[(allowances[0], 1)]), NOW)
+                .0,
+        )
+    };
+    assert_eq!((level(1), level(2)), (vec![89], vec![39]));
+}
+
+#[test]
+fn a_restart_keeps_the_day_of_each_slot() {
+    let allowances = of_users(limits(json!({"budget": {"elements": 100, "per": "day"}})));
+    let counted = LocalLimits::new(Spent::Known, NOW);
+    for slot in 0..u64::from(SLOTS) {
+        let charge = charge_of_user(slot, &[(allowances[0], slot % 90 + 1)]);
+        assert!(is_charged(&counted.charge(&charge, NOW).0));
+    }
+    let saved = saved(&counted);
+    assert_eq!(saved.len(), 256);
+    let restored = LocalLimits::new(Spent::Known, NOW);
+    assert_eq!(restored.restore(saved, SECOND_NS, NOW), 0);
+    for slot in 0..u64::from(SLOTS) {
+        let outcome = restored
+            .charge(&charge_of_user(slot, &[(allowances[0], 1)]), NOW)
+            .0;
+        assert_eq!(left(&outcome), [98 - slot % 90], "{slot}");
+    }
+}
+
+#[test]
+fn too_many_slots_leave_out_no_client() {
+    let day = limits(json!({"budget": {"elements": 100, "per": "day"}}))[0];
+    let counted = LocalLimits::new(Spent::Known, NOW);
+    let used = day.consume(&day.fresh(), NOW, 1).unwrap().after.unwrap().1;
+    for slot in 0..MAX_SAVED_SLOTS + 7 {
+        let key = format!("{SLOT_PREFIX}{slot}");
+        counted.lock().store(key, &day, used.clone(), NOW);
+    }
+    let clients = ["a", "b", "c"].map(|client| day.key("g", client));
+    for key in &clients {
+        counted.lock().store(key.clone(), &day, used.clone(), NOW);
+    }
+    let mut bytes = Vec::new();
+    assert_eq!(counted.append_saved(NOW, 0, &mut bytes), 7);
+    let saved = saved_limits::decode(&bytes).unwrap().1;
+    assert_eq!(saved.len(), MAX_SAVED_SLOTS + clients.len());
+    let is_saved = |key: &String| saved.iter().any(|it| it.key == *key);
+    assert!(clients.iter().all(is_saved));
 }

@@ -215,6 +215,7 @@ impl Host {
             grant: "g".to_owned(),
             client: "ocr".to_owned(),
             limit_charges: limit_charges.collect(),
+            ..Charge::default()
         }
     }
 

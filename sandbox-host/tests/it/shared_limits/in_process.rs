@@ -84,6 +84,7 @@ impl Charges {
             limit_charges: limits
                 .map(|allowance| LimitCharge { allowance, amount })
                 .collect(),
+            ..Charge::default()
         };
         let service = self.policy.rate_limit_service().unwrap();
         let limits = Some(&self.limits);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tensorgate_judge::request::{Allowed, DenialOrigin, Unspent, Verifier};
 use tensorgate_policy::decision::FilterWork;
-use tensorgate_policy::request::{Operations, Proof, Proofs};
+use tensorgate_policy::request::{CallerDigests, Operations, Proof, Proofs};
 use tensorgate_policy::{Policy, Reason, raw, validate};
 use tensorgate_vectors::{Driver, Expect, Lowered};
 use tensorgate_wire::context::{Context, HEADER, Key};
@@ -66,6 +66,7 @@ fn context(vector: &Lowered) -> Context {
         work: FilterWork::default(),
         quotas: Vec::new(),
         claims: claims(vector),
+        caller: CallerDigests::default(),
     }
 }
 

@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod callers;
 mod filters;
 mod host;
 mod pair;

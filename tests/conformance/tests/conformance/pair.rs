@@ -46,7 +46,7 @@ const HOST: &str = r#"{"judge": "host"}"#;
 const MAX_SMALL_CHUNKS: usize = 2_048;
 
 /// The counters of a host that counts shared limits itself.
-struct CountersOfOneHost {
+pub struct CountersOfOneHost {
     limits: LocalLimits,
     now: Now,
     made: Mutex<Vec<Charge>>,
@@ -55,7 +55,7 @@ struct CountersOfOneHost {
 }
 
 impl CountersOfOneHost {
-    fn new(now: Now) -> Self {
+    pub fn new(now: Now) -> Self {
         Self {
             limits: LocalLimits::new(Spent::Known, now),
             now,

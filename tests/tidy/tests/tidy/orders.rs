@@ -286,6 +286,7 @@ const IDENTITY: Crate = Crate {
         "verifier",
         "x509",
         "xfcc",
+        "claims",
         "claim_headers",
         "jws",
         "pure",

@@ -13,8 +13,8 @@ use crate::{Coding as Compressed, RawRequest, Spelling, spell};
 use serde_json::{Value, json};
 use tensorgate_policy::decision::{BodyPlan, decide_body, decide_head, decide_message};
 use tensorgate_policy::request::{
-    Boundary, Coding, ContentType, Encoding, Head, Identity, Operation, Operations, Proofs,
-    Protocol, Route,
+    Boundary, CallerDigests, Coding, ContentType, Encoding, Head, Identity, Operation, Operations,
+    Proofs, Protocol, Route,
 };
 use tensorgate_policy::{
     ChargeOutcome, Datatype, Decision, Denial, InferRequest, Policy, Reason, RequestHash, Step,
@@ -193,6 +193,7 @@ fn begin(policy: &Policy, request: &RawRequest) -> (Decision, BodyPlan) {
         identity: Identity::Client("c".into()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
+        caller: CallerDigests::default(),
         request_hash: RequestHash::default(),
         route: Route::Model {
             protocol: request.protocol,

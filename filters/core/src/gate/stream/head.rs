@@ -9,7 +9,7 @@ use super::event_context::{Effect, EventContext, Transition};
 use super::{KeyWait, PendingRequest, Stream, Waiting, readiness, second_gate};
 use crate::body::{Body, judged_bytes};
 use crate::host::cannot_decide;
-use crate::identify::{CallerState, PreviousFilters, identify, remove_key_and_query};
+use crate::identify::{CallerState, PreviousFilters, digests, identify, remove_key_and_query};
 use crate::keys::AwaitedFetch;
 use crate::store::permits::reset_ns;
 use crate::upstream::{Rewrite, Upstream, traceparent};
@@ -77,6 +77,7 @@ pub(super) fn evaluate(
     ctx.outcome.record.credential = identified.credential;
     ctx.outcome.revoked_client = identified.revoked_client;
     upstream.claims = identified.claims;
+    let caller = digests::caller(ctx.proxy, root, identified.user.as_ref());
     let (proofs, withheld) = (identified.proofs, identified.withheld);
     let mut head = read.into_head_under(identified.identity, proofs, withheld, &root.policy);
     head.request_hash = RequestHash::from_request_id(&upstream.request_id);
@@ -108,6 +109,7 @@ pub(super) fn evaluate(
             .then(|| judged_bytes(&root.policy, ctx.proxy)),
         leaves_charge: false,
         withheld,
+        caller,
         until_unix_s: identified.until_unix_s,
         forwarded_head: None,
     });

@@ -5,7 +5,7 @@
 
 use tensorgate_policy::Now;
 use tensorgate_policy::decision::FilterWork;
-use tensorgate_policy::request::{Operations, Proofs};
+use tensorgate_policy::request::{CallerDigests, Operations, Proofs};
 use tensorgate_wire::context::{self, Context};
 use tensorgate_wire::readiness::{FILTER_CHAIN, PATH};
 
@@ -40,6 +40,7 @@ pub(super) fn probe(ctx: &mut EventContext<'_>, fields: &[Field], now: Now) -> O
         work: FilterWork::default(),
         quotas: Vec::new(),
         claims: Vec::new(),
+        caller: CallerDigests::default(),
     };
     // Without a context the host does not confirm the probe.
     let signed = context.sign(key);

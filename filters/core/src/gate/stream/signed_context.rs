@@ -58,6 +58,7 @@ pub(super) fn sign(
             claims: (pending.upstream.claims.iter())
                 .map(|(name, value)| (name.as_ref().to_owned(), value.clone()))
                 .collect(),
+            caller: pending.caller,
         },
     };
     Ok(Some(context.sign(key)))
