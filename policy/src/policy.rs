@@ -228,11 +228,16 @@ impl Policy {
     /// All limits of clients under all grants, so that a driver can create their states before the
     /// first request. Users, sources and models have states of their own, which only hosts create.
     pub fn allowances(&self) -> impl Iterator<Item = (&Grant, &Client, Allowance)> {
+        let all = self.allowances_with_callers();
+        all.filter(|(.., it)| it.holder == Holder::Client)
+    }
+
+    /// The same with those of each client's users and sources.
+    pub fn allowances_with_callers(&self) -> impl Iterator<Item = (&Grant, &Client, Allowance)> {
         self.grants.iter().flat_map(move |grant| {
             let clients = grant.clients.iter().filter_map(|id| self.client(*id));
             clients.flat_map(move |client| {
                 let allowances = grant.per_request().chain(grant.per_content());
-                let allowances = allowances.filter(|it| it.holder == Holder::Client);
                 allowances.map(move |allowance| (grant, client, allowance))
             })
         })

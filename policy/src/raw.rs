@@ -438,14 +438,20 @@ pub struct Grant {
     pub top_k: Option<u64>,
 }
 
+/// Fields of the limits of each client of a grant.
+pub const CLIENT_LIMITS: [&str; 3] = ["rate", "cost", "budget"];
+/// Fields of the limits of each end user.
+pub const USER_LIMITS: [&str; 3] = ["per_user.rate", "per_user.cost", "per_user.budget"];
+/// Fields of the limits of each source.
+pub const SOURCE_LIMITS: [&str; 3] = ["per_source.rate", "per_source.cost", "per_source.budget"];
+
 impl Grant {
     /// The limits of each client that a gateway or the rate-limit service counts, by field: where
     /// each is counted, and what divides it.
     pub fn own_limits(
         &self,
     ) -> impl Iterator<Item = (&'static str, Scope, Option<LocalShare>)> + use<> {
-        let fields = ["rate", "cost", "budget"];
-        let own = of_fields(fields, (&self.rate, &self.cost, &self.budget));
+        let own = of_fields(CLIENT_LIMITS, (&self.rate, &self.cost, &self.budget));
         own.into_iter().flatten()
     }
 
@@ -456,12 +462,20 @@ impl Grant {
         let of = |limits: Option<&CallerLimits>, names| {
             limits.map(|it| of_fields(names, (&it.rate, &it.cost, &it.budget)))
         };
-        let users = ["per_user.rate", "per_user.cost", "per_user.budget"];
-        let sources = ["per_source.rate", "per_source.cost", "per_source.budget"];
-        let users = of(self.per_user.as_ref(), users);
-        let sources = of(self.per_source.as_ref(), sources);
+        let users = of(self.per_user.as_ref(), USER_LIMITS);
+        let sources = of(self.per_source.as_ref(), SOURCE_LIMITS);
         let of_callers = [users, sources].into_iter().flatten().flatten().flatten();
         self.own_limits().chain(of_callers)
+    }
+
+    /// Whether it limits requests of each client.
+    pub fn limits_requests(&self) -> bool {
+        limits::count_requests(self.rate.as_ref(), self.budget.as_ref())
+    }
+
+    /// The limits of end users and of sources.
+    pub fn callers(&self) -> impl Iterator<Item = &CallerLimits> {
+        [&self.per_user, &self.per_source].into_iter().flatten()
     }
 }
 

@@ -74,7 +74,9 @@ fn divide(policy: &mut raw::Policy, pods: Option<u32>) -> Result<u32, Vec<Fault>
     }
     let models = policy.models.iter_mut();
     // Without a share the shared contents of models stay as they are.
-    for (name, model) in models.filter(|(_, model)| model.budget.is_some()) {
+    let is_divided = |budget: &raw::Budget| budget.local_share.is_some();
+    let models = models.filter(|(_, model)| model.budget.as_ref().is_some_and(is_divided));
+    for (name, model) in models {
         let divided = model.budget.as_mut();
         if let Some((limit, amounts)) = divided.and_then(|budget| take_day("budget", budget)) {
             let path = format!("models.{name}.{limit}");
@@ -115,16 +117,10 @@ fn take_shares(grant: &mut raw::Grant) -> Vec<Divided<'_>> {
         grant.cost.as_mut(),
         grant.budget.as_mut(),
     );
-    let mut divided = take_from(["rate", "cost", "budget"], own);
+    let mut divided = take_from(raw::CLIENT_LIMITS, own);
     for (names, callers) in [
-        (
-            ["per_user.rate", "per_user.cost", "per_user.budget"],
-            &mut grant.per_user,
-        ),
-        (
-            ["per_source.rate", "per_source.cost", "per_source.budget"],
-            &mut grant.per_source,
-        ),
+        (raw::USER_LIMITS, &mut grant.per_user),
+        (raw::SOURCE_LIMITS, &mut grant.per_source),
     ] {
         if let Some(raw::CallerLimits {
             rate, cost, budget, ..

@@ -50,7 +50,7 @@ impl Decision {
     /// Charges the client's local request limits, if any, and continues with the permits. With
     /// limits of users or sources they follow the permits.
     pub(super) fn charge_request(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
-        if limits_callers(self.grant_and_client(policy)?.0) {
+        if self.limits_callers(policy)? {
             return self.acquire_permits(policy, after);
         }
         match self.charge(policy, Limited::Grant(Scope::Local), None)? {
@@ -67,7 +67,7 @@ impl Decision {
     /// this charge to the host.
     pub(super) fn charge_callers(&mut self, policy: &Policy, after: After) -> Result<Step, Denial> {
         if self.is_charged_now(after)
-            && limits_callers(self.grant_and_client(policy)?.0)
+            && self.limits_callers(policy)?
             && let Some(step) = self.charge(policy, Limited::Grant(Scope::Local), None)?
         {
             self.stage = Stage::Charge(after, Scope::Local);
@@ -93,6 +93,12 @@ impl Decision {
         }
     }
 
+    /// Whether requests of single users or sources are limited.
+    fn limits_callers(&self, policy: &Policy) -> Result<bool, Denial> {
+        let (grant, _) = self.grant_and_client(policy)?;
+        Ok(grant.of_callers().any(|it| it.unit == Unit::Requests))
+    }
+
     /// Whether the request is charged behind the permits of this moment: once, although some
     /// permits are acquired with the head and others with the body.
     fn is_charged_now(&self, after: After) -> bool {
@@ -112,9 +118,7 @@ impl Decision {
         scope: Scope,
     ) -> Result<Step, Denial> {
         match scope {
-            Scope::Local if limits_callers(self.grant_and_client(policy)?.0) => {
-                self.charge_globally(policy, after)
-            }
+            Scope::Local if self.limits_callers(policy)? => self.charge_globally(policy, after),
             Scope::Local => self.acquire_permits(policy, after),
             Scope::Global => self.proceed(after),
         }
@@ -449,11 +453,6 @@ impl Decision {
         permits.push(for_streams(client.name(), streams));
         Ok(permits)
     }
-}
-
-/// Whether requests of single users or sources are limited.
-fn limits_callers(grant: &Grant) -> bool {
-    grant.of_callers().any(|it| it.unit == Unit::Requests)
 }
 
 /// Whether the limits of the model are in one charge with the grant's local ones, so that a request

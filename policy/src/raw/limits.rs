@@ -108,6 +108,18 @@ pub struct CallerLimits {
     pub slots: Option<u64>,
 }
 
+impl CallerLimits {
+    /// Whether they limit requests.
+    pub fn limits_requests(&self) -> bool {
+        count_requests(self.rate.as_ref(), self.budget.as_ref())
+    }
+}
+
+/// Whether any of them limits requests.
+pub(super) fn count_requests(rate: Option<&Rate>, budget: Option<&Budget>) -> bool {
+    rate.is_some() || budget.is_some_and(|it| it.requests.is_some())
+}
+
 /// Period of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

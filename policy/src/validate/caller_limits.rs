@@ -115,12 +115,7 @@ fn limits(
             format!("{name} of the grant"),
         );
     }
-    let counts_requests = |rate: Option<&raw::Rate>, budget: Option<&raw::Budget>| {
-        rate.is_some() || budget.is_some_and(|it| it.requests.is_some())
-    };
-    if counts_requests(grant.rate.as_ref(), grant.budget.as_ref())
-        && !counts_requests(raw.rate.as_ref(), raw.budget.as_ref())
-    {
+    if grant.limits_requests() && !raw.limits_requests() {
         path.warn(
             "limits no requests: one over this limit can still use up its client's rate",
             "rate",

@@ -78,10 +78,13 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
         let inferred: Vec<&Model> = granted.iter().map(|(_, model)| *model).collect();
         let in_streams = models::check_decoupled(&path, grant, &inferred);
         let rate = limits::rate(&path.field("rate"), grant.rate.as_ref());
-        let cost = (path.field("cost"), grant.cost.as_ref());
-        let cost = limits::cost(&cost.0, cost.1, infers, &inferred);
-        let budget = (path.field("budget"), grant.budget.as_ref());
-        let budget = limits::budget(&budget.0, budget.1, infers, &inferred);
+        let cost = limits::cost(&path.field("cost"), grant.cost.as_ref(), infers, &inferred);
+        let budget = limits::budget(
+            &path.field("budget"),
+            grant.budget.as_ref(),
+            infers,
+            &inferred,
+        );
         if infers {
             limits::without(&path, grant, &inferred);
         }

@@ -24,16 +24,14 @@ pub(super) fn shadow(grant_path: &Path, grant: &raw::Grant, infers: bool) -> Opt
         },
         Some(Mode::Each(modes)) => modes,
     };
-    let callers = [&grant.per_user, &grant.per_source].into_iter().flatten();
-    let limits = callers
-        .map(|callers| (&callers.rate, &callers.cost, &callers.budget))
-        .chain([(&grant.rate, &grant.cost, &grant.budget)]);
-    let (mut rated, mut priced) = (false, false);
-    for (rate, cost, budget) in limits {
+    let limits_contents = |cost: &Option<raw::Cost>, budget: &Option<raw::Budget>| {
         let budget = budget.as_ref();
-        rated |= rate.is_some() || budget.is_some_and(|it| it.requests.is_some());
-        priced |= cost.is_some() || budget.is_some_and(raw::Budget::limits_contents);
-    }
+        cost.is_some() || budget.is_some_and(raw::Budget::limits_contents)
+    };
+    let rated = grant.limits_requests() || grant.callers().any(raw::CallerLimits::limits_requests);
+    let mut callers = grant.callers();
+    let priced = limits_contents(&grant.cost, &grant.budget)
+        || callers.any(|it| limits_contents(&it.cost, &it.budget));
     let mut valid = Some(());
     for (name, given, is_there, what) in [
         ("rate", rate, rated, "the grant has no limit of requests"),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Allowance, Client, Grant, Holder, Limit};
+use tensorgate_policy::policy::{Allowance, Holder, Limit};
 
 /// A limit that changes for a client.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -65,21 +65,14 @@ pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
 }
 
 fn limits(policy: &Policy) -> BTreeMap<Key, Held> {
-    let of_grant = |grant: &Grant| {
-        let allowances: Vec<_> = grant.per_request().chain(grant.per_content()).collect();
-        let clients = grant.clients().iter();
-        let clients = clients.filter_map(|id| policy.client(*id));
-        let of_client = |client: &Client| {
-            let limits = allowances.iter().map(|allowance| {
-                let limit = allowance.public_name(grant.name());
-                let key = (grant.name().to_owned(), client.name().to_owned(), limit);
-                (key, (*allowance, grant.shadow().limits(allowance.unit)))
-            });
-            limits.collect::<Vec<_>>()
-        };
-        clients.flat_map(of_client).collect::<Vec<_>>()
-    };
-    policy.grants().iter().flat_map(of_grant).collect()
+    policy
+        .allowances_with_callers()
+        .map(|(grant, client, allowance)| {
+            let limit = allowance.public_name(grant.name());
+            let key = (grant.name().to_owned(), client.name().to_owned(), limit);
+            (key, (allowance, grant.shadow().limits(allowance.unit)))
+        })
+        .collect()
 }
 
 fn allows(before: Option<&Held>, after: Option<&Held>) -> Option<Allows> {

@@ -10,18 +10,6 @@ use tensorgate_policy::{Operation, Policy};
 /// Number of grants, or of models, that a note names for each kind of limit.
 const NAMED: usize = 8;
 
-/// Limits of a grant that each gateway or host counts for a client.
-const KINDS: [&str; 3] = ["rate", "cost", "budget"];
-/// Limits of a grant that each host counts for users and sources.
-const CALLER_KINDS: [&str; 6] = [
-    "per_user.rate",
-    "per_user.cost",
-    "per_user.budget",
-    "per_source.rate",
-    "per_source.cost",
-    "per_source.budget",
-];
-
 /// Notes on what more than one pod lets through; `pods` is `None` if their number is not known.
 pub(super) fn notes(policy: &raw::Policy, pods: Option<u32>) -> Vec<String> {
     let (each, factor) = match pods {
@@ -66,7 +54,7 @@ pub(super) fn notes_on_hosts(policy: &raw::Policy, streaming: &[&str]) -> Vec<St
             contents.join("; ")
         ));
     }
-    let requests = local_kinds(policy, &KINDS, |grant, kind| {
+    let requests = local_kinds(policy, &raw::CLIENT_LIMITS, |grant, kind| {
         limits_requests(grant, kind) && limits_callers(grant)
     });
     if !requests.is_empty() {
@@ -84,7 +72,7 @@ pub(super) fn notes_on_hosts(policy: &raw::Policy, streaming: &[&str]) -> Vec<St
         let name = grant.name.as_deref();
         name.is_some_and(|name| streaming.contains(&name))
     };
-    let messages = local_kinds(policy, &KINDS, |grant, kind| {
+    let messages = local_kinds(policy, &raw::CLIENT_LIMITS, |grant, kind| {
         is_streaming(grant) && limits_requests(grant, kind) && !limits_callers(grant)
     });
     if !messages.is_empty() {
@@ -139,7 +127,7 @@ pub(super) fn divided_note(pods: u32) -> String {
 /// The kinds of limits that pods multiply, each with its grants. Proxies whose hosts run elsewhere
 /// count requests alone (`requests_only`). A pod that has its own host counts contents too.
 fn multiplied(policy: &raw::Policy, requests_only: bool) -> Vec<String> {
-    local_kinds(policy, &KINDS, |grant, kind| {
+    local_kinds(policy, &raw::CLIENT_LIMITS, |grant, kind| {
         !requests_only || (limits_requests(grant, kind) && !limits_callers(grant))
     })
 }
@@ -158,10 +146,7 @@ fn limits_requests(grant: &raw::Grant, kind: &str) -> bool {
 
 /// Whether a grant limits requests of users or sources, so that its hosts count all requests.
 fn limits_callers(grant: &raw::Grant) -> bool {
-    let callers = [&grant.per_user, &grant.per_source].into_iter().flatten();
-    callers
-        .into_iter()
-        .any(|it| it.rate.is_some() || it.budget.as_ref().is_some_and(|it| it.requests.is_some()))
+    grant.callers().any(raw::CallerLimits::limits_requests)
 }
 
 /// The kinds of local limits on contents, each with its grants.
@@ -174,12 +159,13 @@ fn contents(policy: &raw::Policy) -> Vec<String> {
         }
         _ => false,
     };
-    local_kinds(policy, &KINDS, counts)
+    local_kinds(policy, &raw::CLIENT_LIMITS, counts)
 }
 
 /// A note on limits of users, sources and models, which no service shares.
 fn of_hosts(policy: &raw::Policy, each: &str, fix: &str) -> Option<String> {
-    let mut kinds = local_kinds(policy, &CALLER_KINDS, |_, _| true);
+    let kinds = [raw::USER_LIMITS, raw::SOURCE_LIMITS].concat();
+    let mut kinds = local_kinds(policy, &kinds, |_, _| true);
     let models = policy.models.iter();
     let counted = |budget: &raw::Budget| budget.local_share.is_none();
     let models = models.filter(|(_, model)| model.budget.as_ref().is_some_and(counted));

@@ -293,6 +293,7 @@ fn change<T>(
     }
     Err(Fault::Contended)
 }
+
 /// What identifies a source: an IPv4 address, in IPv6's form too, or the prefix of an IPv6 address.
 pub(crate) fn source_bytes(address: IpAddr) -> Vec<u8> {
     match address.to_canonical() {

@@ -203,11 +203,11 @@ fn each_user_of_a_client_has_a_quota_of_its_own() {
 #[test]
 fn callers_without_a_user_share_the_quota_of_one() {
     let limits = json!({"per_user": {"rate": {"quota": 2, "window_s": 3600}}});
-    let nobody = Call {
+    let without_user = Call {
         user: None,
         ..by("")
     };
-    let calls = [nobody, nobody, nobody, by("ada")];
+    let calls = [without_user, without_user, without_user, by("ada")];
     let policy = policy(&limits, &Value::Null);
     let found = reasons(&policy, &calls);
     // A subject of 257 bytes is no subject of a token, and so the client is not known.

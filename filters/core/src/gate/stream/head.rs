@@ -1,7 +1,7 @@
 //! Evaluates the head of a request.
 
 use tensorgate_policy::Decision;
-use tensorgate_policy::request::{Protocol, RequestHash};
+use tensorgate_policy::request::{CallerDigests, Protocol, RequestHash};
 use tensorgate_wire::headers::{self, ReadHead};
 
 use super::arrived::Arrived;
@@ -77,7 +77,11 @@ pub(super) fn evaluate(
     ctx.outcome.record.credential = identified.credential;
     ctx.outcome.revoked_client = identified.revoked_client;
     upstream.claims = identified.claims;
-    let caller = digests::caller(ctx.proxy, root, identified.user.as_ref());
+    // The context of a previous filter has them.
+    let caller = match previous.context {
+        None => digests::caller(ctx.proxy, root, identified.user.as_ref()),
+        Some(_) => CallerDigests::default(),
+    };
     let (proofs, withheld) = (identified.proofs, identified.withheld);
     let mut head = read.into_head_under(identified.identity, proofs, withheld, &root.policy);
     head.request_hash = RequestHash::from_request_id(&upstream.request_id);
