@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-console test-chaos test-examples test-artifacts bench bench-scan bench-signing bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
+.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-console test-chaos test-examples test-artifacts bench bench-overload bench-scan bench-signing bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler, whatever the environment sets. One target folder, because the examples'
@@ -73,6 +73,10 @@ bench: filters components handler-tools ## Measure against bare Envoy and the pe
 	@tools/bench-peers.sh
 	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-workbench -p tensorgate-host -p tensorgate-bench
 	@$(STAGE) bench target/release/tensorgate-bench --out bench/results.md
+
+bench-overload: filters components ## Compare good answers at twice the load with those at full load (a minute)
+	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-workbench -p tensorgate-host -p tensorgate-bench
+	@$(STAGE) bench-overload target/release/tensorgate-bench --only overload --enforce
 
 bench-scan: ## Measure model scan against other scanners, write bench/scan.md (some minutes)
 	@tools/bench-peers.sh scan
@@ -181,7 +185,7 @@ ci-stages: text
 	@$(MAKE) --no-print-directory --jobs=$(shell nproc) filters build
 	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-monitoring test-mesh test-triton demo
 
-ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, chaos, mesh, console, artifacts, lint or licences
+ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, overload, chaos, mesh, console, artifacts, lint or licences
 	@tools/ci-long.sh $(PART)
 
 clean: ## Remove everything that was built

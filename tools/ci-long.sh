@@ -14,6 +14,8 @@ case ${1:-} in
     envoys) make filters build components && tools/stage.sh envoys tools/envoys.sh ;;
     fuzz) FUZZ_SECONDS=${FUZZ_SECONDS:-900} make fuzz ;;
     soak) SOAK_SECONDS=${SOAK_SECONDS:-600} make soak ;;
+    # Good answers at twice the load, compared with those at full load. For a quiet machine.
+    overload) make bench-overload ;;
     # Processes that die, a full disk and Redis away, under load.
     chaos) make test-chaos ;;
     # What CI checks where helm, kubectl, promtool and a cgroup can be had, and here always.
@@ -27,7 +29,7 @@ case ${1:-} in
     # Licences, sources and versions of dependencies.
     licences) make setup && tools/stage.sh licences tools/deny.sh ;;
     *)
-        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, chaos, mesh, console, artifacts, lint or licences" >&2
+        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, overload, chaos, mesh, console, artifacts, lint or licences" >&2
         exit 2
         ;;
 esac

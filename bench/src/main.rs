@@ -47,6 +47,9 @@ struct Flags {
     /// Only scenarios whose name holds this text; repeatable.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Fail if a target of these scenarios is missed.
+    #[arg(long)]
+    enforce: bool,
     /// The folder of the filters' modules.
     #[arg(long, default_value = "target/filters")]
     filters: PathBuf,
@@ -108,7 +111,10 @@ fn run(flags: &Flags) -> Outcome<()> {
                 ));
             }
             lab.clear();
-            Ok(())
+            match report.missed() {
+                Some(missed) if flags.enforce => failure(format!("targets are missed: {missed}")),
+                _ => Ok(()),
+            }
         }
         Err(error) => failure(format!(
             "{error}\nlogs and configurations are in {}",

@@ -88,6 +88,16 @@ impl Report {
         (!self.failed.is_empty()).then(|| self.failed.join(", "))
     }
 
+    /// The names of the missed targets, if any.
+    pub fn missed(&self) -> Option<String> {
+        let missed = TARGETS.iter().filter(|target| {
+            let figure = self.reached.get(target.id);
+            figure.is_some_and(|figure| !target.bound.holds(*figure))
+        });
+        let names: Vec<_> = missed.map(|target| target.id).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    }
+
     /// Records why a target could not be measured in this run.
     pub fn absent(&mut self, target: &'static str, why: &str) {
         self.absent.insert(target, why.to_owned());

@@ -414,6 +414,13 @@ pub const TARGETS: &[Target] = &[
     )
     .because(why::OVERLOAD),
     now(
+        "overload-given-up",
+        "requests a second without a response in time at twice the full load",
+        ALONE,
+        AtMost(0.0, " a second"),
+    )
+    .because(why::OVERLOAD),
+    now(
         "python-start",
         "a Python handler's start and first call",
         ALONE,

@@ -73,9 +73,11 @@ pub(super) const NEIGHBOUR: &str = "\
     Calls that have used up their CPU share may run on all cores but one; calls that are \
     merely long are not restricted.";
 pub(super) const OVERLOAD: &str = "\
-    When the host rejects a request, the gate has already spent CPU time of the same core on \
-    reading and checking its body. Rejecting at the gate's header phase while the host \
-    reports overload would save that.";
+    A late worker rejects at the head, but a rejection costs CPU time of the same core: 0.19 \
+    ms in Envoy and 0.02 ms in the host, compared with 0.52 ms and 0.81 ms of an answer. At \
+    twice the load there is more than one for each answer. A quarter of it is the body that \
+    is already on its way; a smaller window would leave less of it there, and slow down \
+    distant clients. Most of the rest is Envoy's own stream, local reply and access log.";
 pub(super) const CLIENT_BYTES: &str = "\
     A VM never returns memory, so the figure is the peak while the policy is read: its JSON \
     (197 bytes a client) together with the unvalidated form (some 290), and then that form \

@@ -107,18 +107,27 @@ impl Gate {
         body_bytes: usize,
         end_of_stream: bool,
     ) -> Action {
-        self.on(
+        let action = self.on(
             proxy,
             Event::Body {
                 bytes: body_bytes,
                 end: end_of_stream,
             },
-        )
+        );
+        if let Some(progress) = &mut self.resources.body_progress {
+            progress.on_body(body_bytes, action == Action::Pause);
+        }
+        if end_of_stream {
+            self.end_body();
+        }
+        action
     }
 
     /// Handles the trailers: the body is complete, although no body callback said so.
     pub fn on_request_trailers(&mut self, proxy: &mut dyn Proxy) -> Action {
-        self.on(proxy, Event::Trailers)
+        let action = self.on(proxy, Event::Trailers);
+        self.end_body();
+        action
     }
 
     /// Handles the rate-limit service's answer: a message or a gRPC status.
@@ -168,6 +177,7 @@ impl Gate {
 
     /// Handles the end of the stream, for any reason. Called once.
     pub fn on_done(&mut self, proxy: &mut dyn Proxy) {
+        self.resources.body_progress = None;
         self.on(proxy, Event::Done);
         self.resources.body_memory.release(proxy);
         self.outcome.done(proxy);
@@ -194,6 +204,13 @@ impl Gate {
     /// Whether a call to the rate-limit service is pending.
     pub fn has_pending_call(&self) -> bool {
         self.stream.pending_call().is_some()
+    }
+
+    /// The body is complete: this worker has no more to do for it.
+    fn end_body(&mut self) {
+        if let Some(progress) = self.resources.body_progress.take() {
+            progress.finish();
+        }
     }
 
     /// Handles an event in a callback of the request.
@@ -233,6 +250,8 @@ impl Gate {
             Effect::Continue => Action::Continue,
             Effect::Pause => Action::Pause,
             Effect::Deny(answer) => {
+                // What still arrives is dropped.
+                self.resources.body_progress = None;
                 if let Err(fault) = proxy.respond(&answer) {
                     // The request stays on hold, and the proxy's own timeout ends it.
                     let request_id = &self.outcome.record.request_id;

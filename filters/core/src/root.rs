@@ -4,6 +4,7 @@
 //! from the environment, because proxies show plugin configurations in their config dumps. Any
 //! error rejects the configuration; the proxy then keeps the previous one.
 
+mod body_limiter;
 mod body_memory;
 mod log_quotas;
 mod shared_state;
@@ -23,10 +24,13 @@ use crate::filter::Filter;
 use crate::host::{HttpResponse, Outside, SharedStore};
 use crate::keys::Keyring;
 use crate::store::SlotFault;
+use body_limiter::PERIOD_MS;
+pub(crate) use body_limiter::{BodyLimiter, BodyProgress, Refused};
 pub(crate) use body_memory::BodyMemory;
 use log_quotas::LogQuotas;
 pub use shared_state::create_shared_state;
 use small_bodies::SmallBodies;
+pub(crate) use small_bodies::client_number;
 use wait_limiter::WaitLimiter;
 pub(crate) use wait_limiter::WaitPermit;
 
@@ -40,6 +44,8 @@ pub const READ_CONFIGURATION_BYTES: usize = Bundle::MAX_BYTES + 1;
 /// Maximum number of requests of one worker that wait for a key. Each holds data of a client that
 /// is not authenticated yet.
 const MAX_WAITING_REQUESTS: usize = 64;
+/// While ticks measure how late the worker is, key sets are looked at no more often than this, ns.
+const KEYS_NS: u64 = 20_000_000;
 /// Body bytes that these requests may buffer, all of one worker together. Their clients are not
 /// authenticated yet.
 const WAITING_BYTES: usize = 16 * ALWAYS_BUFFERED_BYTES;
@@ -83,6 +89,10 @@ pub struct GateRoot {
     pub(crate) delivery: Cell<Delivery>,
     /// Memory for small bodies that the filter copies.
     pub(crate) small_bodies: SmallBodies,
+    /// Limit for bodies that this worker reads at the same time.
+    pub(crate) body_limiter: BodyLimiter,
+    /// When the key sets were last looked at, ns of the monotonic clock.
+    keys_ticked_ns: Cell<u64>,
     /// Limit for requests that wait for a key.
     pub(crate) key_waiters: WaitLimiter,
     /// Quotas for log lines about callers without a valid credential.
@@ -227,6 +237,8 @@ impl GateRoot {
             headers,
             delivery: Cell::default(),
             small_bodies: SmallBodies::default(),
+            body_limiter: BodyLimiter::default(),
+            keys_ticked_ns: Cell::new(0),
             log_quotas: LogQuotas::default(),
             tick_requested: Cell::new(false),
             is_second_logged: Cell::new(false),
@@ -348,8 +360,23 @@ impl GateRoot {
         self.tick_requested.take()
     }
 
+    /// The tick period that measures how late this worker is, ms. `None` while little is in
+    /// progress.
+    pub fn busy_tick_ms(&self) -> Option<u32> {
+        self.body_limiter.is_busy().then_some(PERIOD_MS)
+    }
+
     /// Runs background work that is due.
     pub fn on_tick(&self, outside: &mut dyn Outside) {
+        // Without a clock nothing counts as late.
+        if let Ok(now) = outside.clocks() {
+            self.body_limiter.on_tick(now.monotonic_ns);
+            let idle_ns = now.monotonic_ns.saturating_sub(self.keys_ticked_ns.get());
+            if self.busy_tick_ms().is_some() && !self.tick_requested.get() && idle_ns < KEYS_NS {
+                return;
+            }
+            self.keys_ticked_ns.set(now.monotonic_ns);
+        }
         let mut tokens = self.tokens.borrow_mut();
         self.keys.borrow_mut().on_tick(outside, tokens.keys_mut());
     }

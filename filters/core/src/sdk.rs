@@ -121,7 +121,9 @@ impl Root {
         {
             self.tick_ms = SOON_MS;
         }
-        if let Err(fault) = self.tick(self.waiting.tick_ms()) {
+        let busy_ms = self.gate.as_ref().and_then(|gate| gate.busy_tick_ms());
+        let tick_ms = self.waiting.tick_ms();
+        if let Err(fault) = self.tick(busy_ms.map_or(tick_ms, |ms| ms.min(tick_ms))) {
             Host::outside().log(Level::Error, &fault.to_string());
         }
     }

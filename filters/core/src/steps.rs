@@ -10,7 +10,7 @@ use tensorgate_policy::{ChargeOutcome, Decision, Denial, Now, Reason, Step};
 use crate::host::{Level, ListenerBounds, Proxy};
 use crate::quota::consume_and_log;
 use crate::quota::rate_limit_service::{LimitCall, PendingCharge, request_charge};
-use crate::root::{BodyMemory, GateRoot};
+use crate::root::{BodyMemory, BodyProgress, GateRoot};
 use crate::store::permits::{self, Permit, max_stream_ns, still_needed};
 
 /// Maximum number of steps in one callback. The longest path has eight: local charge, permits,
@@ -33,6 +33,8 @@ pub(crate) struct RequestResources {
     pub(crate) permits: Vec<Permit>,
     /// Memory for a body that the filter buffers itself.
     pub(crate) body_memory: BodyMemory,
+    /// The body, as long as it counts as one in progress.
+    pub(crate) body_progress: Option<BodyProgress>,
     /// When the filter ends the stream, in ns of the monotonic clock; `None`: the proxy has a limit
     /// of its own.
     pub(crate) ends_ns: Option<u64>,

@@ -6,6 +6,8 @@
 pub enum OverloadCause {
     /// The host's admission control refused it at its head.
     Admission,
+    /// A worker of the proxy reads as many bodies as it finishes in time.
+    Worker,
     /// There is no memory within `limits.buffered_bytes`, or for the messages of a stream.
     Memory,
     /// A backend's queue is full, or the wait in it would be too long.
@@ -38,8 +40,9 @@ pub enum OverloadCause {
 
 impl OverloadCause {
     /// Every cause.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Admission,
+        Self::Worker,
         Self::Memory,
         Self::BackendQueue,
         Self::Preempted,
@@ -60,6 +63,7 @@ impl OverloadCause {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Admission => "admission",
+            Self::Worker => "worker",
             Self::Memory => "memory",
             Self::BackendQueue => "shed",
             Self::Preempted => "gave-way",

@@ -22,6 +22,7 @@ mod host_release;
 mod judged_bodies;
 mod key_locations;
 mod keys;
+mod late_worker;
 mod lingering;
 mod lockout;
 mod lockout_sources;

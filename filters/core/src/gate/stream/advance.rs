@@ -2,7 +2,9 @@
 //! wait.
 
 use tensorgate_policy::decision::BodyPlan;
-use tensorgate_policy::{Now, Step};
+use tensorgate_policy::denial::OverloadCause;
+use tensorgate_policy::policy::Client;
+use tensorgate_policy::{Denial, Now, Reason, Step};
 use tensorgate_wire::{addressee, check_server_query, decode, expand};
 
 use super::arrived::Arrived;
@@ -11,6 +13,7 @@ use super::event_context::{Effect, EventContext, Transition};
 use super::{LimitWait, PendingRequest, Remainder, Stream, Waiting};
 use crate::body::{Body, needs_complete_body, within};
 use crate::host::cannot_decide;
+use crate::root::{Refused, client_number};
 use crate::steps::{MAX_STEPS, QuotaStep, out_of_order, run_quota_step};
 use crate::upstream::Rewrite;
 
@@ -97,6 +100,9 @@ impl PendingRequest {
                             );
                         }
                         QuotaStep::Left => {
+                            if let Err(denial) = self.count_body(ctx, now, end) {
+                                return self.refuse(ctx, denial);
+                            }
                             self.leaves_charge = true;
                             return self.forward(ctx, now, Remainder::unread(end));
                         }
@@ -162,6 +168,9 @@ impl PendingRequest {
         end: bool,
     ) -> Transition {
         let (root, capabilities) = (ctx.root, ctx.root.filter.capabilities());
+        if let Err(denial) = self.count_body(ctx, now, end) {
+            return self.refuse(ctx, denial);
+        }
         // Where there is a host, it counts the bytes in flight.
         let counts_bytes =
             capabilities.charge && !root.has_host() && self.decision.needs_body_size(&root.policy);
@@ -180,6 +189,28 @@ impl PendingRequest {
             Ok(()) => self.hold(ctx, now, Body::Validate(plan), end),
             Err(denial) => self.refuse(ctx, denial),
         }
+    }
+
+    /// Counts a body that is still to come, if this worker can finish it in time.
+    fn count_body(&self, ctx: &mut EventContext<'_>, now: Now, end: bool) -> Result<(), Denial> {
+        // After a wait the whole body may have arrived.
+        if end || !ctx.is_open || !ctx.root.filter.capabilities().identify {
+            return Ok(());
+        }
+        let limiter = &ctx.root.body_limiter;
+        let client = self.decision.client();
+        let client = client.and_then(|id| ctx.root.policy.client(id));
+        let client = client_number(client.map(Client::name));
+        let progress = limiter.admit(client, self.decision.declared(), now.monotonic_ns);
+        let progress = progress.map_err(|Refused| {
+            let cause = "this worker of the proxy has more bodies to read than it finishes in time";
+            Denial::new(Reason::Overloaded, cause).overloaded_by(OverloadCause::Worker)
+        })?;
+        ctx.resources.body_progress = Some(progress);
+        if limiter.needs_tick(now.monotonic_ns) {
+            ctx.request_tick();
+        }
+        Ok(())
     }
 
     /// Waits for the body, or continues at once if the body is complete.

@@ -68,8 +68,10 @@ impl EventContext<'_> {
 
     /// Requests a tick, at which this request is called again.
     pub(super) fn request_tick(&mut self) {
-        self.root.tick_requested.set(true);
-        self.proxy.tick_soon();
+        // A proxy starts the period anew at each call, so one is enough until the tick.
+        if !self.root.tick_requested.replace(true) {
+            self.proxy.tick_soon();
+        }
     }
 
     /// Records that part of a body arrived while its headers are held.

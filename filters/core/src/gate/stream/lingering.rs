@@ -6,8 +6,11 @@
 //! `lingering_close` does. Nothing is buffered, and no permit is held meanwhile.
 //!
 //! Answered at once are unknown callers, gRPC, whose clients read while they send, and requests
-//! whose head has been forwarded, because the server behind would wait too.
+//! whose head has been forwarded, because the server behind would wait too. So is HTTP/2 if this
+//! worker has too many bodies to read.
 
+use tensorgate_policy::Denial;
+use tensorgate_policy::denial::OverloadCause;
 use tensorgate_wire::Answer;
 
 use super::event_context::{Effect, EventContext, Transition};
@@ -19,8 +22,10 @@ const MAX_EXCESS_BYTES: usize = 1 << 20;
 const MAX_LINGER_NS: u64 = 1_000_000_000;
 /// The property with the version of HTTP.
 const HTTP_VERSION: [&str; 2] = ["request", "protocol"];
-/// The versions in which the response may wait.
-const HTTP_VERSIONS: [&[u8]; 2] = [b"HTTP/1.1", b"HTTP/2"];
+/// The versions in which the response may wait, and the one in which that may take long: there are
+/// many requests at a time.
+const HTTP_VERSIONS: [&[u8]; 2] = [b"HTTP/1.1", HTTP_2];
+const HTTP_2: &[u8] = b"HTTP/2";
 
 /// Bounds of the bytes that are discarded.
 pub(super) struct LingerBounds {
@@ -36,7 +41,11 @@ pub(in crate::gate) struct Lingering {
 
 impl LingerBounds {
     /// Discards what has arrived, if the response to this request waits for its end.
-    pub(super) fn begin(ctx: &mut EventContext<'_>, pending: &PendingRequest) -> Option<Self> {
+    pub(super) fn begin(
+        ctx: &mut EventContext<'_>,
+        pending: &PendingRequest,
+        denial: &Denial,
+    ) -> Option<Self> {
         let is_known = pending.decision.client().is_some();
         let reads_meanwhile = pending.upstream.answer_protocol().is_grpc();
         let is_behind = pending.forwarded_head.is_some() || ctx.root.forwards_headers();
@@ -44,7 +53,8 @@ impl LingerBounds {
             return None;
         }
         let version = ctx.proxy.property(&HTTP_VERSION).ok()??;
-        if !HTTP_VERSIONS.contains(&version.as_slice()) {
+        let is_late = denial.overload == Some(OverloadCause::Worker);
+        if !HTTP_VERSIONS.contains(&version.as_slice()) || (is_late && version == HTTP_2) {
             return None;
         }
         let limits = ctx.root.policy.listen().limits();
@@ -79,6 +89,7 @@ impl Lingering {
     ) -> Transition {
         ctx.release_permits();
         ctx.resources.body_memory.release(ctx.proxy);
+        ctx.resources.body_progress = None;
         ctx.request_tick();
         let lingering = Box::new(Self { answer, bounds });
         (Stream::Closed(Closed::Lingering(lingering)), Effect::Pause)
@@ -96,6 +107,7 @@ impl Lingering {
         bytes: usize,
         end: bool,
     ) -> Transition {
+        ctx.root.body_limiter.discard(bytes);
         let now = ctx.proxy.now();
         let is_due = now.map_or(true, |now| self.is_due(now.monotonic_ns));
         let Some(left_bytes) = self.bounds.left_bytes.checked_sub(bytes) else {

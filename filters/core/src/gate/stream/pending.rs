@@ -204,7 +204,7 @@ impl PendingRequest {
         let protocol = self.upstream.answer_protocol();
         let request_id = &ctx.outcome.record.request_id;
         let answer = Answer::to_denial_of_path(&shown, protocol, request_id, &self.upstream.path);
-        match LingerBounds::begin(ctx, self) {
+        match LingerBounds::begin(ctx, self, denial) {
             Some(bounds) => {
                 ctx.outcome.denied(ctx.proxy, ctx.root, &shown);
                 Lingering::start(ctx, answer, bounds)
