@@ -19,7 +19,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::small_bodies::CLIENT_COUNTS;
+use super::small_bodies::CLIENT_COUNTS as CLIENTS;
 
 /// The longest time that a body should take, ns. The host's admission control has the same target.
 const TARGET_NS: u64 = 200_000_000;
@@ -29,8 +29,6 @@ const SLOT_NS: u64 = 50_000_000;
 const SLOTS: usize = 8;
 /// An overdue tick was not requested again if it is overdue by this, ns.
 const LOST_NS: u64 = 1_000_000_000;
-/// Number of counters of clients. A collision is only stricter.
-const CLIENTS: usize = CLIENT_COUNTS;
 /// Tick period while bodies are watched, ms.
 pub(crate) const PERIOD_MS: u32 = 5;
 const PERIOD_NS: u64 = PERIOD_MS as u64 * 1_000_000;
@@ -74,7 +72,7 @@ struct State {
     slots: [Slot; SLOTS],
     /// Number of the newest slot.
     newest: u64,
-    /// Sums over the slots.
+    /// Sums over the slots. Clients with the same counter are one client here.
     all: u64,
     clients: [u64; CLIENTS],
     /// The last active client and the last different one.
@@ -101,7 +99,6 @@ struct Window {
     start_ns: u64,
     late_ns: u64,
     delivered: u64,
-    is_used: bool,
 }
 
 /// A body in progress. Dropped, it counts no more.
@@ -120,14 +117,17 @@ pub(crate) struct BodyProgress {
     shown_before: u64,
 }
 
+impl Slot {
+    const EMPTY: Self = Self {
+        bytes: 0,
+        clients: [0; CLIENTS],
+    };
+}
+
 impl Default for State {
     fn default() -> Self {
-        const EMPTY: Slot = Slot {
-            bytes: 0,
-            clients: [0; CLIENTS],
-        };
         Self {
-            slots: [EMPTY; SLOTS],
+            slots: [Slot::EMPTY; SLOTS],
             newest: 0,
             all: 0,
             clients: [0; CLIENTS],
@@ -156,8 +156,6 @@ impl BodyLimiter {
     ) -> Result<BodyProgress, Refused> {
         let mut state = self.0.borrow_mut();
         state.advance(now_ns);
-        // A fault of the caller, which is stricter for one client.
-        let client = client.min(CLIENTS.saturating_sub(1));
         state.record(client, now_ns);
         let expected = declared.unwrap_or(state.typical);
         let counted = counted_bytes(expected);
@@ -166,7 +164,7 @@ impl BodyLimiter {
         }
         let slot = state.newest;
         state.change(slot, client, 0, counted);
-        state.window.delivered = state.window.delivered.saturating_add(HEAD_BYTES);
+        state.deliver(HEAD_BYTES);
         drop(state);
         Ok(BodyProgress {
             state: Rc::clone(&self.0),
@@ -184,7 +182,7 @@ impl BodyLimiter {
     pub(crate) fn needs_tick(&self, now_ns: u64) -> bool {
         let mut state = self.0.borrow_mut();
         let is_lost = |due_ns| now_ns.saturating_sub(due_ns) >= LOST_NS;
-        let needs = state.all >= WATCHED_BYTES && state.due_ns.is_none_or(is_lost);
+        let needs = state.is_watched() && state.due_ns.is_none_or(is_lost);
         if needs {
             state.due_ns = Some(now_ns.saturating_add(PERIOD_NS));
         }
@@ -199,18 +197,16 @@ impl BodyLimiter {
             // A tick that comes early, for other work, is in time.
             let late_ns = now_ns.saturating_sub(due_ns);
             state.window.late_ns = state.window.late_ns.saturating_add(late_ns);
-            state.window.is_used = true;
         }
         state.advance(now_ns);
-        let is_busy = state.all >= WATCHED_BYTES;
-        state.due_ns = is_busy.then(|| now_ns.saturating_add(PERIOD_NS));
+        let is_watched = state.is_watched();
+        state.due_ns = is_watched.then(|| now_ns.saturating_add(PERIOD_NS));
     }
 
     /// Bytes of a rejected request were read, and are not kept.
     pub(crate) fn discard(&self, bytes: usize) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let mut state = self.0.borrow_mut();
-        state.window.delivered = state.window.delivered.saturating_add(bytes);
+        self.0.borrow_mut().deliver(bytes);
     }
 
     /// Whether ticks are due.
@@ -230,13 +226,7 @@ impl State {
             let Some(slot) = self.slots.get_mut(index(number)) else {
                 continue;
             };
-            let ended = core::mem::replace(
-                slot,
-                Slot {
-                    bytes: 0,
-                    clients: [0; CLIENTS],
-                },
-            );
+            let ended = core::mem::replace(slot, Slot::EMPTY);
             self.all = self.all.saturating_sub(ended.bytes);
             for (all, ended) in self.clients.iter_mut().zip(ended.clients) {
                 *all = all.saturating_sub(ended);
@@ -254,11 +244,9 @@ impl State {
                 ..Window::default()
             },
         );
-        // A window without a tick says nothing about the worker, and a long one not about now: the
-        // machine was suspended.
+        // A long window says nothing about now: there were no ticks, or the machine was suspended.
         let is_recent = elapsed_ns < WINDOW_NS.saturating_mul(4);
-        let is_late = window.late_ns.saturating_mul(3) >= elapsed_ns;
-        self.is_late = window.is_used && is_late && is_recent;
+        self.is_late = is_recent && window.late_ns.saturating_mul(3) >= elapsed_ns;
         if self.is_late {
             let delivered = u128::from(window.delivered).saturating_mul(1_000_000_000);
             let rate = delivered.checked_div(u128::from(elapsed_ns)).unwrap_or(0);
@@ -269,6 +257,16 @@ impl State {
                 self.rate = mean(self.rate, rate).clamp(MIN_RATE, MAX_RATE);
             }
         }
+    }
+
+    /// Counts bytes that the worker has read.
+    const fn deliver(&mut self, bytes: u64) {
+        self.window.delivered = self.window.delivered.saturating_add(bytes);
+    }
+
+    /// Whether so much is in progress that ticks are needed.
+    const fn is_watched(&self) -> bool {
+        self.all >= WATCHED_BYTES
     }
 
     fn is_late_at(&self, now_ns: u64) -> bool {
@@ -346,7 +344,7 @@ impl BodyProgress {
         }
         self.received = self.received.saturating_add(bytes);
         let mut state = self.state.borrow_mut();
-        state.window.delivered = state.window.delivered.saturating_add(bytes);
+        state.deliver(bytes);
         let slots = state.newest.saturating_sub(self.slot);
         let halved = u32::try_from(slots).map_or(0, |n| self.recent.checked_shr(n).unwrap_or(0));
         self.recent = halved.saturating_add(bytes);
@@ -369,8 +367,7 @@ impl BodyProgress {
         let bytes = self.received.clamp(MIN_BODY_BYTES, MAX_BODY_BYTES);
         state.typical = mean(state.typical, bytes);
         // A small one counts as that much, so it must be worth as much to the rate.
-        let missing = MIN_BODY_BYTES.saturating_sub(self.received);
-        state.window.delivered = state.window.delivered.saturating_add(missing);
+        state.deliver(MIN_BODY_BYTES.saturating_sub(self.received));
     }
 }
 

@@ -22,10 +22,10 @@ const MAX_EXCESS_BYTES: usize = 1 << 20;
 const MAX_LINGER_NS: u64 = 1_000_000_000;
 /// The property with the version of HTTP.
 const HTTP_VERSION: [&str; 2] = ["request", "protocol"];
-/// The versions in which the response may wait, and the one in which that may take long: there are
-/// many requests at a time.
-const HTTP_VERSIONS: [&[u8]; 2] = [b"HTTP/1.1", HTTP_2];
+/// The version with many requests at a time on a connection.
 const HTTP_2: &[u8] = b"HTTP/2";
+/// The versions in which the response may wait.
+const HTTP_VERSIONS: [&[u8]; 2] = [b"HTTP/1.1", HTTP_2];
 
 /// Bounds of the bytes that are discarded.
 pub(super) struct LingerBounds {
