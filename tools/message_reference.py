@@ -21,6 +21,8 @@ FAULTS = (
     "cli/policy-load/src/inline.rs",
     "cli/policy-load/src/lists.rs",
     "cli/policy-text/src",
+    "policy/src/values/jwk.rs",
+    "policy/src/values/published_keys.rs",
     "policy/src/raw.rs",
     "policy/src/raw",
     "policy/src/validate.rs",
@@ -51,7 +53,7 @@ FAULTS = (
 # files that write faults of these keys. The first part that a path has counts.
 KEYS = {
     "The file": "common/src/ policy-load/src/ cli/src/files.rs text/src/parse.rs text/src/syntax.rs raw/bundle/",
-    "Any key": "text/src/ raw/spelling.rs raw/credentials.rs validate.rs validate/names.rs "
+    "Any key": "text/src/ raw/spelling.rs raw/credentials.rs values/jwk.rs validate.rs validate/names.rs "
     "validate/report.rs validate/http_url.rs",
     "`audit`, `capture` and `watch`": "validate/audit_export.rs validate/otlp_endpoint.rs "
     "validate/records.rs validate/tracing.rs validate/watch.rs validate/watch/ validate/webhook.rs "
@@ -62,7 +64,7 @@ KEYS = {
     "`grants[].handlers`": "validate/grant_handlers.rs",
     "`handlers`": "validate/handlers.rs cli/src/components.rs",
     "`handlers.NAME.fetch`": "validate/egress.rs",
-    "`issuers`": "raw/published_keys.rs validate/issuers.rs validate/jwks.rs validate/key_url.rs "
+    "`issuers`": "values/published_keys.rs validate/issuers.rs validate/jwks.rs validate/key_url.rs "
     "validate/token_text.rs",
     "`keys`, `signed_by` and `signed_as`": "validate/signing.rs settings/src/signed.rs "
     "artifact/src/component.rs artifact/src/key.rs artifact/src/signature_fault.rs",
@@ -126,6 +128,7 @@ LEFT_OUT = {
     "the bundle, which commands write and nobody edits": ("policy/src/raw/bundle.rs",),
     "patterns of the policy": ("policy/src/contract/pattern",),
     "files of models": ("policy/src/values/file_exception.rs",),
+    "keys of issuers": ("policy/src/values/jwk.rs", "policy/src/values/published_keys.rs"),
     "what bounds the cost of a request, which faults of a policy name": (
         "policy/src/contract/openai/tokens.rs",
     ),

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use tensorgate_policy::policy::{Algorithm, PublicKey};
-use tensorgate_policy::raw::KeySet;
 use tensorgate_policy::validate::{MAX_PUBLISHED_KEYS, published};
+use tensorgate_policy::values::KeySet;
 
 /// Runs one input.
 pub fn run(data: &[u8]) {

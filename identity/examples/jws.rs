@@ -17,8 +17,8 @@ use std::process::ExitCode;
 use serde_json::{Map, Value};
 use tensorgate_identity::{PureVerifier, verify_jws};
 use tensorgate_policy::policy::{Algorithm, PublicKey};
-use tensorgate_policy::raw::KeySet;
 use tensorgate_policy::validate::published;
+use tensorgate_policy::values::KeySet;
 
 /// The public members of a key.
 const PUBLISHED: [&str; 8] = ["kty", "crv", "n", "e", "x", "y", "kid", "use"];

@@ -21,8 +21,8 @@ use core::cmp::Ordering;
 use core::num::NonZeroU64;
 
 use sha2::{Digest, Sha256};
-use tensorgate_policy::raw::KeyFormat;
 use tensorgate_policy::request::Identity;
+use tensorgate_policy::values::KeyFormat;
 use tensorgate_policy::{Policy, hex};
 
 use crate::evidence::{Identified, NEITHER};

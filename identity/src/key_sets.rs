@@ -114,8 +114,8 @@ mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use tensorgate_policy::policy::Algorithm;
-    use tensorgate_policy::raw::{Jwk, KeySet};
     use tensorgate_policy::validate::published;
+    use tensorgate_policy::values::{Jwk, KeySet};
 
     fn keys(list: &[(&str, u8)]) -> Vec<PublicKey> {
         let key = |(kid, byte): &(&str, u8)| Jwk {

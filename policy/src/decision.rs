@@ -49,12 +49,11 @@ use crate::denial::{Denial, Reason};
 use crate::policy::{
     Accepts, Allowance, ClientId, GrantId, Model, ModelId, Policy, RemainingQuota, Shadow, Unit,
 };
-use crate::raw::Scope;
 use crate::request::{
     Api, CallerDigests, Head, Operation, Operations, Proofs, Protocol, RequestHash, Route,
 };
-use crate::values::getters;
 use crate::values::tensor::InferRequest;
+use crate::values::{Scope, getters};
 
 use charges::Limited;
 use content::{Received, answered_in_json, deny_or_note};

@@ -11,9 +11,8 @@ use alloc::vec::Vec;
 use core::num::NonZeroU64;
 
 use crate::limits::lockout::Lockout;
-use crate::raw::{Health, KeyFormat};
 use crate::request::{Codings, Operation, Proof, Proofs, Protocol};
-use crate::values::getters;
+use crate::values::{Health, KeyFormat, getters};
 
 pub mod address;
 mod allowance;

@@ -21,7 +21,6 @@ mod lookup;
 mod mode;
 mod openai;
 mod parameters;
-mod published_keys;
 mod reload;
 mod shared;
 mod signing;
@@ -37,45 +36,42 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::values::{KeyFormat, Scope};
+
 pub use artifact::{Artifact, ArtifactException};
-pub use audit::{Audit, AuditFailure};
-pub use audit_export::{AuditExport, ExportFormat, OcsfVersion, OtlpExport};
+pub use audit::Audit;
+pub use audit_export::{AuditExport, ExportFormat, OtlpExport};
 pub use backend::{
-    AdaptiveConcurrency, Backend, BackendKind, BackendTls, CircuitBreaker, HealthCheck,
-    OutlierDetection, Retry,
+    AdaptiveConcurrency, Backend, BackendTls, CircuitBreaker, HealthCheck, OutlierDetection, Retry,
 };
-pub use capture::{CallOutcome, Capture};
+pub use capture::Capture;
 pub use composition::{
     Chain, Ensemble, EnsembleStep, GrantHandlers, Sticky, VersionRule, Versions,
 };
 pub use credentials::{
-    ApiKeyLocations, ClaimToHeader, Issuer, Jwk, Jwks, JwtRule, Lockout, MetadataRule, MtlsRule,
-    Requires, Revoked, Scopes, Secret, Texts, Tls,
+    ApiKeyLocations, ClaimToHeader, Issuer, Jwks, JwtRule, Lockout, MetadataRule, MtlsRule,
+    Requires, Revoked, Scopes, Texts, Tls,
 };
 pub use decoupled::Decoupled;
 pub use egress::Fetch;
 pub use guardrail::Guardrail;
 pub use json::{BytesAs, Json, TensorPointer};
-pub use limits::{
-    Budget, CallerLimits, Cost, LocalShare, Period, Rate, RateLimitService, Redis, Scope,
-    ServiceFailure,
-};
-pub use listen::{Health, Judge, Limits, Listen};
-pub use lookup::{KeyType, Lookup, LookupKind};
+pub use limits::{Budget, CallerLimits, Cost, LocalShare, Period, Rate, RateLimitService, Redis};
+pub use listen::{Judge, Limits, Listen};
+pub use lookup::Lookup;
 pub use mode::{Enforcement, Mode, Modes};
 pub use openai::{
     AnswerLinks, CacheSalt, Chat, Completions, Constraints, Embeddings, ImageLinks, Images, OpenAi,
     Profile, RequestLinks, Schemas, SpecialTokens, Tools, UnofferedCalls,
 };
 pub use parameters::{ParameterRule, TextRule};
-pub use published_keys::{KeyEntry, KeyEntryFault, KeySet};
 pub use reload::{Reload, ReloadHold};
 pub use shared::Shared;
 pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};
 pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};
 pub use tracing::Tracing;
-pub use watch::{AlertAction, AlertSeverity, RuleExceptions, RuleSettings, Watch, WatchRule};
+pub use watch::{RuleExceptions, RuleSettings, Watch};
 pub use webhook::Webhook;
 
 /// A whole `gate.yaml`.
@@ -183,25 +179,6 @@ pub struct ApiKey {
     /// Format of the key: `tensorgate`, or `any` for keys of another system.
     #[serde(skip_serializing_if = "KeyFormat::is_tensorgate")]
     pub format: KeyFormat,
-}
-
-/// Format of an API key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum KeyFormat {
-    /// `tg_`, 27 base-62 digits and a checksum, as `tensorgate keys new` makes it.
-    #[default]
-    Tensorgate,
-    /// 20 to 512 visible ASCII characters without `"`, `,`, `;` and `\`, not like a JWT.
-    Any,
-}
-
-impl KeyFormat {
-    /// Whether it is tensorgate's own.
-    pub const fn is_tensorgate(&self) -> bool {
-        matches!(self, Self::Tensorgate)
-    }
 }
 
 /// A sandboxed handler.

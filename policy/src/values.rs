@@ -1,6 +1,8 @@
-//! Values and their encodings: tensors, datatypes, JSON, DER, hexadecimal, times, host names,
-//! exceptions for files, and text that is safe for a terminal.
+//! Values and their encodings: tensors, datatypes, JSON, DER, hexadecimal, times, host names, keys,
+//! exceptions for files, choices of a policy, alerts, and text that is safe for a terminal.
 
+mod alerts;
+mod choices;
 mod code_kind;
 pub mod datatype;
 pub mod der;
@@ -9,19 +11,28 @@ mod getters;
 mod hex;
 mod host_name;
 pub mod json;
+mod jwk;
 mod model_format;
 mod named;
+mod published_keys;
 pub mod safe_text;
 pub mod tensor;
 pub mod tensor_data;
 pub mod time;
 mod unique_members;
 
+pub use alerts::{AlertAction, AlertSeverity, WatchRule};
+pub use choices::{
+    AuditFailure, BackendKind, CallOutcome, Health, KeyFormat, KeyType, LookupKind, OcsfVersion,
+    Scope, ServiceFailure,
+};
 pub use code_kind::CodeKind;
 pub use file_exception::{ExceptionFault, FileException};
 pub(crate) use getters::getters;
 pub use hex::{hex, unhex};
 pub(crate) use host_name::is_host_name;
+pub use jwk::{Jwk, Secret};
 pub use model_format::ModelFormat;
 pub(crate) use named::named;
+pub use published_keys::{KeyEntry, KeyEntryFault, KeySet};
 pub use unique_members::unique_members;

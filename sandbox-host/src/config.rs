@@ -12,7 +12,7 @@ use tensorgate_models::scan::supervisor::ScannerSupervisor;
 use tensorgate_os_sandbox::Permitted;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::Backend;
-use tensorgate_policy::raw::BackendKind;
+use tensorgate_policy::values::BackendKind;
 use tensorgate_sandbox::CompilerConfig;
 use tensorgate_settings::bundle::{BundleError, Candidate};
 

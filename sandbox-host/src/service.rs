@@ -40,8 +40,8 @@ use tensorgate_judge::request::{
 };
 use tensorgate_models::scan::supervisor::ScannerSupervisor;
 use tensorgate_policy::denial::OverloadCause;
-use tensorgate_policy::raw::AuditFailure;
 use tensorgate_policy::request::ServerQuery;
+use tensorgate_policy::values::AuditFailure;
 use tensorgate_policy::{Charge, ChargeOutcome, Denial, Operation, Protocol, Reason};
 use tensorgate_sandbox::MemoryAccount;
 use tensorgate_settings::admin::GATEWAY_HEADER;

@@ -164,6 +164,7 @@ mod tests {
 
     use tensorgate_policy::raw;
     use tensorgate_policy::validate::validate;
+    use tensorgate_policy::values::KeyFormat;
 
     use super::*;
 
@@ -206,7 +207,7 @@ mod tests {
     fn a_bearer_text_is_a_key_or_a_token_where_keys_have_any_format() {
         let key = raw::ApiKey {
             sha256: Some("00".repeat(32)),
-            format: raw::KeyFormat::Any,
+            format: KeyFormat::Any,
             ..raw::ApiKey::default()
         };
         let client = raw::Client {

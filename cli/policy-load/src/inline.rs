@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use tensorgate_cli_common::bounded_file::read_at_most;
+use tensorgate_policy::values::Jwk;
 use tensorgate_policy::{Fault, Severity, raw};
 
 use crate::lists::{FileReferences, KeysFile, List, MAX_FILE_BYTES, api_key, lines};
@@ -21,7 +22,7 @@ const LIST_FIX: &str = "create it: an empty file revokes nothing";
 /// A JSON Web Key Set (RFC 7517, section 5). Other members are ignored.
 #[derive(Deserialize)]
 struct KeySet {
-    keys: Vec<raw::Jwk>,
+    keys: Vec<Jwk>,
 }
 
 /// Result of inlining a policy's files.

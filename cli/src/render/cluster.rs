@@ -37,7 +37,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_policy::raw::BackendKind;
+use tensorgate_policy::values::BackendKind;
 use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_load::load::Loaded;
 use tensorgate_policy_text::path::below;

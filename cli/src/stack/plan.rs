@@ -10,7 +10,7 @@ use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_cli_common::state_folder::HOST_LOG;
 use tensorgate_cli_common::{Failure, user_folders};
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_policy::raw::BackendKind;
+use tensorgate_policy::values::BackendKind;
 use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::folders::Folders;
 

@@ -9,7 +9,7 @@ use tensorgate_base::shell;
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::{Failure, user_folders};
-use tensorgate_policy::raw::BackendKind;
+use tensorgate_policy::values::BackendKind;
 use tensorgate_policy::{Bundle, Policy};
 use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::sources::Sources;

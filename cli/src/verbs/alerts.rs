@@ -15,7 +15,7 @@ use tensorgate_audit::record::{AlertRecord, Event, START};
 use tensorgate_base::rfc3339;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, runtime};
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 use tensorgate_watch::alert::amount;
 
 use super::audit::log_argument::LogArgument;

@@ -17,8 +17,8 @@ use crate::denial::{Denial, OverloadCause, RateNote, Reason};
 use crate::policy::{
     Allowance, Client, Grant, Holder, Model, Policy, RemainingQuota, Shadow, Unit, Wait,
 };
-use crate::raw::Scope;
 use crate::request::Operation;
+use crate::values::Scope;
 use crate::values::time::SECOND_NS;
 
 /// Units of a request limit that one request uses.

@@ -8,12 +8,12 @@ use crate::contract::quote;
 use crate::decision::{BodyFormat, Expansion};
 use crate::denial::{Denial, OverloadCause, Reason};
 use crate::policy::{Accepts, Client, ClientId, GrantId, ModelId, Policy};
-use crate::raw::Health;
 use crate::request::RequestHash;
 use crate::request::{
     Coding, ContentType, Encoding, FORM, Head, Identity, OCTET_STREAM, Operation, Operations,
     Proofs, Protocol, Requires, Route, ServerQuery,
 };
+use crate::values::Health;
 
 /// Whether the head is within its limits and unambiguous.
 pub(super) fn readable(policy: &Policy, head: &Head<'_>) -> Result<(), Denial> {

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 
 use crate::denial::{Denial, Reason};
 use crate::policy::{Allowance, Holder, RemainingQuota, Unit, Wait};
-use crate::raw::Scope;
 use crate::request::{Api, Boundary, CallerDigests, Coding, Protocol, ServerQuery};
+use crate::values::Scope;
 
 /// The next step of a driver.
 #[derive(Clone, Debug, PartialEq)]

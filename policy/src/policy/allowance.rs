@@ -9,9 +9,8 @@ use super::holder::Holder;
 use crate::limits::Unit;
 use crate::limits::budget::{self, DailyUsage};
 use crate::limits::gcra::{self, Bucket};
-use crate::raw::Scope;
-use crate::values::getters;
 use crate::values::time::{DAY_S, Now, SECOND_NS};
+use crate::values::{Scope, getters};
 
 /// Units per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

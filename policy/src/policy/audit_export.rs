@@ -3,8 +3,7 @@
 use alloc::string::String;
 
 use super::BackendTls;
-use crate::raw::OcsfVersion;
-use crate::values::getters;
+use crate::values::{OcsfVersion, getters};
 
 /// Where the lines of the audit log are also sent; see [`crate::raw::AuditExport`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

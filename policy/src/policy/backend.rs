@@ -3,8 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::raw::BackendKind;
-use crate::values::getters;
+use crate::values::{BackendKind, getters};
 
 /// An inference server, or several that serve the same models.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,7 @@ use core::net::IpAddr;
 
 use super::{BackendTls, Network};
 use crate::policy::address;
-use crate::raw::{KeyType, LookupKind};
-use crate::values::getters;
+use crate::values::{KeyType, LookupKind, getters};
 
 /// A feature service.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{AuditExport, Tracing};
-use crate::raw::{AuditFailure, CallOutcome};
-use crate::values::getters;
+use crate::values::{AuditFailure, CallOutcome, getters};
 
 /// Which handler calls are captured.
 #[derive(Clone, Debug, PartialEq, Eq)]

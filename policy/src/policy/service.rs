@@ -2,8 +2,7 @@
 
 use alloc::string::String;
 
-use crate::raw::ServiceFailure;
-use crate::values::getters;
+use crate::values::{ServiceFailure, getters};
 
 /// The rate limit service.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,9 +7,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::{Network, Webhook};
-use crate::raw::{AlertAction, WatchRule};
-use crate::values::getters;
 use crate::values::time::DAY_S;
+use crate::values::{AlertAction, WatchRule, getters};
 
 /// Minutes of a day.
 pub(crate) const DAY_MINUTES: u16 = 1_440;

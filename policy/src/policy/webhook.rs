@@ -6,8 +6,7 @@ use core::net::IpAddr;
 
 use super::{Network, Server};
 use crate::policy::address;
-use crate::raw::AlertSeverity;
-use crate::values::getters;
+use crate::values::{AlertSeverity, getters};
 
 /// A webhook that receives alerts; see [`crate::raw::Webhook`].
 #[derive(Clone, Debug, PartialEq, Eq)]

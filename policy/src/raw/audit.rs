@@ -4,6 +4,7 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use super::{AuditExport, ByteSize, Tracing};
+use crate::values::AuditFailure;
 
 /// The audit log: one JSON line for every request with any outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,16 +51,4 @@ impl Default for Audit {
             tracing: None,
         }
     }
-}
-
-/// What happens to a request whose line cannot be written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum AuditFailure {
-    /// It is rejected.
-    #[default]
-    Refuse,
-    /// It is answered, and the line is counted as dropped.
-    Allow,
 }

@@ -4,6 +4,7 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use super::BackendTls;
+use crate::values::OcsfVersion;
 
 /// Where the lines of the audit log are also sent. Lines that are not sent yet wait in the log's
 /// files, as many as `file_bytes` and `files` keep.
@@ -35,19 +36,6 @@ pub enum ExportFormat {
     Json,
     /// Events of the Open Cybersecurity Schema Framework.
     Ocsf,
-}
-
-/// Version of OCSF.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum OcsfVersion {
-    /// 1.8.0.
-    #[default]
-    #[serde(rename = "1.8.0")]
-    V1_8,
-    /// 1.9.0, which has the profile `record_integrity`.
-    #[serde(rename = "1.9.0")]
-    V1_9,
 }
 
 /// A receiver of OTLP logs over HTTP.

@@ -4,6 +4,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::values::BackendKind;
+
 /// An inference server, or several that serve the same models.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -124,25 +126,4 @@ pub struct CircuitBreaker {
     pub consecutive_failures: Option<u64>,
     /// Duration of the first open state; doubled each time the next probe fails, at most a minute.
     pub open_s: Option<u64>,
-}
-
-/// Protocol of a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum BackendKind {
-    /// OIP over gRPC, such as Triton.
-    OpenInference,
-    /// TF Serving's own protocol over gRPC.
-    TfServing,
-    /// TorchServe's own protocol over gRPC.
-    #[serde(rename = "torchserve")]
-    TorchServe,
-    /// OpenAI's API over HTTP/1.1, such as vLLM.
-    #[serde(rename = "openai")]
-    OpenAi,
-    /// A server's own JSON over HTTP/1.1, such as BentoML and Ray Serve.
-    HttpJson,
-    /// The included CPU server; OIP over gRPC.
-    Embedded,
 }

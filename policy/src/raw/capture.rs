@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::ByteSize;
+use crate::values::CallOutcome;
 
 /// Captured handler calls for replay. They contain client data and are encrypted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,27 +38,4 @@ pub struct Capture {
     /// Maximum disk space; the oldest are deleted. 256 MiB by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_bytes: Option<ByteSize>,
-}
-
-/// Outcome of a handler's call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum CallOutcome {
-    /// Tensors that satisfy the contract.
-    Answered,
-    /// The handler rejected the input.
-    Rejected,
-    /// A limit was exceeded, or the handler trapped, failed or violated its contract.
-    Fault,
-}
-
-impl core::fmt::Display for CallOutcome {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str(match self {
-            Self::Answered => "answered",
-            Self::Rejected => "rejected",
-            Self::Fault => "fault",
-        })
-    }
 }

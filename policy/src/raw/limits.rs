@@ -2,8 +2,10 @@
 
 use alloc::string::String;
 
-use super::ByteSize;
 use serde::{Deserialize, Serialize};
+
+use super::ByteSize;
+use crate::values::{Scope, ServiceFailure};
 
 /// A request rate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -129,18 +131,6 @@ pub enum Period {
     Day,
 }
 
-/// Where a limit is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum Scope {
-    /// In each gateway, and for contents and messages of streams in each host.
-    #[default]
-    Local,
-    /// In the rate-limit service, for all its gateways.
-    Global,
-}
-
 /// What a limit of scope `local` is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -148,13 +138,6 @@ pub enum Scope {
 pub enum LocalShare {
     /// The number of pods that `tensorgate render` writes. A gate of `tensorgate up` is one.
     Replicas,
-}
-
-impl Scope {
-    /// Whether it is counted locally.
-    pub const fn is_local(&self) -> bool {
-        matches!(self, Self::Local)
-    }
 }
 
 /// Service for limits of scope `global`: exactly one of `redis` and `endpoint`.
@@ -197,16 +180,4 @@ pub struct Redis {
     /// Password file; read again for each connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<String>,
-}
-
-/// Fallback while the rate-limit service fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum ServiceFailure {
-    /// The same limit, counted in each gateway.
-    #[default]
-    Local,
-    /// Requests under such a limit are rejected: `overloaded`.
-    Deny,
 }

@@ -4,6 +4,7 @@ use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
 use super::{ApiKeyLocations, ByteSize, Tls};
+use crate::values::Health;
 
 /// The listener.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,18 +55,6 @@ impl Default for Listen {
 
 const fn is_zero(number: &u64) -> bool {
     *number == 0
-}
-
-/// Who may query liveness and readiness.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum Health {
-    /// Everyone.
-    Public,
-    /// Known clients.
-    #[default]
-    Clients,
 }
 
 /// Who judges the bodies that a filter can buffer.

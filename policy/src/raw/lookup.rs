@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::{BackendTls, ByteSize};
+use crate::values::{KeyType, LookupKind};
 
 /// A feature service and its allowed queries. The host writes the request; a handler only chooses
 /// keys and features.
@@ -55,27 +56,4 @@ pub struct Lookup {
     /// File of a bearer token for `authorization`. It is read again for each lookup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bearer_file: Option<String>,
-}
-
-/// Protocol of a feature service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum LookupKind {
-    /// Feast's online feature server: `POST` with entities and features.
-    Feast,
-    /// `GET` of one key's path; the response is an object of features.
-    Rest,
-}
-
-/// Type of a key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub enum KeyType {
-    /// A text of letters, digits and `.`, `_`, `:`, `@`, `-`.
-    #[default]
-    String,
-    /// A whole number of 64 bits.
-    Int,
 }

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::AlertSeverity;
+use crate::values::AlertSeverity;
 
 /// A webhook that receives each alert as JSON, signed as Standard Webhooks specifies.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

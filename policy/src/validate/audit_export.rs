@@ -7,7 +7,8 @@ use super::otlp_endpoint::{ENDPOINT, LOGS_PATH, endpoint};
 use super::report::{Bounds, Path, bounds, optional};
 use crate::policy::{AuditExport, OtlpExport};
 use crate::raw;
-use crate::raw::{ExportFormat, OcsfVersion};
+use crate::raw::ExportFormat;
+use crate::values::OcsfVersion;
 
 /// Timeout of a request; the default is that of the OpenTelemetry SDKs.
 const TIMEOUT: Bounds = bounds(100, 60_000, 10_000, "ms");

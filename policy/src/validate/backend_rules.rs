@@ -6,7 +6,7 @@ use super::report::{Path, quote};
 use super::versions;
 use crate::contract::TensorRule;
 use crate::raw;
-use crate::raw::BackendKind;
+use crate::values::BackendKind;
 use crate::values::datatype::Datatype;
 
 /// Half floats have no common JSON representation.

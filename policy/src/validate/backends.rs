@@ -10,8 +10,7 @@ use super::report::{Bounds, Path, Valid, bounds, optional, quote};
 use super::usage::Usage;
 use crate::policy::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust};
 use crate::raw;
-use crate::raw::BackendKind;
-use crate::values::is_host_name;
+use crate::values::{BackendKind, is_host_name};
 
 /// Default maximum of requests in flight: enough to keep one GPU busy.
 const DEFAULT_MAX_IN_FLIGHT: u64 = 64;

@@ -12,7 +12,8 @@ use crate::policy::{
     Allowance, CallerLimits, ClientId, DEFAULT_SLOTS, Holder, MAX_POLICY_SLOTS, MAX_SLOTS,
     MIN_SLOTS, Model, allowances,
 };
-use crate::raw::{self, Scope};
+use crate::raw;
+use crate::values::Scope;
 
 /// Slots of each limit of a client.
 const SLOTS: Bounds = bounds(

@@ -9,7 +9,8 @@ use super::report::{Path, quote};
 use super::{names, proofs};
 use crate::policy::{KeyLocations, Limits, Listen, MAX_KEY_HEADER_BYTES, PeerName, Tls};
 use crate::raw;
-use crate::raw::{ByteSize, Health, Judge, KeyFormat};
+use crate::raw::{ByteSize, Judge};
+use crate::values::{Health, KeyFormat};
 
 /// Maximum size of all headers: beyond it, proxies and servers misbehave.
 const MAX_HEADER_BYTES: u64 = 64 << 10;

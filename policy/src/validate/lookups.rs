@@ -12,7 +12,8 @@ use super::report::{Path, quote};
 use super::usage::Usage;
 use crate::contract::is_name;
 use crate::policy::{KEY_PLACEHOLDER, Lookup};
-use crate::raw::{self, ByteSize, LookupKind};
+use crate::raw::{self, ByteSize};
+use crate::values::LookupKind;
 
 /// Maximum features.
 const MAX_FEATURES: usize = 256;

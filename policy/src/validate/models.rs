@@ -23,8 +23,9 @@ use crate::policy::{
     Accepts, Budget, Client, ClientId, Decoupled, Ensemble, Media, Model, ModelArtifacts, ModelId,
     Rules,
 };
-use crate::raw::{self, Scope};
+use crate::raw;
 use crate::request::{Operation, Protocol};
+use crate::values::{BackendKind, Scope};
 
 /// Models in name order; `None` if any is invalid. A model with several names is validated once,
 /// and its faults are reported at the first name.
@@ -157,7 +158,7 @@ fn rules_of_tensors(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
         None => backend(&path.field("backend"), raw, policy),
     };
     let kind = (raw.backend.as_ref()).and_then(|name| policy.backends.get(name)?.kind);
-    let in_json = kind == Some(raw::BackendKind::HttpJson);
+    let in_json = kind == Some(BackendKind::HttpJson);
     let backend_model = backend_model(path, raw);
     let versions = versions::versions(path, raw, kind);
     let protocols = protocols(&path.field("protocols"), raw);
@@ -296,7 +297,7 @@ fn backend(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<String
     let Some(backend) = policy.backends.get(name) else {
         return path.unknown("backend", name, policy.backends.keys());
     };
-    if backend.kind == Some(raw::BackendKind::OpenAi) {
+    if backend.kind == Some(BackendKind::OpenAi) {
         path.error_with_fix(
             "serves OpenAI's API, which has no tensors",
             "protocols: [openai], and openai: {…}",
@@ -443,7 +444,7 @@ pub(super) fn decoupled(
         .as_ref()
         .and_then(|name| policy.backends.get(name));
     let kind = backend.and_then(|backend| backend.kind);
-    if kind.is_some_and(|kind| kind != raw::BackendKind::OpenInference) {
+    if kind.is_some_and(|kind| kind != BackendKind::OpenInference) {
         valid = path.field("backend").fail_with_fix(
             "a decoupled model needs a server that can answer several times",
             "a backend of kind open-inference",

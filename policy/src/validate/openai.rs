@@ -24,8 +24,9 @@ use crate::contract::openai::{
 };
 use crate::contract::{MediaRule, ParameterRules};
 use crate::policy::{Accepts, Model, ModelArtifacts, ModelId, Routing, Rules};
-use crate::raw::{self, BackendKind, ByteSize, Profile};
+use crate::raw::{self, ByteSize, Profile};
 use crate::request::{Operation, Protocol};
+use crate::values::BackendKind;
 
 /// Maximum messages, prompts or texts of a request; the API's own limit for embeddings.
 const MAX_ITEMS: u64 = 2_048;

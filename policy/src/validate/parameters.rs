@@ -10,7 +10,8 @@ use super::names;
 use super::report::{Path, all, optional};
 use crate::contract::{ParameterBound, ParameterRules, TextBound};
 use crate::policy::EMPTY_FINAL_RESPONSE;
-use crate::raw::{self, BackendKind, ParameterRule, TextRule};
+use crate::raw::{self, ParameterRule, TextRule};
+use crate::values::BackendKind;
 
 /// Maximum parameters of a request, as in the decoders.
 const MAX_PARAMETERS: usize = 32;

@@ -12,7 +12,8 @@ use super::report::{Bounds, Path, Valid, bounds, quote};
 use super::tracing;
 use crate::policy::{Audit, Capture};
 use crate::raw;
-use crate::raw::{AuditFailure, ByteSize, CallOutcome};
+use crate::raw::ByteSize;
+use crate::values::{AuditFailure, CallOutcome};
 
 /// Maximum sampling interval.
 const ONE_IN: Bounds = bounds(1, 1_000_000_000, 1, "requests");

@@ -8,7 +8,8 @@ use super::names;
 use super::report::{Bounds, Path, Valid, bounds, quote};
 use crate::decision::global::MAX_FILL_S;
 use crate::policy::{Counter, Rate, RateLimitService, Redis};
-use crate::raw::{self, LocalShare, Scope};
+use crate::raw::{self, LocalShare};
+use crate::values::Scope;
 use crate::values::time::SECOND_NS;
 
 /// The timeout of a call. With two cores and two other busy processes, one of a thousand calls took

@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 use super::names;
 use super::report::{Bounds, Path, bounds};
 use crate::policy::{Routing, ShadowVersion};
-use crate::raw::{self, BackendKind, Sticky, VersionRule, Versions};
+use crate::raw::{self, Sticky, VersionRule, Versions};
+use crate::values::BackendKind;
 
 /// Maximum versions of one model.
 const MAX_VERSIONS: usize = 256;

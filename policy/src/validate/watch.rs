@@ -15,7 +15,7 @@ use super::report::{Path, all, optional, quote};
 use super::webhook::webhook;
 use crate::policy::{Network, QuietWindow, RuleSettings, Watch, are_always};
 use crate::raw;
-use crate::raw::{AlertAction, WatchRule};
+use crate::values::{AlertAction, WatchRule};
 
 /// Minimum time that a block or throttle by a rule lasts, in seconds.
 const MIN_RESPONSE_S: u64 = 60;

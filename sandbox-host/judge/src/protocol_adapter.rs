@@ -4,7 +4,7 @@ use tensorgate_base::owned;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::Model;
-use tensorgate_policy::raw::BackendKind;
+use tensorgate_policy::values::BackendKind;
 use tensorgate_wire::template;
 use tensorgate_wire::upstream::torchserve;
 

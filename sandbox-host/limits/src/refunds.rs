@@ -107,7 +107,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
     use tensorgate_policy::policy::{Allowance, Holder, Limit, Unit};
-    use tensorgate_policy::raw::Scope;
+    use tensorgate_policy::values::Scope;
 
     use super::*;
 

@@ -21,7 +21,7 @@ pub use tensorgate_artifact::capture::{
 use tensorgate_base::owned::data_bytes;
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::Capture;
-use tensorgate_policy::raw::CallOutcome;
+use tensorgate_policy::values::CallOutcome;
 use tensorgate_settings::sealed_capture::{CaptureKeys, SealError};
 
 use crate::finished_call::{CallCapture, FinishedCall};

@@ -20,7 +20,7 @@ use tensorgate_net::permits::EgressPermits;
 use tensorgate_net::resolve::Resolve;
 use tensorgate_net::tls::Tls;
 use tensorgate_policy::policy::Lookup;
-use tensorgate_policy::raw::{KeyType, LookupKind};
+use tensorgate_policy::values::{KeyType, LookupKind};
 use tensorgate_sandbox::{CallContext, FeatureColumn};
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_wire::json_members;

@@ -23,7 +23,7 @@ use tensorgate_net::tls::Tls;
 use tensorgate_os_sandbox::NotPermitted;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Backend, Handler, Model};
-use tensorgate_policy::raw::BackendKind;
+use tensorgate_policy::values::BackendKind;
 use tensorgate_sandbox::capture::{CaptureError, Capturer};
 use tensorgate_sandbox::{
     CompilerConfig, LoadFault, MemoryAccount, Sandbox, SandboxConfig, SandboxError,

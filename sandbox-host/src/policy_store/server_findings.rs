@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tensorgate_policy::Policy;
-use tensorgate_policy::raw::BackendKind;
+use tensorgate_policy::values::BackendKind;
 use tokio::task::JoinSet;
 
 use super::assemble::{Loader, PolicyFault};

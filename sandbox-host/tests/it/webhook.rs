@@ -12,7 +12,7 @@ use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tensorgate_net::resolve::SystemResolver;
-use tensorgate_policy::raw::AlertSeverity;
+use tensorgate_policy::values::AlertSeverity;
 use tensorgate_policy::{raw, validate};
 use tensorgate_telemetry::labels::WebhookLabels;
 use tensorgate_telemetry::metrics::Metrics;

@@ -10,8 +10,8 @@ use serde_json::Number;
 use tensorgate_audit::record::{AlertRecord, MAX_DETAIL_BYTES, MAX_ID_BYTES, MAX_NAME_BYTES};
 use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_base::source_host::IPV6_BITS;
-use tensorgate_policy::raw::{AlertSeverity, WatchRule};
 use tensorgate_policy::values::safe_text::printable_prefix;
+use tensorgate_policy::values::{AlertSeverity, WatchRule};
 
 use crate::observation::Observation;
 use crate::time::Time;

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_base::unix_time::now_unix_ms;
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 use tensorgate_policy::{Denial, Reason};
 use tokio::sync::watch;
 

@@ -1,6 +1,6 @@
 //! Counts and logs rules that have panicked. The panic itself is on standard error.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 use tensorgate_telemetry::labels::AlertLabels;
 use tensorgate_telemetry::metrics::Metrics;
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tensorgate_base::rfc3339;
-use tensorgate_policy::raw::{AlertSeverity, WatchRule};
+use tensorgate_policy::values::{AlertSeverity, WatchRule};
 
 use crate::alert::{Alert, AlertContext, AlertStage, Evidence, Finding, Subject};
 use crate::alert_budget::AlertBudget;

@@ -9,7 +9,7 @@
 
 use std::net::IpAddr;
 
-use tensorgate_policy::raw::{AlertSeverity, WatchRule};
+use tensorgate_policy::values::{AlertSeverity, WatchRule};
 
 use crate::alert::{Alert, AlertStage};
 use crate::observation::network_of;

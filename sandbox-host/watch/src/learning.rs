@@ -1,6 +1,6 @@
 //! Which rules still learn what is usual: a rule needs requests in some minutes first.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use crate::saved::saved;
 use crate::time::Time;

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tensorgate_policy::raw::{AlertSeverity, WatchRule};
+use tensorgate_policy::values::{AlertSeverity, WatchRule};
 
 use crate::alert::{Alert, AlertContext};
 use crate::alert_budget::AlertBudget;

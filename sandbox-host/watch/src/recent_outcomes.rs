@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tensorgate_audit::RecordListener;
 use tensorgate_audit::record::{AlertRecord, Amend, Decision, Event, Verdict};
 use tensorgate_base::rfc3339::rfc3339;
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use crate::recent_buckets::{RecentBuckets, WINDOW_S};
 

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tensorgate_audit::Outcomes;
 use tensorgate_audit::record::{AlertRecord, Event, MAX_NAME_BYTES};
-use tensorgate_policy::raw::{AlertSeverity, WatchRule};
 use tensorgate_policy::values::safe_text::printable_prefix;
+use tensorgate_policy::values::{AlertSeverity, WatchRule};
 use tensorgate_telemetry::labels::AlertLabels;
 use tensorgate_telemetry::metrics::Metrics;
 

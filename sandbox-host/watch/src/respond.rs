@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 use tensorgate_telemetry::metrics::Metrics;
 
 use crate::alert::{Alert, Subject};

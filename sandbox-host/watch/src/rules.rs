@@ -29,7 +29,7 @@ mod spraying_sources;
 mod usual_count;
 mod volume;
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use crate::alert::Finding;
 use crate::observation::{Kind, Observation};

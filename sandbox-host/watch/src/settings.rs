@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{RuleSettings, Watch};
-use tensorgate_policy::raw::{AlertSeverity, WatchRule};
+use tensorgate_policy::values::{AlertSeverity, WatchRule};
 
 use crate::alert::{Alert, AlertContext, Subject};
 use crate::rules::Thresholds;

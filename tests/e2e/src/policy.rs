@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use tensorgate_policy::raw::{BackendKind, Dim, Policy};
+use tensorgate_policy::raw::{Dim, Policy};
+use tensorgate_policy::values::BackendKind;
 
 use crate::backend::Backend;
 

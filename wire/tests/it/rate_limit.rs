@@ -304,8 +304,8 @@ mod support {
 
     use serde_json::json;
     use tensorgate_policy::decision::LimitCharge;
-    use tensorgate_policy::raw::Scope;
     use tensorgate_policy::validate::validate;
+    use tensorgate_policy::values::Scope;
     use tensorgate_policy::{Charge, Policy};
 
     /// Seven bytes and eight tokens.

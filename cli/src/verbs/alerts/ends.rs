@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tensorgate_audit::record::AlertRecord;
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 /// The times at which alerts were over, by cause, and by rule and subject.
 #[derive(Default)]

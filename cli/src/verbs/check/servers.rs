@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_cli_common::replace::{Mode, replace};
-use tensorgate_policy::raw::BackendKind;
+use tensorgate_policy::values::BackendKind;
 use tensorgate_policy::{Bundle, Fault, Policy, Severity};
 use tensorgate_policy_text::path::below;
 

@@ -6,7 +6,7 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::today;
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_policy::raw::KeyFormat;
+use tensorgate_policy::values::KeyFormat;
 use tensorgate_policy_load::load::load;
 
 use super::has_expired;

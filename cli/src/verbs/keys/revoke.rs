@@ -17,7 +17,7 @@ use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
 use tensorgate_cli_common::{Failure, runtime};
 use tensorgate_policy::hex;
-use tensorgate_policy::raw::KeyFormat;
+use tensorgate_policy::values::KeyFormat;
 use tensorgate_policy_load::lists::{List, lines};
 use tensorgate_policy_load::load::load;
 use tensorgate_policy_text::{parse, tree::Content};

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use tensorgate_cli_common::ui::printable;
 use tensorgate_policy::policy::Model;
-use tensorgate_policy::raw::{self, Scope};
+use tensorgate_policy::raw;
+use tensorgate_policy::values::Scope;
 use tensorgate_policy::{Operation, Policy};
 
 /// Number of grants, or of models, that a note names for each kind of limit.

@@ -2,8 +2,8 @@
 //! Responses outside the limits are rejected, and redirects are not followed.
 
 use tensorgate_policy::policy::Algorithm;
-use tensorgate_policy::raw::KeySet;
 use tensorgate_policy::validate::{Published, TooManyKeys, published};
+use tensorgate_policy::values::KeySet;
 
 use crate::host::{HostFault, HttpResponse};
 

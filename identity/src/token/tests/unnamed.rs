@@ -4,8 +4,8 @@
 use super::*;
 use crate::verifier::VerifyFault;
 use tensorgate_policy::policy::Algorithm;
-use tensorgate_policy::raw::KeySet;
 use tensorgate_policy::validate::published;
+use tensorgate_policy::values::KeySet;
 
 /// The Ed25519 key of RFC 8032, 7.1, test 2, which signs none of these tokens.
 const OTHER: &str = "PUAXw-hDiVqStwqnTRt-vJyYLM8uxJaMwM1V8Sr0Zgw";

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::limits::gcra::Bucket;
     use crate::policy::{Allowance, Holder, Limit, Rate, Unit};
-    use crate::raw::Scope;
+    use crate::values::Scope;
     use crate::values::time::SECOND_NS;
 
     fn reserved(limit: Limit, amount: u64) -> LimitCharge {

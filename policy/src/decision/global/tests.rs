@@ -14,7 +14,7 @@ use alloc::vec;
 use super::*;
 use crate::limits::gcra::Bucket;
 use crate::policy::{Holder, Rate, Unit};
-use crate::raw::Scope;
+use crate::values::Scope;
 use crate::values::time::{Now, SECOND_NS};
 
 /// A day in this century, at noon.

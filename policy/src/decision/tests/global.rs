@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::decision::Addressee;
-use crate::raw::Scope;
+use crate::values::Scope;
 
 /// The fixture with a limit of each scope on requests and on their content.
 fn shared() -> Policy {

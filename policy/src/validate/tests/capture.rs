@@ -72,7 +72,7 @@ fn capturing_all_calls_gives_a_warning() {
 
 #[test]
 fn calls_are_selected_by_model_client_outcome_and_sampling() {
-    use crate::raw::CallOutcome::{Answered, Fault, Rejected};
+    use crate::values::CallOutcome::{Answered, Fault, Rejected};
     let plain = raw(with("/capture", capture("one_in", json!(3))));
     let policy = validate(&plain).unwrap().0;
     let rule = policy.capture().unwrap();

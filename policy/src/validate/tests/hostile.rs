@@ -288,7 +288,7 @@ fn extremes() -> Vec<crate::raw::Policy> {
         push(&|p| {
             p.backends.values_mut().for_each(|b| {
                 (b.kind, b.endpoints) = (
-                    Some(crate::raw::BackendKind::OpenInference),
+                    Some(crate::values::BackendKind::OpenInference),
                     alloc::vec![text.clone(), format!("http://{text}:1")],
                 )
             })

@@ -4,7 +4,7 @@ use core::num::NonZeroU64;
 
 use super::*;
 use crate::policy::{Policy, Webhook};
-use crate::raw::{AlertAction, KeyFormat, WatchRule};
+use crate::values::{AlertAction, KeyFormat, WatchRule};
 
 #[test]
 fn the_format_version_is_1() {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::policy::Counter;
-use crate::raw::ServiceFailure;
+use crate::values::ServiceFailure;
 
 /// The fixture with a rate that gateways share, and this service.
 fn shared(service: Value) -> Value {

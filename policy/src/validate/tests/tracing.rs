@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::{check, warn, with};
 use crate::fixture::raw;
 use crate::policy::Tracing;
-use crate::raw::OcsfVersion;
 use crate::validate::validate;
+use crate::values::OcsfVersion;
 
 const LOCAL: &str = "http://127.0.0.1:4318";
 

@@ -1,7 +1,7 @@
 //! Receivers of alerts, and thresholds and exceptions of anomaly rules.
 
 use super::*;
-use crate::raw::WatchRule;
+use crate::values::WatchRule;
 use alloc::vec;
 
 #[test]

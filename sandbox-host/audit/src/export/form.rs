@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tensorgate_policy::raw::OcsfVersion;
+use tensorgate_policy::values::OcsfVersion;
 
 use super::ocsf;
 use super::spool::Record;

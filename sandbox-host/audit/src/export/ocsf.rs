@@ -12,7 +12,7 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::{Map, Value as Json};
 use tensorgate_base::rfc3339;
-use tensorgate_policy::raw::OcsfVersion;
+use tensorgate_policy::values::OcsfVersion;
 
 use super::severity::Severity;
 use super::spool::Record;

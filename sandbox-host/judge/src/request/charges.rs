@@ -130,7 +130,7 @@ impl Charges {
 mod tests {
     use tensorgate_policy::decision::LimitCharge;
     use tensorgate_policy::policy::{Allowance, Holder, Limit, Unit, Wait};
-    use tensorgate_policy::raw::Scope;
+    use tensorgate_policy::values::Scope;
 
     use super::*;
 

@@ -11,8 +11,8 @@ use tensorgate_client::redis::Redis;
 use tensorgate_limits::{Clock, LocalLimits, Reservations, SharedCharges, SharedLimits, Spent};
 use tensorgate_policy::decision::LimitCharge;
 use tensorgate_policy::policy::Unit;
-use tensorgate_policy::raw::Scope;
 use tensorgate_policy::validate::validate;
+use tensorgate_policy::values::Scope;
 use tensorgate_policy::{Charge, ChargeOutcome, Now, Policy};
 use tensorgate_telemetry::metrics::Metrics;
 

@@ -2,7 +2,7 @@
 //! policy, and a client may have chosen an ID, so each is quoted for a POSIX shell.
 
 use tensorgate_base::shell::quoted;
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 use tensorgate_policy::values::safe_text::printable_prefix;
 
 use super::Subject;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::raw::{AlertAction, WatchRule};
+use tensorgate_policy::values::{AlertAction, WatchRule};
 
 use super::record::{BlockAction, BlockRecord};
 

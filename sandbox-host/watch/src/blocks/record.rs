@@ -1,7 +1,7 @@
 //! A record about one client: it is blocked or throttled for a time, or no longer.
 
 use serde::{Deserialize, Serialize};
-use tensorgate_policy::raw::AlertAction;
+use tensorgate_policy::values::AlertAction;
 
 use super::text;
 

@@ -9,8 +9,8 @@
 )]
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::raw::AlertAction;
 use tensorgate_policy::validate::validate;
+use tensorgate_policy::values::AlertAction;
 
 use super::*;
 

@@ -4,7 +4,7 @@
 //! for that time, and is answered once a block of another client has ended. The first to wait is
 //! the first to be answered.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::automatic::{ClientAlert, Response, Responses};
 use super::list::{BlockList, Now};

@@ -10,7 +10,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use crate::observation::Observation;
 use crate::rules;

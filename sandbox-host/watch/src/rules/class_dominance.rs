@@ -1,7 +1,7 @@
 //! One class has nearly all predictions of a model that usually predicts several: the same input
 //! again and again, a broken model, or a poisoned one.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::classes::{Classes, Groups};
 use super::clients_of_model::ClientsOfModel;

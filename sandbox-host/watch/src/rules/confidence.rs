@@ -5,7 +5,7 @@
 //! their mean by three standard deviations or, less dependent on outliers, below their median by
 //! five median deviations. Some predictions always are. An alert needs far more of them than usual.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::share::{Bounds, Share, Spike};
 use super::{ModelTable, Rule, Thresholds};

@@ -4,7 +4,7 @@
 //! Of each source a bounded number counts, so that one client with an old key is no attack on the
 //! gateway.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::usual_count::{CountBounds, UsualCount};
 use super::{Rule, SourceTable, Thresholds};

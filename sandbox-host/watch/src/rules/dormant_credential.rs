@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::new_source::shown;
 use super::{CLIENTS, ClientTable, Rule};

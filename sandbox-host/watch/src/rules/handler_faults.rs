@@ -2,7 +2,7 @@
 //! to break a handler. If the circuit breaker of a handler opens for the client, fewer are enough.
 
 use tensorgate_policy::Reason;
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::share::Counts;
 use super::{ClientTable, Rule, Thresholds};

@@ -5,7 +5,7 @@
 //! requests is not a slow model. A nightly one that slows the model is learned after three nights.
 
 use tensorgate_audit::record::Verdict;
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::clients_of_model::ClientsOfModel;
 use super::hours::Hours;

@@ -1,7 +1,7 @@
 //! A denied request for a server's management: loading models, changing settings, shared memory.
 //! No client of the gate has a reason to send one.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::{ClientTable, Rule, SourceTable};
 use crate::alert::{Evidence, Finding, Subject};

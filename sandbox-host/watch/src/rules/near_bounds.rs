@@ -1,7 +1,7 @@
 //! A client sends values at the bounds of a model's inputs, or beyond them, far more often than
 //! usual: it may look for inputs on which the model fails.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::share::{Bounds, RecentShare};
 use super::{ClientTable, Rule, Thresholds};

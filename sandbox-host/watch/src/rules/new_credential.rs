@@ -1,7 +1,7 @@
 //! A client that uses a credential that it has not used before: a new key or token, or one that an
 //! attacker has added.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::known::{Known, Use};
 use super::{ClientTable, Rule};

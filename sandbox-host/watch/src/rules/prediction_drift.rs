@@ -2,7 +2,7 @@
 //! changed model, or an attack. Each client is judged by itself, too, because one of many hardly
 //! changes the distribution of the model.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::classes::{Classes, NO_SHARES, Shares, group_shares, learn, moved};
 use super::client_drift::{ClientDrift, Drift};

@@ -5,7 +5,7 @@
 //! those count only up to a number, unless there are far more of them.
 
 use tensorgate_policy::Reason;
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::{Rule, SourceTable, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};

@@ -2,7 +2,7 @@
 //! sending requests without a valid credential. Requests beyond a limit do not count: the rule on
 //! volume is about them. Server errors have a rule of their own.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::share::{Bounds, Share};
 use super::{ClientTable, Rule, SourceTable, Thresholds};

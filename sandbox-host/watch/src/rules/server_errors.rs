@@ -4,7 +4,7 @@
 //! A restart makes errors, too: a short time with many, or a longer one with a part of them, while
 //! one endpoint after the other restarts. So what counts is the sum of the last minutes.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::share::Counts;
 use super::{ModelTable, Rule, Thresholds};

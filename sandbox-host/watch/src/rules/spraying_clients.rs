@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::{ClientTable, Rule, SOURCES, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};

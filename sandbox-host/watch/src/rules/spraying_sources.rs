@@ -1,7 +1,7 @@
 //! Failed credentials from many sources at a time: guessing that stays below the lockout of each
 //! source.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::usual_count::{CountBounds, UsualCount};
 use super::{Rule, Thresholds};

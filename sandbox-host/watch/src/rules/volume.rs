@@ -1,7 +1,7 @@
 //! Request volume of a client against its own usual volume: a stolen credential, or a client that
 //! repeats requests in a loop.
 
-use tensorgate_policy::raw::WatchRule;
+use tensorgate_policy::values::WatchRule;
 
 use super::{ClientTable, Rule, Thresholds};
 use crate::alert::{Evidence, Finding, Subject};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use tensorgate_audit::record::AlertRecord;
 use tensorgate_base::rfc3339::rfc3339;
-use tensorgate_policy::raw::AlertSeverity;
+use tensorgate_policy::values::AlertSeverity;
 
 /// The type of the event.
 const KIND: &str = "tensorgate.alert";

@@ -206,7 +206,7 @@ const CONSOLE: Crate = Crate {
 pub(crate) const POLICY: Crate = Crate {
     source: "policy/src",
     order: &[
-        "values", "limits", "request", "denial", "raw", "contract", "policy", "decision",
+        "values", "limits", "request", "denial", "contract", "policy", "decision", "raw",
         "validate",
     ],
     for_tests: &["fixture"],

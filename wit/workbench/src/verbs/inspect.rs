@@ -9,6 +9,7 @@ use tensorgate_base::payload::Role;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_componentize::{Surface, surface};
+use tensorgate_policy::values::LookupKind;
 use tensorgate_policy::{hex, raw};
 
 use crate::configure::{Origin, origin};
@@ -175,7 +176,7 @@ fn refusal(surface: &Surface, bytes: &[u8]) -> Option<String> {
     // All required grants are assumed.
     let needs = needs(surface);
     let lookup = raw::Lookup {
-        kind: Some(raw::LookupKind::Rest),
+        kind: Some(LookupKind::Rest),
         endpoint: Some("https://example.com:443".to_owned()),
         path: Some("/{key}".to_owned()),
         features: vec!["any".to_owned()],

@@ -336,7 +336,7 @@ fn a_key_for_another_purpose_is_skipped_with_a_warning() {
 
 #[test]
 fn a_private_key_is_not_repeated_in_errors() {
-    let jwk: crate::raw::Jwk =
+    let jwk: crate::values::Jwk =
         serde_json::from_value(json!({"kty": "RSA", "d": "secret", "k": "secret"})).unwrap();
     let text = serde_json::to_string(&jwk).unwrap();
     assert_eq!(text, r#"{"kty":"RSA"}"#);

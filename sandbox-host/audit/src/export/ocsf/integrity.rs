@@ -1,7 +1,7 @@
 //! The hash chain of the audit log as OCSF's profile `record_integrity`, which is in 1.9.0.
 
 use serde_json::Value as Json;
-use tensorgate_policy::raw::OcsfVersion;
+use tensorgate_policy::values::OcsfVersion;
 
 use super::parts::{Line, OTHER, object};
 use crate::export::spool::Record;

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::fs;
-use tensorgate_policy::raw::AuditFailure;
+use tensorgate_policy::values::AuditFailure;
 
 /// A gate with this policy for requests whose line cannot be written.
 async fn gate(name: &str, on_failure: AuditFailure) -> Stack {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tensorgate_policy::raw::ServiceFailure;
+use tensorgate_policy::values::ServiceFailure;
 use tensorgate_tests::ask::{self, PATIENCE};
 use tensorgate_tests::{Lease, Stack};
 use tokio::task::JoinSet;
@@ -155,7 +155,8 @@ async fn a_hanging_redis_delays_only_a_few_requests() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_host_charges_a_large_body_at_its_end_and_rejects_it() {
     use tensorgate_client::http1::{self, Framing};
-    use tensorgate_policy::raw::{ByteSize, Cost, Dim, Scope};
+    use tensorgate_policy::raw::{ByteSize, Cost, Dim};
+    use tensorgate_policy::values::Scope;
     use tensorgate_tests::policy;
     use tensorgate_tests::stack::OWN_PATH;
     const FLOATS: usize = 400_000;
