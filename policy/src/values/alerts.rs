@@ -3,6 +3,8 @@
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
+use super::named;
+
 /// How severe an alert is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -47,25 +49,15 @@ pub enum AlertAction {
     Block,
 }
 
-/// Declares the rules: a line for each, with its meaning and its name.
+/// Declares the rules: a line for each, with its meaning and its name, also in policies.
 macro_rules! rules {
-    ($($(#[$doc:meta])* $rule:ident = $name:tt;)*) => {
-        /// A rule on the audit stream.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-        pub enum WatchRule {
-            $($(#[$doc])* #[serde(rename = $name)] $rule,)*
-        }
-
-        impl WatchRule {
-            /// Every rule.
-            pub const ALL: &'static [Self] = &[$(Self::$rule,)*];
-
-            /// Its name in policies, alerts and metrics.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$rule => $name,)*
-                }
+    ($($(#[$doc:meta])* $rule:ident = $name:literal;)*) => {
+        named! {
+            /// A rule on the audit stream.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+            #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+            pub enum WatchRule {
+                $($(#[$doc])* #[serde(rename = $name)] $rule = $name,)*
             }
         }
     };
@@ -130,11 +122,6 @@ rules! {
 }
 
 impl WatchRule {
-    /// The rule with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|rule| rule.name() == name)
-    }
-
     /// Whether its alerts may be about a client with a verified credential. Others are about
     /// sources or models, which is no reason to reject requests of a client.
     pub const fn is_about_clients(self) -> bool {

@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn each_rule_of_a_policy_is_registered_once() {
         let ids: Vec<_> = all().iter().map(|rule| rule.id()).collect();
-        let all = WatchRule::ALL.iter().copied();
+        let all = WatchRule::ALL.into_iter();
         let of_records: Vec<_> = all.filter(|rule| !rule.is_about_gate()).collect();
         assert_eq!(ids, of_records);
     }
