@@ -25,6 +25,7 @@ FAULTS = (
     "policy/src/values/published_keys.rs",
     "policy/src/raw.rs",
     "policy/src/raw",
+    "policy/src/compiled/configuration.rs",
     "policy/src/validate.rs",
     "policy/src/validate",
     "policy/src/values/file_exception.rs",
@@ -52,7 +53,7 @@ FAULTS = (
 # The headings of the page of faults in their order: keys of a policy, with parts of the paths of the
 # files that write faults of these keys. The first part that a path has counts.
 KEYS = {
-    "The file": "common/src/ policy-load/src/ cli/src/files.rs text/src/parse.rs text/src/syntax.rs raw/bundle/",
+    "The file": "common/src/ policy-load/src/ cli/src/files.rs text/src/parse.rs text/src/syntax.rs compiled/configuration.rs",
     "Any key": "text/src/ raw/spelling.rs raw/credentials.rs values/jwk.rs validate.rs validate/names.rs "
     "validate/report.rs validate/http_url.rs",
     "`audit`, `capture` and `watch`": "validate/audit_export.rs validate/otlp_endpoint.rs "
@@ -134,6 +135,7 @@ LEFT_OUT = {
     ),
     "configuration of the filter": (
         "filters/core/src/root.rs",
+        "filters/native/src/configuration.rs",
         "filters/core/src/filter.rs",
         "filters/core/src/host/listener_bounds.rs",
     ),

@@ -1,13 +1,14 @@
 //! Fuzz target: the guardrail contract. A request is compared with serde_json. An answer passes
 //! exactly if Agent Router would apply all of it, and is then written as the router reads it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 use tensorgate_policy::contract::guardrail::{ACTIONS, check_answer, text_characters};
 use tensorgate_policy::decision::{BodyFormat, ReadBy};
 use tensorgate_policy::policy::{Accepts, Model, Template};
 use tensorgate_policy::tensor::{InferResponse, items};
+use tensorgate_policy::values::Shared;
 use tensorgate_policy::{Policy, Protocol, Tensor};
 use tensorgate_wire::decode;
 use tensorgate_wire::encode::{self, AnswerForm};
@@ -68,7 +69,7 @@ fn request(body: &[u8], model: &Model, template: &Template) {
 }
 
 /// Makes an answer of an action, whether there is a replacement, up to eight findings and a text.
-fn answer(data: &[u8], template: &Arc<Template>) {
+fn answer(data: &[u8], template: &Shared<Template>) {
     let [action, flags, rest @ ..] = data else {
         return;
     };
@@ -108,7 +109,7 @@ fn answer(data: &[u8], template: &Arc<Template>) {
         outputs: tensors,
         ..InferResponse::default()
     };
-    let form = AnswerForm::default().in_template(Some(Arc::clone(template)));
+    let form = AnswerForm::default().in_template(Some(template.clone()));
     let encoded = encode::infer_response(Protocol::Json, &response, &form);
     let body = encoded.expect("an answer that passes can be written").body;
     assert!(body.len() <= encode::most_bytes(Protocol::Json, &response, &form));

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod binary;
 pub mod capture;
 mod classifier;
+pub mod compiled;
 pub mod context;
 pub mod credential;
 mod elements;

@@ -22,6 +22,7 @@ use tensorgate_filter_core::host::{
 use tensorgate_filter_core::report::request_id::request_id;
 use tensorgate_filter_core::root::{GateRoot, create_shared_state};
 use tensorgate_identity::api_key::format_key;
+use tensorgate_native_proxy::configuration;
 use tensorgate_native_proxy::{Limiter, Store};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{HeaderMode, Now};
@@ -92,8 +93,11 @@ impl World {
                 let modes = format!(r#""headers": "{headers}", "host": {has_host}"#);
                 let bundle =
                     format!(r#"{{"generation": "0123456789abcdef", {modes}, "policy": {policy}}}"#);
-                let (root, _) = GateRoot::configure(bundle, Some(context_key))
-                    .expect("a policy of the vectors");
+                let (root, _) = GateRoot::configure(
+                    configuration(bundle).expect("a policy of the vectors"),
+                    Some(context_key),
+                )
+                .expect("a policy of the vectors");
                 Rc::new(root)
             })
         });

@@ -160,6 +160,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, bytes) in tensorgate_fuzz::capture::examples() {
         add("capture", name, bytes);
     }
+    // Each policy without a change, then none of them.
+    for choice in 0..=6_u8 {
+        add("compiled", &format!("choice-{choice}"), vec![choice]);
+    }
     for (name, bytes) in rate_limits() {
         add("rate_limit", name, bytes);
     }

@@ -21,13 +21,13 @@ mod url;
 
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::denial::{Denial, Reason};
 use crate::values::datatype::Datatype;
-use crate::values::getters;
 use crate::values::tensor::{InferRequest, Tensor};
+use crate::values::{Shared, getters};
 
 pub use agreement::{agree, check_structure};
 pub use cost::RequestCost;
@@ -53,7 +53,7 @@ pub const MAX_RANK: usize = 16;
 const MAX_QUOTED_CHARS: usize = 64;
 
 /// Contract of a request to a model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Contract {
     pub(crate) inputs: Vec<TensorRule>,
     pub(crate) output_names: Vec<String>,
@@ -210,7 +210,7 @@ impl Contract {
 }
 
 /// Release rule of an output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Release {
     /// Whether its values are class scores along the last dimension.
     pub(crate) scores: bool,
@@ -219,7 +219,7 @@ pub(crate) struct Release {
 }
 
 /// Restrictions of a grant for its clients.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Narrowed {
     /// Allowed outputs; all by default.
     pub(crate) outputs: Option<Vec<String>>,
@@ -291,7 +291,7 @@ pub(crate) fn quote(name: &str) -> String {
 }
 
 /// Rules of one tensor.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TensorRule {
     pub(crate) name: String,
     pub(crate) datatype: Datatype,
@@ -346,7 +346,7 @@ pub fn max_batch(inputs: &[TensorRule], outputs: &[TensorRule]) -> Option<u64> {
 }
 
 /// Rule of one dimension.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DimRule {
     pub(crate) min: u64,
     pub(crate) max: u64,
@@ -380,7 +380,7 @@ impl DimRule {
 pub(crate) type ParameterRules = Vec<(String, ParameterBound)>;
 
 /// Bounds of a request parameter.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the raw type says what each is")]
 pub enum ParameterBound {
     Int(i64, i64),
@@ -394,10 +394,10 @@ pub enum ParameterBound {
 }
 
 /// Bounds of a short text. Control characters are never allowed.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextBound {
     pub(crate) max_bytes: usize,
-    pub(crate) pattern: Option<Arc<Pattern>>,
+    pub(crate) pattern: Option<Shared<Pattern>>,
 }
 
 #[cfg(test)]

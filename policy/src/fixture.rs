@@ -8,8 +8,9 @@ use crate::raw;
 
 // Tests of lower modules reach these here.
 pub(crate) use crate::policy::Accepts;
-pub(crate) use crate::validate::fault::Severity;
+pub(crate) use crate::raw::Policy as RawPolicy;
 pub(crate) use crate::validate::validate;
+pub(crate) use crate::values::fault::Severity;
 
 /// A digest that depends on a number.
 pub(crate) fn digest(number: u8) -> alloc::string::String {

@@ -8,6 +8,8 @@
 
 extern crate alloc;
 
+pub mod compile;
+pub mod compiled;
 pub mod contract;
 pub mod decision;
 pub mod denial;
@@ -20,15 +22,17 @@ pub mod request;
 pub mod validate;
 pub mod values;
 
+pub use compile::compile_for_filter;
+pub use compiled::{Compiled, FilterConfiguration, FilterConfigurationFault, LoadFault};
 pub use decision::{Charge, ChargeOutcome, Decision, Step, global};
 pub use denial::{Denial, Reason};
 pub use limits::{budget, circuit_breaker, gcra, in_flight, lockout};
 pub use policy::{Policy, address, release};
-pub use raw::bundle::{self, Bundle, EncodedBundle, FilterConfiguration, HeaderMode};
+pub use raw::bundle::{self, Bundle};
 pub use request::{Credential, Head, Operation, Protocol, RequestHash, Route};
-pub use validate::fault::{self, Fault, Severity};
 pub use values::datatype::{self, Datatype};
+pub use values::fault::{self, Fault, Severity};
 pub use values::tensor::{self, InferRequest, Tensor};
 pub use values::tensor_data::{self, TensorData};
 pub use values::time::{self, Now};
-pub use values::{CodeKind, FileException, ModelFormat, hex, json, unhex};
+pub use values::{CodeKind, FileException, HeaderMode, ModelFormat, hex, json, unhex};

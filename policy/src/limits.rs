@@ -2,6 +2,8 @@
 //! circuit breaker of a service that counts elsewhere. Pure: the caller reads the clocks and stores
 //! the state.
 
+use serde::{Deserialize, Serialize};
+
 pub mod budget;
 pub mod circuit_breaker;
 pub mod gcra;
@@ -9,7 +11,7 @@ pub mod in_flight;
 pub mod lockout;
 
 /// The counted unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Unit {
     /// Requests.
     Requests,

@@ -6,13 +6,13 @@ mod credentials;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
+use serde::{Deserialize, Serialize};
 
 use crate::limits::lockout::Lockout;
-use crate::request::{Codings, Operation, Proof, Proofs, Protocol};
-use crate::values::{Health, KeyFormat, getters};
+use crate::request::{Coding, Codings, Operation, Proof, Proofs, Protocol};
+use crate::values::{Health, KeyFormat, Shared, getters};
 
 pub mod address;
 mod allowance;
@@ -21,16 +21,19 @@ mod audit_export;
 mod backend;
 mod egress;
 mod ensemble;
+mod filter_part;
 mod grant;
 mod handler;
 mod holder;
 mod lookup;
 mod model;
+mod permissions;
 mod records;
 pub mod release;
 mod routing;
 mod service;
 mod shadow;
+mod stored_models;
 mod template;
 mod tracing;
 mod watch;
@@ -51,7 +54,7 @@ pub use credentials::{KeySetUrl, Server};
 pub use egress::{Fetch, Target};
 pub use ensemble::{Ensemble, EnsembleStep, TensorMapping};
 pub use grant::{CallerLimits, Grant, OwnHandlers};
-pub(crate) use grant::{Granted, RoleId, allowances};
+pub(crate) use grant::{Granted, allowances};
 pub use handler::{BUILTIN, Handler};
 pub use handler::{SignedAs, SignedBy};
 pub use holder::{DEFAULT_SLOTS, Holder, MAX_POLICY_SLOTS, MAX_SLOTS, MIN_SLOTS};
@@ -59,6 +62,7 @@ pub(crate) use lookup::KEY_PLACEHOLDER;
 pub use lookup::Lookup;
 pub(crate) use model::Rules;
 pub use model::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE, Media, Model, ModelLimits};
+pub(crate) use permissions::{MAX_PERMISSIONS, RoleId};
 pub use records::Audit;
 pub use records::Capture;
 pub use routing::{Routing, ShadowVersion};
@@ -73,7 +77,7 @@ pub use webhook::Webhook;
 macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub struct $name(pub(crate) u32);
     };
 }
@@ -92,26 +96,29 @@ index!(
 );
 
 /// A validated policy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Policy {
     pub(crate) listen: Listen,
     pub(crate) issuers: Vec<Issuer>,
     pub(crate) revoked: Revoked,
     pub(crate) clients: Vec<Client>,
+    #[serde(with = "stored_models")]
     pub(crate) models: Vec<Model>,
     pub(crate) templates: Templates,
     pub(crate) grants: Vec<Grant>,
     pub(crate) rate_limit_service: Option<RateLimitService>,
     pub(crate) backends: BTreeMap<String, Backend>,
     pub(crate) handlers: BTreeMap<String, Handler>,
-    pub(crate) models_by_name: BTreeMap<String, ModelId>,
     pub(crate) granted: Granted,
     /// Operations that clients of a role may perform on any model, for bodies that name the model
     /// later.
+    #[serde(skip)]
     pub(crate) reachable: BTreeSet<(RoleId, Protocol, Operation)>,
     /// Content types of raw bodies that any model accepts.
+    #[serde(skip)]
     pub(crate) raw_types: BTreeSet<String>,
     /// Content codings that any model accepts.
+    #[serde(skip)]
     pub(crate) codings: Codings,
     pub(crate) lockout: Option<Lockout>,
     pub(crate) audit: Audit,
@@ -151,6 +158,29 @@ getters! { Policy {
 } }
 
 impl Policy {
+    /// The same with what follows from grants and models.
+    pub(crate) fn with_summaries(mut self) -> Self {
+        let of_role = self.granted.by_role.keys();
+        let models = &self.models;
+        let reachable = of_role.flat_map(|(role, model, _, operation)| {
+            let model = usize::try_from(model.0).ok();
+            let model = model.and_then(|model| models.get(model));
+            let protocols = model.map(Model::protocols).unwrap_or_default();
+            protocols
+                .iter()
+                .map(|protocol| (*role, *protocol, *operation))
+        });
+        self.reachable = reachable.collect();
+        let raw_types = models.iter().flat_map(|model| match model.accepts() {
+            Accepts::Raw { content_types, .. } => content_types.as_slice(),
+            Accepts::Tensors(_) | Accepts::OpenAi(_) => &[],
+        });
+        self.raw_types = raw_types.cloned().collect();
+        let is_taken = |coding: &Coding| models.iter().any(|model| model.takes(*coding));
+        self.codings = Coding::ALL.into_iter().filter(is_taken).collect();
+        self
+    }
+
     /// The client with this name.
     pub fn client_id(&self, name: &str) -> Option<ClientId> {
         let clients = &self.clients;
@@ -160,7 +190,9 @@ impl Policy {
 
     /// The model with this public name.
     pub fn model_id(&self, name: &str) -> Option<ModelId> {
-        self.models_by_name.get(name).copied()
+        let models = &self.models;
+        let index = models.binary_search_by(|model| model.name.as_str().cmp(name));
+        u32::try_from(index.ok()?).ok().map(ModelId)
     }
 
     /// Every grant with its id.
@@ -180,7 +212,7 @@ impl Policy {
 
     /// Every version of every model that has an artifact, in name order. Shadow versions are among
     /// them.
-    pub fn artifacts(&self) -> impl Iterator<Item = (&Model, &str, &Arc<ModelArtifact>)> {
+    pub fn artifacts(&self) -> impl Iterator<Item = (&Model, &str, &Shared<ModelArtifact>)> {
         self.models.iter().flat_map(|model| {
             let shadows = model.routing().shadows().iter();
             let versions = model.versions().iter().map(String::as_str);
@@ -286,8 +318,9 @@ impl Policy {
         operation: Operation,
     ) -> impl Iterator<Item = &str> {
         let client = self.client_id(client);
-        self.models_by_name.values().filter_map(move |id| {
-            self.open_to(client?, proofs, *id, protocol, operation)
+        let ids = (0..).map(ModelId).zip(&self.models);
+        ids.filter_map(move |(id, _)| {
+            self.open_to(client?, proofs, id, protocol, operation)
                 .map(Model::name)
         })
     }
@@ -343,7 +376,7 @@ impl Policy {
 }
 
 /// The listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Listen {
     pub(crate) address: core::net::SocketAddr,
     pub(crate) trusted_hops: u32,
@@ -380,7 +413,7 @@ impl Listen {
 }
 
 /// Limits of requests and connections; see [`crate::raw::Limits`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the raw type says what each bounds")]
 pub struct Limits {
     pub header_bytes: usize,
@@ -412,7 +445,7 @@ impl Limits {
 }
 
 /// A client.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Client {
     pub(crate) name: String,
     pub(crate) api_keys: Vec<ApiKey>,
@@ -463,7 +496,7 @@ impl Client {
 }
 
 /// An API key, by digest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
     pub(crate) sha256: [u8; 32],
     /// Not an `Option<u64>`, which is twice as large: a policy may have a hundred thousand keys.

@@ -22,7 +22,6 @@ mod mode;
 mod openai;
 mod parameters;
 mod reload;
-mod shared;
 mod signing;
 mod spelling;
 mod tensors;
@@ -38,6 +37,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::values::{KeyFormat, Scope};
 
+use crate::values::Shared;
 pub use artifact::{Artifact, ArtifactException};
 pub use audit::Audit;
 pub use audit_export::{AuditExport, ExportFormat, OtlpExport};
@@ -66,7 +66,6 @@ pub use openai::{
 };
 pub use parameters::{ParameterRule, TextRule};
 pub use reload::{Reload, ReloadHold};
-pub use shared::Shared;
 pub use signing::SigningKey;
 pub use spelling::{ByteSize, Dim, Scalar};
 pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};

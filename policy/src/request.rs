@@ -8,6 +8,7 @@ pub mod management;
 mod proofs;
 
 use alloc::borrow::Cow;
+use serde::{Deserialize, Serialize};
 
 use crate::values::named;
 
@@ -18,7 +19,7 @@ pub use proofs::{Proof, Proofs, Requires};
 
 named! {
     /// An inference protocol, as a policy names it.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum Protocol {
         /// Open Inference Protocol v2 over REST: JSON, or a raw body for a handler.
         OipRest = "oip-rest",
@@ -59,7 +60,7 @@ impl Protocol {
 
 named! {
     /// An operation on a model; grants list these.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum Operation {
         /// Inference with a single response.
         Infer = "infer",
@@ -347,7 +348,7 @@ pub const OCTET_STREAM: &str = "application/octet-stream";
 
 named! {
     /// A content coding, as `content-encoding` or `grpc-encoding` declares it.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     pub enum Coding {
         /// `gzip` (RFC 1952).
         Gzip = "gzip",
@@ -357,7 +358,7 @@ named! {
 }
 
 /// A set of content codings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Codings {
     gzip: bool,
     deflate: bool,

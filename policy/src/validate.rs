@@ -13,7 +13,6 @@ mod clients;
 mod dims;
 mod egress;
 mod ensemble;
-pub mod fault;
 mod grant_handlers;
 mod grants;
 mod guardrail;
@@ -53,12 +52,13 @@ mod versions;
 mod watch;
 mod webhook;
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use crate::policy::{Accepts, Policy};
+use crate::policy::Policy;
 use crate::raw;
-use crate::request::{Coding, Codings};
-use fault::{Fault, Severity};
+use crate::request::Codings;
+use crate::values::fault::{Fault, Severity};
 use report::{Path, Report};
 
 pub use jwks::{MAX_PUBLISHED_KEYS, Published, TooManyKeys, published};
@@ -140,49 +140,28 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
         grants.granted.by_role.keys().map(|key| (key.1, key.3)),
         &models,
     );
-    let reachable = grants
-        .granted
-        .by_role
-        .keys()
-        .filter_map(|(role, model, _, operation)| {
-            let model = models.get(usize::try_from(model.0).ok()?)?;
-            Some((*role, *operation, model.protocols()))
-        })
-        .flat_map(|(role, operation, protocols)| {
-            protocols
-                .iter()
-                .map(move |protocol| (role, *protocol, operation))
-        })
-        .collect();
     keys?;
-    let raw_types = models.iter().flat_map(|model| match model.accepts() {
-        Accepts::Raw { content_types, .. } => content_types.as_slice(),
-        Accepts::Tensors(_) | Accepts::OpenAi(_) => &[],
-    });
-    let raw_types = raw_types.cloned().collect();
-    let taken = |coding: &Coding| models.iter().any(|model| model.takes(*coding));
-    let codings: Codings = Coding::ALL.into_iter().filter(taken).collect();
-    Some(Policy {
+    let policy = Policy {
         listen: listen?,
         issuers: issuers?,
         revoked: revoked?,
         clients,
-        reachable,
-        raw_types,
-        codings,
+        reachable: BTreeSet::new(),
+        raw_types: BTreeSet::new(),
+        codings: Codings::default(),
         models,
         templates: templates?,
         grants: grants.grants,
         rate_limit_service: service?,
         backends: backends?,
         handlers: handlers?,
-        models_by_name: grants.models_by_name,
         granted: grants.granted,
         lockout: lockout.map_or(Some(None), |rule| rule.map(Some))?,
         audit: audit?,
         capture: capture?,
         watch: watch?,
-    })
+    };
+    Some(policy.with_summaries())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod choices;
 mod code_kind;
 pub mod datatype;
 pub mod der;
+pub mod fault;
 mod file_exception;
 mod getters;
 mod hex;
@@ -16,6 +17,7 @@ mod model_format;
 mod named;
 mod published_keys;
 pub mod safe_text;
+mod shared;
 pub mod tensor;
 pub mod tensor_data;
 pub mod time;
@@ -23,8 +25,8 @@ mod unique_members;
 
 pub use alerts::{AlertAction, AlertSeverity, WatchRule};
 pub use choices::{
-    AuditFailure, BackendKind, CallOutcome, Health, KeyFormat, KeyType, LookupKind, OcsfVersion,
-    Scope, ServiceFailure,
+    AuditFailure, BackendKind, CallOutcome, HeaderMode, Health, KeyFormat, KeyType, LookupKind,
+    OcsfVersion, Scope, ServiceFailure,
 };
 pub use code_kind::CodeKind;
 pub use file_exception::{ExceptionFault, FileException};
@@ -35,4 +37,5 @@ pub use jwk::{Jwk, Secret};
 pub use model_format::ModelFormat;
 pub(crate) use named::named;
 pub use published_keys::{KeyEntry, KeyEntryFault, KeySet};
+pub use shared::Shared;
 pub use unique_members::unique_members;

@@ -208,10 +208,10 @@ def generation(folder):
     return json.loads(objects(folder)["ConfigMap", "tensorgate-policy"]["data"]["bundle.json"])["generation"]
 
 
-def bundle_of(document):
-    """The bundle in an object's filter configuration, as it is in base64."""
+def compiled_of(document):
+    """The compiled policy in an object's filter configuration."""
     gateway = document["kind"] == "EnvoyExtensionPolicy"
     configured = document["spec"]["wasm"][0]["config"] if gateway else istio.extension(document)["wasm"]["pluginConfig"]
     if configured.keys() != {"bundle"}:
         raise ValueError(f"the filter's configuration has {sorted(configured)}; expected bundle alone")
-    return base64.b64decode(configured["bundle"], validate=True).decode()
+    return base64.b64decode(configured["bundle"], validate=True)

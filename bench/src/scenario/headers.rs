@@ -3,6 +3,7 @@
 //! one race.
 
 use serde_json::Value;
+use tensorgate_policy::{Compiled, FilterConfiguration, HeaderMode};
 
 use crate::lab::{Envoy, Lab, Server};
 use crate::load::{Client, Expect, Http, Shot};
@@ -28,12 +29,15 @@ fn forwarding(filters: &Value) -> Outcome<Value> {
         .get_mut("configuration")
         .and_then(|configuration| configuration.get_mut("value"))
         .ok_or_else(missing)?;
-    let mut bundle: Value = serde_json::from_str(text.as_str().ok_or_else(missing)?)?;
-    bundle
-        .as_object_mut()
-        .ok_or_else(missing)?
-        .insert("headers".to_owned(), "forward".into());
-    *text = bundle.to_string().into();
+    let encoded: FilterConfiguration<'_> =
+        serde_json::from_str(text.as_str().ok_or_else(missing)?)?;
+    let compiled = Compiled {
+        headers: HeaderMode::Forward,
+        ..Compiled::load(&encoded.decode()?)?
+    };
+    let limit = FilterConfiguration::MAX_PLAIN_BYTES;
+    let encoded = FilterConfiguration::new(&compiled.to_bytes(), limit)?;
+    *text = serde_json::to_string(&encoded)?.into();
     Ok(filters)
 }
 

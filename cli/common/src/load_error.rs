@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use tensorgate_policy::Bundle;
 use tensorgate_policy_text::Located;
 
-/// Largest policy file, bytes. Equals [`Bundle::MAX_BYTES`], the limit of a filter's configuration,
-/// which is mostly the policy.
+/// Largest policy file, bytes. Equals [`Bundle::MAX_BYTES`], the limit of a bundle, which is mostly
+/// the policy.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// A file and its text; the text may be a placeholder.
@@ -44,7 +44,7 @@ pub enum LoadError {
     TooLarge(PathBuf),
     /// The policy, with the files that it names, exceeds a filter's configuration limit.
     #[error(
-        "{} and the files that it names are {bytes} bytes of configuration: a filter takes at most {}",
+        "{} and the files that it names are {bytes} bytes of configuration: a gate takes at most {}",
         file.display(), Bundle::MAX_BYTES
     )]
     BundleTooLarge {

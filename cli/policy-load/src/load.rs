@@ -10,7 +10,7 @@ use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::load_error::{LoadError, MAX_FILE_BYTES, Source};
 use tensorgate_judge::budget;
 use tensorgate_policy::policy::BUILTIN;
-use tensorgate_policy::raw::Shared;
+use tensorgate_policy::values::Shared;
 use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, Severity, hex, raw, validate};
 use tensorgate_policy_text::typed::OmittedPath;
 use tensorgate_policy_text::{Located, Span, parse, path, typed};

@@ -27,9 +27,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tensorgate_filter_core::host::ListenerBounds;
-use tensorgate_policy::bundle::EncodedBundleFault;
+use tensorgate_policy::compiled::FilterConfigurationFault;
 use tensorgate_policy::policy::{Counter, RateLimitService};
-use tensorgate_policy::{Bundle, Policy};
+use tensorgate_policy::{Bundle, Fault, Policy};
 
 use super::node::{Node, list, map};
 use bounds::Bounds;
@@ -99,10 +99,19 @@ pub enum RenderError {
     StatsAddress(SocketAddr),
     /// The policy is too large for the control plane.
     #[error("the bundle in the filter's configuration {0}")]
-    Encoded(#[from] EncodedBundleFault),
+    Encoded(#[from] FilterConfigurationFault),
+    /// The policy has faults that its check did not find.
+    #[error("the policy cannot be compiled: {}", faults_text(.0))]
+    Policy(Vec<Fault>),
     /// The policy cannot be written as JSON.
     #[error("cannot write the policy as json: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+/// Faults in one line.
+pub fn faults_text(faults: &[Fault]) -> String {
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; ")
 }
 
 /// Name of the gate's listener.

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::arguments::is_standard_input;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_policy::Policy;
+use tensorgate_policy::{Policy, raw};
 use tensorgate_policy_text::path::push_key;
 
 use crate::render::cluster::sizes::MAX_REPLICAS;
@@ -150,13 +150,32 @@ fn changes(before: &Side, after: &Side) -> Result<Vec<Change>, Failure> {
     changes.extend(answers.into_iter().map(Change::Answer));
     let proofs = proofs::changed(&before.policy, &after.policy);
     changes.extend(proofs.into_iter().map(Change::Proof));
-    let canonical = |side: &Side| {
-        serde_json::to_value(&side.raw).map_err(|error| Failure::Failed(error.to_string()))
+    let (Some(before_raw), Some(after_raw)) = (&before.raw, &after.raw) else {
+        // The canonical form of a compiled policy is not known, so other values are not listed.
+        let value = |path: &str, value: &dyn Fn(&Side) -> Value| Change::Value {
+            path: path.to_owned(),
+            before: Some(value(before)),
+            after: Some(value(after)),
+        };
+        if before.generation != after.generation {
+            let generation = |side: &Side| Value::from(side.generation.as_str());
+            changes.push(value("generation", &generation));
+        } else if before.filter_part() != after.filter_part() {
+            let edited = |side: &Side| Value::from(side.raw.is_none());
+            changes.push(value(
+                "edited by hand, or compiled by another release",
+                &edited,
+            ));
+        }
+        return Ok(changes);
+    };
+    let canonical = |raw: &raw::Policy| {
+        serde_json::to_value(raw).map_err(|error| Failure::Failed(error.to_string()))
     };
     values(
         "",
-        Some(&canonical(before)?),
-        Some(&canonical(after)?),
+        Some(&canonical(before_raw)?),
+        Some(&canonical(after_raw)?),
         &mut changes,
     );
     Ok(changes)

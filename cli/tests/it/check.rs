@@ -459,7 +459,7 @@ fn a_policy_whose_bundle_is_too_large_for_a_filter_is_bad_input() {
         let ran = run(command);
         assert_eq!(ran.code, 2, "{command:?}: {}", ran.stderr);
         assert!(
-            ran.stderr.contains("a filter takes at most 16777216"),
+            ran.stderr.contains("a gate takes at most 16777216"),
             "{command:?}: {}",
             ran.stderr
         );

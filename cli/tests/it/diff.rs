@@ -1,6 +1,11 @@
 //! `diff`: which clients gain, which lose, what else changes; and no output where nothing changes.
 
-use crate::program::{Ran, Scratch, run, run_with};
+use std::path::Path;
+
+use serde_json::json;
+use tensorgate_policy::{Compiled, FilterConfiguration};
+
+use crate::program::{Ran, Scratch, compiled_in, run, run_with};
 
 const BEFORE: &str = r#"version: 1
 clients:
@@ -425,4 +430,55 @@ fn an_object_of_the_cluster_comes_from_standard_input() {
         assert_eq!(ran.code, 2, "{}", ran.stdout);
         assert!(ran.stderr.contains(cause), "{}", ran.stderr);
     }
+}
+
+#[test]
+fn of_a_compiled_policy_changes_of_access_are_listed_and_others_are_noticed() {
+    let scratch = Scratch::new();
+    let policy = scratch.file("a.yaml", BEFORE);
+    let policy = policy.to_str().unwrap();
+    let rendered = run(&["render", "envoy", policy, "--as", "istio"]);
+    let compiled = compiled_in(&rendered.stdout);
+    let object = |compiled: &Compiled| {
+        let limit = FilterConfiguration::MAX_RESOURCE_BYTES;
+        let configuration = FilterConfiguration::new(&compiled.to_bytes(), limit).unwrap();
+        let object = json!({
+            "apiVersion": "v1", "kind": "WasmPlugin", "spec": {"pluginConfig": configuration},
+        });
+        scratch.file("object.json", object.to_string())
+    };
+    let compare = |object: &Path, after: &str| {
+        let after = scratch.file("b.yaml", after);
+        let ran = run(&["diff".as_ref(), object.as_os_str(), after.as_os_str()]);
+        assert!(
+            ran.stderr.contains("has a compiled policy"),
+            "{}",
+            ran.stderr
+        );
+        (ran.code, ran.stdout)
+    };
+    let of_before = object(&compiled);
+    assert_eq!(compare(&of_before, BEFORE), (0, String::new()));
+    // A contract alone, which is not among what is listed, and a limit with it.
+    let wider = BEFORE.replace("range: [0, 1]", "range: [0, 2]");
+    let (code, listed) = compare(&of_before, &wider);
+    assert!(code == 1 && listed.contains("~ generation: "), "{listed}");
+    let (code, listed) = compare(&of_before, &wider.replace("quota: 6", "quota: 7"));
+    assert!(code == 1 && listed.contains("~ generation: "), "{listed}");
+    assert!(listed.contains("app may have more"), "{listed}");
+    // The object says that it is the version of the wider policy.
+    let wider_file = scratch.file("wider.yaml", &wider);
+    let rendered = run(&[
+        "render",
+        "envoy",
+        wider_file.to_str().unwrap(),
+        "--as",
+        "istio",
+    ]);
+    let edited = Compiled {
+        generation: compiled.generation.clone(),
+        ..compiled_in(&rendered.stdout)
+    };
+    let (code, listed) = compare(&object(&edited), BEFORE);
+    assert!(code == 1 && listed.contains("edited by hand"), "{listed}");
 }

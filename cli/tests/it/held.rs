@@ -5,8 +5,9 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
+use tensorgate_policy::hex;
 
-use crate::program::{Ran, Scratch, free_port, run, small_filters, tree};
+use crate::program::{Ran, Scratch, compiled_in, free_port, run, small_filters, tree};
 use crate::reload::{ENVOY, HOST, generation, in_force, rename_over};
 use crate::up::{ANY, Stack};
 
@@ -72,7 +73,10 @@ fn check_revoked(stack: &Stack, ran: &Ran) {
         .scratch
         .path()
         .join("state/dynamic/ecds-tensorgate.gate.yaml");
-    assert!(std::fs::read_to_string(filter).unwrap().contains(KEY));
+    let filter = std::fs::read_to_string(filter).unwrap();
+    let policy = compiled_in(&filter).policy;
+    let revoked: Vec<_> = policy.revoked().keys().iter().map(|key| hex(key)).collect();
+    assert_eq!(revoked, [KEY]);
 }
 
 #[test]

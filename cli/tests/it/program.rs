@@ -6,8 +6,10 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 pub use tensorgate_client::run::{Ran, Scratch, free_port, tree};
+use tensorgate_policy::{Compiled, FilterConfiguration};
 
 pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_tensorgate"))
@@ -167,4 +169,15 @@ pub fn yaml_documents(text: &str) -> Vec<Value> {
         }
     }
     documents
+}
+
+/// The compiled policy in a rendered file with one filter.
+pub fn compiled_in(rendered: &str) -> Compiled {
+    let (_, after) = rendered.split_once("bundle").unwrap();
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+    let text = after.trim_start_matches(|c| !is_base64(c));
+    let end = text.find(|c| !is_base64(c)).unwrap();
+    let encoded = json!({"bundle": text[..end]});
+    let encoded = FilterConfiguration::deserialize(&encoded).unwrap();
+    Compiled::load(&encoded.decode().unwrap()).unwrap()
 }

@@ -1,8 +1,8 @@
 //! A configured filter: state that all requests of one policy version share.
 //!
-//! The configuration is the JSON of a [`Bundle`], or an [`EncodedBundle`]. The context key comes
-//! from the environment, because proxies show plugin configurations in their config dumps. Any
-//! error rejects the configuration; the proxy then keeps the previous one.
+//! The configuration is a [`FilterConfiguration`] with a policy that `render` has compiled. The
+//! context key comes from the environment, because proxies show plugin configurations in their
+//! config dumps. Any error rejects the configuration; the proxy then keeps the previous one.
 
 mod body_limiter;
 mod body_memory;
@@ -15,8 +15,7 @@ use std::cell::{Cell, RefCell};
 
 use tensorgate_identity::{Identifier, TokenCache};
 use tensorgate_policy::policy::{Grant, KeyLocations};
-use tensorgate_policy::validate::validate;
-use tensorgate_policy::{Bundle, EncodedBundle, Fault, HeaderMode, Now, Policy, Severity};
+use tensorgate_policy::{Compiled, Fault, FilterConfiguration, HeaderMode, Now, Policy, Severity};
 use tensorgate_wire::context::{Key, KeyFault};
 
 use crate::body::{ALWAYS_BUFFERED_BYTES, Delivery};
@@ -39,7 +38,7 @@ pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";
 
 /// Maximum bytes to read of a configuration: one more than allowed, so that an oversized
 /// configuration is detected instead of truncated.
-pub const READ_CONFIGURATION_BYTES: usize = Bundle::MAX_BYTES + 1;
+pub const READ_CONFIGURATION_BYTES: usize = FilterConfiguration::MAX_BYTES + 1;
 
 /// Maximum number of requests of one worker that wait for a key. Each holds data of a client that
 /// is not authenticated yet.
@@ -106,10 +105,10 @@ pub struct GateRoot {
 }
 
 impl GateRoot {
-    /// Reads and validates a configuration. `Ok` carries the warnings, `Err` all faults. No fault
-    /// quotes the context key, which a filter that identifies callers must have, unless its bundle
-    /// says that no host is behind it. A VM's memory never shrinks, so input is freed before the
-    /// result grows.
+    /// Loads a configuration. `Ok` carries the warnings, `Err` all faults. No fault quotes the
+    /// context key, which a filter that identifies callers must have, unless its configuration says
+    /// that no host is behind it. A VM's memory never shrinks, so input is freed before the result
+    /// grows.
     ///
     /// # Errors
     /// The faults of the configuration, if any is an error.
@@ -131,14 +130,15 @@ impl GateRoot {
         mode: Option<HeaderMode>,
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
         let mut faults = Vec::new();
-        let Bundle {
+        let Compiled {
             generation,
-            policy,
             headers,
             filter: name,
             host,
+            warnings,
+            policy,
             ..
-        } = read_bundle(configuration).map_err(|fault| vec![fault])?;
+        } = load(configuration).map_err(|fault| vec![fault])?;
         let headers = mode.unwrap_or(headers);
         let named = match &name {
             Some(name) => Filter::from_name(name),
@@ -155,7 +155,7 @@ impl GateRoot {
         let fault = match &context_key {
             Ok(None) if filter.capabilities().identify && host => Some("is not set".to_owned()),
             // A lockout counts sources and credentials under names that are made with the key.
-            Ok(None) if filter.capabilities().identify && policy.lockout.is_some() => {
+            Ok(None) if filter.capabilities().identify && policy.lockout().is_some() => {
                 Some("is not set, and the policy's lockout needs it".to_owned())
             }
             Ok(_) => None,
@@ -170,48 +170,29 @@ impl GateRoot {
                 "must be 1 to 64 letters, digits or dashes",
             ));
         }
-        let validated = validate(&policy);
-        drop(policy);
-        match validated {
-            Ok((policy, warnings)) if !has_host && messages_wait(&policy) => {
-                let cause = "messages of streams cannot wait for limits of scope global without a sandbox host: give the grant `scope: local`, or put a host behind the filter";
-                faults.push(error("grants", cause));
-                faults.extend(warnings);
-                Err(faults)
-            }
-            Ok((policy, warnings)) if !has_host && policy.has_host_limits() => {
-                let cause = "limits of users, sources and models are counted by a sandbox host: put one behind the filter";
-                faults.push(error("grants", cause));
-                faults.extend(warnings);
-                Err(faults)
-            }
-            Ok((policy, warnings))
-                if !has_host
-                    && filter != Filter::Gate
-                    && headers == HeaderMode::Forward
-                    && policy.rate_limit_service().is_some() =>
-            {
-                // Each filter of a chain would withhold the body and restore it after its wait.
-                let cause = "limits of scope global need the filter `gate`, headers: hold, or a sandbox host behind the filter";
-                faults.push(error("rate_limit_service", cause));
-                faults.extend(warnings);
-                Err(faults)
-            }
-            Ok((policy, mut warnings)) if faults.is_empty() => {
-                let root =
-                    Self::with_policy(filter, policy, generation, headers, has_host, context_key);
-                warnings.extend(root.unheld_bodies());
-                Ok((root, warnings))
-            }
-            Ok((_, warnings)) => {
-                faults.extend(warnings);
-                Err(faults)
-            }
-            Err(more) => {
-                faults.extend(more);
-                Err(faults)
-            }
+        if !has_host && messages_wait(&policy) {
+            let cause = "messages of streams cannot wait for limits of scope global without a sandbox host: give the grant `scope: local`, or put a host behind the filter";
+            faults.push(error("grants", cause));
+        } else if !has_host && policy.has_host_limits() {
+            let cause = "limits of users, sources and models are counted by a sandbox host: put one behind the filter";
+            faults.push(error("grants", cause));
+        } else if !has_host
+            && filter != Filter::Gate
+            && headers == HeaderMode::Forward
+            && policy.rate_limit_service().is_some()
+        {
+            // Each filter of a chain would withhold the body and restore it after its wait.
+            let cause = "limits of scope global need the filter `gate`, headers: hold, or a sandbox host behind the filter";
+            faults.push(error("rate_limit_service", cause));
         }
+        let is_enforced = faults.is_empty();
+        faults.extend(warnings);
+        if !is_enforced {
+            return Err(faults);
+        }
+        let root = Self::with_policy(filter, policy, generation, headers, has_host, context_key);
+        faults.extend(root.unheld_bodies());
+        Ok((root, faults))
     }
 
     /// A filter with a validated policy that has seen no request yet.
@@ -416,29 +397,26 @@ impl GateRoot {
     }
 }
 
-/// Reads the bundle of a configuration in either form. A VM's memory never shrinks, so the
-/// configuration is freed as soon as it is decoded, and in any case before this returns.
-fn read_bundle(configuration: impl AsRef<[u8]>) -> Result<Bundle, Fault> {
-    let not_a_bundle = |fault: serde_json::Error| {
-        error(
-            "",
-            &format!("configuration is not a policy bundle: {fault}"),
-        )
-    };
+/// Loads the compiled policy of a configuration. A VM's memory never shrinks, so the configuration
+/// is freed as soon as it is decoded, and in any case before this returns.
+fn load(configuration: impl AsRef<[u8]>) -> Result<Compiled, Fault> {
     let written = configuration.as_ref();
-    if written.len() > Bundle::MAX_BYTES {
-        let cause = format!("configuration is larger than {} bytes", Bundle::MAX_BYTES);
-        return Err(error("", &cause));
+    let most = FilterConfiguration::MAX_BYTES;
+    if written.len() > most {
+        return Err(error(
+            "",
+            &format!("configuration is larger than {most} bytes"),
+        ));
     }
-    if !EncodedBundle::is_form_of(written) {
-        return serde_json::from_slice(written).map_err(not_a_bundle);
-    }
-    let encoded: EncodedBundle<'_> = serde_json::from_slice(written).map_err(not_a_bundle)?;
+    let encoded: FilterConfiguration<'_> = serde_json::from_slice(written).map_err(|fault| {
+        let cause = "configuration has no compiled policy; render it with this release";
+        error("", &format!("{cause}: {fault}"))
+    })?;
     let decoded = encoded.decode();
-    let bundle_json = decoded.map_err(|fault| error("bundle", &fault.to_string()))?;
+    let compiled = decoded.map_err(|fault| error("bundle", &fault.to_string()))?;
     drop(encoded);
     drop(configuration);
-    serde_json::from_slice(&bundle_json).map_err(not_a_bundle)
+    Compiled::load(&compiled).map_err(|fault| error("bundle", &fault.to_string()))
 }
 
 /// Whether messages of streams may wait for the rate-limit service.

@@ -163,7 +163,7 @@ impl RootContext for Root {
         let key = std::env::var(CONTEXT_KEY_VARIABLE).ok();
         let configured = abi::plugin_configuration(READ_CONFIGURATION_BYTES)
             .map_err(|fault| vec![host_fault(fault)])
-            .and_then(|bundle| GateRoot::configure(bundle, key.as_deref()))
+            .and_then(|configuration| GateRoot::configure(configuration, key.as_deref()))
             .and_then(|(root, warnings)| {
                 self.declare_identity(root.filter())
                     .map_err(|fault| vec![host_fault(fault)])?;

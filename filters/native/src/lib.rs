@@ -9,6 +9,7 @@
 //! - a client's `x-forwarded-client-cert` is replaced, or kept before the proxy's own value if the
 //!   policy trusts proxies in front.
 
+mod configuration;
 mod limiter;
 mod peer;
 pub mod played;
@@ -25,6 +26,7 @@ use tensorgate_filter_core::root::{GateRoot, create_shared_state, host_fault};
 use tensorgate_policy::{Denial, Fault, HeaderMode, Now, Policy, Protocol, Reason, Severity};
 use tensorgate_wire::Answer;
 
+pub use configuration::configuration;
 pub use limiter::{Limiter, LimiterMode};
 pub use peer::{Peer, PeerCertificate};
 pub use store::{Store, StoreMode};
@@ -125,11 +127,16 @@ impl NativeProxy {
                 fix: None,
             }]
         })?;
+        let configuration = configuration(bundle_json)?;
         let mut roots = Vec::new();
         let mut warnings = Vec::new();
         for filter in filters {
-            let (root, warned) =
-                GateRoot::configure_as(Some(*filter), bundle_json, context_key_hex, Some(headers))?;
+            let (root, warned) = GateRoot::configure_as(
+                Some(*filter),
+                &configuration,
+                context_key_hex,
+                Some(headers),
+            )?;
             warnings = warned;
             roots.push(root);
         }

@@ -4,19 +4,20 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::media::{MediaRule, Probe};
 use super::pattern::{self, Pattern};
 use super::url::{MAX_URL_BYTES, UrlRule};
 use crate::denial::Reason;
+use crate::values::Shared;
 
 /// Maximum size of an allowed value.
 pub(crate) const MAX_LISTED_BYTES: usize = 256;
 
 /// Rules of a tensor's elements; the default allows all.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Items {
     /// Minimum size of an element, in bytes.
     pub(crate) min_bytes: usize,
@@ -25,7 +26,7 @@ pub(crate) struct Items {
     /// Allowed values in ascending order; none is longer than [`MAX_LISTED_BYTES`].
     pub(crate) allowed: Option<Vec<Vec<u8>>>,
     /// Pattern of the text; an element with a pattern is UTF-8.
-    pub(crate) pattern: Option<Arc<Pattern>>,
+    pub(crate) pattern: Option<Shared<Pattern>>,
     /// Allowed file types.
     pub(crate) media: Option<MediaRule>,
     /// Allowed URLs.

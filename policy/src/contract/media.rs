@@ -14,12 +14,13 @@ mod tiff;
 
 use alloc::format;
 use alloc::string::String;
+use serde::{Deserialize, Serialize};
 
 /// Maximum number of bytes that are read as a unit.
 const STRETCH: usize = 24;
 
 /// A file type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum MediaType {
     Png,
     Jpeg,
@@ -67,7 +68,7 @@ impl MediaType {
 }
 
 /// Rules of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct MediaRule {
     pub(crate) types: alloc::vec::Vec<MediaType>,
     pub(crate) min_width: u64,

@@ -2,12 +2,13 @@
 //! creates them; the scans are in `kernels`.
 
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::kernels::Channels;
 
 /// Rules of a tensor's numbers. With channel ranges or allowed values, the rule's own range is
 /// already included and not checked separately.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Numbers {
     /// Range of each channel.
     pub(crate) channels: Option<Channels>,

@@ -20,6 +20,7 @@ mod tokens;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::media::MediaRule;
 use super::url::UrlRule;
@@ -46,7 +47,7 @@ pub use tokens::MAX_CALLS;
 pub(crate) const METADATA: &str = "metadata";
 
 /// Allowed kinds of requests; at least one of the three.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OpenAi {
     pub(crate) chat: Option<Chat>,
     pub(crate) completions: Option<Completions>,
@@ -63,7 +64,7 @@ pub struct OpenAi {
 }
 
 /// Chat completions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Chat {
     pub(crate) max_messages: usize,
     pub(crate) max_message_bytes: usize,
@@ -79,7 +80,7 @@ pub struct Chat {
 }
 
 /// Completions of a prompt.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Completions {
     pub(crate) max_prompts: usize,
     pub(crate) max_prompt_bytes: usize,
@@ -88,14 +89,14 @@ pub struct Completions {
 }
 
 /// Embeddings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Embeddings {
     pub(crate) max_items: usize,
     pub(crate) max_item_bytes: usize,
 }
 
 /// Limits of generation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Generation {
     pub(crate) max_tokens: u64,
     pub(crate) n: u64,
@@ -109,7 +110,7 @@ pub struct Generation {
 }
 
 /// Functions that a model may call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tools {
     pub(crate) max: usize,
     pub(crate) max_bytes: usize,
@@ -118,7 +119,7 @@ pub struct Tools {
 }
 
 /// Images.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Images {
     pub(crate) max: usize,
     pub(crate) max_bytes: usize,

@@ -215,7 +215,6 @@ impl TextBound {
 
 #[cfg(test)]
 mod tests {
-    use alloc::sync::Arc;
 
     use super::*;
     use crate::contract::Pattern;
@@ -224,7 +223,7 @@ mod tests {
         let pattern = pattern.and_then(|pattern| Pattern::compile(pattern).ok());
         TextBound {
             max_bytes,
-            pattern: pattern.map(Arc::new),
+            pattern: pattern.map(crate::values::Shared::from),
         }
     }
 

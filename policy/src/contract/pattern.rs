@@ -10,9 +10,10 @@ mod table;
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 /// A compiled expression.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pattern {
     text: String,
     /// First character of each class in ascending order, beginning at 0.

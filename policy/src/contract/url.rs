@@ -4,6 +4,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::values::is_host_name;
 
@@ -13,7 +14,7 @@ pub(crate) const MAX_URL_BYTES: usize = 2048;
 const ACE_PREFIX: &str = "xn--";
 
 /// Allowed URLs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct UrlRule {
     /// Schemes, lower-case.
     pub(crate) schemes: Vec<String>,

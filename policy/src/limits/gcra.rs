@@ -13,11 +13,12 @@
 //! [`State::minimums`]). Several reservations never get each other's refund, in any order.
 
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use minimum_debts::{MAX_STEPS, MinimumDebts, Return, STEP_BYTES, Step};
 
 /// Parameters of a bucket, validated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bucket {
     /// Nanoseconds in which `per` units refill, at least 1.
     pub interval_ns: u64,

@@ -12,6 +12,7 @@
 //! computes digests and stores pages.
 
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::values::getters;
 
@@ -38,7 +39,7 @@ pub const DECOYS_PER_S: u32 = 100;
 const MOST_PER_S: u32 = CHECKS_PER_S + DECOYS_PER_S;
 
 /// A policy's lockout rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lockout {
     pub(crate) failures: u32,
     pub(crate) window_s: u32,

@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::holder::Holder;
 use crate::limits::Unit;
@@ -13,7 +14,7 @@ use crate::values::time::{DAY_S, Now, SECOND_NS};
 use crate::values::{Scope, getters};
 
 /// Units per window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     pub(crate) quota: u64,
     pub(crate) window_s: u64,
@@ -31,7 +32,7 @@ getters! { Rate {
 } }
 
 /// Limits on the cost of inferences.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
     /// Elements.
     pub elements: Option<Rate>,
@@ -42,7 +43,7 @@ pub struct Cost {
 }
 
 /// Limits per calendar day (UTC).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// Requests.
     pub requests: Option<u64>,
@@ -57,7 +58,7 @@ pub struct Budget {
 }
 
 /// One limit on one unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allowance {
     /// The counted unit.
     pub unit: Unit,
@@ -70,7 +71,7 @@ pub struct Allowance {
 }
 
 /// Amount and period of a limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Limit {
     /// A bucket that refills steadily.
     Window(Rate),

@@ -3,13 +3,13 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
-use crate::values::{CodeKind, FileException, ModelFormat, getters};
+use crate::values::{CodeKind, FileException, ModelFormat, Shared, getters};
 
 /// The files of a model or of one of its versions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelArtifact {
     pub(crate) path: String,
     pub(crate) trust: ArtifactTrust,
@@ -32,7 +32,7 @@ getters! { ModelArtifact {
 } }
 
 /// Who vouches for the files of a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ArtifactTrust {
     /// The policy itself, by the digest of a manifest.
     Manifest {
@@ -56,7 +56,7 @@ pub enum ArtifactTrust {
 }
 
 /// Who may sign a model. The PEM texts have the right labels; the host parses their contents.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ModelSigner {
     /// The owner of an Ed25519 public key.
     Ed25519([u8; 32]),
@@ -76,17 +76,17 @@ pub enum ModelSigner {
 }
 
 /// The artifacts of a model's versions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ModelArtifacts {
     /// Artifact of every version that has no own one.
-    pub(crate) common: Option<Arc<ModelArtifact>>,
+    pub(crate) common: Option<Shared<ModelArtifact>>,
     /// Own artifacts of versions.
-    pub(crate) by_version: BTreeMap<String, Arc<ModelArtifact>>,
+    pub(crate) by_version: BTreeMap<String, Shared<ModelArtifact>>,
 }
 
 impl ModelArtifacts {
     /// The artifact of a version: its own one, or the model's.
-    pub(crate) fn of(&self, version: &str) -> Option<&Arc<ModelArtifact>> {
+    pub(crate) fn of(&self, version: &str) -> Option<&Shared<ModelArtifact>> {
         self.by_version.get(version).or(self.common.as_ref())
     }
 }

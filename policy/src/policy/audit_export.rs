@@ -1,12 +1,13 @@
 //! Validated rules of where the lines of the audit log are also sent.
 
 use alloc::string::String;
+use serde::{Deserialize, Serialize};
 
 use super::BackendTls;
 use crate::values::{OcsfVersion, getters};
 
 /// Where the lines of the audit log are also sent; see [`crate::raw::AuditExport`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditExport {
     pub(crate) stdout: bool,
     pub(crate) ocsf: Option<OcsfVersion>,
@@ -23,7 +24,7 @@ getters! { AuditExport {
 } }
 
 /// A receiver of OTLP logs over HTTP.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtlpExport {
     pub(crate) tls: bool,
     pub(crate) host: String,

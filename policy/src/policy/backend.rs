@@ -2,11 +2,12 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::values::{BackendKind, getters};
 
 /// An inference server, or several that serve the same models.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
     pub(crate) kind: BackendKind,
     pub(crate) endpoints: Vec<String>,
@@ -53,14 +54,14 @@ getters! { Backend {
 } }
 
 /// TLS to a backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendTls {
     pub(crate) trust: Trust,
     pub(crate) spiffe: Option<String>,
 }
 
 /// Trusted authorities and the gate's identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trust {
     /// PEM files, relative to the policy.
     Files {
@@ -97,7 +98,7 @@ impl BackendTls {
 }
 
 /// Retry settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
     pub(crate) attempts: u32,
     pub(crate) budget_percent: u32,
@@ -122,7 +123,7 @@ impl Retry {
 }
 
 /// Ejection of endpoints after consecutive failures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlierDetection {
     pub(crate) consecutive_failures: u32,
     pub(crate) base_ejection_ms: u64,
@@ -147,7 +148,7 @@ impl OutlierDetection {
 }
 
 /// Circuit breaker of a backend after consecutive failures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CircuitBreaker {
     pub(crate) consecutive_failures: u32,
     pub(crate) open_ms: u64,

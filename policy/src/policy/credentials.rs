@@ -7,12 +7,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use serde::{Deserialize, Serialize};
+use serde_big_array::BigArray;
 
 use crate::request::Operation;
 use crate::values::getters;
 
 /// A token issuer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Issuer {
     pub(crate) name: String,
     pub(crate) issuer: String,
@@ -30,7 +32,7 @@ pub struct Issuer {
 }
 
 /// A claim that is forwarded as a header field.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimHeader {
     pub(crate) claim: ClaimPath,
     pub(crate) header: String,
@@ -44,7 +46,7 @@ getters! { ClaimHeader {
 } }
 
 /// Where a claim is in a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimPath {
     pub(crate) name: String,
     pub(crate) keys: Vec<String>,
@@ -87,7 +89,7 @@ getters! { Issuer {
 } }
 
 /// A signature algorithm of RFC 7518 and RFC 8037.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Algorithm {
     /// RSA.
     Rsa(RsaScheme),
@@ -100,7 +102,7 @@ pub enum Algorithm {
 }
 
 /// RSA signature scheme. A key has exactly one (RFC 8725, 3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RsaScheme {
     /// RSASSA-PKCS1-v1_5.
     Pkcs1(Hash),
@@ -109,7 +111,7 @@ pub enum RsaScheme {
 }
 
 /// Hash of the signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Hash {
     /// SHA-256.
     Sha256,
@@ -157,7 +159,7 @@ impl Algorithm {
 }
 
 /// A public key of an issuer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicKey {
     pub(crate) kid: Option<String>,
     pub(crate) material: KeyMaterial,
@@ -177,7 +179,7 @@ impl PublicKey {
 
 /// A key in the form of its type. Lengths are correct; the verifier checks that points lie on their
 /// curves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyMaterial {
     /// 2048 to 4096 bits.
     Rsa {
@@ -198,8 +200,10 @@ pub enum KeyMaterial {
     /// A point of P-384, big-endian.
     P384 {
         /// Its x.
+        #[serde(with = "BigArray")]
         x: [u8; 48],
         /// Its y.
+        #[serde(with = "BigArray")]
         y: [u8; 48],
     },
     /// An Ed25519 key.
@@ -219,7 +223,7 @@ impl KeyMaterial {
 }
 
 /// Rule for tokens of a client: all parts must hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JwtRule {
     pub(crate) issuer: String,
     pub(crate) subject: Option<String>,
@@ -239,7 +243,7 @@ getters! { JwtRule {
 } }
 
 /// Name in a certificate of a client.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PeerName {
     /// The only URI subject alternative name.
     Uri(String),
@@ -248,7 +252,7 @@ pub enum PeerName {
 }
 
 /// Rule for metadata of another filter of the same proxy.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MetadataRule {
     pub(crate) filter: String,
     pub(crate) claim: Vec<String>,
@@ -279,7 +283,7 @@ impl MetadataRule {
 }
 
 /// Addresses with a common prefix. IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2) count as IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Network {
     pub(crate) address: IpAddr,
     pub(crate) prefix_bits: u8,
@@ -304,7 +308,7 @@ impl Network {
 }
 
 /// Revoked credentials.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Revoked {
     pub(crate) jti: BTreeSet<String>,
     pub(crate) keys: BTreeSet<[u8; 32]>,
@@ -313,7 +317,7 @@ pub struct Revoked {
 }
 
 /// Serial numbers of certificates, each of one authority or of any.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serials(pub(crate) BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>);
 
 impl Serials {
@@ -342,7 +346,7 @@ getters! { Revoked {
 } }
 
 /// TLS of the listener; files are relative to the policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
     pub(crate) cert: String,
     pub(crate) key: String,
@@ -368,7 +372,7 @@ getters! { Tls {
 const COOL_DOWN_S: u64 = 10;
 
 /// Where an issuer publishes its keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeySetUrl {
     pub(crate) tls: bool,
     pub(crate) server: Server,
@@ -380,7 +384,7 @@ pub struct KeySetUrl {
 }
 
 /// A server, as its certificate names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Server {
     /// A DNS name, lower-case.
     Name(String),
@@ -436,7 +440,7 @@ impl KeySetUrl {
 pub const MAX_KEY_HEADER_BYTES: usize = 32;
 
 /// Locations of API keys; at least one. A request has its key in at most one of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyLocations {
     pub(crate) headers: Cow<'static, [Cow<'static, str>]>,
     pub(crate) bearer: bool,

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use serde::{Deserialize, Serialize};
 
 use super::Network;
 use crate::contract::UrlRule;
@@ -12,7 +13,7 @@ use crate::policy::address;
 use crate::values::getters;
 
 /// Rules for files that the host fetches for a handler.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
     pub(crate) url: UrlRule,
     pub(crate) content_types: Vec<String>,

@@ -15,19 +15,20 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::ModelId;
 use crate::contract::TensorRule;
 use crate::values::getters;
 
 /// The calls of an ensemble.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ensemble {
     pub(crate) steps: Vec<EnsembleStep>,
 }
 
 /// One call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EnsembleStep {
     pub(crate) model: ModelId,
     pub(crate) version: String,
@@ -42,7 +43,7 @@ pub struct EnsembleStep {
 }
 
 /// Mapping of a model's tensor to its name in the ensemble.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorMapping {
     pub(crate) own: String,
     pub(crate) shared: String,

@@ -5,7 +5,9 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
+use super::permissions::{self, Permissions, RoleId};
 use super::{
     Allowance, Budget, ClientId, Cost, GrantId, Holder, Limit, Model, ModelId, Rate, Shadow, Unit,
 };
@@ -14,7 +16,7 @@ use crate::request::Operation;
 use crate::values::getters;
 
 /// Permission of clients to use models, with limits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Grant {
     pub(crate) name: String,
     pub(crate) clients: Vec<ClientId>,
@@ -31,7 +33,7 @@ pub struct Grant {
 }
 
 /// Limits of each end user and each source of a client.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallerLimits {
     /// Limits of each end user.
     pub(crate) per_user: Vec<Allowance>,
@@ -40,7 +42,7 @@ pub struct CallerLimits {
 }
 
 /// A grant's own handlers for one model.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct OwnHandlers {
     pub(crate) preprocess: Option<Vec<String>>,
     pub(crate) postprocess: Option<Vec<String>>,
@@ -181,17 +183,13 @@ fn limits(
         })
 }
 
-/// Clients of one policy that have the same grants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RoleId(pub(crate) u32);
-
 /// Permissions of all clients.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Granted {
     /// Role of each client, in client order.
     pub(crate) roles: Vec<RoleId>,
-    /// The grant for a role, model, version index and operation.
-    pub(crate) by_role: BTreeMap<(RoleId, ModelId, u32, Operation), GrantId>,
+    #[serde(with = "permissions")]
+    pub(crate) by_role: Permissions,
 }
 
 impl Granted {

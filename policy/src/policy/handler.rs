@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 use super::{Fetch, Lookup};
 use crate::values::getters;
@@ -11,7 +12,7 @@ use crate::values::getters;
 pub const BUILTIN: &str = "builtin:";
 
 /// A sandboxed handler.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handler {
     pub(crate) component: String,
     pub(crate) sha256: [u8; 32],
@@ -73,7 +74,7 @@ const MAX_NAME_BYTES: usize = 128;
 const MAX_VERSION_BYTES: usize = 64;
 
 /// Keys of which one must have signed the component.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedBy {
     pub(crate) keys: BTreeMap<String, [u8; 32]>,
     pub(crate) signed_as: Option<SignedAs>,
@@ -92,7 +93,7 @@ impl SignedBy {
 }
 
 /// Name and version of a component in its signature.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedAs {
     name: String,
     version: String,

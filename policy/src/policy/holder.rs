@@ -11,6 +11,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
+use serde::{Deserialize, Serialize};
 
 use crate::request::{CallerDigest, CallerDigests};
 
@@ -26,7 +27,9 @@ pub const MAX_SLOTS: u32 = 65_536;
 pub const MAX_POLICY_SLOTS: u64 = 1 << 18;
 
 /// Whose limit it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum Holder {
     /// Each client of a grant.
     #[default]

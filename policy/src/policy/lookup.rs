@@ -3,13 +3,14 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use serde::{Deserialize, Serialize};
 
 use super::{BackendTls, Network};
 use crate::policy::address;
 use crate::values::{KeyType, LookupKind, getters};
 
 /// A feature service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lookup {
     pub(crate) kind: LookupKind,
     pub(crate) tls: bool,

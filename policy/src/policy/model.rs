@@ -2,8 +2,8 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::grant::allowances;
 use super::{
@@ -12,6 +12,7 @@ use super::{
 use crate::contract::openai::OpenAi;
 use crate::contract::{Contract, MediaRule, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
+use crate::values::Shared;
 use crate::values::tensor::InferRequest;
 
 /// A model and its contract. Equal contents are stored once, because a policy may have a hundred
@@ -19,7 +20,7 @@ use crate::values::tensor::InferRequest;
 #[derive(Clone, Debug)]
 pub struct Model {
     pub(crate) name: String,
-    pub(crate) rules: Arc<Rules>,
+    pub(crate) rules: Shared<Rules>,
     /// Instead of a backend.
     pub(crate) ensemble: Option<Ensemble>,
     /// Rare, so boxed.
@@ -27,7 +28,7 @@ pub struct Model {
 }
 
 /// All of a model except its name, its ensemble and its budget.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Rules {
     pub(crate) backend: String,
     /// `None` if it has the same name there.
@@ -45,8 +46,8 @@ pub(crate) struct Rules {
     pub(crate) requires: Option<Requires>,
     pub(crate) preprocess: Vec<String>,
     pub(crate) postprocess: Vec<String>,
-    pub(crate) template: Option<Arc<Template>>,
-    pub(crate) backend_template: Option<Arc<Template>>,
+    pub(crate) template: Option<Shared<Template>>,
+    pub(crate) backend_template: Option<Shared<Template>>,
     pub(crate) is_guardrail: bool,
     pub(crate) artifacts: ModelArtifacts,
 }
@@ -187,12 +188,12 @@ impl Model {
     }
 
     /// Its JSON template, if it has its own route.
-    pub fn template(&self) -> Option<&Arc<Template>> {
+    pub fn template(&self) -> Option<&Shared<Template>> {
         self.rules.template.as_ref()
     }
 
     /// Files of a version, which may be a shadow version: its own ones, or those of the model.
-    pub fn artifact(&self, version: &str) -> Option<&Arc<ModelArtifact>> {
+    pub fn artifact(&self, version: &str) -> Option<&Shared<ModelArtifact>> {
         self.rules.artifacts.of(version)
     }
 
@@ -202,7 +203,7 @@ impl Model {
     }
 
     /// JSON template of its backend; `None` for other protocols.
-    pub fn backend_template(&self) -> Option<&Arc<Template>> {
+    pub fn backend_template(&self) -> Option<&Shared<Template>> {
         self.rules.backend_template.as_ref()
     }
 }
@@ -211,7 +212,7 @@ impl Model {
 pub const EMPTY_FINAL_RESPONSE: &str = "triton_enable_empty_final_response";
 
 /// Limits of all responses to one message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decoupled {
     /// Responses.
     pub max_answers: u64,
@@ -224,7 +225,7 @@ pub struct Decoupled {
 }
 
 /// Limits of requests in flight to one model, over all clients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelLimits {
     /// Inferences.
     pub concurrency: Option<u64>,
@@ -233,7 +234,7 @@ pub struct ModelLimits {
 }
 
 /// Input of a model's clients.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Accepts {
     /// Tensors under a contract.
     Tensors(Contract),
@@ -251,5 +252,5 @@ pub enum Accepts {
 }
 
 /// Allowed file types of a body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Media(pub(crate) MediaRule);

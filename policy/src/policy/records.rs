@@ -2,12 +2,13 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::{AuditExport, Tracing};
 use crate::values::{AuditFailure, CallOutcome, getters};
 
 /// Which handler calls are captured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
     pub(crate) folder: String,
     pub(crate) key_file: String,
@@ -53,7 +54,7 @@ impl Capture {
 }
 
 /// The audit log; see [`crate::raw::Audit`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
     pub(crate) path: String,
     pub(crate) chain: bool,

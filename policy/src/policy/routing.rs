@@ -13,12 +13,13 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
+use serde::{Deserialize, Serialize};
 
 use crate::request::Operation;
 use crate::request::RequestHash;
 
 /// Routing among a model's versions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Routing {
     /// One weight per version in order; empty if versions are called by name only.
     pub(crate) weights: Vec<u32>,
@@ -28,7 +29,7 @@ pub struct Routing {
 }
 
 /// A version that gets mirrored requests only.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShadowVersion {
     pub(crate) version: String,
     pub(crate) percent: u32,

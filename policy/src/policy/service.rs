@@ -1,11 +1,12 @@
 //! The validated rate-limit service for limits of scope `global`.
 
 use alloc::string::String;
+use serde::{Deserialize, Serialize};
 
 use crate::values::{ServiceFailure, getters};
 
 /// The rate limit service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimitService {
     pub(crate) counter: Counter,
     pub(crate) domain: String,
@@ -14,7 +15,7 @@ pub struct RateLimitService {
 }
 
 /// Where counters are stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Counter {
     /// In Redis, by the sandbox host.
     Redis(Redis),
@@ -28,7 +29,7 @@ pub enum Counter {
 }
 
 /// A Redis.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redis {
     pub(crate) host: String,
     pub(crate) port: u16,

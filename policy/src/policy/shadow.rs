@@ -19,6 +19,7 @@
 //! mention it.
 
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::Unit;
 
@@ -32,7 +33,7 @@ pub fn note(noted: &mut Vec<Denial>, denial: Denial) {
 }
 
 /// Rules in shadow; none by default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shadow {
     pub(crate) rate: bool,
     pub(crate) cost: bool,

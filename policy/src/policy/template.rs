@@ -4,11 +4,12 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::values::getters;
 
 /// JSON template of one model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Template {
     pub(crate) route: String,
     pub(crate) inputs: Vec<TensorPointer>,
@@ -31,7 +32,7 @@ getters! { Template {
 } }
 
 /// Location of a tensor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorPointer {
     pub(crate) name: String,
     pub(crate) at: Pointer,
@@ -55,7 +56,7 @@ getters! { TensorPointer {
 } }
 
 /// A step of a pointer.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Step {
     /// Into a member of an object.
     Member(String),
@@ -64,7 +65,7 @@ pub enum Step {
 }
 
 /// A JSON Pointer (RFC 6901) through objects, with `*` for every element of at most one list.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Pointer(pub(crate) Vec<Step>);
 
 impl Pointer {
@@ -102,7 +103,7 @@ impl Pointer {
 }
 
 /// Models with their own routes, by route.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Templates(pub(crate) BTreeMap<String, String>);
 
 impl Templates {

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::values::getters;
 
@@ -9,7 +10,7 @@ use crate::values::getters;
 pub const SAMPLE_SHARES: u32 = 10_000;
 
 /// Where traces of requests are sent, and of which requests; see [`crate::raw::Tracing`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tracing {
     pub(crate) tls: bool,
     pub(crate) host: String,

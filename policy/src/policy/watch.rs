@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use serde::{Deserialize, Serialize};
 
 use super::{Network, Webhook};
 use crate::values::time::DAY_S;
@@ -20,7 +21,7 @@ const WEEK_DAYS: u64 = 7;
 const FIRST_DAY: u64 = 3;
 
 /// Which anomaly rules run; see [`crate::raw::Watch`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
     pub(crate) enabled: bool,
     pub(crate) off: Vec<WatchRule>,
@@ -73,7 +74,7 @@ impl Watch {
 }
 
 /// Thresholds and exceptions of a rule; see [`crate::raw::RuleSettings`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleSettings {
     pub(crate) at_least: Option<u32>,
     pub(crate) times: Option<f64>,
@@ -114,7 +115,7 @@ impl RuleSettings {
 
 /// A time of some days of the week, in UTC. One that ends at or before its start ends on the next
 /// day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuietWindow {
     /// A bit for each day on which it starts, the lowest for Monday.
     pub(crate) days: u8,

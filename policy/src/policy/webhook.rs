@@ -3,13 +3,14 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use serde::{Deserialize, Serialize};
 
 use super::{Network, Server};
 use crate::policy::address;
 use crate::values::{AlertSeverity, getters};
 
 /// A webhook that receives alerts; see [`crate::raw::Webhook`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhook {
     pub(crate) tls: bool,
     pub(crate) server: Server,

@@ -1,7 +1,5 @@
 //! The bundle that `render` passes to every enforcement point: one policy and its version.
 
-mod encoded;
-
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
@@ -9,11 +7,12 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::raw;
-pub use encoded::{EncodedBundle, EncodedBundleFault};
+use crate::values::HeaderMode;
 
-/// A policy as it is sent to filters and to the sandbox host, as JSON. Models with equal contents
-/// ([`raw::Shared`]) are written once, under the first name. The other names are in `"alike":
-/// {"first": ["another", …]}` beside the policy.
+/// A policy as it is sent to the sandbox host, as JSON. Filters get it compiled
+/// ([`Compiled`](crate::compiled::Compiled)). Models with equal contents
+/// ([`Shared`](crate::values::Shared)) are written once, under the first name. The other names are
+/// in `"alike": {"first": ["another", …]}` beside the policy.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Bundle {
@@ -39,39 +38,10 @@ pub struct Bundle {
     pub hold: Option<Vec<String>>,
 }
 
-/// How a filter treats request headers while it evaluates the body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum HeaderMode {
-    /// Forwards headers and body at once, except for the end of a body that the filter judges: it
-    /// waits for the verdict. Works in every proxy.
-    #[default]
-    Forward,
-    /// Holds headers until the verdict. In Envoy this needs `allow_on_headers_stop_iteration`;
-    /// otherwise Envoy delivers no body while headers are held.
-    Hold,
-}
-
-/// A bundle as a filter's configuration.
-#[derive(Clone, Copy, Debug)]
-pub struct FilterConfiguration<'a> {
-    /// The policy and its version.
-    pub bundle: &'a Bundle,
-    /// Replaces [`Bundle::headers`].
-    pub headers: HeaderMode,
-    /// Replaces [`Bundle::filter`].
-    pub filter: Option<&'a str>,
-}
-
 impl Bundle {
-    /// Maximum configuration size of a filter, in bytes of JSON: it bounds one copy in each VM. A
-    /// hundred thousand clients take 12 MiB; a hundred thousand models with a few contracts take 3
-    /// MiB.
+    /// Maximum size, in bytes of JSON. A hundred thousand clients take 12 MiB; a hundred thousand
+    /// models with a few contracts take 3 MiB.
     pub const MAX_BYTES: usize = 16 << 20;
-
-    /// Maximum size of a bundle in the form of an [`EncodedBundle`], in bytes of base64. Kubernetes
-    /// stores this form in a resource, and a whole resource may have about 1 MiB.
-    pub const MAX_ENCODED_BYTES: usize = 512 << 10;
 }
 
 /// Other names of models, by the first name.
@@ -172,25 +142,9 @@ impl TryFrom<Written> for Bundle {
 
 impl Serialize for Bundle {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        FilterConfiguration {
-            bundle: self,
-            headers: self.headers,
-            filter: self.filter.as_deref(),
-        }
-        .serialize(to)
-    }
-}
-
-impl Serialize for FilterConfiguration<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let Self {
-            bundle,
-            headers,
-            filter,
-        } = *self;
         let mut firsts = BTreeMap::new();
         let mut alike = Alike::new();
-        for (name, model) in &bundle.policy.models {
+        for (name, model) in &self.policy.models {
             let first = *firsts.entry(model.as_ptr()).or_insert(name.as_str());
             if first != name {
                 alike
@@ -201,20 +155,20 @@ impl Serialize for FilterConfiguration<'_> {
         }
         let mut apart = None;
         if !alike.is_empty() {
-            let mut policy = bundle.policy.clone();
+            let mut policy = self.policy.clone();
             (policy.models)
                 .retain(|name, model| firsts.get(&model.as_ptr()) == Some(&name.as_str()));
             apart = Some(policy);
         }
         let writing = Writing {
-            generation: &bundle.generation,
-            policy: apart.as_ref().unwrap_or(&bundle.policy),
-            tightens: bundle.tightens.as_deref(),
-            hold: bundle.hold.as_deref(),
+            generation: &self.generation,
+            policy: apart.as_ref().unwrap_or(&self.policy),
+            tightens: self.tightens.as_deref(),
+            hold: self.hold.as_deref(),
             alike,
-            headers,
-            filter,
-            host: bundle.host,
+            headers: self.headers,
+            filter: self.filter.as_deref(),
+            host: self.host,
         };
         writing.serialize(to)
     }

@@ -1,5 +1,7 @@
 //! Kinds of proof of a caller's identity.
 
+use serde::{Deserialize, Serialize};
+
 use crate::values::named;
 
 named! {
@@ -29,7 +31,7 @@ impl Proof {
 }
 
 /// A set of kinds of proof.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proofs(u8);
 
 impl Proofs {
@@ -70,7 +72,7 @@ impl FromIterator<Proof> for Proofs {
 }
 
 /// Proofs that a model requires, in addition to a grant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Requires {
     /// At least one of these.
     AnyOf(Proofs),

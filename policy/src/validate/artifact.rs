@@ -3,7 +3,6 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::names;
@@ -12,7 +11,7 @@ use super::signing::{self, Keys};
 use crate::policy::{ArtifactTrust, ModelArtifact, ModelArtifacts};
 use crate::raw;
 use crate::values::time::start_of_day_unix_s;
-use crate::values::{CodeKind, FileException, ModelFormat};
+use crate::values::{CodeKind, FileException, ModelFormat, Shared};
 
 /// How the names of git's own files and folders begin, which no signature covers.
 const GIT_PREFIX: &str = ".git";
@@ -29,7 +28,7 @@ pub(super) fn artifacts(path: &Path, raw: &raw::Model, keys: Keys<'_>) -> Option
         return common_path.fail_with_fix(message, "remove it");
     }
     let common = optional(raw.artifact.as_ref(), |raw| {
-        artifact(&common_path, raw, keys).map(Arc::new)
+        artifact(&common_path, raw, keys).map(Shared::from)
     });
     let raw::Versions::Ruled(rules) = &raw.versions else {
         return Some(ModelArtifacts {
@@ -44,7 +43,7 @@ pub(super) fn artifacts(path: &Path, raw: &raw::Model, keys: Keys<'_>) -> Option
     let by_version = all(own.map(|(version, raw)| {
         let path = versions_path.key(version).field("artifact");
         let artifact = artifact(&path, raw, keys)?;
-        Some((version.clone(), Arc::new(artifact)))
+        Some((version.clone(), Shared::from(artifact)))
     }));
     if raw.artifact.is_none() && rules.values().any(|rule| rule.artifact.is_some()) {
         for (version, _) in rules.iter().filter(|(_, rule)| rule.artifact.is_none()) {

@@ -9,19 +9,14 @@ use super::report::{Path, quote};
 use super::roles::{Overlap, Part, Roles, Target};
 use super::usage::{GROUP_PREFIX, Selector};
 use super::{caller_limits, grant_handlers, limits, mode, models, names, release, service};
-use crate::policy::{self, ClientId, Grant, GrantId, Model, ModelId, OwnHandlers};
+use crate::policy::{self, ClientId, Grant, GrantId, MAX_PERMISSIONS, Model, ModelId, OwnHandlers};
 use crate::raw;
 use crate::request::{Operation, Protocol};
-
-/// Maximum combinations of client, model, version and operation. Each worker of a proxy holds all
-/// of them if no two clients have the same grants.
-const MAX_ENTRIES: usize = 1_000_000;
 
 /// The validated grants.
 #[derive(Debug)]
 pub(super) struct Granted {
     pub(super) grants: Vec<Grant>,
-    pub(super) models_by_name: BTreeMap<String, ModelId>,
     pub(super) granted: policy::Granted,
 }
 
@@ -150,9 +145,9 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
         unasked(&path.field("operations"), &operations, &targets, models);
         let new = combinations(clients.len(), targets.len(), operations.len());
         entries = entries.saturating_add(new);
-        if entries > MAX_ENTRIES {
+        if entries > MAX_PERMISSIONS {
             path.error(format!(
-                "more than {MAX_ENTRIES} combinations of client, model, version and operation"
+                "more than {MAX_PERMISSIONS} combinations of client, model, version and operation"
             ));
             entries = entries.saturating_sub(new);
             valid = None;
@@ -182,11 +177,7 @@ pub(super) fn grants(path: &Path, raw: &raw::Policy, models: Option<&[Model]>) -
     }
     let granted = roles.enter(path, |overlap| overlap_message(raw, overlap));
     let (granted, ()) = (granted?, valid?);
-    Some(Granted {
-        grants,
-        models_by_name,
-        granted,
-    })
+    Some(Granted { grants, granted })
 }
 
 /// Whether each limit has a counter, and whether messages of streams wait for the service.

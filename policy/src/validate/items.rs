@@ -2,7 +2,6 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -14,6 +13,7 @@ use crate::contract::{
     is_name,
 };
 use crate::raw::{self, ByteSize, Scalar};
+use crate::values::Shared;
 use crate::values::datatype::Datatype;
 
 /// Maximum number of hosts.
@@ -167,9 +167,9 @@ fn listed(path: &Path, list: &[Scalar], least: usize, most: u64) -> Option<Vec<V
 }
 
 /// The compiled pattern of a text.
-pub(super) fn pattern(path: &Path, text: &str) -> Option<Arc<Pattern>> {
+pub(super) fn pattern(path: &Path, text: &str) -> Option<Shared<Pattern>> {
     match Pattern::compile(text) {
-        Ok(pattern) => Some(Arc::new(pattern)),
+        Ok(pattern) => Some(Shared::from(pattern)),
         Err(fault) => path.fail(format!("{fault}")),
     }
 }

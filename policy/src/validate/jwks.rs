@@ -12,7 +12,7 @@ use base64::{Engine as _, alphabet};
 use super::report::{Path, Report, quote};
 use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
 use crate::raw::Jwks;
-use crate::validate::fault::Fault;
+use crate::values::fault::Fault;
 use crate::values::{Jwk, KeyEntry, KeySet};
 
 /// Maximum keys of one issuer in a policy. Issuers publish two or three during a rotation.

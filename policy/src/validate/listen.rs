@@ -271,7 +271,6 @@ fn limits(path: &Path, raw: &raw::Limits) -> Option<Limits> {
         body_bytes: body_bytes?,
         hold_bytes: hold_bytes?,
         max_expansion: max_expansion?,
-        // On a 32-bit machine the limit is its address space.
         buffered_bytes: usize::try_from(buffered_bytes?).unwrap_or(usize::MAX),
         timeout_ms: timeout_ms?,
         stream_ms: stream_ms?,

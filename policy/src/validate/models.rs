@@ -4,7 +4,6 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::accepts::Sent;
@@ -25,7 +24,7 @@ use crate::policy::{
 };
 use crate::raw;
 use crate::request::{Operation, Protocol};
-use crate::values::{BackendKind, Scope};
+use crate::values::{BackendKind, Scope, Shared};
 
 /// Models in name order; `None` if any is invalid. A model with several names is validated once,
 /// and its faults are reported at the first name.
@@ -40,7 +39,7 @@ pub(super) fn models(
         signers,
     };
     let mut models = Vec::new();
-    let mut judged: BTreeMap<*const raw::Model, Option<Arc<Rules>>> = BTreeMap::new();
+    let mut judged: BTreeMap<*const raw::Model, Option<Shared<Rules>>> = BTreeMap::new();
     for (name, written) in &raw.models {
         let path = path.key(name);
         let named = names::name(&path, name);
@@ -53,7 +52,7 @@ pub(super) fn models(
             let artifacts = artifact::artifacts(&path, written, keys);
             let rules = artifacts.zip(rules);
             let rules = rules.map(|(artifacts, rules)| Rules { artifacts, ..rules });
-            rules.map(Arc::new)
+            rules.map(Shared::from)
         });
         if !used.models.contains(name.as_str()) {
             path.warn(

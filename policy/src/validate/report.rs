@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use crate::raw::ByteSize;
-use crate::validate::fault::{Fault, Severity};
+use crate::values::fault::{Fault, Severity};
 use crate::values::safe_text::push_escaped;
 
 /// A checked value; `None` if it is faulty, which the report says.

@@ -3,7 +3,6 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::backend_rules::{no_half, sayable};
@@ -13,6 +12,7 @@ use crate::contract::TensorRule;
 use crate::policy::{Model, Pointer, Step, Template, Templates, TensorPointer, is_taken};
 use crate::raw;
 use crate::request::Protocol;
+use crate::values::Shared;
 use crate::values::datatype::Datatype;
 
 /// The kind of backend.
@@ -55,7 +55,7 @@ pub(super) fn template(
     model: &Path,
     raw: Option<&raw::Json>,
     sides: &Sides<'_>,
-) -> Valid<Option<Arc<Template>>> {
+) -> Valid<Option<Shared<Template>>> {
     let path = model.field("json");
     let called = sides.protocols.contains(&Protocol::Json);
     let raw = match (raw, called || sides.backend.is_some()) {
@@ -127,7 +127,7 @@ pub(super) fn template(
     valid = valid.and(even(&inputs_path, &inputs, input_rules));
     valid = valid.and(even(&outputs_path, &outputs, output_rules));
     valid?;
-    Some(Some(Arc::new(Template {
+    Some(Some(Shared::from(Template {
         route: route?,
         inputs,
         outputs,

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::validate;
 use crate::fixture::{digest, document, policy, raw};
 use crate::policy::Model;
-use crate::validate::fault::{Fault, Severity};
+use crate::values::fault::{Fault, Severity};
 
 /// The document with one value set or, for `null`, removed. `at` is a JSON pointer.
 fn with(at: &str, value: Value) -> Value {

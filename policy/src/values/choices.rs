@@ -156,3 +156,16 @@ impl core::fmt::Display for CallOutcome {
         })
     }
 }
+
+/// How a filter treats request headers while it evaluates the body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeaderMode {
+    /// Forwards headers and body at once, except for the end of a body that the filter judges: it
+    /// waits for the verdict. Works in every proxy.
+    #[default]
+    Forward,
+    /// Holds headers until the verdict. In Envoy this needs `allow_on_headers_stop_iteration`;
+    /// otherwise Envoy delivers no body while headers are held.
+    Hold,
+}

@@ -2,12 +2,13 @@
 //! names.
 
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 use crate::values::named;
 
 named! {
     /// An element type.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
     #[expect(missing_docs, reason = "the variants are the protocol's own names")]
     pub enum Datatype {
         Bool = "BOOL",

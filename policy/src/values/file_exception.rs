@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::getters;
 use super::time::end_of_day_unix_s;
@@ -10,7 +11,7 @@ use super::time::end_of_day_unix_s;
 const MAX_REASON_CHARS: usize = 500;
 
 /// Why a file is accepted, and how long.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileException {
     reason: String,
     until: String,

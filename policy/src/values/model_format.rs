@@ -1,11 +1,13 @@
 //! Formats of model files.
 
+use serde::{Deserialize, Serialize};
+
 use super::named;
 
 named! {
     /// A format of a file that `tensorgate model scan` follows, by the name that the scan prints.
     /// Programs, and formats that have a name and no scanner, are not among them.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[expect(missing_docs, reason = "the variants are the names in output")]
     pub enum ModelFormat {
         Gguf = "gguf",

@@ -2,14 +2,13 @@
 //! and responses are converted with the model's template. Each request has a connection of its own,
 //! as with the OpenAI API.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 use tensorgate_base::guard::offload;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::Template;
+use tensorgate_policy::values::Shared;
 use tensorgate_wire::template;
 use tokio::time::Instant;
 
@@ -23,7 +22,7 @@ const MAX_READY_BYTES: usize = 64 << 10;
 /// An encoded inference request, reused for retries.
 #[derive(Debug)]
 pub struct TemplateRequest {
-    template: Arc<Template>,
+    template: Shared<Template>,
     body: Bytes,
     id: String,
     claims: HeaderMap,
@@ -32,7 +31,7 @@ pub struct TemplateRequest {
 
 impl TemplateRequest {
     /// Encodes a request, on a separate thread if it is large.
-    pub async fn new(call: Call<'_>, template: &Arc<Template>) -> Result<Self, BackendError> {
+    pub async fn new(call: Call<'_>, template: &Shared<Template>) -> Result<Self, BackendError> {
         let Call {
             contract: _,
             id,
@@ -45,7 +44,7 @@ impl TemplateRequest {
             claims,
             sent_message: _,
         } = call;
-        let writer = Arc::clone(template);
+        let writer = template.clone();
         let bytes = template::most_request_bytes(template, &inputs);
         let body = offload(bytes, move || template::request(&writer, &inputs))
             .await
@@ -54,7 +53,7 @@ impl TemplateRequest {
                 BackendError::Fault("the inputs cannot be encoded in its JSON template".to_owned())
             })?;
         Ok(Self {
-            template: Arc::clone(template),
+            template: template.clone(),
             body: body.into(),
             id: id.to_owned(),
             claims: claims.clone(),
@@ -69,7 +68,7 @@ impl TemplateRequest {
         outputs: &[TensorRule],
         answer: Bytes,
     ) -> Result<Vec<Tensor<'static>>, BackendError> {
-        let (template, rules) = (Arc::clone(&self.template), outputs.to_vec());
+        let (template, rules) = (self.template.clone(), outputs.to_vec());
         let read = move || template::answer(&template, &rules, &answer);
         offload(self.max_answer_bytes, read)
             .await

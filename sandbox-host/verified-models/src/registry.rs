@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tensorgate_base::unix_time::now_unix_ms;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Model, ModelArtifact};
+use tensorgate_policy::values::Shared;
 use tokio::sync::Notify;
 
 use crate::check::Baseline;
@@ -31,7 +32,7 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 pub(crate) struct Entry {
     pub model: String,
     pub version: String,
-    pub artifact: Arc<ModelArtifact>,
+    pub artifact: Shared<ModelArtifact>,
     state: RwLock<EntryState>,
     /// What the last check was about.
     baseline: Mutex<Arc<Baseline>>,
@@ -84,13 +85,13 @@ impl Entry {
     fn new(
         model: &Model,
         version: &str,
-        artifact: &Arc<ModelArtifact>,
+        artifact: &Shared<ModelArtifact>,
         servers: ModelServers,
     ) -> Self {
         Self {
             model: model.name().to_owned(),
             version: version.to_owned(),
-            artifact: Arc::clone(artifact),
+            artifact: artifact.clone(),
             state: RwLock::new(EntryState {
                 status: Status::Checking { changed: None },
                 retry: Retry::default(),
@@ -138,7 +139,7 @@ impl Entry {
         }
     }
 
-    fn is_of(&self, version: &str, artifact: &Arc<ModelArtifact>) -> bool {
+    fn is_of(&self, version: &str, artifact: &Shared<ModelArtifact>) -> bool {
         self.version == version && self.artifact == *artifact
     }
 

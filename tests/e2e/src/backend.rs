@@ -148,7 +148,7 @@ impl StandIn {
         let named =
             |(name, model): &(
                 &String,
-                &tensorgate_policy::raw::Shared<tensorgate_policy::raw::Model>,
+                &tensorgate_policy::values::Shared<tensorgate_policy::raw::Model>,
             )| { model.backend_model.as_ref().unwrap_or(name) == &request.model_name };
         let (_, model) = self.policy.models.iter().find(named)?;
         let mut answer = ModelInferResponse {

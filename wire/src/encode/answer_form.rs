@@ -1,10 +1,10 @@
 //! The requested form of a response.
 
 use core::fmt::Debug;
-use std::sync::Arc;
 
 use tensorgate_policy::InferRequest;
 use tensorgate_policy::policy::Template;
+use tensorgate_policy::values::Shared;
 
 use crate::signature;
 
@@ -20,7 +20,7 @@ pub struct AnswerForm {
     /// The requested signature; empty for the default.
     pub(super) signature: String,
     /// Locations of outputs in a JSON template.
-    pub(super) template: Option<Arc<Template>>,
+    pub(super) template: Option<Shared<Template>>,
 }
 
 impl AnswerForm {
@@ -41,7 +41,7 @@ impl AnswerForm {
 
     /// The same with a JSON template.
     #[must_use]
-    pub fn in_template(self, template: Option<Arc<Template>>) -> Self {
+    pub fn in_template(self, template: Option<Shared<Template>>) -> Self {
         Self { template, ..self }
     }
 

@@ -1,6 +1,6 @@
-//! The filter's configuration as an object of a control plane carries it: the bundle as one string.
+//! The filter's configuration as an object of a control plane carries it.
 
-use tensorgate_policy::{Bundle, EncodedBundle, FilterConfiguration, HeaderMode};
+use tensorgate_policy::{Bundle, FilterConfiguration, HeaderMode, compile_for_filter};
 
 use crate::render::Unrenderable;
 use crate::render::node::Node;
@@ -11,14 +11,12 @@ use crate::render::node::Node;
 /// # Errors
 /// The policy is too large for a filter's configuration.
 pub fn filter_configuration(bundle: &Bundle) -> Result<Node, Unrenderable> {
-    let other = |error: serde_json::Error| Unrenderable::Other(error.to_string());
-    let json = serde_json::to_string(&FilterConfiguration {
-        bundle,
-        headers: HeaderMode::Forward,
-        filter: None,
-    });
-    let encoded = EncodedBundle::from_json(&json.map_err(other)?)
+    let compiled =
+        compile_for_filter(bundle, HeaderMode::Forward, None).map_err(Unrenderable::Policy)?;
+    let limit = FilterConfiguration::MAX_RESOURCE_BYTES;
+    let encoded = FilterConfiguration::new(&compiled.to_bytes(), limit)
         .map_err(|fault| Unrenderable::Other(format!("the filter's configuration {fault}")))?;
-    let value = serde_json::to_value(&encoded).map_err(other)?;
+    let value =
+        serde_json::to_value(&encoded).map_err(|error| Unrenderable::Other(error.to_string()))?;
     Ok(Node::from(&value))
 }

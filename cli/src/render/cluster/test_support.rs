@@ -1,7 +1,10 @@
 //! What tests of several targets share: a policy, an image and the pods of a gate.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use serde::Deserialize as _;
+use serde_json::Value;
 use tensorgate_client::run::Scratch;
+use tensorgate_policy::{Compiled, FilterConfiguration};
 use tensorgate_policy_load::load::{Loaded, load};
 
 use super::names::Image;
@@ -10,6 +13,12 @@ use super::pod_ports::PodPorts;
 use super::policy_files::PolicyFiles;
 use super::sizes::Sizes;
 use super::workload::{Workload, prints_audit_log};
+
+/// The policy in a filter's configuration.
+pub fn compiled(configuration: &Value) -> Compiled {
+    let encoded = FilterConfiguration::deserialize(configuration).unwrap();
+    Compiled::load(&encoded.decode().unwrap()).unwrap()
+}
 
 /// A policy with one client, whose token has this subject.
 pub fn policy(subject: &str) -> String {

@@ -17,7 +17,7 @@
 //! sizes, the access log, local replies, trusted hops and TLS.
 
 use clap::ValueEnum;
-use tensorgate_policy::HeaderMode;
+use tensorgate_policy::{FilterConfiguration, HeaderMode};
 
 use super::bounds::{Bounds, CONNECTION_WINDOW_BYTES, READ_BYTES};
 use super::dynamic::{Filter, Form};
@@ -57,12 +57,13 @@ impl ControlPlane {
         }
     }
 
-    /// Whether the filter's configuration has the bundle as one base64 string. A resource of these
-    /// control planes cannot carry the bundle's JSON unchanged.
-    pub const fn encodes_bundle(self) -> bool {
+    /// Maximum size of the policy in the filter's configuration, in bytes of base64.
+    pub const fn max_policy_bytes(self) -> usize {
         match self {
-            Self::Plain => false,
-            Self::Istio | Self::IstioEdge | Self::EnvoyGateway => true,
+            Self::Plain => FilterConfiguration::MAX_PLAIN_BYTES,
+            Self::Istio | Self::IstioEdge | Self::EnvoyGateway => {
+                FilterConfiguration::MAX_RESOURCE_BYTES
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //! failure policy.
 
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_policy::{Bundle, EncodedBundle, FilterConfiguration, HeaderMode, Policy};
+use tensorgate_policy::{Bundle, FilterConfiguration, HeaderMode, Policy, compile_for_filter};
 
 use super::dynamic::Filter;
 use super::{RenderError, RenderOptions, key_sets, text};
@@ -128,15 +128,9 @@ pub fn filter(
     config.extend(restrictions);
     // The module is the combined filter by default.
     let part = (filter != tensorgate_filter_core::filter::Filter::Gate).then(|| filter.name());
-    let configuration = FilterConfiguration {
-        bundle,
-        headers,
-        filter: part,
-    };
-    let mut configuration = serde_json::to_string(&configuration)?;
-    if plane.encodes_bundle() {
-        configuration = serde_json::to_string(&EncodedBundle::from_json(&configuration)?)?;
-    }
+    let compiled = compile_for_filter(bundle, headers, part).map_err(RenderError::Policy)?;
+    let encoded = FilterConfiguration::new(&compiled.to_bytes(), plane.max_policy_bytes())?;
+    let configuration = serde_json::to_string(&encoded)?;
     config.push(("configuration".to_owned(), string(&configuration)));
     Ok(Filter {
         name: plane.entry_name(filter.name(), position),

@@ -7,6 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
+use tensorgate_policy::Compiled;
+use tensorgate_policy::policy::{Client, Grant, Model};
 use tensorgate_policy_text::de::At;
 use tensorgate_policy_text::parse::parse;
 
@@ -101,13 +103,31 @@ fn decoded(document: Value, generation: &str) -> Value {
 fn inner(key: &str, text: &str, is_parsed: bool) -> Option<Value> {
     let json = |bytes: &[u8]| serde_json::from_slice(bytes).ok();
     if key == "bundle" {
-        return json(&STANDARD.decode(text).ok()?);
+        return compiled(&STANDARD.decode(text).ok()?);
     }
     if key.ends_with(".json") || (key == "value" && is_parsed) {
         return json(text.as_bytes());
     }
     // The template of a ConfigMap reads its data from a file.
     (key.ends_with(".yaml") && text != "value").then(|| yaml(text))
+}
+
+/// Names of a compiled policy, as keys.
+fn compiled(bytes: &[u8]) -> Option<Value> {
+    let compiled = Compiled::load(bytes).ok()?;
+    let policy = &compiled.policy;
+    let named = |names: &mut dyn Iterator<Item = &str>| {
+        let entries = names.map(|name| (name.to_owned(), Value::Null));
+        Value::Object(entries.collect())
+    };
+    Some(json!({
+        "generation": compiled.generation,
+        "policy": {
+            "clients": named(&mut policy.clients().iter().map(Client::name)),
+            "models": named(&mut policy.models().iter().map(Model::name)),
+            "grants": named(&mut policy.grants().iter().map(Grant::name)),
+        },
+    }))
 }
 
 /// The text, or null if it depends on the whole policy.

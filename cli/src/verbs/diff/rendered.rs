@@ -1,12 +1,12 @@
 //! The policy of rendered objects: of a folder that `render` wrote, of an object of the cluster, or
 //! of the host's bundle.
 //!
-//! | object | where its bundle is |
+//! | object | where its policy is |
 //! |---|---|
 //! | ConfigMap `NAME-policy` | `data["bundle.json"]` |
-//! | TrafficExtension | `spec.wasm.pluginConfig`, in base64 |
-//! | WasmPlugin | `spec.pluginConfig`, in base64 |
-//! | EnvoyExtensionPolicy | `spec.wasm[].config`, in base64 |
+//! | TrafficExtension | `spec.wasm.pluginConfig`, compiled |
+//! | WasmPlugin | `spec.pluginConfig`, compiled |
+//! | EnvoyExtensionPolicy | `spec.wasm[].config`, compiled |
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,8 @@ use tensorgate_base::files::at_most;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::arguments::is_standard_input;
 use tensorgate_cli_common::bounded_file::read_at_most;
-use tensorgate_policy::{Bundle, EncodedBundle};
+use tensorgate_policy::validate::validate;
+use tensorgate_policy::{Bundle, Compiled, FilterConfiguration};
 use tensorgate_policy_text::parse::parse;
 use tensorgate_policy_text::typed::deserialize_one;
 
@@ -32,11 +33,47 @@ const FILES: [&str; 3] = [
 /// Keys that every object of a cluster has.
 const OBJECT: [&str; 2] = ["apiVersion", "kind"];
 
-/// The bundle at a path; `None` if a policy file is there, or nothing.
+/// The policy of a rendered object.
+#[derive(Debug)]
+pub(super) enum RenderedPolicy {
+    /// The written policy, as the host reads it.
+    Written(Box<Bundle>),
+    /// The part of it that a filter reads, compiled.
+    Compiled(Box<Compiled>),
+}
+
+impl RenderedPolicy {
+    /// Its version.
+    fn generation(&self) -> &str {
+        match self {
+            Self::Written(bundle) => &bundle.generation,
+            Self::Compiled(compiled) => &compiled.generation,
+        }
+    }
+
+    /// Whether two objects have the same policy, as far as both have it.
+    fn is_same(&self, other: &Self) -> bool {
+        if let (Self::Written(own), Self::Written(other)) = (self, other) {
+            return own.policy == other.policy;
+        }
+        self.generation() == other.generation() && self.filter_part() == other.filter_part()
+    }
+
+    /// What filters read of it, for a comparison; `None` if this release cannot enforce it.
+    fn filter_part(&self) -> Option<String> {
+        let part = match self {
+            Self::Written(bundle) => validate(&bundle.policy).ok()?.0.filter_part(),
+            Self::Compiled(compiled) => compiled.policy.filter_part(),
+        };
+        Some(format!("{part:?}"))
+    }
+}
+
+/// The policy at a path; `None` if a policy file is there, or nothing.
 ///
 /// # Errors
 /// A folder, an object or standard input has no bundle, or more than one.
-pub(super) fn bundle(path: &Path) -> Result<Option<Bundle>, Failure> {
+pub(super) fn rendered(path: &Path) -> Result<Option<RenderedPolicy>, Failure> {
     let fault = |cause: String| Failure::Input(format!("{}: {cause}", path.display()));
     let is_folder = path.is_dir();
     let read = if is_standard_input(path) {
@@ -112,25 +149,27 @@ fn is_bundle(document: &Value) -> bool {
         .all(|key| document.get(key).is_some())
 }
 
-/// The only bundle of a document. The items of a List may have the same one.
-fn only(document: &Value) -> Result<Bundle, String> {
-    let mut bundles = bundles(document)?;
-    let Some(first) = bundles.pop() else {
+/// The only policy of a document. The items of a List may have the same one; of these, the written
+/// one says more.
+fn only(document: &Value) -> Result<RenderedPolicy, String> {
+    let mut policies = policies(document)?;
+    policies.sort_by_key(|policy| matches!(policy, RenderedPolicy::Written(_)));
+    let Some(first) = policies.pop() else {
         return Err(
             "has no policy of a gate: the ConfigMap NAME-policy has one, or the object that loads the filter".to_owned(),
         );
     };
-    if bundles.iter().all(|other| other.policy == first.policy) {
+    if policies.iter().all(|other| other.is_same(&first)) {
         Ok(first)
     } else {
         Err("has several policies: name one object".to_owned())
     }
 }
 
-fn bundles(document: &Value) -> Result<Vec<Bundle>, String> {
+fn policies(document: &Value) -> Result<Vec<RenderedPolicy>, String> {
     if is_bundle(document) {
         let bundle = Bundle::deserialize(document).map_err(|error| error.to_string())?;
-        return Ok(vec![bundle]);
+        return Ok(vec![RenderedPolicy::Written(Box::new(bundle))]);
     }
     let at = |path: &str| document.pointer(path);
     let mut found = Vec::new();
@@ -161,7 +200,7 @@ fn bundles(document: &Value) -> Result<Vec<Bundle>, String> {
             // A List has no List in it.
             let items = items.into_iter().flatten();
             for item in items.filter(|item| item.get("items").is_none()) {
-                found.extend(bundles(item)?);
+                found.extend(policies(item)?);
             }
         }
         _ => {}
@@ -169,19 +208,19 @@ fn bundles(document: &Value) -> Result<Vec<Bundle>, String> {
     Ok(found)
 }
 
-/// A bundle of a filter's configuration.
-fn from_configuration(configuration: &Value) -> Result<Bundle, String> {
-    let encoded = EncodedBundle::deserialize(configuration)
+/// The compiled policy of a filter's configuration.
+fn from_configuration(configuration: &Value) -> Result<RenderedPolicy, String> {
+    let encoded = FilterConfiguration::deserialize(configuration)
         .map_err(|error| format!("the configuration of its filter is not ours: {error}"))?;
-    let json = encoded
-        .decode()
-        .map_err(|fault| format!("the configuration of its filter {fault}"))?;
-    let json = String::from_utf8(json).map_err(|error| error.to_string())?;
-    from_json(&json)
+    let bytes = encoded.decode();
+    let bytes = bytes.map_err(|fault| format!("the configuration of its filter {fault}"))?;
+    let compiled = Compiled::load(&bytes).map_err(|fault| format!("its policy {fault}"))?;
+    Ok(RenderedPolicy::Compiled(Box::new(compiled)))
 }
 
-fn from_json(json: &str) -> Result<Bundle, String> {
+fn from_json(json: &str) -> Result<RenderedPolicy, String> {
     serde_json::from_str(json)
+        .map(|bundle| RenderedPolicy::Written(Box::new(bundle)))
         .map_err(|error| format!("its policy cannot be read by this release: {error}"))
 }
 

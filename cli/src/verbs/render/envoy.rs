@@ -8,6 +8,7 @@ use tensorgate_base::shell::quoted;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
+use tensorgate_policy::Bundle;
 use tensorgate_policy::policy::Tls;
 use tensorgate_policy_load::load::Loaded;
 
@@ -114,6 +115,9 @@ pub struct Envoy {
         default_value = key_sets::SYSTEM_AUTHORITIES[0]
     )]
     system_ca: PathBuf,
+    /// No sandbox host is behind the filters: they judge and charge all themselves.
+    #[arg(long, conflicts_with = "host")]
+    no_host: bool,
     /// Validate the result with Envoy. The modules of the filters must exist.
     #[arg(long)]
     validate: bool,
@@ -160,7 +164,11 @@ impl Envoy {
         if let Some(tls) = tls {
             reject_unusable(ui, tls, &options.root)?;
         }
-        let rendered = |form| render(&loaded.policy, &loaded.bundle, &options, form).map_err(input);
+        let bundle = Bundle {
+            host: !self.no_host,
+            ..loaded.bundle.clone()
+        };
+        let rendered = |form| render(&loaded.policy, &bundle, &options, form).map_err(input);
         let whole = rendered(Form::Whole)?;
         if self.validate {
             // Always one complete file, because Envoy's validation does not read the separate ones.
@@ -169,7 +177,7 @@ impl Envoy {
                     secrets: folder.to_owned(),
                     ..options.clone()
                 };
-                render(&loaded.policy, &loaded.bundle, &options, Form::Whole)
+                render(&loaded.policy, &bundle, &options, Form::Whole)
                     .map(|whole| whole.bootstrap.to_yaml())
             })?;
         }
@@ -187,7 +195,7 @@ impl Envoy {
             };
             rendered(Form::Watched(&there))?
         };
-        let bundle = serde_json::to_string_pretty(&loaded.bundle)
+        let bundle = serde_json::to_string_pretty(&bundle)
             .map_err(|error| Failure::Failed(error.to_string()))?;
         let dynamic = folder.join(DYNAMIC);
         let deepest = if self.whole { &folder } else { &dynamic };

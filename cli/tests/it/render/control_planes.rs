@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use tensorgate_client::run::skip;
-use tensorgate_policy::EncodedBundle;
+use tensorgate_policy::{Compiled, FilterConfiguration, HeaderMode};
 
 use super::render;
 use crate::program::{digits, small_filters, tree, yaml_documents};
@@ -32,28 +32,18 @@ fn keys(map: &Value) -> Vec<&str> {
     keys
 }
 
-/// The bundle in a filter's configuration, and whether it is encoded in base64.
-fn bundle(config: &Value) -> (Value, bool) {
+/// The policy in a filter's configuration.
+fn compiled(config: &Value) -> Compiled {
     let configuration = &config["configuration"];
     assert_eq!(keys(configuration), ["@type", "value"]);
     let text = configuration["value"].as_str().unwrap();
-    let encoded = EncodedBundle::is_form_of(text.as_bytes());
-    let json = if encoded {
-        let encoded: EncodedBundle<'_> = serde_json::from_str(text).unwrap();
-        encoded.decode().unwrap()
-    } else {
-        text.as_bytes().to_vec()
-    };
-    (serde_json::from_slice(&json).unwrap(), encoded)
+    let encoded: FilterConfiguration<'_> = serde_json::from_str(text).unwrap();
+    Compiled::load(&encoded.decode().unwrap()).unwrap()
 }
 
 /// What a filter's configuration says about headers.
-fn headers(config: &Value) -> Value {
-    let (bundle, _) = bundle(config);
-    bundle
-        .get("headers")
-        .cloned()
-        .unwrap_or_else(|| json!("forward"))
+fn headers(config: &Value) -> HeaderMode {
+    compiled(config).headers
 }
 
 #[test]
@@ -74,7 +64,7 @@ fn a_filters_fields_are_those_that_istiod_writes() {
         assert_eq!(keys(config), expected);
         let expected = ["code", "environment_variables", "runtime"];
         assert_eq!(keys(&config["vm_config"]), expected);
-        assert_eq!(headers(config), "forward");
+        assert_eq!(headers(config), HeaderMode::Forward);
         let routes = manager["route_config"]["virtual_hosts"][0]["routes"].as_array();
         assert!(
             routes
@@ -92,10 +82,10 @@ fn a_filters_fields_are_those_that_istiod_writes() {
 #[test]
 fn the_header_mode_matches_allow_on_headers_stop_iteration() {
     for (control_plane, expected) in [
-        ("plain", ("hold", true)),
-        ("istio", ("forward", false)),
-        ("istio-edge", ("forward", false)),
-        ("envoy-gateway", ("forward", false)),
+        ("plain", (HeaderMode::Hold, true)),
+        ("istio", (HeaderMode::Forward, false)),
+        ("istio-edge", (HeaderMode::Forward, false)),
+        ("envoy-gateway", (HeaderMode::Forward, false)),
     ] {
         let bootstrap = rendered(control_plane, &["--chain", "auth,rate-limit,tensor-guard"]);
         let manager = bootstrap.pointer(MANAGER).unwrap();
@@ -105,25 +95,38 @@ fn the_header_mode_matches_allow_on_headers_stop_iteration() {
         for filter in filters {
             let config = &filter["typed_config"]["config"];
             let holds = config["allow_on_headers_stop_iteration"] == true;
-            assert_eq!((headers(config).as_str().unwrap(), holds), expected);
+            assert_eq!((headers(config), holds), expected);
         }
     }
 }
 
 #[test]
-fn only_a_plain_envoy_gets_the_bundle_as_json() {
+fn every_control_plane_gets_the_same_policy() {
     let filter = |control_plane: &str| {
         let bootstrap = rendered(control_plane, &[]);
         let manager = bootstrap.pointer(MANAGER).unwrap();
-        bundle(&manager["http_filters"][0]["typed_config"]["config"])
+        let compiled = compiled(&manager["http_filters"][0]["typed_config"]["config"]);
+        // The header mode is the only difference.
+        let headers = HeaderMode::default();
+        Compiled {
+            headers,
+            ..compiled
+        }
+        .to_bytes()
     };
-    let (mut plain, encoded) = filter("plain");
-    assert!(!encoded);
-    // The header mode is the only difference between the bundles.
-    plain.as_object_mut().unwrap().remove("headers");
+    let plain = filter("plain");
     for control_plane in ["istio", "istio-edge", "envoy-gateway"] {
-        let expected = (plain.clone(), true);
-        assert_eq!(filter(control_plane), expected, "{control_plane}");
+        assert_eq!(filter(control_plane), plain, "{control_plane}");
+    }
+}
+
+#[test]
+fn a_filter_without_a_host_has_that_in_its_configuration() {
+    for (more, expected) in [(&[][..], true), (&["--no-host"], false)] {
+        let bootstrap = rendered("plain", more);
+        let manager = bootstrap.pointer(MANAGER).unwrap();
+        let compiled = compiled(&manager["http_filters"][0]["typed_config"]["config"]);
+        assert_eq!(compiled.host, expected);
     }
 }
 
@@ -243,7 +246,7 @@ fn a_filter_fits_into_the_listener_that_envoy_gateway_publishes() {
         let id = vm(filter)["vm_id"].as_str().unwrap().to_owned();
         assert_eq!(filter["name"], format!("envoy.filters.http.wasm/{id}"));
     }
-    assert_eq!(headers(&config(filter)), "forward");
+    assert_eq!(headers(&config(filter)), HeaderMode::Forward);
 
     let their_route = &routes[0]["virtual_hosts"][0]["routes"][1];
     let name = filter["name"].as_str().unwrap();

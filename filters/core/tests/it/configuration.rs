@@ -5,12 +5,30 @@ use crate::support;
 use support::{CONTEXT_KEY, bundle};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::root::{GateRoot, READ_CONFIGURATION_BYTES};
-use tensorgate_policy::{Bundle, EncodedBundle};
+use tensorgate_native_proxy::configuration;
+use tensorgate_policy::{Fault, FilterConfiguration};
 
-/// The faults of a configuration, one line each.
+/// A filter with a compiled bundle.
+fn configure(bundle: &str, key: Option<&str>) -> Result<(GateRoot, Vec<Fault>), Vec<Fault>> {
+    GateRoot::configure(configuration(bundle)?, key)
+}
+
+/// The faults of a bundle, one line each.
 fn check(bundle: &str, key: Option<&str>, expected: &[&str]) {
-    let Err(faults) = GateRoot::configure(bundle.as_bytes(), key) else {
-        panic!("refused: {bundle}")
+    check_faults(configure(bundle, key).map(|_| bundle), key, expected);
+}
+
+/// The faults of a configuration that is not compiled here.
+fn check_configuration(configuration: &str, expected: &[&str]) {
+    let key = Some(CONTEXT_KEY);
+    let configured = GateRoot::configure(configuration.as_bytes(), key);
+    check_faults(configured.map(|_| configuration), key, expected);
+}
+
+fn check_faults(configured: Result<&str, Vec<Fault>>, key: Option<&str>, expected: &[&str]) {
+    let faults = match configured {
+        Ok(text) => panic!("refused: {text}"),
+        Err(faults) => faults,
     };
     let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
     for expected in expected {
@@ -30,10 +48,10 @@ fn check(bundle: &str, key: Option<&str>, expected: &[&str]) {
 
 #[test]
 fn a_valid_configuration_is_taken() {
-    let (root, _) = GateRoot::configure(bundle().as_bytes(), Some(CONTEXT_KEY))
-        .unwrap_or_else(|faults| panic!("{faults:?}"));
+    let (root, _) =
+        configure(&bundle(), Some(CONTEXT_KEY)).unwrap_or_else(|faults| panic!("{faults:?}"));
     assert_eq!(root.generation(), "0123456789abcdef");
-    assert!(GateRoot::configure(bundle().as_bytes(), Some(&format!("{CONTEXT_KEY}\n"))).is_ok());
+    assert!(configure(&bundle(), Some(&format!("{CONTEXT_KEY}\n"))).is_ok());
 }
 
 #[test]
@@ -46,7 +64,7 @@ fn the_configuration_names_the_filter() {
         ("\"rate-limit\"", Filter::RateLimit),
         ("\"tensor-guard\"", Filter::TensorGuard),
     ] {
-        let (root, _) = GateRoot::configure(named(name), Some(CONTEXT_KEY))
+        let (root, _) = configure(&named(name), Some(CONTEXT_KEY))
             .unwrap_or_else(|faults| panic!("{name}: {faults:?}"));
         assert_eq!(root.filter(), filter, "{name}");
     }
@@ -69,85 +87,79 @@ fn the_configuration_names_the_filter() {
 #[test]
 fn a_configuration_that_is_too_large_is_told_so_and_not_where_it_was_cut_off() {
     let padded = |bytes: usize| {
-        let mut bundle = bundle();
-        bundle.extend(std::iter::repeat_n(' ', bytes - bundle.len()));
-        bundle
+        let mut configuration = configuration(bundle()).unwrap();
+        configuration.extend(std::iter::repeat_n(' ', bytes - configuration.len()));
+        configuration
     };
-    let largest = padded(Bundle::MAX_BYTES);
+    let largest = padded(FilterConfiguration::MAX_BYTES);
     assert!(GateRoot::configure(largest, Some(CONTEXT_KEY)).is_ok());
     // The maximum that is read of a larger configuration.
     let mut larger = padded(READ_CONFIGURATION_BYTES);
     larger.replace_range(..1, "[");
-    check(
-        &larger,
-        Some(CONTEXT_KEY),
-        &["configuration is larger than 16777216 bytes"],
-    );
-}
-
-/// The configuration with this text in base64.
-fn encoded(bundle_json: &str) -> String {
-    let encoded = EncodedBundle::from_json(bundle_json).unwrap();
-    serde_json::to_string(&encoded).unwrap()
+    check_configuration(&larger, &["configuration is larger than 16777216 bytes"]);
 }
 
 #[test]
-fn an_encoded_bundle_configures_the_same_filter() {
+fn a_proxy_may_write_the_configuration_in_another_way() {
+    let written = configuration(bundle()).unwrap();
+    let spaced = written.replacen('{', " {\n ", 1);
+    let escaped = written.replace('/', "\\/").replace('=', "\\u003d");
     let configured = |configuration: &str| {
         let (root, warnings) = GateRoot::configure(configuration, Some(CONTEXT_KEY))
             .unwrap_or_else(|faults| panic!("{configuration}: {faults:?}"));
-        let (filter, headers) = (root.filter(), root.headers());
-        let (policy, generation) = (root.policy(), root.generation());
-        format!("{filter:?} {headers:?} {policy:?} {generation} {warnings:?}")
+        format!("{:?} {} {warnings:?}", root.policy(), root.generation())
     };
-    let named = bundle().replacen('{', "{\"filter\": \"auth\", \"headers\": \"hold\", ", 1);
-    for bundle_json in [bundle(), named] {
-        let encoded = encoded(&bundle_json);
-        // As a proxy may write it.
-        let spaced = encoded.replacen('{', " {\n ", 1);
-        let escaped = encoded.replace('/', "\\/").replace('=', "\\u003d");
-        for form in [encoded, spaced, escaped] {
-            assert_eq!(configured(&form), configured(&bundle_json));
-        }
+    for form in [spaced, escaped] {
+        assert_eq!(configured(&form), configured(&written));
     }
 }
 
 #[test]
-fn an_encoded_bundle_in_another_form_is_rejected() {
-    let form = encoded(&bundle());
-    let not_a_bundle = "configuration is not a policy bundle: ";
+fn another_form_of_configuration_is_rejected_with_what_to_do() {
+    let form = configuration(bundle()).unwrap();
+    let no_policy = "configuration has no compiled policy; render it with this release: ";
     let not_base64 = "bundle: is not base64";
-    let too_long = "A".repeat(Bundle::MAX_ENCODED_BYTES + 4);
-    let too_long = format!("{{\"bundle\":\"{too_long}\"}}");
+    let encoded = |bytes: &[u8]| {
+        let encoded = FilterConfiguration::new(bytes, FilterConfiguration::MAX_PLAIN_BYTES);
+        serde_json::to_string(&encoded.unwrap()).unwrap()
+    };
+    let compiled = serde_json::from_str::<FilterConfiguration<'_>>(&form).unwrap();
+    let compiled = compiled.decode().unwrap();
+    let mut of_another_release = compiled.clone();
+    of_another_release[15] ^= 1;
     for (configuration, expected) in [
+        (String::new(), no_policy),
+        ("{}".to_owned(), no_policy),
+        ("\0".to_owned(), no_policy),
+        // The JSON of a bundle, which earlier releases read.
+        (bundle(), no_policy),
+        (form.replace("\"}", "\",\"headers\":\"hold\"}"), no_policy),
+        (form.replace("\"}", "\",\"bundle\":\"\"}"), no_policy),
+        (format!("{form}}}"), no_policy),
+        (format!("[{form}]"), no_policy),
+        ("{\"bundle\":1}".to_owned(), no_policy),
         (
-            form.replace("\"}", "\",\"headers\":\"hold\"}"),
-            not_a_bundle,
+            "{\"bundle\":\"\"}".to_owned(),
+            "bundle: is not a compiled policy",
         ),
         (
-            form.replacen('{', "{\"headers\":\"hold\",", 1),
-            not_a_bundle,
+            encoded(bundle().as_bytes()),
+            "bundle: is not a compiled policy",
         ),
-        (form.replace("\"}", "\",\"bundle\":\"\"}"), not_a_bundle),
-        (format!("{form}}}"), not_a_bundle),
-        (format!("[{form}]"), not_a_bundle),
-        ("{\"bundle\":1}".to_owned(), not_a_bundle),
-        ("{\"bundle\":\"\"}".to_owned(), not_a_bundle),
-        // A bundle within a bundle.
-        (encoded(&form), not_a_bundle),
+        (encoded(form.as_bytes()), "bundle: is not a compiled policy"),
+        (
+            encoded(&of_another_release),
+            "bundle: was compiled by another release",
+        ),
+        (
+            encoded(&compiled[..compiled.len() - 1]),
+            "bundle: is damaged (it ends too early)",
+        ),
         (form.replace("\"}", "\\n\"}"), not_base64),
         (form.replace("\"}", "====\"}"), not_base64),
-        (
-            too_long,
-            "bundle: is 524292 bytes of base64, more than 524288: ",
-        ),
     ] {
-        check(&configuration, Some(CONTEXT_KEY), &[expected]);
+        check_configuration(&configuration, &[expected]);
     }
-    // Its faults are those of its bundle.
-    let broken = bundle().replacen("\"version\"", "\"revision\"", 1);
-    assert_ne!(broken, bundle());
-    check(&encoded(&broken), Some(CONTEXT_KEY), &[not_a_bundle]);
 }
 
 #[test]
@@ -180,8 +192,8 @@ fn the_context_key_is_64_hex_digits_from_the_environment() {
 fn a_bundle_can_say_that_no_host_is_behind_the_filter() {
     let with = |members: &str| bundle().replacen('{', &format!("{{{members}, "), 1);
     let has_host = |bundle: &str, key: Option<&str>| {
-        let (root, _) = GateRoot::configure(bundle.as_bytes(), key)
-            .unwrap_or_else(|faults| panic!("{bundle}: {faults:?}"));
+        let (root, _) =
+            configure(bundle, key).unwrap_or_else(|faults| panic!("{bundle}: {faults:?}"));
         assert_eq!(root.without_state().has_host(), root.has_host());
         root.has_host()
     };
@@ -212,8 +224,8 @@ fn a_bundle_can_say_that_no_host_is_behind_the_filter() {
 fn of_two_context_keys_the_first_signs() {
     let second = "bc".repeat(31) + "de";
     let mac = |variable: &str| {
-        let (root, _) = GateRoot::configure(bundle().as_bytes(), Some(variable))
-            .unwrap_or_else(|faults| panic!("{faults:?}"));
+        let (root, _) =
+            configure(&bundle(), Some(variable)).unwrap_or_else(|faults| panic!("{faults:?}"));
         root.context_key().map(|key| key.name(&[b"x"]))
     };
     assert_eq!(mac(&format!("{CONTEXT_KEY}\n{second}\n")), mac(CONTEXT_KEY));
@@ -251,22 +263,16 @@ fn a_generation_is_a_short_word() {
 
 #[test]
 fn every_fault_is_reported_at_once() {
-    let broken = bundle()
-        .replace("\"version\": 1", "\"version\": 2")
-        .replace("\"max\": 64}, 2], \"range\"", "\"min\": 1}, 2], \"range\"");
-    check(
-        &broken,
-        None,
-        &["TENSORGATE_CONTEXT_KEY", "version", "shape[0]"],
-    );
+    let broken = bundle().replace("0123456789abcdef", "a b");
+    check(&broken, None, &["TENSORGATE_CONTEXT_KEY", "generation"]);
 }
 
 #[test]
 fn no_cut_of_a_configuration_panics() {
-    let json = bundle();
-    for cut in (0..json.len()).filter(|cut| json.is_char_boundary(*cut)) {
+    let written = configuration(bundle()).unwrap();
+    for cut in 0..written.len() {
         assert!(
-            GateRoot::configure(&json.as_bytes()[..cut], Some(CONTEXT_KEY)).is_err(),
+            GateRoot::configure(&written.as_bytes()[..cut], Some(CONTEXT_KEY)).is_err(),
             "cut at {cut}"
         );
     }

@@ -12,7 +12,7 @@ use tensorgate_filter_core::host::{
 };
 use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::root::GateRoot;
-use tensorgate_native_proxy::Store;
+use tensorgate_native_proxy::{Store, configuration};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;
@@ -227,7 +227,7 @@ impl Proxy for Faulty {
 
 /// Plays a valid inference, with or without trailers.
 fn play(model: &'static str, broken: Broken, trailers: bool) -> (Action, Faulty, Option<Reason>) {
-    let (root, _) = GateRoot::configure(holding().as_bytes(), Some(CONTEXT_KEY))
+    let (root, _) = GateRoot::configure(configuration(holding()).unwrap(), Some(CONTEXT_KEY))
         .unwrap_or_else(|faults| panic!("{faults:?}"));
     let mut proxy = Faulty::new(broken, model);
     make_slots(&mut proxy.store, root.policy(), false).unwrap();
@@ -279,7 +279,7 @@ fn a_call_that_fails_refuses_the_request() {
 #[test]
 fn the_lines_about_faults_have_a_quota_even_without_a_clock() {
     for broken in [Broken::RequestHeaders, Broken::Now] {
-        let (root, _) = GateRoot::configure(holding().as_bytes(), Some(CONTEXT_KEY))
+        let (root, _) = GateRoot::configure(configuration(holding()).unwrap(), Some(CONTEXT_KEY))
             .unwrap_or_else(|faults| panic!("{faults:?}"));
         let root = Rc::new(root);
         let mut proxy = Faulty::new(broken, "m");
@@ -348,7 +348,7 @@ fn an_allowed_request_costs_so_many_calls_of_its_proxy() {
 
 #[test]
 fn an_answer_that_cannot_be_given_still_lets_nothing_through() {
-    let (root, _) = GateRoot::configure(holding().as_bytes(), Some(CONTEXT_KEY))
+    let (root, _) = GateRoot::configure(configuration(holding()).unwrap(), Some(CONTEXT_KEY))
         .unwrap_or_else(|faults| panic!("{faults:?}"));
     let mut proxy = Faulty::new(Broken::Respond, "m");
     let mut gate = Gate::new(Rc::new(root));

@@ -15,7 +15,7 @@ use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::{Level, LimitCallOutcome};
 use tensorgate_filter_core::root::GateRoot;
 use tensorgate_native_proxy::{
-    Limiter, LimiterMode, Logged, NativeProxy, Request, RequestOutcome, Store,
+    Limiter, LimiterMode, Logged, NativeProxy, Request, RequestOutcome, Store, configuration,
 };
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{HeaderMode, Now, Reason};
@@ -119,7 +119,7 @@ fn a_policy_with_bodies_that_cannot_be_held_has_a_warning() {
     let warns = |filter, policy: &str, host| {
         let bundle = policy.replacen('{', &format!("{{\"host\": {host}, "), 1);
         let (key, mode) = (Some(CONTEXT_KEY), Some(HeaderMode::Hold));
-        let root = GateRoot::configure_as(Some(filter), bundle.as_bytes(), key, mode);
+        let root = GateRoot::configure_as(Some(filter), configuration(bundle).unwrap(), key, mode);
         let (_, warnings) = root.unwrap_or_else(|faults| panic!("{faults:#?}"));
         let mut warnings = warnings.iter().map(ToString::to_string);
         warnings.any(|warning| warning.contains(WARNING))

@@ -6,6 +6,7 @@
 //! element.
 
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::element::{Element, by_element};
 use super::every;
@@ -17,7 +18,7 @@ const LONG_RUN: usize = 64;
 const TILE: usize = 256;
 
 /// Bounds along an axis.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Channels {
     /// The axis.
     pub(crate) axis: usize,

@@ -15,13 +15,14 @@
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::Faults;
 use crate::denial::Reason;
 use crate::values::json::{Members, Value};
 
 /// Constraints that a caller may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Constraints {
     /// Allowed members, of [`MEMBERS`] and [`KEYWORDS`].
     pub(crate) members: Vec<String>,

@@ -16,6 +16,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::constraints::Constraints;
 use crate::values::json::Value;
@@ -27,7 +28,7 @@ use keywords::{is_definition_name, is_list_of_texts, is_word};
 const MAX_DEPTH: usize = 64;
 
 /// Limits of a schema.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SchemaLimits {
     /// Maximum weight: schemas and characters of an expanded schema.
     pub(crate) max_weight: u64,

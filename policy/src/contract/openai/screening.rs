@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::Faults;
 use super::chat::form;
@@ -14,7 +15,7 @@ use crate::denial::Reason;
 use crate::values::json::{Members, Value, member};
 
 /// The rules of a model. By default, links pass and the server's cache is shared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Screening {
     pub(crate) answer_links: Option<AnswerLinks>,
     pub(crate) refuses_request_links: bool,
@@ -23,7 +24,7 @@ pub struct Screening {
 }
 
 /// Effect of a link to a picture in an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AnswerLinks {
     /// Its marks are escaped, so that the link is shown as text.
     Escape,
@@ -32,7 +33,7 @@ pub enum AnswerLinks {
 }
 
 /// Functions that an answer may call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CallRule {
     /// Any.
     Any,

@@ -13,6 +13,7 @@ mod scan;
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::schema::Fault;
 use crate::values::json::Value;
@@ -35,7 +36,7 @@ pub const fn may_start_token(character: char) -> bool {
 }
 
 /// What a special token leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum OnToken {
     /// The text is not examined.
     Allow,
@@ -46,7 +47,7 @@ pub(crate) enum OnToken {
 }
 
 /// Rule for the special tokens of a model.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SpecialTokens {
     pub(crate) on_token: OnToken,
     /// Tokens besides those of common models, normalized and sorted. [`may_start_token`] holds for

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{metadata, none, output, root};
 
 /// Crates of which there are several versions, and why.
-const DUPLICATES: [(&str, &str); 25] = [
+const DUPLICATES: [(&str, &str); 27] = [
     (
         "allocator-api2",
         "0.2 is bumpalo's, of cranelift; 0.4 is talc's, the allocator of handlers",
@@ -94,6 +94,14 @@ const DUPLICATES: [(&str, &str); 25] = [
     (
         "synstructure",
         "0.14 is that of the icu crates' derives, 0.13 that of asn1-rs; both only while building",
+    ),
+    (
+        "thiserror",
+        "1.0 is serde-reflection's, which only a test uses",
+    ),
+    (
+        "thiserror-impl",
+        "1.0 is serde-reflection's, which only a test uses",
     ),
     (
         "unicode-width",

@@ -206,8 +206,8 @@ const CONSOLE: Crate = Crate {
 pub(crate) const POLICY: Crate = Crate {
     source: "policy/src",
     order: &[
-        "values", "limits", "request", "denial", "contract", "policy", "decision", "raw",
-        "validate",
+        "values", "limits", "request", "denial", "contract", "policy", "compiled", "decision",
+        "raw", "validate", "compile",
     ],
     for_tests: &["fixture"],
     section: "## The policy crate",

@@ -50,7 +50,7 @@ const PRIVATE_NAMES: [(&str, usize); 10] = [
     ("identity", 0),
     ("policy", 296),
     ("sandbox-host", 1_541),
-    ("tests", 793),
+    ("tests", 784),
     ("wire", 0),
 ];
 

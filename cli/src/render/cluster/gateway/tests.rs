@@ -6,12 +6,11 @@
     reason = "tests"
 )]
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use tensorgate_policy::HeaderMode;
 
 use super::*;
-use crate::render::cluster::test_support::{image, loaded, policy, workload};
+use crate::render::cluster::test_support::{compiled, image, loaded, policy, workload};
 
 /// The policy of most tests.
 fn usual() -> String {
@@ -77,7 +76,7 @@ fn faults(policy: &str, patch_policy: bool) -> Vec<String> {
 }
 
 #[test]
-fn the_filter_stands_before_our_route_and_has_the_whole_policy() {
+fn the_filter_stands_before_our_route_and_has_the_policy() {
     let loaded = loaded(&usual());
     let objects = objects(&usual(), false);
     let filter = spec(&objects, "EnvoyExtensionPolicy");
@@ -94,13 +93,13 @@ fn the_filter_stands_before_our_route_and_has_the_whole_policy() {
         "url": format!("oci://r.example:5000/filter@sha256:{digest}"), "sha256": digest,
     });
     assert_eq!(wasm["code"]["image"], image);
-    let configuration = wasm["config"].as_object().unwrap();
-    assert_eq!(configuration.len(), 1);
-    let encoded = configuration["bundle"].as_str().unwrap();
-    let bundle: Value = serde_json::from_slice(&STANDARD.decode(encoded).unwrap()).unwrap();
-    // Without the member `headers`, headers are forwarded before the verdict.
-    assert_eq!(bundle, json!(loaded.bundle));
-    assert_eq!(bundle.get("headers"), None);
+    let compiled = compiled(&wasm["config"]);
+    assert_eq!(compiled.generation, loaded.bundle.generation);
+    assert_eq!(compiled.headers, HeaderMode::Forward);
+    assert_eq!(
+        format!("{:?}", compiled.policy),
+        format!("{:?}", loaded.policy.filter_part())
+    );
 }
 
 #[test]

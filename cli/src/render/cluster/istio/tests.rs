@@ -7,13 +7,12 @@
     reason = "tests"
 )]
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use tensorgate_policy::HeaderMode;
 
 use super::*;
 use crate::render::cluster::pod_ports::{PodPort, PodPorts};
-use crate::render::cluster::test_support::{image, loaded, policy, workload};
+use crate::render::cluster::test_support::{compiled, image, loaded, policy, workload};
 
 /// The policy of most tests.
 fn usual() -> String {
@@ -77,13 +76,6 @@ fn patches<'o>(filter: &'o Value, apply_to: &str) -> Vec<&'o Value> {
     patches.map(|it| &it["patch"]["value"]).collect()
 }
 
-/// The bundle that a filter gets.
-fn bundle(configuration: &Value) -> Value {
-    assert_eq!(configuration.as_object().unwrap().len(), 1);
-    let encoded = configuration["bundle"].as_str().unwrap();
-    serde_json::from_slice(&STANDARD.decode(encoded).unwrap()).unwrap()
-}
-
 #[test]
 fn a_sidecar_has_the_filter_at_the_port_of_requests_alone() {
     let objects = objects(&usual(), sidecar());
@@ -98,10 +90,9 @@ fn a_sidecar_has_the_filter_at_the_port_of_requests_alone() {
     assert_eq!(wasm["url"], url.as_str());
     let env = json!([{"name": "TENSORGATE_CONTEXT_KEY", "valueFrom": "HOST"}]);
     assert_eq!(wasm["vmConfig"]["env"], env);
-    let bundle = bundle(&wasm["pluginConfig"]);
-    assert!(bundle["policy"]["models"]["scores"].is_object());
-    // Absent is `forward`.
-    assert_eq!(bundle.get("headers"), None);
+    let compiled = compiled(&wasm["pluginConfig"]);
+    assert!(compiled.policy.model_id("scores").is_some());
+    assert_eq!(compiled.headers, HeaderMode::Forward);
 
     let sidecar = object(&objects, "Sidecar", "ml");
     let expected = json!([{
@@ -148,10 +139,8 @@ fn exactly_one_kind_of_object_loads_the_filter() {
     let objects: Vec<_> = manifests.objects().map(|it| json!(it)).collect();
     let spec = &object(&objects, "WasmPlugin", "ml")["spec"];
     assert_eq!(spec["pluginName"], "tensorgate.gate");
-    assert_eq!(
-        bundle(&spec["pluginConfig"])["generation"],
-        loaded.bundle.generation.as_str()
-    );
+    let compiled = compiled(&spec["pluginConfig"]);
+    assert_eq!(compiled.generation, loaded.bundle.generation);
 }
 
 #[test]
@@ -435,7 +424,7 @@ fn each_rule_that_istio_cannot_enforce_is_a_fault_at_its_line() {
 
 #[test]
 fn a_policy_that_is_too_large_for_a_filter_is_refused() {
-    let clients: String = (0..4_000)
+    let clients: String = (0..12_000)
         .map(|at| {
             let digest = format!("{at:064x}");
             format!("  client-{at}: {{api_keys: [{{sha256: {digest}}}]}}\n")
@@ -511,10 +500,11 @@ fn texts_of_the_policy_are_values_and_nothing_else() {
                 }
             }
             if written["kind"] == "TrafficExtension" {
-                let bundle = bundle(&written["spec"]["wasm"]["pluginConfig"]);
+                let policy = compiled(&written["spec"]["wasm"]["pluginConfig"]).policy;
                 for (at, text) in hostile.iter().enumerate() {
-                    let client = &bundle["policy"]["clients"][format!("c{at}")];
-                    assert_eq!(client["metadata"]["value"], *text);
+                    let client = policy.client_id(&format!("c{at}"));
+                    let rule = policy.client(client.unwrap()).unwrap().metadata();
+                    assert_eq!(rule.unwrap().value(), *text);
                 }
             }
         }

@@ -3,18 +3,18 @@
 
 use serde_json::json;
 use tensorgate_client::run::Scratch;
-use tensorgate_policy::{HeaderMode, raw};
+use tensorgate_policy::{HeaderMode, compile_for_filter};
 
 use super::*;
 
+/// The policy of most decision vectors.
+const POLICY: &str = include_str!("../../../../../policy/vectors/policies/main.json");
+
 /// A bundle as the host reads it, and as a filter's configuration.
-fn forms(generation: &str, version: u64) -> (String, Value) {
+fn forms(generation: &str) -> (String, Value) {
     let bundle = Bundle {
         generation: generation.to_owned(),
-        policy: raw::Policy {
-            version: Some(version),
-            ..raw::Policy::default()
-        },
+        policy: serde_json::from_str(POLICY).unwrap(),
         headers: HeaderMode::default(),
         filter: None,
         host: true,
@@ -22,7 +22,9 @@ fn forms(generation: &str, version: u64) -> (String, Value) {
         hold: None,
     };
     let json = serde_json::to_string(&bundle).unwrap();
-    let encoded = EncodedBundle::from_json(&json).unwrap();
+    let compiled = compile_for_filter(&bundle, HeaderMode::Forward, None).unwrap();
+    let limit = FilterConfiguration::MAX_PLAIN_BYTES;
+    let encoded = FilterConfiguration::new(&compiled.to_bytes(), limit).unwrap();
     (json, serde_json::to_value(&encoded).unwrap())
 }
 
@@ -37,15 +39,15 @@ fn object(kind: &str, rest: &Value) -> Value {
 /// The generation of a file, `None` for a policy, or the cause of a failure.
 fn read(text: &str) -> Result<Option<String>, String> {
     let scratch = Scratch::new();
-    let bundle = bundle(&scratch.file("object.yaml", text));
-    bundle
-        .map(|bundle| bundle.map(|bundle| bundle.generation))
+    let found = rendered(&scratch.file("object.yaml", text));
+    found
+        .map(|policy| policy.map(|policy| policy.generation().to_owned()))
         .map_err(|failure| failure.to_string())
 }
 
 #[test]
 fn each_object_has_the_generation_of_its_bundle() {
-    let (json, encoded) = forms("g1", 1);
+    let (json, encoded) = forms("g1");
     let map = object("ConfigMap", &json!({"data": {"bundle.json": json}}));
     let other = json!({"name": "other", "config": {"a": 1}});
     let ours = json!({"name": "tensorgate.gate", "config": encoded});
@@ -92,18 +94,18 @@ fn a_policy_and_an_absent_file_are_for_the_loader() {
     ] {
         assert_eq!(read(text), Ok(None), "{text:?}");
     }
-    assert!(bundle(Path::new("/absent/gate.yaml")).unwrap().is_none());
+    assert!(rendered(Path::new("/absent/gate.yaml")).unwrap().is_none());
 }
 
 #[test]
 fn an_object_without_one_policy_is_named_as_such() {
     let map = |json: &str| object("ConfigMap", &json!({"data": {"bundle.json": json}}));
-    let (one, encoded) = forms("g1", 1);
-    let (two, _) = forms("g2", 2);
+    let (one, encoded) = forms("g1");
+    let two = one.replace("65536", "65535");
+    assert_ne!(one, two);
     let foreign = json!({"spec": {"pluginConfig": {"bundle": "a", "more": encoded}}});
     let broken = json!({"spec": {"pluginConfig": {"bundle": "%"}}});
-    let huge = "A".repeat(600_000);
-    let huge = json!({"spec": {"pluginConfig": {"bundle": huge}}});
+    let older = json!({"spec": {"pluginConfig": {"bundle": "e30="}}});
     let deep = format!("apiVersion: v1\nkind: {}", "[".repeat(100));
     for (text, cause) in [
         (
@@ -113,7 +115,10 @@ fn an_object_without_one_policy_is_named_as_such() {
         (map("{}").to_string(), "cannot be read by this release"),
         (object("WasmPlugin", &foreign).to_string(), "is not ours"),
         (object("WasmPlugin", &broken).to_string(), "is not base64"),
-        (object("WasmPlugin", &huge).to_string(), "bytes of base64"),
+        (
+            object("WasmPlugin", &older).to_string(),
+            "is not a compiled policy",
+        ),
         (deep, "line "),
         (
             "apiVersion: v1\nkind: ConfigMap\nkind: Secret\n".to_owned(),
@@ -133,11 +138,17 @@ fn an_object_without_one_policy_is_named_as_such() {
 #[test]
 fn a_folder_is_that_of_one_target() {
     let scratch = Scratch::new();
-    let cause = |folder: &Path| bundle(folder).map_err(|failure| failure.to_string()).err();
+    let cause = |folder: &Path| {
+        rendered(folder)
+            .map_err(|failure| failure.to_string())
+            .err()
+    };
     let folder = scratch.path();
     assert!(cause(folder).is_some_and(|cause| cause.contains("no folder that render wrote")));
-    scratch.file("bundle.json", forms("g2", 1).0);
-    let found = bundle(folder).unwrap().map(|bundle| bundle.generation);
+    scratch.file("bundle.json", forms("g2").0);
+    let found = rendered(folder)
+        .unwrap()
+        .map(|policy| policy.generation().to_owned());
     assert_eq!(found.as_deref(), Some("g2"));
     scratch.file("configmap-policy.yaml", "kind: ConfigMap\n");
     assert!(cause(folder).is_some_and(|cause| cause.contains("several targets")));

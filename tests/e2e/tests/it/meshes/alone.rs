@@ -1,10 +1,7 @@
 //! One of our filters alone behind `jwt_authn`: it does its own checks and those of no other
-//! filter. And a configuration with a fault.
+//! filter. And a configuration that no filter loads.
 
-use serde_json::{Value, json};
-use tensorgate_tests::programs::program;
-
-use super::mesh::{Mesh, before, manager, meshed, upstream};
+use super::mesh::{Mesh, before, edit_compiled, meshed, upstream};
 use super::{CONTEXT_KEY, GOOD, KNOWN, UNKNOWN, of_the_mesh, policy, send};
 
 /// A token, a body, and the expected status and reason.
@@ -83,62 +80,39 @@ async fn tensor_guard_alone_validates_tensors_without_counting() {
     .await;
 }
 
-/// A policy with two faults, both of which are reported.
-fn faulty(policy: &mut Value) {
-    policy["grants"][0]["models"][0] = json!("digitz");
-    policy["models"]["vec"]["inputs"][0]["datatype"] = json!("FP33");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_configuration_fault_is_in_envoys_log_as_check_reports_it() {
-    let whole = serde_json::to_value(policy::vectors_policy("main.json")).unwrap();
-    let mut broken = whole.clone();
-    faulty(&mut broken);
-    for chain in ["gate", "tensor-guard"] {
-        let mut file = None;
-        let log = Mesh::refused(
-            &format!("{chain}-faulty"),
-            &whole,
-            chain,
-            Some(CONTEXT_KEY),
-            |bootstrap, folder| {
-                // This is what an edit of the rendered configuration could do.
-                let filter = &mut manager(bootstrap)["http_filters"][0];
-                let configuration = &mut filter["typed_config"]["config"]["configuration"]["value"];
-                let mut bundle: Value =
-                    serde_json::from_str(configuration.as_str().unwrap()).unwrap();
-                faulty(&mut bundle["policy"]);
-                *configuration = json!(bundle.to_string());
-                let broken_file = folder.join("broken.yaml");
-                std::fs::write(&broken_file, broken.to_string()).unwrap();
-                file = Some(broken_file);
+async fn a_policy_of_another_release_or_damaged_is_named_so_in_envoys_log() {
+    type Edit = fn(Vec<u8>) -> Vec<u8>;
+    let edits: [(&str, Edit, &str); 3] = [
+        (
+            "another-release",
+            |mut compiled| {
+                compiled[15] ^= 1;
+                compiled
             },
-        )
+            "bundle: was compiled by another release",
+        ),
+        (
+            "damaged",
+            |mut compiled| {
+                compiled.truncate(compiled.len() / 2);
+                compiled
+            },
+            "bundle: is damaged (it ends too early): render it again",
+        ),
+        (
+            "written",
+            |_| b"{\"generation\": \"g\"}".to_vec(),
+            "bundle: is not a compiled policy",
+        ),
+    ];
+    let whole = serde_json::to_value(policy::vectors_policy("main.json")).unwrap();
+    for (name, edit, expected) in edits {
+        let log = Mesh::refused(name, &whole, "gate", Some(CONTEXT_KEY), |bootstrap, _| {
+            edit_compiled(bootstrap, edit);
+        })
         .await;
-        let told = tokio::process::Command::new(program("tensorgate"))
-            .args(["--json", "check"])
-            .arg(file.unwrap())
-            .output()
-            .await
-            .unwrap();
-        assert!(!told.status.success());
-        let told = [told.stdout, told.stderr].concat();
-        let told = String::from_utf8(told).unwrap();
-        let faults: Vec<Value> = told
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .filter(|fault: &Value| fault["severity"] == "error")
-            .collect();
-        assert_eq!(faults.len(), 2, "{told}");
-        for fault in faults {
-            let text = |name: &str| fault[name].as_str().unwrap().to_owned();
-            let line = format!(
-                "tensorgate: configuration: {}: {} ({})",
-                text("path"),
-                text("message"),
-                text("fix")
-            );
-            assert!(log.contains(&line), "{line}: {log}");
-        }
+        let line = format!("tensorgate: configuration: {expected}");
+        assert!(log.contains(&line), "{line}: {log}");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tensorgate_policy::FilterConfiguration;
 use tensorgate_tests::ask::GOOD;
 use tensorgate_tests::programs::{envoy, free_address, program, target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -55,6 +56,17 @@ pub async fn upstream() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
 /// The connection manager of a bootstrap.
 pub fn manager(bootstrap: &mut Value) -> &mut Value {
     &mut bootstrap["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+}
+
+/// Changes the bytes of the compiled policy of the first filter.
+pub fn edit_compiled(bootstrap: &mut Value, edit: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+    let filter = &mut manager(bootstrap)["http_filters"][0];
+    let configuration = &mut filter["typed_config"]["config"]["configuration"]["value"];
+    let text = configuration.as_str().unwrap().to_owned();
+    let encoded: FilterConfiguration<'_> = serde_json::from_str(&text).unwrap();
+    let bytes = edit(encoded.decode().unwrap());
+    let edited = FilterConfiguration::new(&bytes, FilterConfiguration::MAX_PLAIN_BYTES).unwrap();
+    *configuration = json!(serde_json::to_string(&edited).unwrap());
 }
 
 /// Makes Envoy write a line of this format for each request, to `access.log` in this folder.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use prost::Message;
 use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
+use tensorgate_policy::Compiled;
 use tensorgate_policy::raw::{ByteSize, Dim, Policy};
 use tensorgate_tests::{ask, policy};
 use tensorgate_wire::proto::ModelInferRequest;
@@ -15,7 +16,7 @@ use tensorgate_wire::proto::model_infer_request::InferInputTensor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::mesh::{Mesh, before};
+use super::mesh::{Mesh, before, edit_compiled};
 
 /// A tensor of one datatype, whose elements all have the same size. An item of `BYTES` counts with
 /// its length prefix.
@@ -266,11 +267,11 @@ async fn elements_split_between_two_pieces_are_checked_in_every_datatype() {
     // The server behind reads no context.
     let mesh = Mesh::start("streamed", &policy, "gate", None, |bootstrap, _| {
         before(bootstrap, behind);
-        let text = bootstrap.to_string();
-        let mode = r#"\"headers\":\"hold\""#;
-        assert!(text.contains(mode), "{text}");
-        let text = text.replace(mode, &format!(r#"\"host\":false,{mode}"#));
-        *bootstrap = serde_json::from_str(&text).unwrap();
+        edit_compiled(bootstrap, |bytes| {
+            let compiled = Compiled::load(&bytes).unwrap();
+            let host = false;
+            Compiled { host, ..compiled }.to_bytes()
+        });
     })
     .await;
     let mut sent = Vec::new();

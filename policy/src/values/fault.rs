@@ -2,9 +2,10 @@
 
 use alloc::string::String;
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 /// Severity of a fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Severity {
     /// The policy can be enforced but is weaker than it looks.
     Warning,
@@ -13,7 +14,7 @@ pub enum Severity {
 }
 
 /// One fault in a policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// Severity.
     pub severity: Severity,

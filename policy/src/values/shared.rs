@@ -1,4 +1,4 @@
-//! A copy-on-write value that several names share.
+//! A copy-on-write value that several owners share.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -47,6 +47,8 @@ impl<T: PartialEq> PartialEq for Shared<T> {
         **self == **other
     }
 }
+
+impl<T: Eq> Eq for Shared<T> {}
 
 impl<T: fmt::Debug> fmt::Debug for Shared<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

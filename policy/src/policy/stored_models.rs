@@ -1,0 +1,50 @@
+//! The compiled form of models: contents that many models share are written once. Both directions
+//! have to agree: the digest of the layout is that of the reading side.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::model::Rules;
+use super::{Budget, Ensemble, Model};
+use crate::values::Shared;
+
+/// A model: its name, the index of its contents, its ensemble and its budget.
+type StoredModel = (String, u32, Option<Ensemble>, Option<Box<Budget>>);
+
+/// Writes the distinct contents in order of their first model, then the models.
+pub(super) fn serialize<S: Serializer>(models: &[Model], to: S) -> Result<S::Ok, S::Error> {
+    let mut contents: Vec<&Rules> = Vec::new();
+    let mut indices = BTreeMap::new();
+    let mut stored = Vec::with_capacity(models.len());
+    for model in models {
+        let next = u32::try_from(contents.len()).map_err(serde::ser::Error::custom)?;
+        let index = *indices.entry(model.rules.as_ptr()).or_insert_with(|| {
+            contents.push(&model.rules);
+            next
+        });
+        stored.push((&model.name, index, &model.ensemble, &model.budget));
+    }
+    (contents, stored).serialize(to)
+}
+
+/// Reads what [`serialize`] writes.
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Model>, D::Error> {
+    let (contents, stored): (Vec<Shared<Rules>>, Vec<StoredModel>) =
+        Deserialize::deserialize(from)?;
+    let models = stored.into_iter().map(|(name, index, ensemble, budget)| {
+        let index = usize::try_from(index).ok();
+        let rules = index.and_then(|index| contents.get(index));
+        Some(Model {
+            name,
+            rules: rules?.clone(),
+            ensemble,
+            budget,
+        })
+    });
+    let models: Option<Vec<Model>> = models.collect();
+    models.ok_or_else(|| D::Error::custom("a model without contents"))
+}
