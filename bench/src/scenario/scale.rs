@@ -82,7 +82,7 @@ impl Size {
 /// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let many = if lab.quick { 1_000 } else { 100_000 };
-    report.section("10 to 100,000 clients with one key each", "One worker. The last client sends the requests. The start is rendering the policy and then Envoy's start until it listens. bundle.json is the host's indented file; a filter reads the same content without white space.");
+    report.section("10 to 100,000 clients with one key each", "One worker. The last client sends the requests. The start is rendering the policy and then Envoy's start until it listens. bundle.json is the host's indented file; a filter gets the same policy compiled.");
     let sizes = [10, 100, many].map(Size::of_clients);
     let results = grown(lab, report, &sizes).await?;
     if let [bare, few, hundred, most] = results.as_slice() {

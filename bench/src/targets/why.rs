@@ -47,10 +47,9 @@ pub(super) const FLOOD: &str = "\
     policy has, bounds how many tokens a second are verified for one source; its first \
     failures are verified all the same.";
 pub(super) const MEMORY: &str = "\
-    Of 130 MB of heap, 32 are in use, 65 are free pages, and 25 are thread caches left by \
-    V8's compilation of the module (Envoy's `/memory`). 2.5 MB of WebAssembly are compiled \
-    at every start on as many threads as there are cores, so a machine with more cores shows \
-    more. Envoy's allocator returns free pages only when configured to: a rendered bootstrap \
+    Most of it is free pages and thread caches that V8's compilation of the module leaves \
+    (Envoy's `/memory`). The module is compiled at every start on as many threads as there \
+    are cores, so a machine with more cores shows more. Envoy's allocator returns free pages only when configured to: a rendered bootstrap \
     does so (`memory_allocator_manager`, 27 MiB less within seconds), the bench's bare \
     listener does not. Compiling the module for size saves 29 MiB and costs CPU.";
 pub(super) const INSTANCE: &str = "\
@@ -79,11 +78,9 @@ pub(super) const OVERLOAD: &str = "\
     is already on its way; a smaller window would leave less of it there, and slow down \
     distant clients. Most of the rest is Envoy's own stream, local reply and access log.";
 pub(super) const CLIENT_BYTES: &str = "\
-    A VM never returns memory, so the figure is the peak while the policy is read: its JSON \
-    (197 bytes a client) together with the unvalidated form (some 290), and then that form \
-    together with the validated one (150) and an index that detects equal keys (65). Reading \
-    the configuration in parts, and keeping digests as bytes in the unvalidated form, would \
-    help.";
+    A VM never returns memory, so the figure is the peak while the policy is loaded: its \
+    bytes, together with the loaded policy (150 bytes a client) and an index that detects \
+    equal keys (65). Tables of clients and keys that are read in place would help.";
 pub(super) const TRANSFORM: &str = "\
     By call stacks sampled with perf while guest memory still grew in each call (7 %, since \
     removed), 47 % of the host's time was in the kernel: 23 % writing the 600 KB to the \
