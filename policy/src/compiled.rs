@@ -16,8 +16,8 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::Policy;
-use crate::values::HeaderMode;
 use crate::values::fault::Fault;
+use crate::values::{HeaderMode, fnv1a};
 pub use configuration::{FilterConfiguration, FilterConfigurationFault};
 
 /// The first bytes of each compiled policy.
@@ -29,16 +29,7 @@ const LAYOUT: u64 = 0x56b4_8e79_b5e3_f31f;
 
 /// The format of compiled policies that this release writes and reads. The same layout may mean
 /// something else in another release.
-pub const FORMAT: u64 = digest(LAYOUT, env!("CARGO_PKG_VERSION").as_bytes());
-
-/// FNV-1a, continued.
-const fn digest(mut state: u64, mut bytes: &[u8]) -> u64 {
-    while let [byte, rest @ ..] = bytes {
-        state = (state ^ *byte as u64).wrapping_mul(0x0000_0100_0000_01b3);
-        bytes = rest;
-    }
-    state
-}
+pub const FORMAT: u64 = fnv1a(LAYOUT, env!("CARGO_PKG_VERSION").as_bytes());
 
 /// A policy for a filter, with its version.
 #[derive(Clone, Debug, Serialize, Deserialize)]

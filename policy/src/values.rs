@@ -8,6 +8,7 @@ pub mod datatype;
 pub mod der;
 pub mod fault;
 mod file_exception;
+mod fnv;
 mod getters;
 mod hex;
 mod host_name;
@@ -30,6 +31,7 @@ pub use choices::{
 };
 pub use code_kind::CodeKind;
 pub use file_exception::{ExceptionFault, FileException};
+pub use fnv::{FNV_OFFSET, fnv1a};
 pub(crate) use getters::getters;
 pub use hex::{hex, unhex};
 pub(crate) use host_name::is_host_name;

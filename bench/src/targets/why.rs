@@ -49,9 +49,9 @@ pub(super) const FLOOD: &str = "\
 pub(super) const MEMORY: &str = "\
     Most of it is free pages and thread caches that V8's compilation of the module leaves \
     (Envoy's `/memory`). The module is compiled at every start on as many threads as there \
-    are cores, so a machine with more cores shows more. Envoy's allocator returns free pages only when configured to: a rendered bootstrap \
-    does so (`memory_allocator_manager`, 27 MiB less within seconds), the bench's bare \
-    listener does not. Compiling the module for size saves 29 MiB and costs CPU.";
+    are cores, so a machine with more cores shows more. Envoy's allocator returns free pages \
+    only when configured to: a rendered bootstrap does so (`memory_allocator_manager`, 27 \
+    MiB less within seconds), the bench's bare listener does not. Compiling the module for size saves 29 MiB and costs CPU.";
 pub(super) const INSTANCE: &str = "\
     Most of it is clearing the previous instance's memory up to the initial size: 1.1 MiB \
     with rustc's default stack, 320 KiB with a stack of 256 KiB. Asking the kernel which \

@@ -28,6 +28,7 @@ use std::path::PathBuf;
 
 use tensorgate_filter_core::host::ListenerBounds;
 use tensorgate_policy::compiled::FilterConfigurationFault;
+use tensorgate_policy::fault::in_one_line;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 use tensorgate_policy::{Bundle, Fault, Policy};
 
@@ -101,17 +102,11 @@ pub enum RenderError {
     #[error("the bundle in the filter's configuration {0}")]
     Encoded(#[from] FilterConfigurationFault),
     /// The policy has faults that its check did not find.
-    #[error("the policy cannot be compiled: {}", faults_text(.0))]
+    #[error("the policy cannot be compiled: {}", in_one_line(.0))]
     Policy(Vec<Fault>),
     /// The policy cannot be written as JSON.
     #[error("cannot write the policy as json: {0}")]
     Json(#[from] serde_json::Error),
-}
-
-/// Faults in one line.
-pub fn faults_text(faults: &[Fault]) -> String {
-    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
-    faults.join("; ")
 }
 
 /// Name of the gate's listener.

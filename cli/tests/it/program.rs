@@ -6,7 +6,6 @@ use std::process::Command;
 use std::sync::LazyLock;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
-use serde::Deserialize as _;
 use serde_json::{Value, json};
 pub use tensorgate_client::run::{Ran, Scratch, free_port, tree};
 use tensorgate_policy::{Compiled, FilterConfiguration};
@@ -171,13 +170,17 @@ pub fn yaml_documents(text: &str) -> Vec<Value> {
     documents
 }
 
+/// The compiled policy in a filter's configuration.
+pub fn compiled(configuration: &str) -> Compiled {
+    let encoded: FilterConfiguration<'_> = serde_json::from_str(configuration).unwrap();
+    Compiled::load(&encoded.decode().unwrap()).unwrap()
+}
+
 /// The compiled policy in a rendered file with one filter.
 pub fn compiled_in(rendered: &str) -> Compiled {
     let (_, after) = rendered.split_once("bundle").unwrap();
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
     let text = after.trim_start_matches(|c| !is_base64(c));
     let end = text.find(|c| !is_base64(c)).unwrap();
-    let encoded = json!({"bundle": text[..end]});
-    let encoded = FilterConfiguration::deserialize(&encoded).unwrap();
-    Compiled::load(&encoded.decode().unwrap()).unwrap()
+    compiled(&json!({"bundle": text[..end]}).to_string())
 }

@@ -7,19 +7,21 @@ use tensorgate_policy::{Bundle, Fault, FilterConfiguration, Severity, compile_fo
 /// # Errors
 /// The JSON is not a bundle, or its policy has faults.
 pub fn configuration(bundle_json: impl AsRef<[u8]>) -> Result<String, Vec<Fault>> {
-    let fault = |message: String| {
-        vec![Fault {
-            severity: Severity::Error,
-            path: String::new(),
-            message,
-            fix: None,
-        }]
-    };
     let bundle: Bundle = serde_json::from_slice(bundle_json.as_ref())
-        .map_err(|error| fault(format!("configuration is not a policy bundle: {error}")))?;
+        .map_err(|cause| error(format!("configuration is not a policy bundle: {cause}")))?;
     let compiled = compile_for_filter(&bundle, bundle.headers, bundle.filter.as_deref())?;
     let limit = FilterConfiguration::MAX_PLAIN_BYTES;
     let encoded = FilterConfiguration::new(&compiled.to_bytes(), limit)
-        .map_err(|error| fault(format!("the compiled policy {error}")))?;
-    serde_json::to_string(&encoded).map_err(|error| fault(error.to_string()))
+        .map_err(|cause| error(format!("the compiled policy {cause}")))?;
+    serde_json::to_string(&encoded).map_err(|cause| error(cause.to_string()))
+}
+
+/// A fault of the configuration as such.
+pub(crate) fn error(message: String) -> Vec<Fault> {
+    vec![Fault {
+        severity: Severity::Error,
+        path: String::new(),
+        message,
+        fix: None,
+    }]
 }

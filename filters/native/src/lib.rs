@@ -23,7 +23,7 @@ use tensorgate_filter_core::filter::{Filter, check_chain};
 use tensorgate_filter_core::host::{Field, HttpResponse, ListenerBounds};
 use tensorgate_filter_core::report::record::Record;
 use tensorgate_filter_core::root::{GateRoot, create_shared_state, host_fault};
-use tensorgate_policy::{Denial, Fault, HeaderMode, Now, Policy, Protocol, Reason, Severity};
+use tensorgate_policy::{Denial, Fault, HeaderMode, Now, Policy, Protocol, Reason};
 use tensorgate_wire::Answer;
 
 pub use configuration::configuration;
@@ -119,14 +119,7 @@ impl NativeProxy {
         context_key_hex: Option<&str>,
         store: Store,
     ) -> Result<Self, Vec<Fault>> {
-        check_chain(filters).map_err(|fault| {
-            vec![Fault {
-                severity: Severity::Error,
-                path: String::new(),
-                message: fault.to_string(),
-                fix: None,
-            }]
-        })?;
+        check_chain(filters).map_err(|fault| configuration::error(fault.to_string()))?;
         let configuration = configuration(bundle_json)?;
         let mut roots = Vec::new();
         let mut warnings = Vec::new();

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::model::Rules;
-use super::{Audit, Grant, Limits, Listen, Model, ModelArtifacts, OwnHandlers, Policy, Watch};
+use super::{Audit, Grant, Limits, Listen, Model, ModelArtifacts, Policy, Watch};
 use crate::values::Shared;
 
 impl Policy {
@@ -13,26 +13,14 @@ impl Policy {
     /// captures and alerts. Decisions of filters are the same, and each worker of a proxy holds
     /// less.
     #[must_use]
-    pub fn filter_part(&self) -> Self {
-        let mut parts: BTreeMap<*const Rules, Shared<Rules>> = BTreeMap::new();
-        let models = self.models.iter().map(|model| {
-            let key = model.rules.as_ptr();
-            let part = parts
-                .entry(key)
-                .or_insert_with(|| rules(&model.rules).into());
-            Model {
-                rules: part.clone(),
-                ..model.clone()
-            }
-        });
-        let models = models.collect();
+    pub fn filter_part(self) -> Self {
         // Each field is named, so that a new one is not sent to filters by mistake.
         let Self {
             listen,
             issuers,
             revoked,
             clients,
-            models: _,
+            models,
             templates,
             grants,
             rate_limit_service,
@@ -46,18 +34,28 @@ impl Policy {
             audit: _,
             capture: _,
             watch: _,
-        } = self.clone();
+        } = self;
+        let mut parts: BTreeMap<*const Rules, Shared<Rules>> = BTreeMap::new();
+        let part = |model: &Model| {
+            let rules = &model.rules;
+            let part = parts.entry(rules.as_ptr());
+            Model {
+                rules: part.or_insert_with(|| rules_part(rules).into()).clone(),
+                ..model.clone()
+            }
+        };
         Self {
             listen: Listen {
-                limits: limits(listen.limits),
+                limits: limits_part(listen.limits),
                 ..listen
             },
             issuers,
             revoked,
             clients,
-            models,
+            // The models live until all are done, so their addresses stay different.
+            models: models.iter().map(part).collect(),
             templates,
-            grants: grants.iter().map(grant).collect(),
+            grants: grants.into_iter().map(grant_part).collect(),
             rate_limit_service,
             backends: BTreeMap::new(),
             handlers: BTreeMap::new(),
@@ -74,7 +72,7 @@ impl Policy {
 }
 
 /// A filter has 32-bit addresses.
-fn limits(limits: Limits) -> Limits {
+fn limits_part(limits: Limits) -> Limits {
     let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX);
     Limits {
         buffered_bytes: limits.buffered_bytes.min(most),
@@ -82,7 +80,7 @@ fn limits(limits: Limits) -> Limits {
     }
 }
 
-fn rules(rules: &Rules) -> Rules {
+fn rules_part(rules: &Rules) -> Rules {
     Rules {
         backend: String::new(),
         backend_model: None,
@@ -97,17 +95,10 @@ fn rules(rules: &Rules) -> Rules {
 }
 
 /// Of the handlers of a grant, filters read the outputs.
-fn grant(grant: &Grant) -> Grant {
-    let handlers = grant.handlers.iter().map(|(id, own)| {
-        let outputs = OwnHandlers {
-            preprocess: None,
-            postprocess: None,
-            returns: own.returns.clone(),
-        };
-        (*id, outputs)
-    });
-    Grant {
-        handlers: handlers.collect(),
-        ..grant.clone()
+fn grant_part(mut grant: Grant) -> Grant {
+    for own in grant.handlers.values_mut() {
+        own.preprocess = None;
+        own.postprocess = None;
     }
+    grant
 }

@@ -5,6 +5,8 @@
 //! The hash is not a security boundary. A caller that controls its request id could also name the
 //! version; only granted versions are selected.
 
+use crate::values::{FNV_OFFSET, fnv1a};
+
 /// 64 bits that are uniform over requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RequestHash(u64);
@@ -12,17 +14,14 @@ pub struct RequestHash(u64);
 impl RequestHash {
     /// Hash of a request id.
     pub fn from_request_id(request_id: &str) -> Self {
-        Self(OFFSET).with(request_id)
+        Self(FNV_OFFSET).with(request_id)
     }
 
     /// The hash for another purpose, so that two models' selections are independent.
     #[must_use]
     pub fn with(self, text: &str) -> Self {
-        // FNV-1a with a finalizer: its high bits alone depend little on the last bytes.
-        let hash = text.bytes().fold(self.0, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(PRIME)
-        });
-        Self(stirred(hash ^ SEPARATOR))
+        // With a finalizer: the high bits of FNV-1a alone depend little on the last bytes.
+        Self(stirred(fnv1a(self.0, text.as_bytes()) ^ SEPARATOR))
     }
 
     /// Selects one of several shares by weight; `None` if all weights are zero. If weight moves
@@ -38,9 +37,6 @@ impl RequestHash {
     }
 }
 
-/// FNV's two constants for 64 bits.
-const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const PRIME: u64 = 0x0000_0100_0000_01b3;
 /// Separates two texts, so that `ab`, `c` and `a`, `bc` differ.
 const SEPARATOR: u64 = 0x9e37_79b9_7f4a_7c15;
 

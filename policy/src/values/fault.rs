@@ -1,6 +1,7 @@
 //! Faults of a policy: all at once, each with location and fix.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,12 @@ pub struct Fault {
     pub message: String,
     /// Suggested replacement, if there is exactly one.
     pub fix: Option<String>,
+}
+
+/// Faults in one line.
+pub fn in_one_line(faults: &[Fault]) -> String {
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    faults.join("; ")
 }
 
 impl fmt::Display for Fault {

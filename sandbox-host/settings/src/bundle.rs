@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use tensorgate_base::files::{at_most, open};
+use tensorgate_policy::fault::in_one_line;
 use tensorgate_policy::{Bundle, Fault, Policy, raw};
 
 /// The largest bundle in bytes. A policy with thousands of models has a few MiB.
@@ -49,7 +50,7 @@ pub enum BundleError {
         cause: String,
     },
     /// The policy has faults.
-    #[error("the policy cannot be enforced: {}", list(.0))]
+    #[error("the policy cannot be enforced: {}", in_one_line(.0))]
     Policy(Vec<Fault>),
     /// The policy has no canonical form.
     #[error("the policy cannot be written as json: {0}")]
@@ -57,14 +58,6 @@ pub enum BundleError {
     /// A component path leads outside its folder.
     #[error("component {0:?} is not a relative path below its folder")]
     ComponentPath(String),
-}
-
-fn list(faults: &[Fault]) -> String {
-    faults
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
 }
 
 /// Reads and validates a bundle. Warnings are logged.

@@ -61,11 +61,13 @@ impl RenderedPolicy {
 
     /// What filters read of it, for a comparison; `None` if this release cannot enforce it.
     fn filter_part(&self) -> Option<String> {
-        let part = match self {
-            Self::Written(bundle) => validate(&bundle.policy).ok()?.0.filter_part(),
-            Self::Compiled(compiled) => compiled.policy.filter_part(),
-        };
-        Some(format!("{part:?}"))
+        match self {
+            Self::Written(bundle) => {
+                let (policy, _) = validate(&bundle.policy).ok()?;
+                Some(format!("{:?}", policy.filter_part()))
+            }
+            Self::Compiled(compiled) => Some(format!("{:?}", compiled.policy)),
+        }
     }
 }
 

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
+use tensorgate_policy::fault::in_one_line;
 use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Bundle, Policy, raw};
 use tensorgate_policy_load::load::{generation, load};
 
 use super::rendered::{RenderedPolicy, rendered};
-use crate::render::envoy::faults_text;
 
 /// One of the two policies.
 pub(super) struct Side {
@@ -57,7 +57,7 @@ impl Side {
                 "{}: this release cannot enforce generation {}: {}",
                 path.display(),
                 bundle.generation,
-                faults_text(&faults)
+                in_one_line(&faults)
             )))
         })?;
         Ok(Self {
@@ -71,7 +71,7 @@ impl Side {
 
     /// What filters read of the policy, for a comparison.
     pub fn filter_part(&self) -> String {
-        format!("{:?}", self.policy.filter_part())
+        format!("{:?}", self.policy.clone().filter_part())
     }
 
     /// Says which version this is.

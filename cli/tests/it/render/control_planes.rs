@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 use tensorgate_client::run::skip;
-use tensorgate_policy::{Compiled, FilterConfiguration, HeaderMode};
+use tensorgate_policy::{Compiled, HeaderMode};
 
 use super::render;
-use crate::program::{digits, small_filters, tree, yaml_documents};
+use crate::program::{self, digits, small_filters, tree, yaml_documents};
 
 /// The only connection manager of a bootstrap.
 const MANAGER: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
@@ -36,9 +36,7 @@ fn keys(map: &Value) -> Vec<&str> {
 fn compiled(config: &Value) -> Compiled {
     let configuration = &config["configuration"];
     assert_eq!(keys(configuration), ["@type", "value"]);
-    let text = configuration["value"].as_str().unwrap();
-    let encoded: FilterConfiguration<'_> = serde_json::from_str(text).unwrap();
-    Compiled::load(&encoded.decode().unwrap()).unwrap()
+    program::compiled(configuration["value"].as_str().unwrap())
 }
 
 /// What a filter's configuration says about headers.
@@ -266,7 +264,7 @@ fn a_filter_fits_into_the_listener_that_envoy_gateway_publishes() {
 #[test]
 fn every_chain_renders_shared_limits() {
     let policy = std::fs::read_to_string(digits()).unwrap();
-    let scratch = crate::program::Scratch::new();
+    let scratch = program::Scratch::new();
     let shared = policy.replacen("quota: 600", "scope: global, quota: 600", 1);
     let service = "rate_limit_service: {redis: {url: \"redis://127.0.0.1:6379\"}}\n";
     let file = scratch.file("gate.yaml", format!("{shared}\n{service}"));

@@ -4,6 +4,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use tensorgate_policy::values::{FNV_OFFSET, fnv1a};
+
 /// Maximum size of a small body, in bytes: the size of one read from a connection.
 pub(crate) const SMALL_BYTES: usize = 64 << 10;
 /// Memory for all small bodies of one worker, in bytes.
@@ -80,12 +82,9 @@ impl Drop for SmallReservation {
     }
 }
 
-/// Number of a client's counter. All workers compute the same FNV-1a hash of the client's name.
+/// Number of a client's counter. All workers compute the same hash of the client's name.
 pub(crate) fn client_number(client: Option<&str>) -> usize {
-    let bytes = client.unwrap_or_default().bytes();
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = fnv1a(FNV_OFFSET, client.unwrap_or_default().as_bytes());
     let counts = u64::try_from(CLIENT_COUNTS).unwrap_or(u64::MAX);
     let number = hash.checked_rem(counts).unwrap_or_default();
     usize::try_from(number).unwrap_or_default()

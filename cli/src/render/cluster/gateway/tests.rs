@@ -98,7 +98,7 @@ fn the_filter_stands_before_our_route_and_has_the_policy() {
     assert_eq!(compiled.headers, HeaderMode::Forward);
     assert_eq!(
         format!("{:?}", compiled.policy),
-        format!("{:?}", loaded.policy.filter_part())
+        format!("{:?}", loaded.policy.clone().filter_part())
     );
 }
 
