@@ -162,7 +162,7 @@ fn block(text: &str, indent: usize) -> String {
 pub struct Rendered {
     /// The bootstrap.
     pub bootstrap: Value,
-    /// The path of `bundle.json`.
+    /// The path of `bundle.bin`.
     pub bundle: PathBuf,
     /// The policy's folder.
     pub folder: PathBuf,
@@ -235,7 +235,7 @@ impl Rendered {
         lab.tensorgate(&arguments)?;
         Ok(Self {
             bootstrap: serde_json::from_slice(&std::fs::read(folder.join("envoy.yaml"))?)?,
-            bundle: folder.join("bundle.json"),
+            bundle: folder.join("bundle.bin"),
             folder,
             admin,
             socket: socket.to_owned(),

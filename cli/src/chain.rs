@@ -114,7 +114,9 @@ mod tests {
             let grants = policy.get_mut("grants").unwrap().as_array_mut().unwrap();
             grants.retain(|known| known.get("name").is_some_and(|name| name == grant));
             let policy = serde_json::from_value(policy).unwrap();
-            let policy = tensorgate_policy::validate::validate(&policy).unwrap().0;
+            let policy = tensorgate_policy_compiler::validate::validate(&policy)
+                .unwrap()
+                .0;
             let open = chain.parse::<Chain>().unwrap().leaves_open(&policy);
             !open.iter().any(|line| line.contains("counts no requests"))
         };
@@ -137,8 +139,10 @@ mod tests {
         policy["lockout"] = serde_json::json!({});
         policy["issuers"]["plain"]["scopes"] = serde_json::json!({"infer": "ml.infer"});
         let all = serde_json::from_value(policy).unwrap();
-        let unenforced = |chain: &str, policy: &tensorgate_policy::raw::Policy| {
-            let policy = tensorgate_policy::validate::validate(policy).unwrap().0;
+        let unenforced = |chain: &str, policy: &tensorgate_policy_compiler::raw::Policy| {
+            let policy = tensorgate_policy_compiler::validate::validate(policy)
+                .unwrap()
+                .0;
             let open = chain.parse::<Chain>().unwrap().leaves_open(&policy);
             let about = |word: &str| open.iter().any(|line| line.contains(word));
             ["credentials", "lockout", "scopes", "claim_to_headers"].map(about)

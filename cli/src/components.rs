@@ -231,7 +231,7 @@ mod tests {
         std::fs::write(root.join("gate.yaml"), text).unwrap();
         std::fs::create_dir(root.join("x")).unwrap();
         prepare(&root.join("x/a.wasm"));
-        let policy = load(&root.join("gate.yaml")).unwrap().policy;
+        let policy = load(&root.join("gate.yaml")).unwrap().version.policy;
         let found = faults(&policy, root, missing, |file| {
             assert_eq!(file, root.join("x/a.wasm"));
             known

@@ -37,10 +37,19 @@ const PASSWORD_FIX: &str = "a file that holds the password and nothing else";
 /// # Errors
 /// Every unusable file, located where the policy names it.
 pub fn check(loaded: Loaded, root: &Path, missing: Severity) -> Result<Loaded, LoadError> {
-    let mut faults = faults(&loaded.policy, root);
+    let mut faults = faults(&loaded.version.policy, root);
     let unread = |_: &Path| None;
-    faults.extend(components::faults(&loaded.policy, root, missing, unread));
-    faults.extend(model_artifacts::faults(&loaded.policy, root, missing));
+    faults.extend(components::faults(
+        &loaded.version.policy,
+        root,
+        missing,
+        unread,
+    ));
+    faults.extend(model_artifacts::faults(
+        &loaded.version.policy,
+        root,
+        missing,
+    ));
     loaded.unless(faults)
 }
 

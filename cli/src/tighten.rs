@@ -11,20 +11,11 @@ mod contract;
 use std::collections::{BTreeMap, BTreeSet};
 
 use tensorgate_policy::policy::{ClientId, GrantId};
-use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, raw, validate};
-use tensorgate_policy_load::load::generation;
+use tensorgate_policy::{Fault, Policy};
+use tensorgate_policy_compiler::{Version, raw};
 
 /// Prefix of a group in a grant's list of clients.
 const GROUP_PREFIX: &str = "group:";
-
-/// One version of a policy: the validated form and the bundle.
-#[derive(Clone, Debug)]
-pub struct Version {
-    /// The validated policy.
-    pub policy: Policy,
-    /// The bundle for the gate and the host.
-    pub bundle: Bundle,
-}
 
 /// What newly read sources remove.
 #[derive(Clone, Copy, Debug, Default)]
@@ -39,59 +30,43 @@ pub struct Removals<'a> {
     pub contracts: Option<&'a Version>,
 }
 
-impl Version {
-    /// The models whose contracts only tighten in another version, while their servers and handlers
-    /// stay as they are.
-    pub fn tightened_contracts(&self, next: &Self) -> Vec<String> {
-        let (now, next) = (&self.bundle.policy, &next.bundle.policy);
-        let tightened = next.models.iter().filter(|(name, model)| {
-            let Some(before) = now.models.get(*name).filter(|before| before != model) else {
-                return false;
-            };
-            let backend = |policy: &raw::Policy| {
-                let name = model.backend.as_ref()?;
-                policy.backends.get(name).cloned()
-            };
-            let has_handlers = model.preprocess.is_some() || model.postprocess.is_some();
-            backend(next).is_some()
-                && backend(now) == backend(next)
-                && (!has_handlers || now.handlers == next.handlers)
-                && contract::only_tightens(before, model)
-        });
-        tightened.map(|(name, _)| name.clone()).collect()
-    }
+/// The models whose contracts only tighten in another version, while their servers and handlers
+/// stay as they are.
+pub fn tightened_contracts(now: &Version, next: &Version) -> Vec<String> {
+    let (now, next) = (&now.raw, &next.raw);
+    let tightened = next.models.iter().filter(|(name, model)| {
+        let Some(before) = now.models.get(*name).filter(|before| before != model) else {
+            return false;
+        };
+        let backend = |policy: &raw::Policy| {
+            let name = model.backend.as_ref()?;
+            policy.backends.get(name).cloned()
+        };
+        let has_handlers = model.preprocess.is_some() || model.postprocess.is_some();
+        backend(next).is_some()
+            && backend(now) == backend(next)
+            && (!has_handlers || now.handlers == next.handlers)
+            && contract::only_tightens(before, model)
+    });
+    tightened.map(|(name, _)| name.clone()).collect()
+}
 
-    /// This version without the removals; `None` if nothing changes.
-    ///
-    /// # Errors
-    /// The faults of the resulting policy.
-    pub fn tightened(&self, removals: Removals<'_>) -> Result<Option<Self>, Vec<Fault>> {
-        let mut left = tighten(&self.bundle.policy, &self.policy, removals);
-        if let Some(next) = removals.contracts {
-            for name in self.tightened_contracts(next) {
-                let model = next.bundle.policy.models.get(&name).cloned();
-                left.models.extend(model.map(|model| (name, model)));
-            }
+/// A version without the removals; `None` if nothing changes.
+///
+/// # Errors
+/// The faults of the resulting policy.
+pub fn tightened(now: &Version, removals: Removals<'_>) -> Result<Option<Version>, Vec<Fault>> {
+    let mut left = tighten(&now.raw, &now.policy, removals);
+    if let Some(next) = removals.contracts {
+        for name in tightened_contracts(now, next) {
+            let model = next.raw.models.get(&name).cloned();
+            left.models.extend(model.map(|model| (name, model)));
         }
-        if left == self.bundle.policy {
-            return Ok(None);
-        }
-        let (policy, _) = validate::validate(&left)?;
-        // The policy had a canonical form, so a subset of it has one too.
-        let Ok(generation) = generation(&left) else {
-            return Err(Vec::new());
-        };
-        let bundle = Bundle {
-            headers: HeaderMode::default(),
-            filter: None,
-            host: true,
-            generation,
-            policy: left,
-            tightens: None,
-            hold: None,
-        };
-        Ok(Some(Self { policy, bundle }))
     }
+    if left == now.raw {
+        return Ok(None);
+    }
+    Version::new(left).map(Some)
 }
 
 /// The policy in force without the removals. `now` is the same policy, validated.
@@ -110,7 +85,7 @@ fn tighten(in_force: &raw::Policy, now: &Policy, removals: Removals<'_>) -> raw:
         }
     }
     if let Some(next) = removals.next {
-        remove_clients(&mut left, &next.bundle.policy);
+        remove_clients(&mut left, &next.raw);
         remove_grants(&mut left, now, &next.policy);
     }
     left

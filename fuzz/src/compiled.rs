@@ -6,18 +6,27 @@
 use std::sync::LazyLock;
 
 use tensorgate_filter_core::root::GateRoot;
-use tensorgate_policy::compiled::FORMAT;
-use tensorgate_policy::{Bundle, Compiled, FilterConfiguration, compile_for_filter};
+use tensorgate_policy::compiled::{HEADER_BYTES, with_header};
+use tensorgate_policy::{Compiled, FilterConfiguration, FilterTarget, HostTarget, Target};
+use tensorgate_policy_compiler::Version;
 
-use crate::support::{CONTENTS, CONTEXT_KEY, COSTS, FOREIGN_KEYS, MAIN, RATES, RAW, bundle};
+use crate::support::{CONTENTS, CONTEXT_KEY, COSTS, FOREIGN_KEYS, GUARDRAIL, MAIN, RATES, RAW};
 
-/// Compiled policies of the vectors.
-static POLICIES: LazyLock<[Vec<u8>; 6]> = LazyLock::new(|| {
-    [MAIN, RATES, COSTS, RAW, FOREIGN_KEYS, CONTENTS].map(|policy| {
-        let bundle: Bundle = serde_json::from_slice(&bundle(policy)).expect("a bundle");
-        let compiled = compile_for_filter(&bundle, bundle.headers, None);
-        compiled.expect("a policy of the vectors").to_bytes()
+/// Compiled policies of the vectors, without their headers.
+static POLICIES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let filter = Target::Filter(FilterTarget::default());
+    let host = Target::Host(HostTarget::default());
+    let policies =
+        [MAIN, RATES, COSTS, RAW, FOREIGN_KEYS, CONTENTS].map(|policy| (policy, &filter));
+    let of_hosts = [MAIN, RAW, GUARDRAIL].map(|policy| (policy, &host));
+    let all = policies.into_iter().chain(of_hosts);
+    all.map(|(policy, target)| {
+        let raw = serde_json::from_str(policy).expect("a policy of the vectors");
+        let version = Version::new(raw).expect("a valid policy");
+        let bytes = version.compile(target.clone()).to_bytes();
+        bytes[HEADER_BYTES..].to_vec()
     })
+    .collect()
 });
 
 /// The bytes that an input stands for: a policy, and changes of it as position and byte.
@@ -26,14 +35,14 @@ fn bytes_of(data: &[u8]) -> Vec<u8> {
         return Vec::new();
     };
     let Some(policy) = POLICIES.get(usize::from(*choice)) else {
-        return [&b"tgpolicy"[..], &FORMAT.to_be_bytes(), rest].concat();
+        return with_header(rest);
     };
     let mut bytes = policy.clone();
     for change in rest.chunks_exact(3) {
         let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % bytes.len();
         bytes[at] = change[2];
     }
-    bytes
+    with_header(&bytes)
 }
 
 /// Runs one input.

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use tensorgate_policy::issuer_keys::{MAX_PUBLISHED_KEYS, published};
 use tensorgate_policy::policy::{Algorithm, PublicKey};
-use tensorgate_policy::validate::{MAX_PUBLISHED_KEYS, published};
 use tensorgate_policy::values::KeySet;
 
 /// Runs one input.

@@ -12,7 +12,8 @@ use tensorgate_policy::policy::Accepts;
 use tensorgate_policy::request::{
     Api, CallerDigests, ContentType, Encoding, Head, Identity, Operations, Proofs, Route,
 };
-use tensorgate_policy::{ChargeOutcome, Policy, RequestHash, Step, raw, validate};
+use tensorgate_policy::{ChargeOutcome, Policy, RequestHash, Step};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_wire::openai::{to_json, tree_bytes};
 use tensorgate_wire::{addressee, decode};
 

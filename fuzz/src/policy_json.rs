@@ -1,9 +1,9 @@
-//! Fuzz target: a policy as JSON, the form that gate and host read. Reading and validating must end
-//! with a policy or with described faults. The canonical form of a valid policy must be the same
-//! policy.
+//! Fuzz target: a policy as JSON, its canonical form. Reading and validating must end with a policy
+//! or with described faults. The canonical form of a valid policy must be the same policy.
 
-use tensorgate_policy::validate::validate;
-use tensorgate_policy::{Severity, raw};
+use tensorgate_policy::Severity;
+use tensorgate_policy_compiler::raw;
+use tensorgate_policy_compiler::validate::validate;
 
 /// Runs one input.
 pub fn run(data: &[u8]) {

@@ -4,8 +4,9 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::policy::{RemainingQuota, Wait};
-use tensorgate_policy::validate::validate;
-use tensorgate_policy::{Denial, Policy, Reason, raw};
+use tensorgate_policy::{Denial, Policy, Reason};
+use tensorgate_policy_compiler::raw;
+use tensorgate_policy_compiler::validate::validate;
 
 /// The policy of most decision vectors.
 pub const MAIN: &str = include_str!("../../policy/vectors/policies/main.json");

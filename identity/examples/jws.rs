@@ -16,8 +16,8 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value};
 use tensorgate_identity::{PureVerifier, verify_jws};
+use tensorgate_policy::issuer_keys::published;
 use tensorgate_policy::policy::{Algorithm, PublicKey};
-use tensorgate_policy::validate::published;
 use tensorgate_policy::values::KeySet;
 
 /// The public members of a key.

@@ -113,8 +113,8 @@ mod tests {
     use alloc::vec;
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use tensorgate_policy::issuer_keys::published;
     use tensorgate_policy::policy::Algorithm;
-    use tensorgate_policy::validate::published;
     use tensorgate_policy::values::{Jwk, KeySet};
 
     fn keys(list: &[(&str, u8)]) -> Vec<PublicKey> {

@@ -3,6 +3,10 @@
 //! Each [`Reason`] is one pass over the whole request, in the order of the reasons. With several
 //! faults, the earliest reason wins wherever the faults are. Validation never decodes: it checks
 //! the same bytes that are forwarded.
+#![expect(
+    missing_docs,
+    reason = "fields that the compiler fills have their documentation at the getters"
+)]
 
 mod agreement;
 mod cost;
@@ -31,20 +35,19 @@ use crate::values::{Shared, getters};
 
 pub use agreement::{agree, check_structure};
 pub use cost::RequestCost;
-pub(crate) use cost::most_of;
+pub use cost::most_of;
 use cost::{elements, here};
-pub(crate) use items::{Items, MAX_LISTED_BYTES};
-pub(crate) use kernels::{
-    Channels, Listed, bounds, holds_a_value, keep_greatest, listed_bits, round, top_score,
-};
-pub(crate) use media::{MediaRule, MediaType};
+pub use items::{Items, MAX_LISTED_BYTES};
+pub use kernels::{Channels, Listed, bounds, holds_a_value, listed_bits};
+pub(crate) use kernels::{keep_greatest, round, top_score};
+pub use media::{MediaRule, MediaType};
 pub use near_bounds::{NearBounds, near_bounds};
-pub(crate) use numbers::Numbers;
-pub(crate) use pattern::Pattern;
+pub use numbers::Numbers;
+pub use pattern::Pattern;
 pub use streaming::Part;
 pub(crate) use streaming::StreamingCheck;
 pub use tensors::Elements;
-pub(crate) use url::{MAX_URL_BYTES, UrlRule, default_port, has_encoded_control, is_name, number};
+pub use url::{MAX_URL_BYTES, UrlRule, default_port, has_encoded_control, is_name, number};
 
 /// Maximum rank of a rule or tensor. numpy's limit is 32; serving stacks allow less.
 pub const MAX_RANK: usize = 16;
@@ -55,13 +58,13 @@ const MAX_QUOTED_CHARS: usize = 64;
 /// Contract of a request to a model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Contract {
-    pub(crate) inputs: Vec<TensorRule>,
-    pub(crate) output_names: Vec<String>,
-    pub(crate) parameters: ParameterRules,
+    pub inputs: Vec<TensorRule>,
+    pub output_names: Vec<String>,
+    pub parameters: ParameterRules,
     /// Parameters of inputs, by the input's name; only inputs that may have some.
-    pub(crate) input_parameters: Vec<(String, ParameterRules)>,
+    pub input_parameters: Vec<(String, ParameterRules)>,
     /// Names of parameters that are dropped if no rule names them.
-    pub(crate) ignored: Vec<String>,
+    pub ignored: Vec<String>,
 }
 
 impl Contract {
@@ -177,7 +180,7 @@ impl Contract {
     }
 
     /// Maximum cost of a request that satisfies the contract.
-    pub(crate) fn most(&self) -> RequestCost {
+    pub fn most(&self) -> RequestCost {
         let rules = self.inputs.iter().map(most_of);
         rules.fold(RequestCost::default(), |sum, most| {
             sum.add(most.elements, most.bytes)
@@ -211,20 +214,20 @@ impl Contract {
 
 /// Release rule of an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Release {
+pub struct Release {
     /// Whether its values are class scores along the last dimension.
-    pub(crate) scores: bool,
-    pub(crate) round_decimals: Option<u32>,
-    pub(crate) top_k: Option<usize>,
+    pub scores: bool,
+    pub round_decimals: Option<u32>,
+    pub top_k: Option<usize>,
 }
 
 /// Restrictions of a grant for its clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Narrowed {
+pub struct Narrowed {
     /// Allowed outputs; all by default.
-    pub(crate) outputs: Option<Vec<String>>,
-    pub(crate) round_decimals: Option<u32>,
-    pub(crate) top_k: Option<usize>,
+    pub outputs: Option<Vec<String>>,
+    pub round_decimals: Option<u32>,
+    pub top_k: Option<usize>,
 }
 
 impl Narrowed {
@@ -239,9 +242,9 @@ impl Narrowed {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OutputScope<'a> {
     /// The caller's grant, which may restrict the outputs.
-    pub(crate) narrowed: Option<&'a Narrowed>,
+    pub narrowed: Option<&'a Narrowed>,
     /// Outputs of the grant's own handlers, if it has any.
-    pub(crate) returns: Option<&'a [TensorRule]>,
+    pub returns: Option<&'a [TensorRule]>,
 }
 
 impl<'a> OutputScope<'a> {
@@ -293,16 +296,16 @@ pub(crate) fn quote(name: &str) -> String {
 /// Rules of one tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TensorRule {
-    pub(crate) name: String,
-    pub(crate) datatype: Datatype,
-    pub(crate) shape: Vec<DimRule>,
-    pub(crate) optional: bool,
-    pub(crate) finite: bool,
-    pub(crate) range: Option<(f64, f64)>,
-    pub(crate) numbers: Numbers,
-    pub(crate) max_item_bytes: Option<usize>,
-    pub(crate) items: Items,
-    pub(crate) release: Release,
+    pub name: String,
+    pub datatype: Datatype,
+    pub shape: Vec<DimRule>,
+    pub optional: bool,
+    pub finite: bool,
+    pub range: Option<(f64, f64)>,
+    pub numbers: Numbers,
+    pub max_item_bytes: Option<usize>,
+    pub items: Items,
+    pub release: Release,
 }
 
 getters! { TensorRule {
@@ -319,7 +322,7 @@ getters! { TensorRule {
 } }
 
 /// Whether the tensors can be sent row by row: the first dimensions have a common size.
-pub(crate) fn have_rows<'r>(mut rules: impl Iterator<Item = &'r TensorRule>) -> bool {
+pub fn have_rows<'r>(mut rules: impl Iterator<Item = &'r TensorRule>) -> bool {
     let sizes = rules.try_fold((0, u64::MAX), |(least, most), rule| {
         let dim = rule.shape.first()?;
         let (least, most) = (dim.min.max(least), dim.max.min(most));
@@ -348,11 +351,11 @@ pub fn max_batch(inputs: &[TensorRule], outputs: &[TensorRule]) -> Option<u64> {
 /// Rule of one dimension.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DimRule {
-    pub(crate) min: u64,
-    pub(crate) max: u64,
+    pub min: u64,
+    pub max: u64,
     /// Dimensions with the same symbol are equal within a request. The index is shared by all rules
     /// of one model.
-    pub(crate) symbol: Option<u32>,
+    pub symbol: Option<u32>,
 }
 
 impl DimRule {
@@ -377,7 +380,7 @@ impl DimRule {
 }
 
 /// Parameters with a rule, by name.
-pub(crate) type ParameterRules = Vec<(String, ParameterBound)>;
+pub type ParameterRules = Vec<(String, ParameterBound)>;
 
 /// Bounds of a request parameter.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -396,8 +399,8 @@ pub enum ParameterBound {
 /// Bounds of a short text. Control characters are never allowed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextBound {
-    pub(crate) max_bytes: usize,
-    pub(crate) pattern: Option<Shared<Pattern>>,
+    pub max_bytes: usize,
+    pub pattern: Option<Shared<Pattern>>,
 }
 
 #[cfg(test)]

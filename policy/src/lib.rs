@@ -1,6 +1,6 @@
 //! The pure core of tensorgate: policies and decisions.
 //!
-//! Raw configuration ([`raw`]) becomes a validated [`Policy`]; facts about one request go through
+//! A [`Policy`] is loaded from its compiled form ([`Compiled`]); facts about one request go through
 //! the steps of a [`Decision`]. Nothing here reads a clock, a file or a socket: time is an argument
 //! ([`Now`]), and effects (a charge, a response) are plain data that a driver executes.
 #![no_std]
@@ -8,27 +8,27 @@
 
 extern crate alloc;
 
-pub mod compile;
 pub mod compiled;
 pub mod contract;
 pub mod decision;
 pub mod denial;
 #[cfg(test)]
 mod fixture;
+pub mod issuer_keys;
 pub mod limits;
 pub mod policy;
-pub mod raw;
+pub mod report;
 pub mod request;
-pub mod validate;
 pub mod values;
 
-pub use compile::compile_for_filter;
-pub use compiled::{Compiled, FilterConfiguration, FilterConfigurationFault, LoadFault};
+pub use compiled::{
+    Compiled, FilterConfiguration, FilterConfigurationFault, FilterTarget, HostTarget, LoadFault,
+    Target,
+};
 pub use decision::{Charge, ChargeOutcome, Decision, Step, global};
 pub use denial::{Denial, Reason};
 pub use limits::{budget, circuit_breaker, gcra, in_flight, lockout};
 pub use policy::{Policy, address, release};
-pub use raw::bundle::{self, Bundle};
 pub use request::{Credential, Head, Operation, Protocol, RequestHash, Route};
 pub use values::datatype::{self, Datatype};
 pub use values::fault::{self, Fault, Severity};

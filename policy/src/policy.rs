@@ -1,5 +1,9 @@
-//! A validated policy. All names resolve, all limits are finite, and all grants are unambiguous.
-//! Fields are private, and only [`crate::validate`] creates a policy.
+//! A validated policy. All names resolve, all limits are finite, and all grants are unambiguous. By
+//! convention only the compiler fills fields, and everything else reads them by getters.
+#![expect(
+    missing_docs,
+    reason = "fields that the compiler fills have their documentation at the getters"
+)]
 
 mod credentials;
 
@@ -41,7 +45,7 @@ mod webhook;
 
 pub use crate::limits::Unit;
 pub use allowance::{Allowance, Budget, ChargePreview, Cost, Limit, Rate, RemainingQuota, Wait};
-pub(crate) use artifact::ModelArtifacts;
+pub use artifact::ModelArtifacts;
 pub use artifact::{ArtifactTrust, ModelArtifact, ModelSigner};
 pub use audit_export::{AuditExport, OtlpExport};
 pub use backend::{Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust};
@@ -53,16 +57,17 @@ pub use credentials::{KeyLocations, MAX_KEY_HEADER_BYTES};
 pub use credentials::{KeySetUrl, Server};
 pub use egress::{Fetch, Target};
 pub use ensemble::{Ensemble, EnsembleStep, TensorMapping};
+pub use filter_part::filter_part;
 pub use grant::{CallerLimits, Grant, OwnHandlers};
-pub(crate) use grant::{Granted, allowances};
+pub use grant::{Granted, allowances};
 pub use handler::{BUILTIN, Handler};
 pub use handler::{SignedAs, SignedBy};
 pub use holder::{DEFAULT_SLOTS, Holder, MAX_POLICY_SLOTS, MAX_SLOTS, MIN_SLOTS};
-pub(crate) use lookup::KEY_PLACEHOLDER;
+pub use lookup::KEY_PLACEHOLDER;
 pub use lookup::Lookup;
-pub(crate) use model::Rules;
+pub use model::Rules;
 pub use model::{Accepts, Decoupled, EMPTY_FINAL_RESPONSE, Media, Model, ModelLimits};
-pub(crate) use permissions::{MAX_PERMISSIONS, RoleId};
+pub use permissions::{MAX_PERMISSIONS, RoleId};
 pub use records::Audit;
 pub use records::Capture;
 pub use routing::{Routing, ShadowVersion};
@@ -70,7 +75,7 @@ pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
 pub use template::{Pointer, Step, Template, Templates, TensorPointer, is_taken};
 pub use tracing::{SAMPLE_SHARES, Tracing};
-pub(crate) use watch::{DAY_MINUTES, are_always};
+pub use watch::{DAY_MINUTES, are_always};
 pub use watch::{QuietWindow, RuleSettings, Watch};
 pub use webhook::Webhook;
 
@@ -78,7 +83,7 @@ macro_rules! index {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub struct $name(pub(crate) u32);
+        pub struct $name(pub u32);
     };
 }
 
@@ -98,32 +103,32 @@ index!(
 /// A validated policy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Policy {
-    pub(crate) listen: Listen,
-    pub(crate) issuers: Vec<Issuer>,
-    pub(crate) revoked: Revoked,
-    pub(crate) clients: Vec<Client>,
+    pub listen: Listen,
+    pub issuers: Vec<Issuer>,
+    pub revoked: Revoked,
+    pub clients: Vec<Client>,
     #[serde(with = "stored_models")]
-    pub(crate) models: Vec<Model>,
-    pub(crate) templates: Templates,
-    pub(crate) grants: Vec<Grant>,
-    pub(crate) rate_limit_service: Option<RateLimitService>,
-    pub(crate) backends: BTreeMap<String, Backend>,
-    pub(crate) handlers: BTreeMap<String, Handler>,
-    pub(crate) granted: Granted,
+    pub models: Vec<Model>,
+    pub templates: Templates,
+    pub grants: Vec<Grant>,
+    pub rate_limit_service: Option<RateLimitService>,
+    pub backends: BTreeMap<String, Backend>,
+    pub handlers: BTreeMap<String, Handler>,
+    pub granted: Granted,
     /// Operations that clients of a role may perform on any model, for bodies that name the model
     /// later.
     #[serde(skip)]
-    pub(crate) reachable: BTreeSet<(RoleId, Protocol, Operation)>,
+    pub reachable: BTreeSet<(RoleId, Protocol, Operation)>,
     /// Content types of raw bodies that any model accepts.
     #[serde(skip)]
-    pub(crate) raw_types: BTreeSet<String>,
+    pub raw_types: BTreeSet<String>,
     /// Content codings that any model accepts.
     #[serde(skip)]
-    pub(crate) codings: Codings,
-    pub(crate) lockout: Option<Lockout>,
-    pub(crate) audit: Audit,
-    pub(crate) capture: Option<Capture>,
-    pub(crate) watch: Watch,
+    pub codings: Codings,
+    pub lockout: Option<Lockout>,
+    pub audit: Audit,
+    pub capture: Option<Capture>,
+    pub watch: Watch,
 }
 
 getters! { Policy {
@@ -159,7 +164,7 @@ getters! { Policy {
 
 impl Policy {
     /// The same with what follows from grants and models.
-    pub(crate) fn with_summaries(mut self) -> Self {
+    pub fn with_summaries(mut self) -> Self {
         let of_role = self.granted.by_role.keys();
         let models = &self.models;
         let reachable = of_role.flat_map(|(role, model, _, operation)| {
@@ -378,13 +383,13 @@ impl Policy {
 /// The listener.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Listen {
-    pub(crate) address: core::net::SocketAddr,
-    pub(crate) trusted_hops: u32,
-    pub(crate) tls: Option<Tls>,
-    pub(crate) key_locations: KeyLocations,
-    pub(crate) health: Health,
-    pub(crate) judged_bytes: usize,
-    pub(crate) limits: Limits,
+    pub address: core::net::SocketAddr,
+    pub trusted_hops: u32,
+    pub tls: Option<Tls>,
+    pub key_locations: KeyLocations,
+    pub health: Health,
+    pub judged_bytes: usize,
+    pub limits: Limits,
 }
 
 getters! { Listen {
@@ -412,7 +417,7 @@ impl Listen {
     }
 }
 
-/// Limits of requests and connections; see [`crate::raw::Limits`].
+/// Limits of requests and connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the raw type says what each bounds")]
 pub struct Limits {
@@ -447,14 +452,14 @@ impl Limits {
 /// A client.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Client {
-    pub(crate) name: String,
-    pub(crate) api_keys: Vec<ApiKey>,
-    pub(crate) concurrency: Option<u64>,
+    pub name: String,
+    pub api_keys: Vec<ApiKey>,
+    pub concurrency: Option<u64>,
     /// Rare fields are boxed to keep other clients small.
-    pub(crate) jwt: Option<Box<JwtRule>>,
-    pub(crate) mtls: Option<PeerName>,
-    pub(crate) metadata: Option<Box<MetadataRule>>,
-    pub(crate) sources: Vec<Network>,
+    pub jwt: Option<Box<JwtRule>>,
+    pub mtls: Option<PeerName>,
+    pub metadata: Option<Box<MetadataRule>>,
+    pub sources: Vec<Network>,
 }
 
 getters! { Client {
@@ -498,10 +503,10 @@ impl Client {
 /// An API key, by digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
-    pub(crate) sha256: [u8; 32],
+    pub sha256: [u8; 32],
     /// Not an `Option<u64>`, which is twice as large: a policy may have a hundred thousand keys.
-    pub(crate) expires_unix_s: Option<NonZeroU64>,
-    pub(crate) format: KeyFormat,
+    pub expires_unix_s: Option<NonZeroU64>,
+    pub format: KeyFormat,
 }
 
 getters! { ApiKey {

@@ -2,6 +2,7 @@
 //! exceptions for files, choices of a policy, alerts, and text that is safe for a terminal.
 
 mod alerts;
+mod byte_size;
 mod choices;
 mod code_kind;
 pub mod datatype;
@@ -11,6 +12,7 @@ mod file_exception;
 mod fnv;
 mod getters;
 mod hex;
+pub(crate) mod hex_keys;
 mod host_name;
 pub mod json;
 mod jwk;
@@ -25,6 +27,7 @@ pub mod time;
 mod unique_members;
 
 pub use alerts::{AlertAction, AlertSeverity, WatchRule};
+pub use byte_size::ByteSize;
 pub use choices::{
     AuditFailure, BackendKind, CallOutcome, HeaderMode, Health, KeyFormat, KeyType, LookupKind,
     OcsfVersion, Scope, ServiceFailure,
@@ -34,7 +37,7 @@ pub use file_exception::{ExceptionFault, FileException};
 pub use fnv::{FNV_OFFSET, fnv1a};
 pub(crate) use getters::getters;
 pub use hex::{hex, unhex};
-pub(crate) use host_name::is_host_name;
+pub use host_name::is_host_name;
 pub use jwk::{Jwk, Secret};
 pub use model_format::ModelFormat;
 pub(crate) use named::named;

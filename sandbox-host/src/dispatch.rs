@@ -432,7 +432,8 @@ impl Attempt for BackendRequest<'_> {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use tensorgate_policy::{Policy, raw, validate};
+    use tensorgate_policy::Policy;
+    use tensorgate_policy_compiler::{raw, validate};
 
     /// A policy with one model with these parameters, at one backend with these settings.
     pub(super) fn policy(backend: &Value, parameters: &Value) -> Policy {

@@ -24,8 +24,8 @@ use tensorgate_models::scan::supervisor::{ScannerSupervisor, scanner_supervisor}
 use tensorgate_models::scan::worker::scanner_process;
 use tensorgate_os_sandbox as os_sandbox;
 use tensorgate_os_sandbox::{Access, BaseFolders, OsSandbox, Permitted, PolicyResources, Resource};
-use tensorgate_policy::Bundle;
 use tensorgate_sandbox::{CompilerConfig, CompilerProcess, compiler_process};
+use tensorgate_settings::bundle::{BundleError, Candidate, bundle};
 use tensorgate_settings::folders::Folders;
 use tensorgate_settings::handler_memory;
 use tensorgate_settings::sources::Sources;
@@ -49,13 +49,13 @@ const MIN_RUNTIME_THREADS: usize = 2;
 /// the gate admitted under the previous policy end under it. A bundle with faults changes nothing.
 /// /generations of the admin server shows the result of each attempt.
 ///
-/// Example: tensorgate-host --bundle bundle.json --root . --socket run/host.sock
+/// Example: tensorgate-host --bundle bundle.bin --root . --socket run/host.sock
 /// --audit-folder /var/lib/tensorgate --context-key-file run/context.key
 /// --endpoint cpu=unix:/run/tensorgate/cpu.sock
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Flags {
-    /// The policy bundle (JSON), as `tensorgate render` writes it. To replace it, rename another
+    /// The policy bundle, as `tensorgate render` compiles it. To replace it, rename another
     /// file over it; never write it in place.
     #[arg(long, env = "TENSORGATE_BUNDLE")]
     bundle: PathBuf,
@@ -248,7 +248,9 @@ fn main() -> ExitCode {
         Harden::BestEffort | Harden::Required => compiler.with_spares(),
     });
     let scanner = ScannerSupervisor::start(flags.harden == Harden::Required).map(Arc::new);
-    let sandbox = (flags.harden != Harden::Off).then(|| confine(&flags));
+    // The rules of the OS sandbox are for this policy, so it is not read again.
+    let policy = bundle(&flags.bundle);
+    let sandbox = (flags.harden != Harden::Off).then(|| confine(&flags, policy.as_ref().ok()));
     let log = match Log::new(std::io::stderr()) {
         Ok(log) => log,
         Err(error) => {
@@ -302,7 +304,7 @@ fn main() -> ExitCode {
         Ok(runtime) => {
             let permitted = sandbox.map(|(_, permitted)| permitted);
             let processes = (compiler_config, scanner);
-            let code = runtime.block_on(run(flags, processes, permitted, &log));
+            let code = runtime.block_on(run(flags, policy, processes, permitted, &log));
             runtime.shutdown_timeout(RUNTIME_END);
             code
         }
@@ -325,7 +327,13 @@ fn runtime(threads: Option<NonZeroUsize>) -> std::io::Result<tokio::runtime::Run
     builder.enable_all().build()
 }
 
-async fn run(flags: Flags, processes: Processes, permitted: Option<Permitted>, log: &Log) -> u8 {
+async fn run(
+    flags: Flags,
+    policy: Result<Candidate, BundleError>,
+    processes: Processes,
+    permitted: Option<Permitted>,
+    log: &Log,
+) -> u8 {
     // Install the handlers first, so that a signal during the start ends the start in order.
     let (mut term, mut interrupt, hangup, for_secrets) = match (
         signal(SignalKind::terminate()),
@@ -340,7 +348,11 @@ async fn run(flags: Flags, processes: Processes, permitted: Option<Permitted>, l
         }
     };
     let bundle = flags.bundle.clone();
-    let settings = match settings(flags, processes, permitted) {
+    let settings = policy.map_err(ConfigError::from).and_then(|policy| {
+        policy.log_warnings();
+        settings(flags, policy, processes, permitted)
+    });
+    let settings = match settings {
         Ok(settings) => settings,
         Err(error) => {
             let cause = os_sandbox::with_hint(&error.to_string());
@@ -402,8 +414,8 @@ async fn run(flags: Flags, processes: Processes, permitted: Option<Permitted>, l
 }
 
 /// Applies the OS sandbox. Returns what it permits, too.
-fn confine(flags: &Flags) -> (OsSandbox, Permitted) {
-    let (access, folders) = access(flags);
+fn confine(flags: &Flags, policy: Option<&Candidate>) -> (OsSandbox, Permitted) {
+    let (access, folders) = access(flags, policy);
     let sandbox = os_sandbox::apply(&access);
     let permitted = Permitted::new(&access, folders, &sandbox);
     (sandbox, permitted)
@@ -411,7 +423,7 @@ fn confine(flags: &Flags) -> (OsSandbox, Permitted) {
 
 /// The files and ports that the host may access in its OS sandbox, and the folders of its policy's
 /// relative paths.
-fn access(flags: &Flags) -> (Access, BaseFolders) {
+fn access(flags: &Flags, policy: Option<&Candidate>) -> (Access, BaseFolders) {
     // A new bundle is renamed over this one, so the folder is needed.
     let mut read = vec![
         flags.root.clone(),
@@ -434,12 +446,9 @@ fn access(flags: &Flags) -> (Access, BaseFolders) {
         root: flags.root.clone(),
         audit: audit_folder(flags),
     };
-    // An invalid bundle is reported when it is loaded.
-    let policy = std::fs::read(&flags.bundle)
-        .ok()
-        .and_then(|text| serde_json::from_slice::<Bundle>(&text).ok())
-        .map(|bundle| PolicyResources::of(&bundle.policy))
-        .unwrap_or_default();
+    // A bundle that cannot be read is reported later.
+    let policy = policy.map(|candidate| PolicyResources::of(&candidate.policy));
+    let policy = policy.unwrap_or_default();
     let resources: Vec<_> = (policy.resolve(&folders).into_iter())
         .map(|(_, resource)| resource)
         .collect();
@@ -474,6 +483,7 @@ fn access(flags: &Flags) -> (Access, BaseFolders) {
 
 fn settings(
     flags: Flags,
+    policy: Candidate,
     (compiler_config, scanner): Processes,
     permitted: Option<Permitted>,
 ) -> Result<Settings, ConfigError> {
@@ -507,7 +517,6 @@ fn settings(
         uids: config::peer_uids(flags.peer_uids)?,
         tls: config::server_tls(&services, files, &flags.gateways)?,
     };
-    let policy = tensorgate_settings::bundle::bundle(&flags.bundle)?;
     let endpoints = config::endpoints(&flags.endpoints, &policy.policy)?;
     let drain = Duration::from_secs(flags.drain_s);
     let builtins = flags.builtins.unwrap_or_else(installed);

@@ -11,6 +11,7 @@ those that the schema must reject, and those that add or remove parts of objects
 import argparse
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -234,7 +235,8 @@ def faults_of_values(chart):
 def faults_of_templates(folder):
     """Templates with content of a ConfigMap of their own."""
     for file in sorted((folder / "templates").glob("configmap-*.yaml")):
-        data = file.read_text().partition("\ndata:\n")[2].splitlines()
+        _, *data = re.split(r"\n(?:data|binaryData):\n", file.read_text())
+        data = "".join(data).splitlines()
         if not data or not all(".Files.Get" in line and line.startswith("  ") for line in data):
             yield f"{file}: the data does not come from files"
 

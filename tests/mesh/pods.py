@@ -22,6 +22,9 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target")
 MODULE = TARGET / "filters/gate.wasm"
 # Folders whose content a container must not find by chance on this machine, beside those of mounts.
 OURS = [f"/{folder}/tensorgate" for folder in ("run", "etc", "var/lib", "var/cache", "opt")]
+# The length of a compiled policy's header. Its last eight bytes are a checksum (FNV-1a) of the rest.
+HEADER_BYTES = 24
+SERVER = re.compile(r"[a-z.-]+:\d+")
 LISTENING = re.compile(r"^(--[a-z-]+=)(?:0\.0\.0\.0|127\.0\.0\.1):(\d+)$")
 
 
@@ -41,13 +44,24 @@ class Folder:
         made = self.path / f"..{self.count}"
         made.mkdir()
         for name, text in files.items():
-            (made / name).write_text(text)
+            (made / name).write_bytes(text if isinstance(text, bytes) else text.encode())
             (made / name).chmod(0o600)
             if not (self.path / name).is_symlink():
                 (self.path / name).symlink_to(f"..data/{name}")
         link = self.path / "..link"
         link.symlink_to(made.name)
         link.rename(self.path / "..data")
+
+
+def varint(number):
+    """A number as a compiled policy has it: seven bits a byte, the lowest first."""
+    low, rest = number & 127, number >> 7
+    return bytes([low | 128]) + varint(rest) if rest else bytes([low])
+
+
+def counted(text):
+    """A text as a compiled policy has it."""
+    return varint(len(text)) + text.encode()
 
 
 def objects(folder):
@@ -92,8 +106,10 @@ class Pod:
 
     def files(self, config_map, of=None):
         """The files of a ConfigMap, with paths, names and ports of this machine."""
-        data = (of or self.objects)["ConfigMap", config_map]["data"]
-        made = {name: self.local(text) for name, text in data.items()}
+        found = (of or self.objects)["ConfigMap", config_map]
+        made = {name: self.local(text) for name, text in found.get("data", {}).items()}
+        for name, text in found.get("binaryData", {}).items():
+            made[name] = self.local_policy(base64.b64decode(text, validate=True))
         if "envoy.yaml" in made and not cgroups.counted():
             made["envoy.yaml"] = cgroups.without_monitor(made["envoy.yaml"])
         return made
@@ -103,6 +119,21 @@ class Pod:
         for name, replacement in self.replaced.items():
             text = text.replace(name, replacement)
         return self.known.sub(lambda found: self.path(found.group()), text)
+
+    def local_policy(self, compiled):
+        """A compiled policy with servers of this machine. A text has its length in front of it."""
+        fields = compiled[HEADER_BYTES:]
+        for name, replacement in self.replaced.items():
+            if not SERVER.fullmatch(name):
+                continue
+            (host, port), (new_host, new_port) = name.rsplit(":", 1), replacement.rsplit(":", 1)
+            for scheme in ("http://", "https://"):
+                fields = fields.replace(counted(scheme + name), counted(scheme + replacement))
+            fields = fields.replace(counted(host) + varint(int(port)), counted(new_host) + varint(int(new_port)))
+        checksum = 0xCBF29CE484222325
+        for byte in fields:
+            checksum = (checksum ^ byte) * 0x100000001B3 % 2**64
+        return compiled[: HEADER_BYTES - 8] + checksum.to_bytes(8, "big") + fields
 
     def path(self, path):
         """Where a path of a container is here."""
@@ -204,8 +235,15 @@ class Pod:
 
 
 def generation(folder):
-    """The version of the policy that a rendered folder has."""
-    return json.loads(objects(folder)["ConfigMap", "tensorgate-policy"]["data"]["bundle.json"])["generation"]
+    """The version of the host's policy in a rendered folder."""
+    encoded = objects(folder)["ConfigMap", "tensorgate-policy"]["binaryData"]["bundle.bin"]
+    return version(base64.b64decode(encoded, validate=True))
+
+
+def version(compiled):
+    """The version of a compiled policy: its first field, with the length before it."""
+    fields = compiled[HEADER_BYTES:]
+    return fields[1 : 1 + fields[0]].decode()
 
 
 def compiled_of(document):

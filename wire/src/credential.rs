@@ -162,9 +162,9 @@ fn is_like(own: &[u8], name: &str) -> bool {
 mod tests {
     #![allow(clippy::panic, reason = "tests")]
 
-    use tensorgate_policy::raw;
-    use tensorgate_policy::validate::validate;
     use tensorgate_policy::values::KeyFormat;
+    use tensorgate_policy_compiler::raw;
+    use tensorgate_policy_compiler::validate::validate;
 
     use super::*;
 

@@ -9,8 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use tensorgate_policy::hex;
 use tensorgate_policy::policy::{Policy, SignedAs, SignedBy};
-use tensorgate_policy::{hex, validate};
+use tensorgate_policy_compiler::validate;
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 /// RFC 8410, 10.3.

@@ -3,7 +3,7 @@
 //! one race.
 
 use serde_json::Value;
-use tensorgate_policy::{Compiled, FilterConfiguration, HeaderMode};
+use tensorgate_policy::{Compiled, FilterConfiguration, FilterTarget, HeaderMode, Target};
 
 use crate::lab::{Envoy, Lab, Server};
 use crate::load::{Client, Expect, Http, Shot};
@@ -31,9 +31,14 @@ fn forwarding(filters: &Value) -> Outcome<Value> {
         .ok_or_else(missing)?;
     let encoded: FilterConfiguration<'_> =
         serde_json::from_str(text.as_str().ok_or_else(missing)?)?;
-    let compiled = Compiled {
+    let compiled = Compiled::load(&encoded.decode()?)?;
+    let target = FilterTarget {
         headers: HeaderMode::Forward,
-        ..Compiled::load(&encoded.decode()?)?
+        ..compiled.target.filter()?
+    };
+    let compiled = Compiled {
+        target: Target::Filter(target),
+        ..compiled
     };
     let limit = FilterConfiguration::MAX_PLAIN_BYTES;
     let encoded = FilterConfiguration::new(&compiled.to_bytes(), limit)?;

@@ -82,7 +82,7 @@ impl Size {
 /// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let many = if lab.quick { 1_000 } else { 100_000 };
-    report.section("10 to 100,000 clients with one key each", "One worker. The last client sends the requests. The start is rendering the policy and then Envoy's start until it listens. bundle.json is the host's indented file; a filter gets the same policy compiled.");
+    report.section("10 to 100,000 clients with one key each", "One worker. The last client sends the requests. The start is rendering the policy and then Envoy's start until it listens. bundle.bin is the host's; a filter gets its part of it.");
     let sizes = [10, 100, many].map(Size::of_clients);
     let results = grown(lab, report, &sizes).await?;
     if let [bare, few, hundred, most] = results.as_slice() {
@@ -182,9 +182,7 @@ async fn grown(lab: &Lab, report: &mut Report, sizes: &[Size]) -> Outcome<Vec<Re
     report.table(
         &[
             "policy",
-            // The host's file, which is indented. A filter reads the same content without white
-            // space.
-            "bundle.json",
+            "bundle.bin",
             "check and render",
             "Envoy's start",
             "RSS then",

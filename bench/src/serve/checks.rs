@@ -9,9 +9,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tensorgate_identity::{Evidence, Identifier, PureVerifier, TokenCache};
 use tensorgate_policy::decision::{BodyPlan, FilterWork, decide_body, decide_head, decide_message};
 use tensorgate_policy::request::{CallerDigests, Identity, RequestHash};
-use tensorgate_policy::validate::validate;
 use tensorgate_policy::{
-    Bundle, Charge, ChargeOutcome, Decision, Denial, Now, Policy, Reason, Step,
+    Charge, ChargeOutcome, Compiled, Decision, Denial, Now, Policy, Reason, Step,
 };
 use tensorgate_wire::context::{Context, Key};
 use tensorgate_wire::headers::ReadHead;
@@ -46,15 +45,15 @@ pub(super) struct Held {
 impl Checks {
     /// Reads the output of `tensorgate render` and the key that signs contexts.
     pub(super) fn load(bundle: &Path, key: &Path) -> Outcome<Self> {
-        let bundle: Bundle = serde_json::from_slice(&std::fs::read(bundle)?)?;
-        let (policy, _) = validate(&bundle.policy)
-            .map_err(|faults| format!("the policy has {} faults", faults.len()))?;
+        let Compiled {
+            generation, policy, ..
+        } = Compiled::load(&std::fs::read(bundle)?)?;
         let key = Key::from_hex(&std::fs::read_to_string(key)?)
             .map_err(|fault| Failure::from(format!("the context key {fault}")))?;
         Ok(Self(Arc::new(Mutex::new(State {
             identifier: Identifier::new(&policy),
             policy,
-            generation: bundle.generation,
+            generation,
             key,
             tokens: TokenCache::default(),
             buckets: HashMap::new(),

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use tensorgate_policy::Bundle;
+use tensorgate_policy::compiled::MAX_BYTES;
 use tensorgate_policy_text::Located;
 
-/// Largest policy file, bytes. Equals [`Bundle::MAX_BYTES`], the limit of a bundle, which is mostly
-/// the policy.
+/// Largest policy file, bytes.
 pub const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// A file and its text; the text may be a placeholder.
@@ -42,20 +41,17 @@ pub enum LoadError {
     /// The file is too large.
     #[error("{} is larger than {MAX_FILE_BYTES} bytes", .0.display())]
     TooLarge(PathBuf),
-    /// The policy, with the files that it names, exceeds a filter's configuration limit.
+    /// The policy, with the files that it names, is too large for a gate.
     #[error(
-        "{} and the files that it names are {bytes} bytes of configuration: a gate takes at most {}",
-        file.display(), Bundle::MAX_BYTES
+        "{} and the files that it names are {bytes} bytes of compiled policy: a gate takes at most {MAX_BYTES}",
+        file.display()
     )]
-    BundleTooLarge {
+    CompiledTooLarge {
         /// The policy file.
         file: PathBuf,
-        /// Size as JSON, bytes.
+        /// Size of the compiled form, bytes.
         bytes: usize,
     },
-    /// The policy cannot be written as JSON, because JSON has no spelling for one of its numbers.
-    #[error("cannot write the policy as json: {0}")]
-    Json(#[from] serde_json::Error),
     /// The policy has faults.
     #[error("{} has faults", .0.file.display())]
     Faults(Source, Vec<Located>),

@@ -1,12 +1,13 @@
 //! Divides limits with `local_share: replicas` by the number of pods that count them.
 //!
-//! `render` divides before it writes the bundle. Filter and host then get plain limits under a
+//! `render` divides before it compiles the policy. Filter and host then get plain limits under a
 //! generation of their own, so neither needs to know the number of pods.
 
 use tensorgate_cli_common::load_error::LoadError;
-use tensorgate_policy::{Fault, Severity, raw, validate};
+use tensorgate_policy::{Fault, Severity};
+use tensorgate_policy_compiler::{Version, raw};
 
-use crate::load::{Loaded, generation};
+use crate::load::Loaded;
 
 /// The field of a limit that says what divides it.
 const LOCAL_SHARE: &str = "local_share";
@@ -18,7 +19,7 @@ impl Loaded {
     /// The limits that are divided when the policy is rendered: the grant's name, which is empty
     /// for a model's budget, and the field.
     pub fn limits_to_divide(&self) -> Vec<(&str, &'static str)> {
-        let raw::Policy { grants, models, .. } = &self.bundle.policy;
+        let raw::Policy { grants, models, .. } = &self.version.raw;
         let of_grants = grants.iter().flat_map(|grant| {
             let name = grant.name.as_deref().unwrap_or_default();
             shares(grant).map(move |limit| (name, limit))
@@ -38,14 +39,12 @@ impl Loaded {
         if self.limits_to_divide().is_empty() {
             return Ok(self);
         }
-        let mut policy = self.bundle.policy.clone();
+        let mut policy = self.version.raw.clone();
         let divided = divide(&mut policy, pods)
-            .and_then(|pods| validate::validate(&policy).map_err(|faults| of_share(faults, pods)));
+            .and_then(|pods| Version::new(policy).map_err(|faults| of_share(faults, pods)));
         match divided {
-            Ok((validated, _)) => {
-                self.bundle.generation = generation(&policy)?;
-                self.bundle.policy = policy;
-                self.policy = validated;
+            Ok(version) => {
+                self.version = version;
                 self.divided_by = pods;
                 Ok(self)
             }

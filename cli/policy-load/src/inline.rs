@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_policy::values::Jwk;
-use tensorgate_policy::{Fault, Severity, raw};
+use tensorgate_policy::{Fault, Severity};
+use tensorgate_policy_compiler::raw;
 
 use crate::lists::{FileReferences, KeysFile, List, MAX_FILE_BYTES, api_key, lines};
 

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::bounded_file::read_at_most;
-use tensorgate_policy::raw;
-use tensorgate_policy::validate;
 use tensorgate_policy::values::KeyFormat;
+use tensorgate_policy_compiler::raw;
+use tensorgate_policy_compiler::validate;
 
 /// SHA-256 of a file's contents.
 pub type Contents = [u8; 32];

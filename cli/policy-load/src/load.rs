@@ -1,20 +1,18 @@
 //! Loads a policy file: reads, types and validates it. Every fault carries its position in the
 //! text.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use tensorgate_artifact::component::SUFFIX;
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::load_error::{LoadError, MAX_FILE_BYTES, Source};
 use tensorgate_judge::budget;
+use tensorgate_policy::compiled::MAX_BYTES;
 use tensorgate_policy::policy::BUILTIN;
-use tensorgate_policy::values::Shared;
-use tensorgate_policy::{Bundle, Fault, HeaderMode, Policy, Severity, hex, raw, validate};
+use tensorgate_policy::{Fault, Policy, Severity};
+use tensorgate_policy_compiler::{Version, raw};
 use tensorgate_policy_text::typed::OmittedPath;
 use tensorgate_policy_text::{Located, Span, parse, path, typed};
-use tensorgate_settings::bundle::canonical_digest;
 use tensorgate_settings::folders::Folders;
 use tensorgate_settings::signed;
 
@@ -25,13 +23,11 @@ use crate::lists::FileReferences;
 pub struct Loaded {
     /// Source text, for the display of warnings.
     pub source: Source,
-    /// The validated policy.
-    pub policy: Policy,
-    /// The bundle for the gate and the host.
-    pub bundle: Bundle,
+    /// The policy, as written and validated.
+    pub version: Version,
     /// Rules that make the policy weaker than it looks.
     pub warnings: Vec<Located>,
-    /// Files that were read into the bundle, as the policy names them.
+    /// Files that were read into the policy, as the policy names them.
     pub read: Vec<PathBuf>,
     /// File references that may take effect independently of the rest.
     pub named: FileReferences,
@@ -44,7 +40,7 @@ impl Loaded {
     /// policy. Paths are relative to `root`.
     pub fn files(&self, root: &Path) -> Vec<PathBuf> {
         // Bundled handlers are installed with the host and do not change with a policy.
-        let components = self.policy.handlers().values();
+        let components = self.version.policy.handlers().values();
         let components = components.filter(|rule| !rule.component().starts_with(BUILTIN));
         let components = components.flat_map(|handler| {
             let signature = handler.signed_by().is_some();
@@ -75,8 +71,7 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
     };
     let root = file.parent().unwrap_or(Path::new(""));
     let Judged {
-        mut raw,
-        policy,
+        version,
         warnings,
         read,
         named,
@@ -84,25 +79,15 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
         Ok(judged) => judged,
         Err(faults) => return Err(LoadError::Faults(source, faults)),
     };
-    share_equal_models(&mut raw)?;
-    let bundle = Bundle {
-        generation: generation(&raw)?,
-        policy: raw,
-        headers: HeaderMode::default(),
-        filter: None,
-        host: true,
-        tightens: None,
-        hold: None,
-    };
-    let bytes = written_bytes(&bundle)?;
-    if bytes > Bundle::MAX_BYTES {
+    let compiled = version.for_host();
+    let bytes = compiled.to_bytes().len();
+    if bytes > MAX_BYTES {
         let file = file.to_owned();
-        return Err(LoadError::BundleTooLarge { file, bytes });
+        return Err(LoadError::CompiledTooLarge { file, bytes });
     }
     Ok(Loaded {
         source,
-        policy,
-        bundle,
+        version,
         warnings,
         read,
         named,
@@ -148,50 +133,6 @@ pub fn faults(text: &str) -> Vec<Located> {
         Ok(judged) => judged.warnings,
         Err(faults) => faults,
     }
-}
-
-/// The first 16 hex digits of the SHA-256 of a policy's canonical JSON.
-pub fn generation(policy: &raw::Policy) -> serde_json::Result<String> {
-    let mut digits = hex(&canonical_digest(policy)?);
-    digits.truncate(16);
-    Ok(digits)
-}
-
-/// Shares models with equal content, so that the bundle stores each only once.
-fn share_equal_models(policy: &mut raw::Policy) -> serde_json::Result<()> {
-    let mut known = HashMap::new();
-    let mut contents: HashMap<Vec<u8>, Shared<raw::Model>> = HashMap::new();
-    for model in policy.models.values_mut() {
-        let one = match known.entry(model.as_ptr()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(new) => {
-                let content = serde_json::to_vec(&**model)?;
-                // Keeps the original model alive, so that its address stays unique in the map.
-                let one = contents.entry(content).or_insert_with(|| model.clone());
-                new.insert((model.clone(), one.clone()))
-            }
-        };
-        *model = one.1.clone();
-    }
-    Ok(())
-}
-
-/// Size of a bundle as JSON, bytes.
-fn written_bytes(bundle: &Bundle) -> serde_json::Result<usize> {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 = self.0.saturating_add(bytes.len());
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    serde_json::to_writer(&mut count, bundle)?;
-    Ok(count.0)
 }
 
 /// Whether a text has blank lines, comments and marks of documents only.
@@ -261,8 +202,7 @@ fn beyond_budget(policy: &Policy) -> impl Iterator<Item = Fault> {
 }
 
 struct Judged {
-    raw: raw::Policy,
-    policy: Policy,
+    version: Version,
     warnings: Vec<Located>,
     read: Vec<PathBuf>,
     named: FileReferences,
@@ -292,13 +232,14 @@ fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
             .map(|fault| OmittedPath::below(path::parent(&fault.path))),
     );
     faults.extend(unread.into_iter().map(|fault| locate(&tree, fault)));
-    let (policy, found) = match validate::validate(&raw) {
-        Ok((policy, warnings)) => (Some(policy), warnings),
+    let (version, found) = match Version::new(raw) {
+        Ok(version) => {
+            let warnings = version.warnings.clone();
+            let found = warnings.into_iter().chain(beyond_budget(&version.policy));
+            let found = found.collect();
+            (Some(version), found)
+        }
         Err(faults) => (None, faults),
-    };
-    let found = match &policy {
-        Some(policy) => found.into_iter().chain(beyond_budget(policy)).collect(),
-        None => found,
     };
     let consequence = |fault: &Fault| omitted.iter().any(|path| path.explains(&fault.path));
     faults.extend(
@@ -308,15 +249,14 @@ fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
             .map(|fault| locate(&tree, fault)),
     );
     faults.sort_by(|a, b| (a.span, &a.path, &a.message).cmp(&(b.span, &b.path, &b.message)));
-    match policy {
-        Some(policy)
+    match version {
+        Some(version)
             if faults
                 .iter()
                 .all(|fault| fault.severity == Severity::Warning) =>
         {
             Ok(Judged {
-                raw,
-                policy,
+                version,
                 warnings: faults,
                 read,
                 named,
@@ -333,7 +273,7 @@ impl Loaded {
     /// Every missing or rejected signature, located at the handler's `signed_by`.
     pub fn verify_signatures(self, root: &Path) -> Result<Self, LoadError> {
         let folders = Folders::below(root);
-        let handlers = self.policy.handlers().iter();
+        let handlers = self.version.policy.handlers().iter();
         let faults = handlers.filter_map(|(name, rule)| {
             let unsigned = signed::verify(name, rule, &folders).err()?;
             let mut path = String::from("handlers");

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
-use tensorgate_policy::{Severity, raw};
+use tensorgate_policy::Severity;
+use tensorgate_policy_compiler::raw;
 
 use crate::de::{At, Error, Problem, TOO_MANY};
 use crate::parse::{MAX_FAULTS, MODELS};

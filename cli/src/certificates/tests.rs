@@ -41,7 +41,7 @@ impl Files {
         std::fs::write(&policy, POLICY).unwrap();
         let loaded = tensorgate_policy_load::load::load(&policy).unwrap();
         let files = Self {
-            tls: loaded.policy.listen().tls().unwrap().clone(),
+            tls: loaded.version.policy.listen().tls().unwrap().clone(),
             folder,
             authority,
             leaf,

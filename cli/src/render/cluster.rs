@@ -100,7 +100,7 @@ pub fn faults(policy: &Policy, workload: &Workload) -> Vec<Fault> {
 /// The policy is too large.
 pub fn common(workload: &Workload, loaded: &Loaded) -> Result<Manifests, Unrenderable> {
     let mut manifests = Manifests::default();
-    let policy = workload.policy(&loaded.bundle);
+    let policy = workload.policy(&loaded.version);
     manifests.add("configmap-policy", policy.map_err(Unrenderable::Other)?);
     manifests.add("serviceaccount", workload.service_account());
     manifests.add("poddisruptionbudget", workload.disruption_budget());
@@ -129,6 +129,7 @@ fn proxy_options(control_plane: ControlPlane) -> RenderOptions {
         secrets: PathBuf::new(),
         system_authorities: PathBuf::from(key_sets::SYSTEM_AUTHORITIES[0]),
         own_cgroup: false,
+        sandbox_host: true,
     }
 }
 
@@ -149,9 +150,9 @@ fn is_loopback_host(host: &str) -> bool {
 
 /// Whether no line of a policy's audit log leaves the pods that are rendered.
 pub fn audit_log_stays(loaded: &Loaded) -> bool {
-    let export = loaded.policy.audit().export();
+    let export = loaded.version.policy.audit().export();
     let receiver = export.otlp().filter(|rule| !is_loopback_host(rule.host()));
-    !prints_audit_log(&loaded.bundle) && !export.stdout() && receiver.is_none()
+    !prints_audit_log(&loaded.version.raw) && !export.stdout() && receiver.is_none()
 }
 
 #[cfg(test)]

@@ -27,10 +27,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tensorgate_filter_core::host::ListenerBounds;
+use tensorgate_policy::Policy;
 use tensorgate_policy::compiled::FilterConfigurationFault;
-use tensorgate_policy::fault::in_one_line;
 use tensorgate_policy::policy::{Counter, RateLimitService};
-use tensorgate_policy::{Bundle, Fault, Policy};
+use tensorgate_policy_compiler::Version;
 
 use super::node::{Node, list, map};
 use bounds::Bounds;
@@ -71,6 +71,8 @@ pub struct RenderOptions {
     pub secrets: PathBuf,
     /// The system's certificate authorities, PEM.
     pub system_authorities: PathBuf,
+    /// Whether a sandbox host is behind the filters.
+    pub sandbox_host: bool,
     /// Whether Envoy is alone in a container. Its overload manager then counts all memory of the
     /// container. Elsewhere it could not start: the root of cgroup v2 counts no memory.
     pub own_cgroup: bool,
@@ -99,11 +101,8 @@ pub enum RenderError {
     #[error("--stats {0} is the address of the gate itself: give another port with --stats")]
     StatsAddress(SocketAddr),
     /// The policy is too large for the control plane.
-    #[error("the bundle in the filter's configuration {0}")]
+    #[error("the policy in the filter's configuration {0}")]
     Encoded(#[from] FilterConfigurationFault),
-    /// The policy has faults that its check did not find.
-    #[error("the policy cannot be compiled: {}", in_one_line(.0))]
-    Policy(Vec<Fault>),
     /// The policy cannot be written as JSON.
     #[error("cannot write the policy as json: {0}")]
     Json(#[from] serde_json::Error),
@@ -130,11 +129,11 @@ pub struct Rendered {
 
 /// Renders a policy.
 pub fn render(
-    policy: &Policy,
-    bundle: &Bundle,
+    version: &Version,
     options: &RenderOptions,
     form: Form<'_>,
 ) -> Result<Rendered, RenderError> {
+    let policy = &version.policy;
     let plane = options.control_plane;
     let mut bounds = Bounds::from_limits(policy.listen().limits());
     if options.remote_hosts.is_some() {
@@ -143,7 +142,7 @@ pub fn render(
     let address = options.listen.unwrap_or(policy.listen().address());
     let chain = options.chain.iter().enumerate();
     let filters = chain
-        .map(|(position, filter)| gate_filter::filter(*filter, position, policy, bundle, options))
+        .map(|(position, filter)| gate_filter::filter(*filter, position, version, options))
         .collect::<Result<Vec<_>, _>>()?;
     let (host, audit) = match &options.remote_hosts {
         None => (
@@ -180,7 +179,7 @@ pub fn render(
     };
     let fixed = stats::resources(options, address)?;
     let (sources, resources) =
-        form.assemble(clusters, listeners, fixed, separate, &bundle.generation)?;
+        form.assemble(clusters, listeners, fixed, separate, &version.generation)?;
     let mut entries = vec![
         // Nothing here depends on the policy, so a change of policy does not change the bootstrap
         // and needs no restart.

@@ -76,7 +76,7 @@ impl Manifests {
             .iter()
             .map(|(name, node)| (name.as_str(), node));
         for (name, node) in objects.chain([lists]) {
-            write_file(&folder.join(name), &node.to_yaml())?;
+            write_file(&folder.join(name), node.to_yaml())?;
         }
         Ok(())
     }
@@ -174,7 +174,7 @@ mod tests {
         ] {
             let mut manifests = Manifests::default();
             manifests.add("small", map! {"kind" => "Service"});
-            manifests.add("policy", map! {"data" => map! {"bundle.json" => text}});
+            manifests.add("policy", map! {"data" => map! {"gate.yaml" => text}});
             let folder = Path::new("my objects");
             assert_eq!(manifests.apply_command(Some(folder)), expected);
         }

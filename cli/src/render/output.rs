@@ -14,8 +14,8 @@ const READABLE: u32 = 0o644;
 ///
 /// # Errors
 /// It cannot be written.
-pub fn write_file(file: &Path, text: &str) -> Result<(), Failure> {
-    replace(file, text, Mode::Exact(READABLE)).map_err(|error| cannot_write(file, &error))
+pub fn write_file(file: &Path, content: impl AsRef<[u8]>) -> Result<(), Failure> {
+    replace(file, content, Mode::Exact(READABLE)).map_err(|error| cannot_write(file, &error))
 }
 
 /// Creates a folder and those that it is in, unless they exist.

@@ -48,7 +48,7 @@ impl SourceRecord {
             command.push(' ');
             command.push_str(&quoted(&argument));
         }
-        let generation = &loaded.bundle.generation;
+        let generation = &loaded.version.generation;
         Self {
             readme: format!(
                 "tensorgate wrote this folder. To change it, change the policy and render again.
@@ -143,7 +143,7 @@ mod tests {
         let record = record(&text, &["render", "kubernetes", "gate.yaml", "-o", "/x"]);
         let [(_, readme), (name, policy)] = record.files();
         assert_eq!((name, policy), ("gate.yaml.txt", text.as_str()));
-        let generation = loaded(&text).bundle.generation;
+        let generation = loaded(&text).version.generation;
         for line in [
             format!("generation  {generation}"),
             "command     tensorgate render kubernetes gate.yaml".to_owned(),

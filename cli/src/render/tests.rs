@@ -128,7 +128,7 @@ impl Marked {
             names.replace(&mark, numbers, |names| {
                 // A volume cannot bring a file of any name, so clusters refuse some.
                 loaded(names, &self.policy)
-                    .is_ok_and(|loaded| PolicyFiles::of(&loaded.policy).is_ok())
+                    .is_ok_and(|loaded| PolicyFiles::of(&loaded.version.policy).is_ok())
             });
         }
         for (flag, takes) in FLAGS {
@@ -172,7 +172,7 @@ fn loaded(names: &Names, policy: &Value) -> Result<Loaded, LoadError> {
 
 fn read(target: Render, names: &Names, loaded: &Loaded) -> BTreeMap<String, Value> {
     let files = target(names, loaded).unwrap_or_else(|error| panic!("{error:?}: {names:?}"));
-    documents(&files, &loaded.bundle.generation)
+    documents(&files, &loaded.version.generation)
 }
 
 #[test]

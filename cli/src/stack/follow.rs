@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tensorgate_policy::raw::ReloadHold;
 use tensorgate_policy::{Fault, Policy, Severity};
+use tensorgate_policy_compiler::Version;
+use tensorgate_policy_compiler::raw::ReloadHold;
 use tensorgate_policy_load::load::{Loaded, revoked_section};
 use tensorgate_settings::sources::SourceState;
 use tokio::signal::unix::Signal;
@@ -28,7 +29,7 @@ use super::status_file::StatusFile;
 use super::terminal::Terminal;
 use super::watch::{Change, Watch};
 use crate::components;
-use crate::tighten::Version;
+use crate::tighten::tightened_contracts;
 use basis::{Basis, Pending, urgent};
 use fault_text::{reason, text};
 
@@ -120,20 +121,15 @@ impl<'a, F: Front> Following<'a, F> {
     ) -> Self {
         let Sources { watch, loaded } = sources;
         let files = front.borrow().files(&loaded);
-        let Loaded {
-            policy,
-            bundle,
-            named,
-            ..
-        } = loaded;
+        let Loaded { version, named, .. } = loaded;
         Self {
             requests: Requests::of(processes.state()),
             front,
             status_file,
             processes,
             watch,
-            complete_generation: bundle.generation.clone(),
-            basis: Basis::new(root, Version { policy, bundle }, named),
+            complete_generation: version.generation.clone(),
+            basis: Basis::new(root, version, named),
             files,
             why: None,
             stuck: None,
@@ -176,7 +172,7 @@ impl<'a, F: Front> Following<'a, F> {
         let changed = waiting.as_ref().map(|_| "the files have changed meanwhile");
         let answer = Answer {
             id,
-            in_force: self.basis.in_force.bundle.generation.clone(),
+            in_force: self.basis.in_force.generation.clone(),
             why: self.why.clone().or(changed.map(str::to_owned)),
             waiting,
         };
@@ -234,7 +230,7 @@ impl<'a, F: Front> Following<'a, F> {
                 self.show();
                 self.front
                     .borrow_mut()
-                    .faulty(error, &self.basis.in_force.bundle.generation);
+                    .faulty(error, &self.basis.in_force.generation);
                 self.tighten(asked).await;
             }
         }
@@ -244,21 +240,16 @@ impl<'a, F: Front> Following<'a, F> {
     async fn put(&mut self, loaded: Loaded) {
         self.front.borrow_mut().loaded(&loaded);
         let files = self.front.borrow().files(&loaded);
-        let differing = loaded.located(self.component_faults(&loaded.policy));
-        let Loaded {
-            policy,
-            bundle,
-            named,
-            ..
-        } = loaded;
+        let differing = loaded.located(self.component_faults(&loaded.version.policy));
+        let Loaded { version, named, .. } = loaded;
         self.basis.note_section(Some(named.revoked.clone()));
-        let version = Rc::new(Version { policy, bundle });
+        let version = Rc::new(version);
         self.unready = None;
-        if self.accepted.as_ref() != Some(&version.bundle.generation) {
+        if self.accepted.as_ref() != Some(&version.generation) {
             self.accepted = None;
         }
-        let tightened = self.basis.in_force.tightened_contracts(&version);
-        let hold = version.bundle.policy.reload.unwrap_or_default().hold;
+        let tightened = tightened_contracts(&self.basis.in_force, &version);
+        let hold = version.raw.reload.unwrap_or_default().hold;
         let how = match (hold, &self.accepted) {
             (ReloadHold::On, None) => How::UnlessUnready(&tightened),
             (ReloadHold::Off, _) | (_, Some(_)) => How::Complete,
@@ -311,7 +302,7 @@ impl<'a, F: Front> Following<'a, F> {
             self.unready = waiting.map(|generation| Unready::new(generation, causes.clone()));
         }
         self.show();
-        let serving = &self.basis.in_force.bundle.generation;
+        let serving = &self.basis.in_force.generation;
         self.front.borrow_mut().reloaded(Err(error), serving);
         self.tighten(false).await;
     }
@@ -354,7 +345,7 @@ impl<'a, F: Front> Following<'a, F> {
             Ok(None) => self.stuck = None,
             Ok(Some(version)) => {
                 let stuck = self.stuck.as_ref().map(|stuck| &stuck.generation);
-                if again || stuck != Some(&version.bundle.generation) {
+                if again || stuck != Some(&version.generation) {
                     self.put_tightened(version).await;
                 }
             }
@@ -368,7 +359,7 @@ impl<'a, F: Front> Following<'a, F> {
     async fn put_tightened(&mut self, version: Version) {
         match self.processes.put(&version, How::Tighter).await {
             Ok(reloaded) => {
-                let generation = version.bundle.generation.clone();
+                let generation = version.generation.clone();
                 self.basis.in_force = Rc::new(version);
                 self.stuck = None;
                 self.show();
@@ -376,14 +367,14 @@ impl<'a, F: Front> Following<'a, F> {
                 // A policy that was rejected before may now be completely in force.
                 let pending = self.basis.pending.as_ref();
                 let is_all = |pending: &Pending| {
-                    pending.version.bundle.generation == generation
+                    pending.version.generation == generation
                         && self.component_faults(&pending.version.policy).is_empty()
                 };
                 if self.why.is_some() && pending.is_some_and(is_all) {
                     self.accept(reloaded).await;
                 }
             }
-            Err(error) => self.record_rejection(version.bundle.generation, error.to_string()),
+            Err(error) => self.record_rejection(version.generation, error.to_string()),
         }
     }
 
@@ -405,11 +396,11 @@ impl<'a, F: Front> Following<'a, F> {
 
     /// Updates the status. It runs before a change is reported, so that the status is never older.
     fn show(&self) {
-        let in_force = &self.basis.in_force.bundle;
+        let in_force = &self.basis.in_force;
         let revocations = self.basis.revocations(&self.watch);
         let mut held = Vec::new();
         if let Some(why) = &self.why {
-            let in_force: Vec<_> = revocations.same_in(&in_force.policy.revoked).collect();
+            let in_force: Vec<_> = revocations.same_in(&in_force.raw.revoked).collect();
             let files = self
                 .watch
                 .differing()
@@ -426,7 +417,7 @@ impl<'a, F: Front> Following<'a, F> {
                 .map(|file| SourceState::new(file, why)),
         );
         let lists = revocations
-            .are_in(&in_force.policy.revoked)
+            .are_in(&in_force.raw.revoked)
             .then_some(revocations.read);
         let stuck = self.stuck.as_ref().map(|stuck| stuck.why.as_str());
         self.status_file

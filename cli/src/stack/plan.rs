@@ -96,7 +96,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     let lock = Lock::claim(&options.state)?;
     let (listen, fix) = match options.listen {
         Some(address) => (address, ports::LISTEN_FLAG),
-        None => (loaded.policy.listen().address(), ports::LISTEN),
+        None => (loaded.version.policy.listen().address(), ports::LISTEN),
     };
     let admin = (options.admin, options.console_public.is_some());
     let reserved = ports::check(listen, fix, admin, options.stats)?;
@@ -128,6 +128,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     let mut backends = Vec::new();
     let mut endpoints: Vec<OsString> = Vec::new();
     let embedded = loaded
+        .version
         .policy
         .backends()
         .iter()
@@ -135,7 +136,8 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     for (number, (name, backend)) in embedded.enumerate() {
         let path = socket(&format!("backend-{number}.sock"));
         let models = options.root.join(backend.models().unwrap_or_default());
-        let required = verified_models::arguments(&loaded.policy, name, &models, &options.root)?;
+        let required =
+            verified_models::arguments(&loaded.version.policy, name, &models, &options.root)?;
         let mut spec = part(
             "tensorgate-embedded",
             &format!("backend {name}"),
@@ -178,9 +180,10 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
             .unwrap_or(Path::new(""))
             .into(),
         own_cgroup: false,
+        sandbox_host: true,
     };
     authorities(loaded, &render_options)?;
-    let certificates = (loaded.policy.listen().tls())
+    let certificates = (loaded.version.policy.listen().tls())
         .map(|tls| Certificates::write(tls, &options.root, &render_options.secrets))
         .transpose()?;
     let site = Site::new(loaded, options, render_options)?;
@@ -292,7 +295,7 @@ fn code_folder(options: &Options) -> PathBuf {
 
 /// Checks that the authority files for key set servers exist. Envoy validates their content.
 fn authorities(loaded: &Loaded, render_options: &RenderOptions) -> Result<(), Failure> {
-    for (issuer, url) in key_sets::fetched(&loaded.policy) {
+    for (issuer, url) in key_sets::fetched(&loaded.version.policy) {
         let file = match url.ca() {
             Some(file) => render_options.root.join(file),
             None if url.tls() && render_options.system_authorities.as_os_str().is_empty() => {
@@ -311,7 +314,7 @@ fn authorities(loaded: &Loaded, render_options: &RenderOptions) -> Result<(), Fa
 /// Checks that the audit log has its own folder below the state folder. The host writes to that
 /// folder, so Envoy must not read anything from it.
 fn own_folder(loaded: &Loaded, state: &Path) -> Result<(), Failure> {
-    let audit = loaded.policy.audit();
+    let audit = loaded.version.policy.audit();
     let state = &state.canonicalize().unwrap_or_else(|_| state.to_owned());
     for (field, file) in [("path", Some(audit.path())), ("key_file", audit.key_file())] {
         let Some(file) = file else { continue };

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::process::{Signal, kill_process};
 use serde::Deserialize;
 use tensorgate_cli_common::Failure;
+use tensorgate_policy_compiler::Version;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::plan::Plan;
@@ -18,7 +19,6 @@ use super::presence::Presences;
 use super::probe::{self, Target};
 use super::site::{EnvoyFiles, How, InForce, Restart, Site};
 use crate::render::envoy::dynamic::{Kind, Resource};
-use crate::tighten::Version;
 
 /// Timeout for the host to load a policy, including compilation of new handlers.
 const HOST_TIMEOUT: Duration = Duration::from_secs(60);

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tensorgate_audit::access_log_service::FLUSH_MS;
 use tensorgate_cli_common::Failure;
-use tensorgate_policy::validate::validate;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -282,10 +281,12 @@ async fn first_exit(children: &mut [Child]) -> String {
 
 /// How long requests in flight may take at the end: as long as in a pod with the policy in force.
 fn drain_timeout(plan: &Plan) -> Duration {
-    let in_force = bundle(&plan.state).and_then(|bundle| validate(&bundle.policy).ok());
-    in_force.map_or(DRAIN_TIMEOUT, |(policy, _)| {
-        Duration::from_secs(ending::drain_s(&policy))
-    })
+    bundle(&plan.state)
+        .ok()
+        .flatten()
+        .map_or(DRAIN_TIMEOUT, |bundle| {
+            Duration::from_secs(ending::drain_s(&bundle.policy))
+        })
 }
 
 /// Stops Envoy first: it closes its listener and finishes its requests. A failed health check makes

@@ -10,15 +10,16 @@ use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::{Failure, user_folders};
 use tensorgate_policy::values::BackendKind;
-use tensorgate_policy::{Bundle, Policy};
+use tensorgate_policy::{Compiled, HostTarget, Target};
+use tensorgate_policy_compiler::Version;
 use tensorgate_policy_load::load::Loaded;
+use tensorgate_settings::bundle::{FILE, MAX_FILE_BYTES};
 use tensorgate_settings::sources::Sources;
 
 use super::options::Options;
 use super::running::unusable;
 use crate::render::envoy::dynamic::{Form, Kind, Resource, in_order};
 use crate::render::envoy::{RenderOptions, Rendered, render};
-use crate::tighten::Version;
 
 /// Mode of configuration files: owner only. They contain names of clients and digests.
 const MODE: u32 = 0o600;
@@ -34,7 +35,7 @@ pub const OWN_FOLDERS: [&str; 2] = [DYNAMIC, BUNDLE];
 pub struct InForce {
     /// Digest that names the version.
     pub generation: String,
-    bundle: Bundle,
+    compiled: Compiled,
     rendered: Rendered,
     address: SocketAddr,
     /// File names of the listener's certificates.
@@ -105,12 +106,7 @@ impl Site {
         render_options: RenderOptions,
     ) -> Result<Self, Failure> {
         let state = options.state.clone();
-        let started = in_force(
-            &loaded.policy,
-            &loaded.bundle,
-            &render_options,
-            (&state, options.listen),
-        )?;
+        let started = in_force(&loaded.version, &render_options, (&state, options.listen))?;
         for folder in OWN_FOLDERS {
             std::fs::create_dir_all(state.join(folder))
                 .map_err(|error| unusable(&state, &error))?;
@@ -123,7 +119,7 @@ impl Site {
         };
         site.put(
             &site.envoy_file(),
-            &site.started.rendered.bootstrap.to_yaml(),
+            site.started.rendered.bootstrap.to_yaml(),
         )?;
         site.put_bundle(&site.started, How::Complete, &site.started.generation)?;
         site.put_sources(&Sources::default())?;
@@ -150,12 +146,7 @@ impl Site {
 
     /// Renders another version.
     pub fn next(&self, version: &Version) -> Result<InForce, Failure> {
-        in_force(
-            &version.policy,
-            &version.bundle,
-            &self.render_options,
-            (&self.state, self.listen),
-        )
+        in_force(version, &self.render_options, (&self.state, self.listen))
     }
 
     /// Every reason why a version needs a restart.
@@ -194,13 +185,11 @@ impl Site {
             How::UnlessUnready(tightened) => (None, Some(tightened.to_vec())),
             How::Tighter => (Some(in_force.to_owned()), None),
         };
-        let bundle = Bundle {
-            headers: self.render_options.control_plane.headers(),
-            tightens,
-            hold,
-            ..version.bundle.clone()
+        let bundle = Compiled {
+            target: Target::Host(HostTarget { tightens, hold }),
+            ..version.compiled.clone()
         };
-        self.put(&self.bundle_file(), &json(&bundle)?)
+        self.put(&self.bundle_file(), bundle.to_bytes())
     }
 
     /// The state folder.
@@ -219,17 +208,17 @@ impl Site {
 
     /// Writes the status of the policy's sources.
     pub fn put_sources(&self, sources: &Sources) -> Result<(), Failure> {
-        self.put(&Sources::beside(&self.bundle_file()), &json(sources)?)
+        self.put(&Sources::beside(&self.bundle_file()), json(sources)?)
     }
 
     /// Writes one of Envoy's resource files.
     pub fn put_resource(&self, resource: &Resource) -> Result<(), Failure> {
         let file = self.state.join(DYNAMIC).join(&resource.file);
-        self.put(&file, &resource.response().to_yaml())
+        self.put(&file, resource.response().to_yaml())
     }
 
-    fn put(&self, file: &Path, text: &str) -> Result<(), Failure> {
-        replace(file, text, Mode::Exact(MODE))
+    fn put(&self, file: &Path, content: impl AsRef<[u8]>) -> Result<(), Failure> {
+        replace(file, content, Mode::Exact(MODE))
             .map_err(|error| Failure::Failed(format!("cannot write {}: {error}", file.display())))
     }
 }
@@ -283,14 +272,21 @@ impl InForce {
 
 /// File of the host's bundle below a state folder.
 pub fn bundle_file(state: &Path) -> PathBuf {
-    state.join(BUNDLE).join("bundle.json")
+    state.join(BUNDLE).join(FILE)
 }
 
 /// The host's bundle below a state folder, if it can be read.
-pub fn bundle(state: &Path) -> Option<Bundle> {
-    let limit = u64::try_from(Bundle::MAX_BYTES).unwrap_or(u64::MAX);
-    let bytes = read_at_most(&bundle_file(state), limit).ok()??;
-    serde_json::from_slice(&bytes).ok()
+///
+/// # Errors
+/// It is there, and this release cannot load it.
+pub fn bundle(state: &Path) -> Result<Option<Compiled>, Failure> {
+    let file = bundle_file(state);
+    let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
+    let Ok(Some(bytes)) = read_at_most(&file, limit) else {
+        return Ok(None);
+    };
+    let failed = |fault| Failure::Input(format!("{} {fault}", file.display()));
+    Compiled::load(&bytes).map(Some).map_err(failed)
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
@@ -298,14 +294,14 @@ fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 }
 
 fn in_force(
-    policy: &Policy,
-    bundle: &Bundle,
+    version: &Version,
     render_options: &RenderOptions,
     (state, listen): (&Path, Option<SocketAddr>),
 ) -> Result<InForce, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
     let form = Form::Watched(&state.join(DYNAMIC));
-    let rendered = render(policy, bundle, render_options, form).map_err(|error| failed(&error))?;
+    let rendered = render(version, render_options, form).map_err(|error| failed(&error))?;
+    let policy = &version.policy;
     let embedded = policy
         .backends()
         .iter()
@@ -323,8 +319,8 @@ fn in_force(
     });
     Ok(InForce {
         certificates,
-        generation: bundle.generation.clone(),
-        bundle: bundle.clone(),
+        generation: version.generation.clone(),
+        compiled: version.for_host(),
         rendered,
         address: listen.unwrap_or(policy.listen().address()),
         embedded,

@@ -1,7 +1,7 @@
 //! Whether a change of a model only tightens its contract: every request and response that the new
 //! contract allows, the old one allows, too. What is not surely so counts as another contract.
 
-use tensorgate_policy::raw::{Dim, Input, Model, Output};
+use tensorgate_policy_compiler::raw::{Dim, Input, Model, Output};
 
 /// Minimum of a bounded dimension without one.
 const DEFAULT_MIN: u64 = 1;

@@ -46,17 +46,7 @@ fn policy() -> Value {
 
 fn version(policy: &Value) -> Version {
     let raw: raw::Policy = serde_json::from_value(policy.clone()).unwrap();
-    let (policy, _) = validate::validate(&raw).unwrap();
-    let bundle = Bundle {
-        headers: HeaderMode::default(),
-        filter: None,
-        host: true,
-        generation: generation(&raw).unwrap(),
-        policy: raw,
-        tightens: None,
-        hold: None,
-    };
-    Version { policy, bundle }
+    Version::new(raw).unwrap()
 }
 
 /// The policy with a change applied.
@@ -74,10 +64,10 @@ fn remove(from: &mut Value, name: &str) {
 fn check(what: &str, removals: Removals<'_>, left: &Value) {
     let expected: raw::Policy = serde_json::from_value(left.clone()).unwrap();
     let now = version(&policy());
-    let tightened = now.tightened(removals).unwrap();
-    let tightened = tightened.map_or(now.bundle.policy, |version| {
-        assert_ne!(version.bundle.generation, now.bundle.generation, "{what}");
-        version.bundle.policy
+    let tightened = tightened(&now, removals).unwrap();
+    let tightened = tightened.map_or(now.raw, |version| {
+        assert_ne!(version.generation, now.generation, "{what}");
+        version.raw
     });
     assert_eq!(tightened, expected, "{what}");
 }
@@ -314,9 +304,6 @@ fn a_change_that_only_revokes_is_the_version_that_the_whole_policy_is() {
         revoked: Some(&read),
         ..Removals::default()
     };
-    let tightened = version(&policy()).tightened(removals).unwrap().unwrap();
-    assert_eq!(
-        tightened.bundle.generation,
-        version(&next).bundle.generation
-    );
+    let tightened = tightened(&version(&policy()), removals).unwrap().unwrap();
+    assert_eq!(tightened.generation, version(&next).generation);
 }

@@ -27,7 +27,7 @@ use tensorgate_cli_common::arguments::is_standard_input;
 use tensorgate_cli_common::state_folder::StateFolder;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_cli_common::{Failure, policy_file};
-use tensorgate_policy::raw;
+use tensorgate_policy_compiler::raw;
 use tensorgate_policy_load::load::audit_section;
 
 use crate::duration;
@@ -67,14 +67,14 @@ pub fn log_of_policy(policy: Option<PathBuf>, state: &StateFolder) -> Result<Pat
     let folder = state.find_for(policy.as_deref())?;
     let of_gate = match policy {
         Some(_) => None,
-        None => state.named().and_then(bundle),
+        None => state.named().map(bundle).transpose()?.flatten(),
     };
-    let section = match (of_gate, policy.or_else(policy_file::default)) {
-        (Some(bundle), _) => bundle.policy.audit.unwrap_or_default(),
-        (None, Some(policy)) => audit_section(&policy)?,
-        (None, None) => raw::Audit::default(),
+    let path = match (of_gate, policy.or_else(policy_file::default)) {
+        (Some(bundle), _) => bundle.policy.audit().path().to_owned(),
+        (None, Some(policy)) => audit_section(&policy)?.path,
+        (None, None) => raw::Audit::default().path,
     };
-    let log = folder.join(section.path);
+    let log = folder.join(path);
     let found = std::fs::metadata(&log).and_then(|found| {
         if found.is_file() {
             File::open(&log).map(|_| true)

@@ -15,9 +15,9 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::{present, today};
 use tensorgate_cli_common::policy_file::PolicyFile;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_policy::raw;
 use tensorgate_policy::values::KeyFormat;
 use tensorgate_policy::{Fault, Policy, Severity};
+use tensorgate_policy_compiler::raw;
 use tensorgate_policy_load::load::load;
 use tensorgate_policy_text::path::push_key;
 use tensorgate_settings::handler_memory::parse_size;
@@ -72,23 +72,23 @@ impl Check {
         }
         if self.live {
             let reach = Reach::of_documents(self.allow_private);
-            let mut faults = live::faults(&loaded.policy, root, reach);
-            faults.extend(servers::faults(&loaded.policy, &loaded.bundle, root)?);
+            let mut faults = live::faults(&loaded.version.policy, root, reach);
+            faults.extend(servers::faults(&loaded.version, root)?);
             loaded = loaded.unless(faults)?;
         }
-        let mut ended = expired(&loaded.bundle.policy, &today());
+        let mut ended = expired(&loaded.version.raw, &today());
         ended.extend(handler_memory::fault(
-            &loaded.policy,
+            &loaded.version.policy,
             self.handler_memory,
             self.handler_threads,
         ));
-        ended.extend(exceptions::faults(&loaded.bundle.policy, present()?));
+        ended.extend(exceptions::faults(&loaded.version.raw, present()?));
         let loaded = loaded.unless(ended)?;
         ui.faults(&loaded.source, &loaded.warnings);
         if !ui.json {
-            let mut notes = hidden_alerts::notes(&loaded.bundle.policy);
-            notes.extend(needs_host(&loaded.policy));
-            if loaded.policy.has_host_limits() {
+            let mut notes = hidden_alerts::notes(&loaded.version.raw);
+            notes.extend(needs_host(&loaded.version.policy));
+            if loaded.version.policy.has_host_limits() {
                 notes.push("limits of users, sources and models are counted by sandbox hosts: the filter needs one behind it".to_owned());
             }
             for note in notes {
@@ -104,7 +104,7 @@ impl Check {
                 1 => ", with 1 file that it names".into(),
                 count => format!(", with {count} files that it names"),
             };
-            let keys = keys(&loaded.policy);
+            let keys = keys(&loaded.version.policy);
             let divided = match loaded.limits_to_divide().len() {
                 0 => String::new(),
                 1 => ", 1 limit that `render` divides by the number of pods".into(),
@@ -113,7 +113,7 @@ impl Check {
             ui.line(&format!(
                 "{}: ok, generation {}{files}{keys}{divided}{warnings}",
                 file.display(),
-                loaded.bundle.generation
+                loaded.version.generation
             ));
         }
         Ok(())

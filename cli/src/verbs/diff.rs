@@ -1,7 +1,8 @@
 //! The `diff` verb: the effects of replacing one policy with another.
 //!
 //! Gains and losses of clients come from the grants of the two validated policies. Every other
-//! difference is reported as a change of the canonical form.
+//! difference is reported as a change of the canonical form, or of the compiled form if one of them
+//! is compiled.
 
 mod answers;
 mod limits;
@@ -19,7 +20,7 @@ use serde_json::Value;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::arguments::is_standard_input;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_policy::{Policy, raw};
+use tensorgate_policy::Policy;
 use tensorgate_policy_text::path::push_key;
 
 use crate::render::cluster::sizes::MAX_REPLICAS;
@@ -79,7 +80,7 @@ enum Change {
     Answer(answers::Changed),
     /// Required proofs that change for an access granted in both.
     Proof(proofs::Changed),
-    /// A value of the canonical form.
+    /// A value of the canonical or compiled form.
     Value {
         path: String,
         before: Option<Value>,
@@ -112,9 +113,9 @@ impl Diff {
         let before = Side::read(&self.before, self.replicas)?;
         let after = Side::read(&self.after, self.replicas)?;
         let sides = [(&before, &self.before), (&after, &self.after)];
-        if sides.iter().any(|(side, _)| side.is_rendered) {
+        if sides.iter().any(|(side, _)| side.raw.is_none()) {
             for (side, path) in sides {
-                side.note(ui, path)?;
+                side.note(ui, path);
             }
             if sides.iter().any(|(side, _)| side.is_undivided) {
                 ui.note("note: render divides limits with local_share by the number of pods: name it with --replicas");
@@ -150,34 +151,27 @@ fn changes(before: &Side, after: &Side) -> Result<Vec<Change>, Failure> {
     changes.extend(answers.into_iter().map(Change::Answer));
     let proofs = proofs::changed(&before.policy, &after.policy);
     changes.extend(proofs.into_iter().map(Change::Proof));
-    let (Some(before_raw), Some(after_raw)) = (&before.raw, &after.raw) else {
-        // The canonical form of a compiled policy is not known, so other values are not listed.
-        let value = |path: &str, value: &dyn Fn(&Side) -> Value| Change::Value {
-            path: path.to_owned(),
-            before: Some(value(before)),
-            after: Some(value(after)),
-        };
-        if before.generation != after.generation {
-            let generation = |side: &Side| Value::from(side.generation.as_str());
-            changes.push(value("generation", &generation));
-        } else if before.filter_part() != after.filter_part() {
-            let edited = |side: &Side| Value::from(side.raw.is_none());
-            changes.push(value(
-                "edited by hand, or compiled by another release",
-                &edited,
-            ));
+    let failed = |error: serde_json::Error| Failure::Failed(error.to_string());
+    let (before_values, after_values) = match (&before.raw, &after.raw) {
+        (Some(before), Some(after)) => (serde_json::to_value(before), serde_json::to_value(after)),
+        _ => {
+            let filter_part = before.is_filter_part || after.is_filter_part;
+            (before.values(filter_part), after.values(filter_part))
         }
-        return Ok(changes);
-    };
-    let canonical = |raw: &raw::Policy| {
-        serde_json::to_value(raw).map_err(|error| Failure::Failed(error.to_string()))
     };
     values(
         "",
-        Some(&canonical(before_raw)?),
-        Some(&canonical(after_raw)?),
+        Some(&before_values.map_err(failed)?),
+        Some(&after_values.map_err(failed)?),
         &mut changes,
     );
+    if changes.is_empty() && before.generation != after.generation {
+        changes.push(Change::Value {
+            path: "generation".to_owned(),
+            before: Some(before.generation.as_str().into()),
+            after: Some(after.generation.as_str().into()),
+        });
+    }
     Ok(changes)
 }
 

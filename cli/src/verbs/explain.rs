@@ -19,10 +19,12 @@ use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_filter_core::report::record::Record;
 use tensorgate_judge::request as host;
 use tensorgate_judge::request::{Unspent, Verifier};
-use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store};
+use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store, compile};
 use tensorgate_policy::denial::Shadowed;
+use tensorgate_policy::fault::in_one_line;
 use tensorgate_policy::policy::Allowance;
-use tensorgate_policy::{Denial, Now, Policy, Protocol, raw};
+use tensorgate_policy::{Denial, FilterTarget, HeaderMode, Now, Policy, Protocol};
+use tensorgate_policy_compiler::raw;
 use tensorgate_policy_load::load::{Loaded, load};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
@@ -139,8 +141,8 @@ impl Explain {
             (None, Some(folder)) => files_in(folder)?,
             (None, None) => return Err(Failure::Input("name a message with --http".into())),
         };
-        let peer = peer::from_arguments(&loaded.policy, &self.tls_peer, self.source)?;
-        for open in self.chain.leaves_open(&loaded.policy) {
+        let peer = peer::from_arguments(&loaded.version.policy, &self.tls_peer, self.source)?;
+        for open in self.chain.leaves_open(&loaded.version.policy) {
             ui.note(&format!("warning: {open}"));
         }
         let key_sets = key_sets(&self.jwks)?;
@@ -226,7 +228,7 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 /// The two parts of a gate: the filter chain and the host.
 struct Gate<'l> {
     loaded: &'l Loaded,
-    bundle: Vec<u8>,
+    configuration: String,
     chain: Chain,
     context_key: String,
     peer: Peer,
@@ -242,19 +244,19 @@ impl<'l> Gate<'l> {
         peer: Peer,
         key_sets: Vec<(String, Vec<u8>)>,
     ) -> Result<Self, Failure> {
-        let bundle = serde_json::to_vec(&loaded.bundle)
-            .map_err(|error| Failure::Failed(error.to_string()))?;
+        let configuration = compile(&loaded.version, FilterTarget::default())
+            .map_err(|faults| Failure::Failed(in_one_line(&faults)))?;
         let context_key = context_key()?;
         let key = Key::from_hex(&context_key)
             .map_err(|fault| Failure::Failed(format!("a generated context key {fault}")))?;
         let host = Verifier::new(
-            Arc::new(loaded.policy.clone()),
-            loaded.bundle.generation.clone(),
+            Arc::new(loaded.version.policy.clone()),
+            loaded.version.generation.clone(),
             key,
         );
         Ok(Self {
             loaded,
-            bundle,
+            configuration,
             chain,
             context_key,
             peer,
@@ -272,27 +274,20 @@ impl<'l> Gate<'l> {
                     file.display()
                 ))
             })?;
-        let bounds = Bounds::from_limits(self.loaded.policy.listen().limits());
+        let bounds = Bounds::from_limits(self.loaded.version.policy.listen().limits());
         let file = file.display().to_string();
         let request = match message::read(&bytes, &bounds) {
             Ok(request) => request,
             Err(refused) => return Ok(refused_by_envoy(file, refused)),
         };
-        let proxy = NativeProxy::chain(
+        let proxy = NativeProxy::configured(
+            HeaderMode::Hold,
             self.chain.filters(),
-            &self.bundle,
+            &self.configuration,
             Some(&self.context_key),
             Store::default(),
         );
-        let mut proxy = proxy.map_err(|faults| {
-            Failure::Failed(
-                faults
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join("\n"),
-            )
-        })?;
+        let mut proxy = proxy.map_err(|faults| Failure::Failed(in_one_line(&faults)))?;
         proxy.set_peer(self.peer.clone());
         for (issuer, document) in &self.key_sets {
             proxy
@@ -308,7 +303,7 @@ impl<'l> Gate<'l> {
                     .verify(&headers, body.into(), now.unix_s, &Unspent(now));
                 match judged {
                     Ok(judged) => {
-                        let record = with_the_hosts(record, &judged, &self.loaded.policy);
+                        let record = with_the_hosts(record, &judged, &self.loaded.version.policy);
                         allowed(file, &request, record)
                     }
                     Err(refused) => refused_by_host(file, *refused, record),
@@ -323,7 +318,7 @@ impl<'l> Gate<'l> {
             .filter(|(name, _)| Some(*name) == grant)
             .map(|(_, limit)| limit)
             .collect();
-        let detail = with_near_name(&explained.detail, &self.loaded.bundle.policy);
+        let detail = with_near_name(&explained.detail, &self.loaded.version.raw);
         Ok(Explained {
             shared_limits,
             divided_limits,
@@ -334,7 +329,7 @@ impl<'l> Gate<'l> {
 
     /// Public names of a grant's limits that are shared by gateways.
     fn shared_limits(&self, grant: Option<&str>) -> Vec<String> {
-        let mut grants = self.loaded.policy.grants().iter();
+        let mut grants = self.loaded.version.policy.grants().iter();
         let grant = grants.find(|known| Some(known.name()) == grant);
         let limits = grant.map(|grant| {
             let limits = grant.per_request().chain(grant.per_content());

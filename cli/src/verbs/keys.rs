@@ -15,10 +15,10 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::today;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_identity::api_key::{MAX_FOREIGN_CHARS, format_key, parse_foreign, parse_key};
-use tensorgate_policy::raw;
-use tensorgate_policy::validate::validate;
 use tensorgate_policy::values::KeyFormat;
 use tensorgate_policy::{Fault, Severity, hex};
+use tensorgate_policy_compiler::raw;
+use tensorgate_policy_compiler::validate::validate;
 
 /// Where the printed lines belong.
 const PASTE: &str = "add to the policy; if it has `clients:` already, the lines below that one";

@@ -97,16 +97,13 @@ impl Render {
         };
         let loaded = load(&policy_file::or_default(named)?)?;
         let faults = target.behind_balancer();
-        let faults = faults.and_then(|cluster| cluster.lockout_fault(&loaded.policy));
+        let faults = faults.and_then(|cluster| cluster.lockout_fault(&loaded.version.policy));
         let loaded = loaded.unless(faults.into_iter().collect())?;
         let (pods, mut notes) = match target.proxies() {
-            Proxies::OfPods(pods) => (
-                Some(pods),
-                replicas::notes(&loaded.bundle.policy, Some(pods)),
-            ),
+            Proxies::OfPods(pods) => (Some(pods), replicas::notes(&loaded.version.raw, Some(pods))),
             Proxies::OfGateway => {
-                let policy = &loaded.bundle.policy;
-                let streaming = replicas::streaming(&loaded.policy);
+                let policy = &loaded.version.raw;
+                let streaming = replicas::streaming(&loaded.version.policy);
                 let mut notes = replicas::notes_on_hosts(policy, &streaming);
                 notes.extend(replicas::notes(policy, None));
                 (None, notes)

@@ -3,7 +3,7 @@
 use clap::Args;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_policy::raw;
+use tensorgate_policy_compiler::raw;
 
 /// Print the JSON Schema of a policy, for editors.
 #[derive(Args)]

@@ -17,7 +17,6 @@ use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, runtime};
 use tensorgate_judge::model_version::model_version;
 use tensorgate_policy::Policy;
-use tensorgate_policy::validate::validate;
 use tensorgate_settings::admin::GatewayStatus;
 use tensorgate_settings::sources::{SourceState, Sources};
 use tensorgate_watch::gate_status::GateStatus;
@@ -257,7 +256,7 @@ fn models(policy: Option<&Policy>, lines: &mut Vec<String>) -> Vec<ModelState> {
 
 /// The policy that the host has.
 pub(super) fn in_force(state: &Path) -> Option<Policy> {
-    Some(validate(&bundle(state)?.policy).ok()?.0)
+    Some(bundle(state).ok()??.policy)
 }
 
 fn print(ui: &Ui, report: &Report) {

@@ -154,7 +154,7 @@ impl Up {
         let config = self.policy.find()?;
         let root = root(&config)?;
         let projects = if self.dev {
-            let policy = load(&config)?.policy;
+            let policy = load(&config)?.version.policy;
             Projects::build(ui, &policy, (&config, &root))
         } else {
             Projects::default()
@@ -173,7 +173,7 @@ impl Up {
         let mut printed = PrintedWarnings::default();
         ui.faults(&loaded.source, printed.fresh(&loaded.warnings));
         let options = self.options(&loaded, root)?;
-        for open in self.chain.leaves_open(&loaded.policy) {
+        for open in self.chain.leaves_open(&loaded.version.policy) {
             ui.note(&format!("warning: {open}"));
         }
         let mut plan = plan(&loaded, &options)?;
@@ -194,7 +194,7 @@ impl Up {
             held: Vec::new(),
             changes: PrintedChanges::default(),
             projects,
-            generation: loaded.bundle.generation.clone(),
+            generation: loaded.version.generation.clone(),
             admin: plan.admin,
         };
         let sources = Sources { watch, loaded };
@@ -202,7 +202,9 @@ impl Up {
     }
 
     fn options(&self, loaded: &Loaded, root: PathBuf) -> Result<Options, Failure> {
-        let listen = self.listen.unwrap_or(loaded.policy.listen().address());
+        let listen = self
+            .listen
+            .unwrap_or(loaded.version.policy.listen().address());
         let mut addresses = [listen, self.admin].into_iter();
         if self.dev
             && let Some(public) = addresses.find(|address| !address.ip().is_loopback())

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tensorgate_audit::Audit;
 use tensorgate_audit::record::{
     Amend, ArtifactAction, ArtifactKind, ArtifactRecord, By, CutOff, Decision, Event, Verdict,
 };
 use tensorgate_audit::recover::{Settings, recover};
 use tensorgate_policy::denial::Shadowed;
+use tensorgate_policy_compiler::Version;
 use tensorgate_telemetry::metrics::Metrics;
 
 use crate::program::{Ran, Scratch, binary, run};
@@ -501,9 +502,10 @@ fn the_log_of_a_state_folder_is_the_one_of_its_gate() {
     std::fs::create_dir_all(state.join("policy")).unwrap();
     log(scratch.path());
     std::fs::rename(scratch.path().join("audit"), state.join("other")).unwrap();
-    let audit = r#"{"path": "other/decisions.jsonl"}"#;
-    let bundle = format!(r#"{{"generation": "0", "policy": {{"version": 1, "audit": {audit}}}}}"#);
-    std::fs::write(state.join("policy/bundle.json"), bundle).unwrap();
+    let policy = json!({"version": 1, "audit": {"path": "other/decisions.jsonl"}});
+    let raw = serde_json::from_value(policy).unwrap();
+    let compiled = Version::new(raw).unwrap().for_host();
+    std::fs::write(state.join("policy/bundle.bin"), compiled.to_bytes()).unwrap();
     for words in [
         &["audit", "verify"][..],
         &["audit", "query"],

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use tensorgate_policy::{Compiled, FilterConfiguration};
+use tensorgate_policy::FilterConfiguration;
 
 use crate::program::{Ran, Scratch, compiled_in, run, run_with};
 
@@ -411,12 +411,15 @@ fn an_object_of_the_cluster_comes_from_standard_input() {
     let file = file.to_str().unwrap();
     let ran = run_with(&["diff", "-", file], &map);
     assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
-    let edited = map.replace("max_in_flight\\\":64", "max_in_flight\\\":65");
+    let edited = map.replace("bundle.bin: \"dGdw", "bundle.bin: \"dGdx");
     assert_ne!(edited, map);
-    // The object was edited: its generation is that of another content.
     let ran = run_with(&["diff", file, "-"], &edited);
-    assert_eq!(ran.code, 1, "{}", ran.stderr);
-    assert!(ran.stderr.contains("edited by hand"), "{}", ran.stderr);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains("is not a compiled policy"),
+        "{}",
+        ran.stderr
+    );
     for (arguments, input, cause) in [
         (["diff", "-", "-"], map.as_str(), "name the other one"),
         (
@@ -433,52 +436,53 @@ fn an_object_of_the_cluster_comes_from_standard_input() {
 }
 
 #[test]
-fn of_a_compiled_policy_changes_of_access_are_listed_and_others_are_noticed() {
+fn a_compiled_policy_is_compared_in_every_value_that_it_has() {
     let scratch = Scratch::new();
     let policy = scratch.file("a.yaml", BEFORE);
     let policy = policy.to_str().unwrap();
+    let out = scratch.path().join("out");
+    let out = out.to_str().unwrap();
     let rendered = run(&["render", "envoy", policy, "--as", "istio"]);
-    let compiled = compiled_in(&rendered.stdout);
-    let object = |compiled: &Compiled| {
-        let limit = FilterConfiguration::MAX_RESOURCE_BYTES;
-        let configuration = FilterConfiguration::new(&compiled.to_bytes(), limit).unwrap();
-        let object = json!({
-            "apiVersion": "v1", "kind": "WasmPlugin", "spec": {"pluginConfig": configuration},
-        });
-        scratch.file("object.json", object.to_string())
-    };
-    let compare = |object: &Path, after: &str| {
+    let limit = FilterConfiguration::MAX_RESOURCE_BYTES;
+    let compiled = compiled_in(&rendered.stdout).to_bytes();
+    let configuration = FilterConfiguration::new(&compiled, limit).unwrap();
+    let object = json!({
+        "apiVersion": "v1", "kind": "WasmPlugin", "spec": {"pluginConfig": configuration},
+    });
+    let of_filter = scratch.file("object.json", object.to_string());
+    assert_eq!(run(&["render", "envoy", policy, "-o", out]).code, 0);
+    let of_host = Path::new(out).join("bundle.bin");
+    let compare = |compiled: &Path, after: &str| {
         let after = scratch.file("b.yaml", after);
-        let ran = run(&["diff".as_ref(), object.as_os_str(), after.as_os_str()]);
-        assert!(
-            ran.stderr.contains("has a compiled policy"),
-            "{}",
-            ran.stderr
-        );
+        let ran = run(&["diff".as_ref(), compiled.as_os_str(), after.as_os_str()]);
+        let is_part = ran.stderr.contains("has what filters read");
+        assert_eq!(is_part, compiled == of_filter, "{}", ran.stderr);
         (ran.code, ran.stdout)
     };
-    let of_before = object(&compiled);
-    assert_eq!(compare(&of_before, BEFORE), (0, String::new()));
-    // A contract alone, which is not among what is listed, and a limit with it.
-    let wider = BEFORE.replace("range: [0, 1]", "range: [0, 2]");
-    let (code, listed) = compare(&of_before, &wider);
-    assert!(code == 1 && listed.contains("~ generation: "), "{listed}");
-    let (code, listed) = compare(&of_before, &wider.replace("quota: 6", "quota: 7"));
-    assert!(code == 1 && listed.contains("~ generation: "), "{listed}");
-    assert!(listed.contains("app may have more"), "{listed}");
-    // The object says that it is the version of the wider policy.
-    let wider_file = scratch.file("wider.yaml", &wider);
-    let rendered = run(&[
-        "render",
-        "envoy",
-        wider_file.to_str().unwrap(),
-        "--as",
-        "istio",
-    ]);
-    let edited = Compiled {
-        generation: compiled.generation.clone(),
-        ..compiled_in(&rendered.stdout)
-    };
-    let (code, listed) = compare(&object(&edited), BEFORE);
-    assert!(code == 1 && listed.contains("edited by hand"), "{listed}");
+    for compiled in [&of_filter, &of_host] {
+        assert_eq!(compare(compiled, BEFORE), (0, String::new()));
+        // A contract, and a limit with it.
+        let wider = BEFORE.replace("range: [0, 1]", "range: [0, 2]");
+        let (code, listed) = compare(compiled, &wider.replace("quota: 6", "quota: 7"));
+        assert_eq!(code, 1, "{listed}");
+        assert!(listed.contains("app may have more"), "{listed}");
+        assert!(
+            listed.contains("range") && listed.contains("~ models.m."),
+            "{listed}"
+        );
+    }
+    // A server, which filters know nothing of.
+    let moved = BEFORE.replace("127.0.0.1:8001", "127.0.0.1:8002");
+    assert_ne!(moved, BEFORE);
+    let (code, listed) = compare(&of_host, &moved);
+    assert!(
+        code == 1 && listed.contains("8001\"] -> [\"http"),
+        "{listed}"
+    );
+    let (code, listed) = compare(&of_filter, &moved);
+    assert!(
+        code == 1 && listed.starts_with("~ generation: "),
+        "{listed}"
+    );
+    assert_eq!(listed.lines().count(), 1, "{listed}");
 }

@@ -5,7 +5,8 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tensorgate_policy::hex;
+use tensorgate_policy::policy::Client;
+use tensorgate_policy::{Policy, hex};
 
 use crate::program::{Ran, Scratch, compiled_in, free_port, run, small_filters, tree};
 use crate::reload::{ENVOY, HOST, generation, in_force, rename_over};
@@ -67,16 +68,24 @@ fn check_revoked(stack: &Stack, ran: &Ran) {
         "{}",
         ran.stdout
     );
-    let bundle = in_force(stack);
-    assert_eq!(bundle["policy"]["revoked"]["keys"], json!([KEY]));
+    assert_eq!(revoked(&in_force(stack).policy), [KEY]);
     let filter = stack
         .scratch
         .path()
         .join("state/dynamic/ecds-tensorgate.gate.yaml");
     let filter = std::fs::read_to_string(filter).unwrap();
-    let policy = compiled_in(&filter).policy;
-    let revoked: Vec<_> = policy.revoked().keys().iter().map(|key| hex(key)).collect();
-    assert_eq!(revoked, [KEY]);
+    assert_eq!(revoked(&compiled_in(&filter).policy), [KEY]);
+}
+
+/// The digests of revoked keys.
+fn revoked(policy: &Policy) -> Vec<String> {
+    policy.revoked().keys().iter().map(|key| hex(key)).collect()
+}
+
+/// The digests of a client's keys.
+fn digests_of(client: &Client) -> Vec<String> {
+    let keys = client.api_keys().iter();
+    keys.map(|key| hex(key.sha256())).collect()
 }
 
 #[test]
@@ -118,14 +127,19 @@ fn all_keys_of_a_client_are_revoked_and_confirmed_together() {
     let listed = Listed::new();
     let mut stack = Stack::start_with(HOST, ANY, &listed.policy, small_filters());
     stack.line();
-    let clients = in_force(&stack)["policy"]["clients"].clone();
-    let (client, entry) = clients.as_object().unwrap().iter().next().unwrap();
-    let keys = entry["api_keys"].as_array().unwrap();
-    let digests: Vec<_> = keys.iter().map(|key| key["sha256"].clone()).collect();
+    let before = in_force(&stack).policy;
+    let client = &before.clients()[0];
+    let mut digests = digests_of(client);
     let policy = listed.policy.to_str().unwrap();
     let admin = stack.admin();
     let ran = run(&[
-        "keys", "revoke", policy, "--client", client, "--admin", &admin,
+        "keys",
+        "revoke",
+        policy,
+        "--client",
+        client.name(),
+        "--admin",
+        &admin,
     ]);
     assert_eq!(ran.code, 0, "{}{}", ran.stderr, stack.terminal_text());
     assert!(
@@ -133,10 +147,8 @@ fn all_keys_of_a_client_are_revoked_and_confirmed_together() {
         "{}",
         ran.stdout
     );
-    assert_eq!(
-        in_force(&stack)["policy"]["revoked"]["keys"],
-        json!(digests)
-    );
+    digests.sort();
+    assert_eq!(revoked(&in_force(&stack).policy), digests);
 }
 
 #[test]
@@ -162,17 +174,17 @@ fn a_change_that_envoy_rejects_does_not_delay_a_revocation() {
 #[test]
 fn a_host_that_is_loading_another_policy_does_not_delay_a_revocation() {
     let listed = Listed::new();
-    // Loading a policy with the longer time limit never ends.
+    // Loading a policy that is not only a restriction never ends.
     let host = HOST.replace(
         "def again(*_):\n",
-        "def again(*_):\n    if bundle()[\"policy\"][\"listen\"][\"limits\"][\"stream_ms\"] == 70000: return\n",
+        "def again(*_):\n    if not bundle()[\"tightens\"]: return\n",
     );
     assert_ne!(host, HOST);
     let mut stack = Stack::start_with(&host, ANY, &listed.policy, small_filters());
     let first = generation(&stack.line());
     rename_over(&listed.policy, &listed.other());
     stack.until("it is being loaded", || {
-        in_force(&stack)["policy"]["listen"]["limits"]["stream_ms"] == 70_000
+        in_force(&stack).policy.listen().limits().stream_ms == 70_000
     });
     let ran = listed.revoke(&stack.admin(), KEY, &[]);
     stack.check_succeeded(&ran);
@@ -185,9 +197,8 @@ fn a_host_that_is_loading_another_policy_does_not_delay_a_revocation() {
     );
     // Then the other policy is loaded again, with the key revoked.
     stack.until("it is loaded again", || {
-        let bundle = in_force(&stack);
-        bundle["policy"]["listen"]["limits"]["stream_ms"] == 70_000
-            && bundle["policy"]["revoked"]["keys"] == json!([KEY])
+        let policy = in_force(&stack).policy;
+        policy.listen().limits().stream_ms == 70_000 && revoked(&policy) == [KEY]
     });
 }
 
@@ -249,7 +260,8 @@ fn a_policy_that_is_not_yaml_does_not_delay_a_revocation() {
     stack.until_printed("held: ", 1);
     let ran = listed.revoke(&stack.admin(), KEY, &[]);
     check_revoked(&stack, &ran);
-    assert_eq!(in_force(&stack)["tightens"], first.as_str());
+    let target = in_force(&stack).target.host().unwrap();
+    assert_eq!(target.tightens, Some(first));
     // Nothing is known here about another gate's policy.
     let other = Listed::new();
     std::fs::write(&other.policy, "version: [1\n").unwrap();
@@ -295,8 +307,9 @@ fn a_key_removed_from_a_clients_file_is_rejected_although_the_policy_has_faults(
         "{line}{}",
         stack.terminal_text()
     );
-    let left = in_force(&stack)["policy"]["clients"]["filed"]["api_keys"].clone();
-    assert_eq!(left, json!([{"sha256": other}]));
+    let left = in_force(&stack).policy;
+    let filed = left.client(left.client_id("filed").unwrap()).unwrap();
+    assert_eq!(digests_of(filed), [other]);
 }
 
 #[test]

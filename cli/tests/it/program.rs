@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Value, json};
 pub use tensorgate_client::run::{Ran, Scratch, free_port, tree};
@@ -112,8 +114,8 @@ pub fn run_with<I: AsRef<OsStr>>(arguments: &[I], input: &str) -> Ran {
     child.wait_with_output().unwrap().into()
 }
 
-/// Renders a policy below a folder; the run, and the bundle if there is one.
-pub fn rendered(scratch: &Scratch, policy: &Path) -> (Ran, Option<Value>) {
+/// Renders a policy below a folder; the run, and the host's policy if there is one.
+pub fn rendered(scratch: &Scratch, policy: &Path) -> (Ran, Option<Compiled>) {
     let folder = scratch.path().join("out");
     let ran = run(&[
         "render".as_ref(),
@@ -123,11 +125,19 @@ pub fn rendered(scratch: &Scratch, policy: &Path) -> (Ran, Option<Value>) {
         "-o".as_ref(),
         folder.as_os_str(),
     ]);
-    let bundle = std::fs::read(folder.join("bundle.json")).ok();
-    (
-        ran,
-        bundle.map(|json| serde_json::from_slice(&json).unwrap()),
-    )
+    let there = folder.join("bundle.bin");
+    (ran, there.is_file().then(|| host_policy(&there)))
+}
+
+/// The host's policy in a file.
+pub fn host_policy(file: &Path) -> Compiled {
+    Compiled::load(&std::fs::read(file).unwrap()).unwrap()
+}
+
+/// The host's policy in an object of a cluster.
+pub fn host_policy_in(config_map: &Value) -> Compiled {
+    let encoded = config_map["binaryData"]["bundle.bin"].as_str().unwrap();
+    Compiled::load(&STANDARD.decode(encoded).unwrap()).unwrap()
 }
 
 /// The documents of a YAML stream, as a reader of another program sees them. A plain scalar is a

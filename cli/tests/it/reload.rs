@@ -6,7 +6,9 @@ use std::os::unix::fs::FileExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::program::{Scratch, free_port, small_filters, tree};
+use tensorgate_policy::Compiled;
+
+use crate::program::{Scratch, free_port, host_policy, small_filters, tree};
 use crate::up::{ANY, Stack, program};
 
 /// A host that serves its bundle, and reads it again on a signal. It reports the files beside the
@@ -14,7 +16,12 @@ use crate::up::{ANY, Stack, program};
 pub const HOST: &str = r#"#!/usr/bin/env python3
 import http.server, json, os, signal, sys
 def argument(name): return sys.argv[sys.argv.index(name) + 1]
-def bundle(): return json.load(open(argument("--bundle")))
+# After a header of 24 bytes: the version, a digest, the number of the target and its two options.
+def bundle():
+    fields = open(argument("--bundle"), "rb").read()[24:]
+    generation, fields = fields[1:1 + fields[0]].decode(), fields[33 + fields[0]:]
+    tightens, hold = fields[1], fields[2 + (1 + fields[2] if fields[1] else 0)]
+    return {"generation": generation, "tightens": tightens, "hold": hold}
 def beside(name): return os.path.join(os.path.dirname(argument("--bundle")), name)
 state = {"serving": bundle()["generation"], "attempts": 0, "last": None}
 def again(*_):
@@ -93,11 +100,10 @@ fn a_change_that_envoy_rejects_is_rolled_back_everywhere() {
     let first = generation(&line);
     let state = stack.scratch.path().join("state");
     let says = |file: &str, generation: &str| {
-        std::fs::read_to_string(state.join(file))
-            .unwrap()
-            .contains(generation)
+        let content = std::fs::read(state.join(file)).unwrap();
+        String::from_utf8_lossy(&content).contains(generation)
     };
-    let files = ["policy/bundle.json", "dynamic/ecds-tensorgate.gate.yaml"];
+    let files = ["policy/bundle.bin", "dynamic/ecds-tensorgate.gate.yaml"];
     assert!(files.iter().all(|file| says(file, &first)), "{line}");
 
     let changed = text.replace("quota: ", "quota: 1");
@@ -153,19 +159,19 @@ fn a_failed_rollback_in_envoy_is_reported() {
     );
     let state = stack.scratch.path().join("state");
     for file in [
-        "policy/bundle.json",
+        "policy/bundle.bin",
         "dynamic/lds.yaml",
         "dynamic/ecds-tensorgate.gate.yaml",
     ] {
-        let text = std::fs::read_to_string(state.join(file)).unwrap();
+        let content = std::fs::read(state.join(file)).unwrap();
+        let text = String::from_utf8_lossy(&content);
         assert!(text.contains(&first), "{file}: {line}");
     }
 }
 
-/// The host's bundle.
-pub fn in_force(stack: &Stack) -> serde_json::Value {
-    let bundle = stack.scratch.path().join("state/policy/bundle.json");
-    serde_json::from_str(&std::fs::read_to_string(bundle).unwrap()).unwrap()
+/// The host's policy.
+pub fn in_force(stack: &Stack) -> Compiled {
+    host_policy(&stack.scratch.path().join("state/policy/bundle.bin"))
 }
 
 /// Replaces a file by a complete one, as an editor or a deployment does.
@@ -218,7 +224,7 @@ fn a_complete_policy_is_loaded_however_it_was_saved_and_a_partial_one_never() {
         // A failed assertion ends the writer, too.
         let _writing = EndOnDrop(&ended);
         stack.until_printed("gate.yaml: the file keeps changing", 1);
-        assert_eq!(in_force(&stack)["generation"], first.as_str());
+        assert_eq!(in_force(&stack).generation, first);
     });
     let line = stack.line();
     assert!(line.contains(&format!(" instead of {first}")), "{line}");

@@ -135,7 +135,7 @@ async fn start_host(folder: &Path, addresses: &Addresses) -> Result<Child> {
     let mut command = Command::new(ours("tensorgate-host")?);
     command
         .arg("--bundle")
-        .arg(folder.join(RENDERED).join("bundle.json"));
+        .arg(folder.join(RENDERED).join("bundle.bin"));
     for (flag, file) in [
         ("--root", ""),
         ("--audit-folder", ""),

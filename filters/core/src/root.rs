@@ -15,7 +15,10 @@ use std::cell::{Cell, RefCell};
 
 use tensorgate_identity::{Identifier, TokenCache};
 use tensorgate_policy::policy::{Grant, KeyLocations};
-use tensorgate_policy::{Compiled, Fault, FilterConfiguration, HeaderMode, Now, Policy, Severity};
+use tensorgate_policy::{
+    Compiled, Fault, FilterConfiguration, FilterTarget, HeaderMode, LoadFault, Now, Policy,
+    Severity,
+};
 use tensorgate_wire::context::{Key, KeyFault};
 
 use crate::body::{ALWAYS_BUFFERED_BYTES, Delivery};
@@ -132,13 +135,16 @@ impl GateRoot {
         let mut faults = Vec::new();
         let Compiled {
             generation,
-            headers,
-            filter: name,
-            host,
+            digest: _,
+            target,
             warnings,
             policy,
-            ..
         } = load(configuration).map_err(|fault| vec![fault])?;
+        let FilterTarget {
+            name,
+            headers,
+            host,
+        } = target.filter().map_err(|fault| vec![not_loaded(&fault)])?;
         let headers = mode.unwrap_or(headers);
         let named = match &name {
             Some(name) => Filter::from_name(name),
@@ -416,7 +422,11 @@ fn load(configuration: impl AsRef<[u8]>) -> Result<Compiled, Fault> {
     let compiled = decoded.map_err(|fault| error("bundle", &fault.to_string()))?;
     drop(encoded);
     drop(configuration);
-    Compiled::load(&compiled).map_err(|fault| error("bundle", &fault.to_string()))
+    Compiled::load(&compiled).map_err(|fault| not_loaded(&fault))
+}
+
+fn not_loaded(fault: &LoadFault) -> Fault {
+    error("bundle", &fault.to_string())
 }
 
 /// Whether messages of streams may wait for the rate-limit service.

@@ -1,17 +1,45 @@
 //! The configuration of a filter, as `render` writes it.
 
-use tensorgate_policy::{Bundle, Fault, FilterConfiguration, Severity, compile_for_filter};
+use serde::Deserialize;
+use tensorgate_policy::{Fault, FilterConfiguration, FilterTarget, HeaderMode, Severity, Target};
+use tensorgate_policy_compiler::{Version, raw};
 
-/// Compiles the JSON of a bundle into the configuration of a filter.
+/// A policy with its version, as tests write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    generation: String,
+    policy: raw::Policy,
+    #[serde(default)]
+    headers: HeaderMode,
+    filter: Option<String>,
+    host: Option<bool>,
+}
+
+/// Compiles `{"generation": "…", "policy": {…}}` into the configuration of a filter. `headers`,
+/// `filter` and `host` are optional.
 ///
 /// # Errors
-/// The JSON is not a bundle, or its policy has faults.
-pub fn configuration(bundle_json: impl AsRef<[u8]>) -> Result<String, Vec<Fault>> {
-    let bundle: Bundle = serde_json::from_slice(bundle_json.as_ref())
-        .map_err(|cause| error(format!("configuration is not a policy bundle: {cause}")))?;
-    let compiled = compile_for_filter(&bundle, bundle.headers, bundle.filter.as_deref())?;
-    let limit = FilterConfiguration::MAX_PLAIN_BYTES;
-    let encoded = FilterConfiguration::new(&compiled.to_bytes(), limit)
+/// The JSON is something else, or the policy has faults.
+pub fn configuration(written: impl AsRef<[u8]>) -> Result<String, Vec<Fault>> {
+    let written: Written = serde_json::from_slice(written.as_ref())
+        .map_err(|cause| error(format!("configuration has no policy: {cause}")))?;
+    let target = FilterTarget {
+        name: written.filter,
+        headers: written.headers,
+        host: written.host.unwrap_or(true),
+    };
+    let version = Version::new(written.policy)?.named(&written.generation);
+    compile(&version, target)
+}
+
+/// Compiles a policy into the configuration of a filter.
+///
+/// # Errors
+/// It is larger than a filter takes.
+pub fn compile(version: &Version, target: FilterTarget) -> Result<String, Vec<Fault>> {
+    let compiled = version.compile(Target::Filter(target)).to_bytes();
+    let encoded = FilterConfiguration::new(&compiled, FilterConfiguration::MAX_PLAIN_BYTES)
         .map_err(|cause| error(format!("the compiled policy {cause}")))?;
     serde_json::to_string(&encoded).map_err(|cause| error(cause.to_string()))
 }

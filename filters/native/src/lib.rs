@@ -26,7 +26,7 @@ use tensorgate_filter_core::root::{GateRoot, create_shared_state, host_fault};
 use tensorgate_policy::{Denial, Fault, HeaderMode, Now, Policy, Protocol, Reason};
 use tensorgate_wire::Answer;
 
-pub use configuration::configuration;
+pub use configuration::{compile, configuration};
 pub use limiter::{Limiter, LimiterMode};
 pub use peer::{Peer, PeerCertificate};
 pub use store::{Store, StoreMode};
@@ -84,49 +84,63 @@ pub struct NativeProxy {
 }
 
 impl NativeProxy {
-    /// Configures the combined filter with a bundle (JSON) and the context key (hex), as one of
-    /// several workers or after a reload: buckets are in `store`.
+    /// Configures the combined filter with a policy (JSON, [`configuration()`]) and the context key
+    /// (hex), as one of several workers or after a reload: buckets are in `store`.
     ///
     /// # Errors
     /// The faults of the policy.
     pub fn worker(
-        bundle_json: &[u8],
+        policy_json: &[u8],
         context_key_hex: &str,
         store: Store,
     ) -> Result<Self, Vec<Fault>> {
-        Self::chain(&[Filter::Gate], bundle_json, Some(context_key_hex), store)
+        Self::chain(&[Filter::Gate], policy_json, Some(context_key_hex), store)
     }
 
-    /// Configures a chain of filters, in order. Each filter reads the same bundle and key.
+    /// Configures a chain of filters, in order. Each filter reads the same policy and key.
     ///
     /// # Errors
     /// The faults of the policy.
     pub fn chain(
         filters: &[Filter],
-        bundle_json: &[u8],
+        policy_json: &[u8],
         context_key_hex: Option<&str>,
         store: Store,
     ) -> Result<Self, Vec<Fault>> {
         let headers = HeaderMode::Hold;
-        Self::chain_in(headers, filters, bundle_json, context_key_hex, store)
+        Self::chain_in(headers, filters, policy_json, context_key_hex, store)
     }
 
     /// As [`Self::chain`], with an explicit header mode.
     pub fn chain_in(
         headers: HeaderMode,
         filters: &[Filter],
-        bundle_json: &[u8],
+        policy_json: &[u8],
+        context_key_hex: Option<&str>,
+        store: Store,
+    ) -> Result<Self, Vec<Fault>> {
+        let configuration = configuration(policy_json)?;
+        Self::configured(headers, filters, &configuration, context_key_hex, store)
+    }
+
+    /// As [`Self::chain_in`], with a configuration that [`compile`] has written.
+    ///
+    /// # Errors
+    /// The faults of the configuration.
+    pub fn configured(
+        headers: HeaderMode,
+        filters: &[Filter],
+        configuration: &str,
         context_key_hex: Option<&str>,
         store: Store,
     ) -> Result<Self, Vec<Fault>> {
         check_chain(filters).map_err(|fault| configuration::error(fault.to_string()))?;
-        let configuration = configuration(bundle_json)?;
         let mut roots = Vec::new();
         let mut warnings = Vec::new();
         for filter in filters {
             let (root, warned) = GateRoot::configure_as(
                 Some(*filter),
-                &configuration,
+                configuration,
                 context_key_hex,
                 Some(headers),
             )?;
@@ -136,7 +150,7 @@ impl NativeProxy {
         Self::start(roots, warnings, store)
     }
 
-    /// As [`Self::chain_in`], but the bundle says that no host is behind the filters. `bundle_json`
+    /// As [`Self::chain_in`], but no host is behind the filters. `policy_json`
     /// must not say anything about a host.
     ///
     /// # Errors
@@ -144,13 +158,13 @@ impl NativeProxy {
     pub fn without_host(
         headers: HeaderMode,
         filters: &[Filter],
-        bundle_json: &[u8],
+        policy_json: &[u8],
         context_key_hex: Option<&str>,
         store: Store,
     ) -> Result<Self, Vec<Fault>> {
-        let members = bundle_json.trim_ascii_start().strip_prefix(b"{");
-        let bundle_json = [br#"{"host": false, "#, members.unwrap_or_default()].concat();
-        Self::chain_in(headers, filters, &bundle_json, context_key_hex, store)
+        let members = policy_json.trim_ascii_start().strip_prefix(b"{");
+        let policy_json = [br#"{"host": false, "#, members.unwrap_or_default()].concat();
+        Self::chain_in(headers, filters, &policy_json, context_key_hex, store)
     }
 
     /// A proxy with the same filters and an empty store, as after a restart. The policy is not read

@@ -13,9 +13,10 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use tensorgate_policy::Policy;
 use tensorgate_policy::request::Identity;
-use tensorgate_policy::validate::validate;
-use tensorgate_policy::{Policy, raw};
+use tensorgate_policy_compiler::raw;
+use tensorgate_policy_compiler::validate::validate;
 
 use super::{KeyFormat, KeyRing, Owner, Slot, digest, format_key};
 

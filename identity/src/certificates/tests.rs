@@ -16,7 +16,8 @@ use alloc::vec::Vec;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tensorgate_policy::{hex, raw, validate::validate};
+use tensorgate_policy::hex;
+use tensorgate_policy_compiler::{raw, validate::validate};
 
 use super::*;
 use crate::x509::tests::{certificate, key, names as alternative_names};

@@ -11,8 +11,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde_json::json;
-use tensorgate_policy::raw;
-use tensorgate_policy::validate::validate;
+use tensorgate_policy_compiler::raw;
+use tensorgate_policy_compiler::validate::validate;
 
 use super::*;
 use crate::api_key::{digest, format_key};

@@ -15,7 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::request::{Credential, Identity};
-use tensorgate_policy::{raw, validate::validate};
+use tensorgate_policy_compiler::{raw, validate::validate};
 use tensorgate_vectors::sign::{Signer, jwks, more_jwks, sign};
 
 const CLAIMS: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";

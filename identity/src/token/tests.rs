@@ -12,8 +12,8 @@ use alloc::string::ToString;
 use alloc::vec;
 
 use serde_json::{Value, json};
-use tensorgate_policy::raw;
-use tensorgate_policy::validate::validate;
+use tensorgate_policy_compiler::raw;
+use tensorgate_policy_compiler::validate::validate;
 use tensorgate_vectors::sign::{Signer, jwks, token};
 
 use super::*;

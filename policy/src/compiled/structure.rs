@@ -1,12 +1,15 @@
 //! The structure of a loaded policy: names are in order, and indices and names lead somewhere.
 
-use crate::policy::{ClientId, GrantId, Model, ModelId, Policy};
+use alloc::collections::BTreeSet;
+
+use crate::policy::{ClientId, GrantId, MAX_POLICY_SLOTS, Model, ModelId, Policy};
 
 /// Checks the structure.
 pub(super) fn check(policy: &Policy) -> Result<(), &'static str> {
     let ordered = policy.clients.is_sorted_by(|a, b| a.name() < b.name())
         && policy.models.is_sorted_by(|a, b| a.name() < b.name());
     require(ordered, "names are not in order")?;
+    check_limits(policy)?;
     require(
         policy.granted.roles.len() == policy.clients.len(),
         "a client has no role",
@@ -37,6 +40,23 @@ pub(super) fn check(policy: &Policy) -> Result<(), &'static str> {
     )
 }
 
+/// Limits that hosts and filters rely on.
+fn check_limits(policy: &Policy) -> Result<(), &'static str> {
+    let mut names = BTreeSet::new();
+    require(
+        policy.grants.iter().all(|grant| names.insert(grant.name())),
+        "two grants have one name",
+    )?;
+    require(
+        policy.listen.limits.connections > 0,
+        "no connection is allowed",
+    )?;
+    require(
+        policy.caller_slots() <= MAX_POLICY_SLOTS,
+        "users and sources have too many counters",
+    )
+}
+
 fn require(holds: bool, fault: &'static str) -> Result<(), &'static str> {
     if holds { Ok(()) } else { Err(fault) }
 }
@@ -48,7 +68,10 @@ fn is_complete(policy: &Policy, model: &Model) -> bool {
         && (backend.is_empty() || policy.backends.contains_key(backend))
         && has_handlers(policy, model.preprocess().iter().chain(model.postprocess()))
         && steps.enumerate().all(|(index, step)| {
-            policy.model(step.model()).is_some() && step.after().iter().all(|&it| it < index)
+            let member = policy.model(step.model());
+            // A member is called without its own steps.
+            member.is_some_and(|member| member.ensemble().is_none())
+                && step.after().iter().all(|&it| it < index)
         })
 }
 

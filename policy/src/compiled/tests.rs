@@ -9,95 +9,30 @@
 
 extern crate std;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{format, vec};
-use std::path::Path;
 
 use serde_reflection::{Registry, Samples, Tracer, TracerConfig};
 
 use super::*;
 use crate::contract::openai::OpenAi;
 use crate::fixture;
-use crate::fixture::RawPolicy;
-use crate::policy::{ClientId, GrantId, Granted, Model, ModelId, ModelSigner, RoleId};
+use crate::policy::{
+    Allowance, CallerLimits, ClientId, GrantId, Granted, Holder, Limit, Model, ModelId,
+    ModelSigner, RoleId, Unit, filter_part,
+};
 use crate::request::Operation;
-use crate::values::FNV_OFFSET;
+use crate::values::{FNV_OFFSET, Scope};
 
-fn compiled(raw: &RawPolicy) -> Compiled {
-    let (policy, warnings) = fixture::validate(raw).unwrap();
-    Compiled {
-        generation: "0123456789abcdef".into(),
-        headers: HeaderMode::Hold,
-        filter: Some("gate".into()),
-        host: true,
-        warnings,
-        policy,
-    }
-}
-
-/// The policies of the decision vectors, and one with every section.
-fn policies() -> Vec<(String, RawPolicy)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/policies");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| {
-        let path = entry.unwrap().path();
-        let text = std::fs::read_to_string(&path).unwrap();
-        (
-            format!("{}", path.display()),
-            serde_json::from_str(&text).unwrap(),
-        )
-    });
-    let every_section = fixture::raw(fixture::document());
-    files
-        .chain([("every section".into(), every_section)])
-        .collect()
-}
-
-#[test]
-fn every_policy_is_loaded_as_it_was_compiled() {
-    for (name, raw) in policies() {
-        let before = compiled(&raw);
-        let bytes = before.to_bytes();
-        assert_eq!(
-            bytes,
-            compiled(&raw).to_bytes(),
-            "{name}: the same bytes again"
-        );
-        let loaded = Compiled::load(&bytes).unwrap_or_else(|fault| panic!("{name} {fault}"));
-        assert_eq!(format!("{before:?}"), format!("{loaded:?}"), "{name}");
-        assert_eq!(loaded.to_bytes(), bytes, "{name}");
-    }
-}
-
-#[test]
-fn shared_contents_are_shared_again() {
-    let mut document = fixture::document();
-    let digits = document["models"]["digits"].clone();
-    for number in 0..100 {
-        document["models"][format!("copy{number:03}")] = digits.clone();
-    }
-    let mut raw = fixture::raw(document);
-    let first = raw.models["digits"].clone();
-    let copies = raw
-        .models
-        .iter_mut()
-        .filter(|(name, _)| name.starts_with("copy"));
-    copies.for_each(|(_, model)| *model = first.clone());
-    let bytes = compiled(&raw).to_bytes();
-    let loaded = Compiled::load(&bytes).unwrap();
-    let addresses = |policy: &Policy| {
-        let models = policy.models.iter();
-        let copies = models.filter(|model| model.name().starts_with("copy"));
-        copies.map(|model| model.rules.as_ptr()).collect::<Vec<_>>()
-    };
-    let addresses = addresses(&loaded.policy);
-    assert_eq!(addresses.len(), 100);
-    assert!(addresses.iter().all(|address| *address == addresses[0]));
+fn compiled() -> Compiled {
+    fixture::compiled(fixture::document())
 }
 
 #[test]
 fn bytes_of_another_form_or_release_are_named_so() {
-    let bytes = compiled(&fixture::raw(fixture::document())).to_bytes();
+    let bytes = compiled().to_bytes();
     for text in [&b""[..], b"{}", b"tgpolic", b"version: 1"] {
         assert_eq!(Compiled::load(text).unwrap_err(), LoadFault::NotCompiled);
     }
@@ -108,28 +43,69 @@ fn bytes_of_another_form_or_release_are_named_so() {
         Compiled::load(&other).unwrap_err(),
         LoadFault::Format { found }
     );
-    let mut longer = bytes;
-    longer.push(0);
+    let longer = with_header(&[&bytes[HEADER_BYTES..], &[0]].concat());
     let expected = LoadFault::Damaged("bytes follow its end");
     assert_eq!(Compiled::load(&longer).unwrap_err(), expected);
 }
 
 #[test]
+fn changed_bytes_are_rejected() {
+    let bytes = compiled().to_bytes();
+    let expected = LoadFault::Damaged("bytes are missing or changed");
+    for at in MAGIC.len() + 8..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert_eq!(Compiled::load(&changed).unwrap_err(), expected, "{at}");
+    }
+}
+
+#[test]
+fn a_filter_and_a_host_load_their_own_only() {
+    let filter = FilterTarget {
+        name: Some("auth".into()),
+        headers: HeaderMode::Hold,
+        host: false,
+    };
+    let host = HostTarget {
+        tightens: Some("fedcba9876543210".into()),
+        hold: Some(vec!["digits".into(), "twice".into()]),
+    };
+    let loaded = |target| {
+        let compiled = Compiled {
+            target,
+            ..compiled()
+        };
+        Compiled::load(&compiled.to_bytes()).unwrap().target
+    };
+    let for_filter = loaded(Target::Filter(filter.clone()));
+    assert_eq!(for_filter.clone().host(), Err(LoadFault::ForFilter));
+    assert_eq!(for_filter.filter(), Ok(filter));
+    let for_host = loaded(Target::Host(host.clone()));
+    assert_eq!(for_host.clone().filter(), Err(LoadFault::ForHost));
+    assert_eq!(for_host.host(), Ok(host));
+}
+
+#[test]
 fn truncated_bytes_are_rejected() {
-    let bytes = compiled(&fixture::raw(fixture::document())).to_bytes();
-    for length in MAGIC.len()..bytes.len() {
+    let bytes = compiled().to_bytes();
+    for length in MAGIC.len()..HEADER_BYTES {
         let fault = Compiled::load(&bytes[..length]).unwrap_err();
-        assert!(matches!(fault, LoadFault::Damaged(_)), "{length}: {fault}");
+        assert_eq!(fault, LoadFault::Damaged("it ends too early"), "{length}");
+    }
+    // With a checksum of what is left.
+    let fields = &bytes[HEADER_BYTES..];
+    for length in 0..fields.len() {
+        let fault = Compiled::load(&with_header(&fields[..length])).unwrap_err();
+        assert_eq!(fault, LoadFault::Damaged("it ends too early"), "{length}");
     }
 }
 
 #[test]
 fn no_count_is_trusted() {
-    let header = [MAGIC, FORMAT.to_be_bytes()].concat();
     // At the length of each text and sequence of an otherwise empty policy, among other places.
     for at in 0..64 {
         for count in [&[0xff, 0xff, 0xff, 0xff, 0x0f][..], &[0xc0, 0x84, 0x3d]] {
-            let bytes = [&header, &vec![0; at][..], count].concat();
+            let bytes = with_header(&[&vec![0; at][..], count].concat());
             assert!(Compiled::load(&bytes).is_err(), "{at}");
         }
     }
@@ -137,7 +113,7 @@ fn no_count_is_trusted() {
 
 /// The policy with every section, changed.
 fn changed(change: impl FnOnce(&mut Policy)) -> Result<Compiled, LoadFault> {
-    let mut compiled = compiled(&fixture::raw(fixture::document()));
+    let mut compiled = compiled();
     change(&mut compiled.policy);
     Compiled::load(&compiled.to_bytes())
 }
@@ -145,7 +121,25 @@ fn changed(change: impl FnOnce(&mut Policy)) -> Result<Compiled, LoadFault> {
 #[test]
 fn what_a_policy_refers_to_is_there() {
     type Change = fn(&mut Policy);
-    let faults: [(&str, Change); 9] = [
+    let faults: [(&str, Change); 12] = [
+        ("two grants have one name", |policy| {
+            policy.grants[1].name = policy.grants[0].name.clone();
+        }),
+        ("no connection is allowed", |policy| {
+            policy.listen.limits.connections = 0;
+        }),
+        ("users and sources have too many counters", |policy| {
+            let each_user = Allowance {
+                unit: Unit::Requests,
+                limit: Limit::Day(1),
+                scope: Scope::Local,
+                holder: Holder::User { slots: u32::MAX },
+            };
+            policy.grants[0].callers = Some(Box::new(CallerLimits {
+                per_user: vec![each_user],
+                per_source: vec![],
+            }));
+        }),
         ("names are not in order", |policy| policy.clients.reverse()),
         ("names are not in order", |policy| {
             let again = policy.models[0].clone();
@@ -230,7 +224,7 @@ fn a_filter_gets_its_part_in_numbers_that_it_can_hold() {
     document["listen"]["limits"]["buffered_bytes"] = "8GiB".into();
     document["audit"] = serde_json::json!({"path": "secret-folder/audit.jsonl"});
     let policy = fixture::policy(document);
-    let part = policy.clone().filter_part();
+    let part = filter_part(policy.clone());
     let limit = |policy: &Policy| u64::try_from(policy.listen.limits.buffered_bytes).unwrap();
     assert_eq!((limit(&policy), limit(&part)), (8 << 30, u32::MAX.into()));
     let part = format!("{part:?}");
@@ -257,6 +251,7 @@ fn layout() -> Registry {
             }
             tracer.trace_type_once::<Compiled>(&samples).unwrap();
             // What is only in later variants of other enums.
+            tracer.trace_type_once::<Target>(&samples).unwrap();
             tracer.trace_type_once::<OpenAi>(&samples).unwrap();
             tracer.trace_type_once::<ModelSigner>(&samples).unwrap();
         }

@@ -47,7 +47,7 @@ impl RequestCost {
 }
 
 /// Maximum cost of a tensor that satisfies its rule.
-pub(crate) fn most_of(rule: &TensorRule) -> RequestCost {
+pub fn most_of(rule: &TensorRule) -> RequestCost {
     let dims = rule.shape.iter();
     let elements = dims.fold(1_u64, |elements, dim| elements.saturating_mul(dim.max));
     let item = u64::try_from(rule.max_item_bytes.unwrap_or(0)).unwrap_or(u64::MAX);

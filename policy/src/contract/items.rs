@@ -14,23 +14,23 @@ use crate::denial::Reason;
 use crate::values::Shared;
 
 /// Maximum size of an allowed value.
-pub(crate) const MAX_LISTED_BYTES: usize = 256;
+pub const MAX_LISTED_BYTES: usize = 256;
 
 /// Rules of a tensor's elements; the default allows all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Items {
+pub struct Items {
     /// Minimum size of an element, in bytes.
-    pub(crate) min_bytes: usize,
+    pub min_bytes: usize,
     /// Whether elements must be UTF-8.
-    pub(crate) utf8: bool,
+    pub utf8: bool,
     /// Allowed values in ascending order; none is longer than [`MAX_LISTED_BYTES`].
-    pub(crate) allowed: Option<Vec<Vec<u8>>>,
+    pub allowed: Option<Vec<Vec<u8>>>,
     /// Pattern of the text; an element with a pattern is UTF-8.
-    pub(crate) pattern: Option<Shared<Pattern>>,
+    pub pattern: Option<Shared<Pattern>>,
     /// Allowed file types.
-    pub(crate) media: Option<MediaRule>,
+    pub media: Option<MediaRule>,
     /// Allowed URLs.
-    pub(crate) url: Option<UrlRule>,
+    pub url: Option<UrlRule>,
 }
 
 /// A reason and its cause; the caller adds the field.

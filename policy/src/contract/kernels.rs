@@ -23,9 +23,9 @@ use super::TensorRule;
 use crate::values::datatype::Datatype;
 
 pub(in crate::contract) use agreement::first_difference;
-pub(crate) use channels::Channels;
+pub use channels::Channels;
 pub(in crate::contract) use channels::DataPosition;
-pub(crate) use element::{Listed, bounds, listed_bits};
+pub use element::{Listed, bounds, listed_bits};
 pub(crate) use release::{keep_greatest, round};
 pub(in crate::contract) use tally::Tally;
 pub(crate) use top_score::top_score;
@@ -435,7 +435,7 @@ pub(super) fn integer_in_range(number: i128, least: f64, greatest: f64) -> bool 
 }
 
 /// Whether a range contains any value of a datatype; otherwise every request would be rejected.
-pub(crate) fn holds_a_value(datatype: Datatype, range: (f64, f64)) -> bool {
+pub fn holds_a_value(datatype: Datatype, range: (f64, f64)) -> bool {
     let (least, greatest) = integer_bounds(range);
     let integers = |min: i128, max: i128| least.max(min) <= greatest.min(max);
     match datatype {

@@ -21,7 +21,7 @@ const STRETCH: usize = 24;
 
 /// A file type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum MediaType {
+pub enum MediaType {
     Png,
     Jpeg,
     Gif,
@@ -32,7 +32,7 @@ pub(crate) enum MediaType {
 
 impl MediaType {
     /// All types.
-    pub(crate) const ALL: [Self; 6] = [
+    pub const ALL: [Self; 6] = [
         Self::Png,
         Self::Jpeg,
         Self::Gif,
@@ -42,7 +42,7 @@ impl MediaType {
     ];
 
     /// Name of the type.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Png => "png",
             Self::Jpeg => "jpeg",
@@ -54,7 +54,7 @@ impl MediaType {
     }
 
     /// The file type that a media type declares: registered and common names.
-    pub(crate) fn declared(content_type: &str) -> Option<Self> {
+    pub fn declared(content_type: &str) -> Option<Self> {
         match content_type {
             "image/png" => Some(Self::Png),
             "image/jpeg" | "image/jpg" => Some(Self::Jpeg),
@@ -69,18 +69,18 @@ impl MediaType {
 
 /// Rules of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MediaRule {
-    pub(crate) types: alloc::vec::Vec<MediaType>,
-    pub(crate) min_width: u64,
-    pub(crate) min_height: u64,
-    pub(crate) max_width: u64,
-    pub(crate) max_height: u64,
+pub struct MediaRule {
+    pub types: alloc::vec::Vec<MediaType>,
+    pub min_width: u64,
+    pub min_height: u64,
+    pub max_width: u64,
+    pub max_height: u64,
     /// Pixels of one frame.
-    pub(crate) max_pixels: u64,
+    pub max_pixels: u64,
     /// Frames of an animation or pages of a document.
-    pub(crate) max_frames: u32,
+    pub max_frames: u32,
     /// Duration of a recording.
-    pub(crate) max_duration_ms: u64,
+    pub max_duration_ms: u64,
 }
 
 impl MediaRule {

@@ -1,4 +1,4 @@
-//! Rules of numbers beyond a single range, which is `TensorRule::range`. Only [`crate::validate`]
+//! Rules of numbers beyond a single range, which is `TensorRule::range`. Only the compiler
 //! creates them; the scans are in `kernels`.
 
 use alloc::vec::Vec;
@@ -9,13 +9,13 @@ use super::kernels::Channels;
 /// Rules of a tensor's numbers. With channel ranges or allowed values, the rule's own range is
 /// already included and not checked separately.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Numbers {
+pub struct Numbers {
     /// Range of each channel.
-    pub(crate) channels: Option<Channels>,
+    pub channels: Option<Channels>,
     /// Allowed values as bits, in ascending order.
-    pub(crate) allowed: Option<Vec<u64>>,
+    pub allowed: Option<Vec<u64>>,
     /// Minimum number of distinct values in the tensor.
-    pub(crate) min_distinct: Option<usize>,
+    pub min_distinct: Option<usize>,
     /// Maximum fraction of zeros.
-    pub(crate) max_zero_fraction: Option<f64>,
+    pub max_zero_fraction: Option<f64>,
 }

@@ -5,7 +5,7 @@
 //! [`Reason`]'s order is reported.
 
 mod chat;
-pub(crate) mod constraints;
+pub mod constraints;
 mod history;
 mod members;
 mod picture;
@@ -13,7 +13,7 @@ mod picture_links;
 mod rebuild;
 mod schema;
 mod screening;
-pub(crate) mod special_tokens;
+pub mod special_tokens;
 mod text_length;
 mod tokens;
 
@@ -34,8 +34,8 @@ use constraints::Constraints;
 pub use history::MAX_CALL_WORD_BYTES;
 pub use picture_links::{EmittedMark, LinkScanner, PictureLink};
 pub use rebuild::rebuild;
-pub(crate) use schema::SchemaLimits;
-pub(crate) use screening::CallRule;
+pub use schema::SchemaLimits;
+pub use screening::CallRule;
 pub use screening::{AnswerLinks, OfferedCalls, Screening};
 pub use special_tokens::may_start_token;
 use special_tokens::{SpecialTokens, TextForm};
@@ -44,91 +44,91 @@ use tokens::Contents;
 pub use tokens::MAX_CALLS;
 
 /// The member with the caller's own pairs of texts.
-pub(crate) const METADATA: &str = "metadata";
+pub const METADATA: &str = "metadata";
 
 /// Allowed kinds of requests; at least one of the three.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct OpenAi {
-    pub(crate) chat: Option<Chat>,
-    pub(crate) completions: Option<Completions>,
-    pub(crate) embeddings: Option<Embeddings>,
-    pub(crate) parameters: ParameterRules,
+    pub chat: Option<Chat>,
+    pub completions: Option<Completions>,
+    pub embeddings: Option<Embeddings>,
+    pub parameters: ParameterRules,
     /// Members that are allowed and that the backend never gets.
-    pub(crate) ignored: Vec<String>,
+    pub ignored: Vec<String>,
     /// Minimum size of prompts, of texts to embed, and of messages of users and the system.
-    pub(crate) min_bytes: usize,
-    pub(crate) special_tokens: SpecialTokens,
+    pub min_bytes: usize,
+    pub special_tokens: SpecialTokens,
     /// Maximum response size.
-    pub(crate) max_answer_bytes: usize,
-    pub(crate) screening: Screening,
+    pub max_answer_bytes: usize,
+    pub screening: Screening,
 }
 
 /// Chat completions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Chat {
-    pub(crate) max_messages: usize,
-    pub(crate) max_message_bytes: usize,
-    pub(crate) max_prompt_bytes: usize,
-    pub(crate) roles: Vec<String>,
-    pub(crate) generation: Generation,
-    pub(crate) tools: Option<Tools>,
-    pub(crate) formats: Vec<String>,
-    pub(crate) max_schema_bytes: usize,
+    pub max_messages: usize,
+    pub max_message_bytes: usize,
+    pub max_prompt_bytes: usize,
+    pub roles: Vec<String>,
+    pub generation: Generation,
+    pub tools: Option<Tools>,
+    pub formats: Vec<String>,
+    pub max_schema_bytes: usize,
     /// Limits of schemas that the server compiles.
-    pub(crate) schemas: SchemaLimits,
-    pub(crate) images: Option<Images>,
+    pub schemas: SchemaLimits,
+    pub images: Option<Images>,
 }
 
 /// Completions of a prompt.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Completions {
-    pub(crate) max_prompts: usize,
-    pub(crate) max_prompt_bytes: usize,
-    pub(crate) best_of: u64,
-    pub(crate) generation: Generation,
+    pub max_prompts: usize,
+    pub max_prompt_bytes: usize,
+    pub best_of: u64,
+    pub generation: Generation,
 }
 
 /// Embeddings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Embeddings {
-    pub(crate) max_items: usize,
-    pub(crate) max_item_bytes: usize,
+    pub max_items: usize,
+    pub max_item_bytes: usize,
 }
 
 /// Limits of generation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Generation {
-    pub(crate) max_tokens: u64,
-    pub(crate) n: u64,
-    pub(crate) stop: usize,
+    pub max_tokens: u64,
+    pub n: u64,
+    pub stop: usize,
     /// Whether responses may be streamed.
-    pub(crate) stream: bool,
+    pub stream: bool,
     /// Maximum number of alternative tokens with log probabilities; `None`: no log probabilities.
-    pub(crate) logprobs: Option<u64>,
+    pub logprobs: Option<u64>,
     /// Allowed output constraints besides a format, and patterns in schemas; `None`: none.
-    pub(crate) constraints: Option<Constraints>,
+    pub constraints: Option<Constraints>,
 }
 
 /// Functions that a model may call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tools {
-    pub(crate) max: usize,
-    pub(crate) max_bytes: usize,
+    pub max: usize,
+    pub max_bytes: usize,
     /// Whether the server compiles the schema of each.
-    pub(crate) compiled: bool,
+    pub compiled: bool,
 }
 
 /// Images.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Images {
-    pub(crate) max: usize,
-    pub(crate) max_bytes: usize,
+    pub max: usize,
+    pub max_bytes: usize,
     /// Tokens per image.
-    pub(crate) max_tokens: u64,
+    pub max_tokens: u64,
     /// Rules of images inside the request.
-    pub(crate) media: MediaRule,
+    pub media: MediaRule,
     /// Allowed URLs of images that the server fetches; `None`: no URLs.
-    pub(crate) url: Option<UrlRule>,
+    pub url: Option<UrlRule>,
 }
 
 impl OpenAi {
@@ -142,7 +142,7 @@ impl OpenAi {
     }
 
     /// Whether any response may be streamed.
-    pub(crate) fn streams(&self) -> bool {
+    pub fn streams(&self) -> bool {
         let chat = self.chat.as_ref().map(|rule| &rule.generation);
         let completions = self.completions.as_ref().map(|rule| &rule.generation);
         chat.into_iter()

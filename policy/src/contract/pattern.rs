@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 /// A compiled expression.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Pattern {
+pub struct Pattern {
     text: String,
     /// First character of each class in ascending order, beginning at 0.
     classes: Vec<u32>,
@@ -33,7 +33,7 @@ pub(super) const START: u16 = 1;
 
 /// Why an expression is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PatternFault {
+pub enum PatternFault {
     /// Too long.
     #[error("the pattern has more than {} characters", parse::MAX_CHARS)]
     Long,
@@ -54,7 +54,7 @@ pub(crate) enum PatternFault {
 
 impl Pattern {
     /// Parses and compiles an expression.
-    pub(crate) fn compile(text: &str) -> Result<Self, PatternFault> {
+    pub fn compile(text: &str) -> Result<Self, PatternFault> {
         let node = parse::parse(text)?;
         table::compile(text, &node).ok_or(PatternFault::Large)
     }

@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 use crate::values::is_host_name;
 
 /// Maximum length of a URL.
-pub(crate) const MAX_URL_BYTES: usize = 2048;
+pub const MAX_URL_BYTES: usize = 2048;
 /// Prefix of an internationalized label (RFC 5890).
 const ACE_PREFIX: &str = "xn--";
 
 /// Allowed URLs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct UrlRule {
+pub struct UrlRule {
     /// Schemes, lower-case.
-    pub(crate) schemes: Vec<String>,
+    pub schemes: Vec<String>,
     /// Hosts, lower-case; the prefix `*.` allows any subdomain.
-    pub(crate) hosts: Vec<String>,
+    pub hosts: Vec<String>,
     /// Ports, for schemes that have one.
-    pub(crate) ports: Vec<u16>,
+    pub ports: Vec<u16>,
 }
 
 /// Default port of a scheme; none for object stores, whose host is a bucket.
-pub(crate) fn default_port(scheme: &str) -> Option<u16> {
+pub fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "https" => Some(443),
         "http" => Some(80),
@@ -95,7 +95,7 @@ impl UrlRule {
 }
 
 /// A port in normal form: no sign, no leading zeros.
-pub(crate) fn number(text: &str) -> Option<u16> {
+pub fn number(text: &str) -> Option<u16> {
     let plain = (1..=5).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse()
         .ok()
@@ -103,7 +103,7 @@ pub(crate) fn number(text: &str) -> Option<u16> {
 }
 
 /// Whether a `%` is not followed by two hex digits, or encodes a control character.
-pub(crate) fn has_encoded_control(url: &[u8]) -> bool {
+pub fn has_encoded_control(url: &[u8]) -> bool {
     let mut parts = url.split(|byte| *byte == b'%');
     parts.next();
     parts.any(|part| {
@@ -119,7 +119,7 @@ pub(crate) fn has_encoded_control(url: &[u8]) -> bool {
 
 /// Whether a host is an ASCII name (RFC 1123 §2.1) and no spelling of an address. Some parsers
 /// accept `0x7f.1`, `2130706433` and `127.1` as addresses.
-pub(crate) fn is_name(host: &str) -> bool {
+pub fn is_name(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or_default();
     is_host_name(host, |byte| byte.is_ascii_alphanumeric())
         // The last label of a name is not a number (the URL standard's "ends in a number").

@@ -41,9 +41,12 @@ const MOST_PER_S: u32 = CHECKS_PER_S + DECOYS_PER_S;
 /// A policy's lockout rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lockout {
-    pub(crate) failures: u32,
-    pub(crate) window_s: u32,
-    pub(crate) for_s: u32,
+    /// Failed credentials of a source within the window.
+    pub failures: u32,
+    /// The window, in seconds.
+    pub window_s: u32,
+    /// How long a source is locked out, in seconds.
+    pub for_s: u32,
 }
 
 getters! { Lockout {

@@ -133,7 +133,7 @@ fn same(left: u128, right: u128, width: u8, bits: u8) -> bool {
 }
 
 /// Whether a whole network lies in one private block, so that a policy may allow it.
-pub(crate) fn is_private(network: &Network) -> bool {
+pub fn is_private(network: &Network) -> bool {
     let (blocks, address, width): (&[Block], u128, u8) = match network.address {
         IpAddr::V4(address) => (&V4, bits_of(address), V4_BITS),
         IpAddr::V6(address) => (&V6, address.to_bits(), V6_BITS),

@@ -16,10 +16,10 @@ use crate::values::{Scope, getters};
 /// Units per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
-    pub(crate) quota: u64,
-    pub(crate) window_s: u64,
-    pub(crate) bucket: Bucket,
-    pub(crate) scope: Scope,
+    pub quota: u64,
+    pub window_s: u64,
+    pub bucket: Bucket,
+    pub scope: Scope,
 }
 
 getters! { Rate {

@@ -11,11 +11,12 @@ use crate::values::{CodeKind, FileException, ModelFormat, Shared, getters};
 /// The files of a model or of one of its versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelArtifact {
-    pub(crate) path: String,
-    pub(crate) trust: ArtifactTrust,
-    pub(crate) formats: Option<Vec<ModelFormat>>,
-    pub(crate) allow: Vec<CodeKind>,
-    pub(crate) exceptions: BTreeMap<[u8; 32], FileException>,
+    pub path: String,
+    pub trust: ArtifactTrust,
+    pub formats: Option<Vec<ModelFormat>>,
+    pub allow: Vec<CodeKind>,
+    #[serde(serialize_with = "crate::values::hex_keys::serialize")]
+    pub exceptions: BTreeMap<[u8; 32], FileException>,
 }
 
 getters! { ModelArtifact {
@@ -77,11 +78,11 @@ pub enum ModelSigner {
 
 /// The artifacts of a model's versions.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct ModelArtifacts {
+pub struct ModelArtifacts {
     /// Artifact of every version that has no own one.
-    pub(crate) common: Option<Shared<ModelArtifact>>,
+    pub common: Option<Shared<ModelArtifact>>,
     /// Own artifacts of versions.
-    pub(crate) by_version: BTreeMap<String, Shared<ModelArtifact>>,
+    pub by_version: BTreeMap<String, Shared<ModelArtifact>>,
 }
 
 impl ModelArtifacts {

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use super::BackendTls;
 use crate::values::{OcsfVersion, getters};
 
-/// Where the lines of the audit log are also sent; see [`crate::raw::AuditExport`].
+/// Where the lines of the audit log are also sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditExport {
-    pub(crate) stdout: bool,
-    pub(crate) ocsf: Option<OcsfVersion>,
-    pub(crate) otlp: Option<OtlpExport>,
+    pub stdout: bool,
+    pub ocsf: Option<OcsfVersion>,
+    pub otlp: Option<OtlpExport>,
 }
 
 getters! { AuditExport {
@@ -26,13 +26,13 @@ getters! { AuditExport {
 /// A receiver of OTLP logs over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OtlpExport {
-    pub(crate) tls: bool,
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) path: String,
-    pub(crate) authorities: Option<BackendTls>,
-    pub(crate) headers_file: Option<String>,
-    pub(crate) timeout_ms: u64,
+    pub tls: bool,
+    pub host: String,
+    pub port: u16,
+    pub path: String,
+    pub authorities: Option<BackendTls>,
+    pub headers_file: Option<String>,
+    pub timeout_ms: u64,
 }
 
 getters! { OtlpExport {

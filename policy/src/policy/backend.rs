@@ -9,19 +9,19 @@ use crate::values::{BackendKind, getters};
 /// An inference server, or several that serve the same models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
-    pub(crate) kind: BackendKind,
-    pub(crate) endpoints: Vec<String>,
-    pub(crate) models: Option<String>,
-    pub(crate) tls: Option<BackendTls>,
-    pub(crate) max_in_flight: usize,
-    pub(crate) min_in_flight: Option<usize>,
-    pub(crate) queue: usize,
-    pub(crate) timeout_ms: u64,
-    pub(crate) retry: Retry,
-    pub(crate) health_interval_ms: u64,
-    pub(crate) health_path: Option<String>,
-    pub(crate) outliers: OutlierDetection,
-    pub(crate) breaker: CircuitBreaker,
+    pub kind: BackendKind,
+    pub endpoints: Vec<String>,
+    pub models: Option<String>,
+    pub tls: Option<BackendTls>,
+    pub max_in_flight: usize,
+    pub min_in_flight: Option<usize>,
+    pub queue: usize,
+    pub timeout_ms: u64,
+    pub retry: Retry,
+    pub health_interval_ms: u64,
+    pub health_path: Option<String>,
+    pub outliers: OutlierDetection,
+    pub breaker: CircuitBreaker,
 }
 
 getters! { Backend {
@@ -56,8 +56,8 @@ getters! { Backend {
 /// TLS to a backend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendTls {
-    pub(crate) trust: Trust,
-    pub(crate) spiffe: Option<String>,
+    pub trust: Trust,
+    pub spiffe: Option<String>,
 }
 
 /// Trusted authorities and the gate's identity.
@@ -100,13 +100,13 @@ impl BackendTls {
 /// Retry settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
-    pub(crate) attempts: u32,
-    pub(crate) budget_percent: u32,
+    pub attempts: u32,
+    pub budget_percent: u32,
 }
 
 impl Retry {
     /// No retries.
-    pub(crate) const NONE: Self = Self {
+    pub const NONE: Self = Self {
         attempts: 0,
         budget_percent: 0,
     };
@@ -125,9 +125,9 @@ impl Retry {
 /// Ejection of endpoints after consecutive failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutlierDetection {
-    pub(crate) consecutive_failures: u32,
-    pub(crate) base_ejection_ms: u64,
-    pub(crate) max_ejection_percent: u32,
+    pub consecutive_failures: u32,
+    pub base_ejection_ms: u64,
+    pub max_ejection_percent: u32,
 }
 
 impl OutlierDetection {
@@ -150,8 +150,8 @@ impl OutlierDetection {
 /// Circuit breaker of a backend after consecutive failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CircuitBreaker {
-    pub(crate) consecutive_failures: u32,
-    pub(crate) open_ms: u64,
+    pub consecutive_failures: u32,
+    pub open_ms: u64,
 }
 
 impl CircuitBreaker {

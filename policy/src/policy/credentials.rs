@@ -16,26 +16,26 @@ use crate::values::getters;
 /// A token issuer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Issuer {
-    pub(crate) name: String,
-    pub(crate) issuer: String,
-    pub(crate) audiences: Vec<String>,
-    pub(crate) audiences_claim: Option<String>,
-    pub(crate) algorithms: Vec<Algorithm>,
-    pub(crate) keys: Vec<PublicKey>,
-    pub(crate) key_set: Option<KeySetUrl>,
-    pub(crate) max_lifetime_s: u64,
-    pub(crate) clock_skew_s: u64,
-    pub(crate) required_claims: BTreeMap<String, Vec<String>>,
-    pub(crate) scopes: Vec<(Operation, String)>,
-    pub(crate) claim_headers: Vec<ClaimHeader>,
-    pub(crate) user_claim: Option<ClaimPath>,
+    pub name: String,
+    pub issuer: String,
+    pub audiences: Vec<String>,
+    pub audiences_claim: Option<String>,
+    pub algorithms: Vec<Algorithm>,
+    pub keys: Vec<PublicKey>,
+    pub key_set: Option<KeySetUrl>,
+    pub max_lifetime_s: u64,
+    pub clock_skew_s: u64,
+    pub required_claims: BTreeMap<String, Vec<String>>,
+    pub scopes: Vec<(Operation, String)>,
+    pub claim_headers: Vec<ClaimHeader>,
+    pub user_claim: Option<ClaimPath>,
 }
 
 /// A claim that is forwarded as a header field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimHeader {
-    pub(crate) claim: ClaimPath,
-    pub(crate) header: String,
+    pub claim: ClaimPath,
+    pub header: String,
 }
 
 getters! { ClaimHeader {
@@ -48,8 +48,8 @@ getters! { ClaimHeader {
 /// Where a claim is in a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimPath {
-    pub(crate) name: String,
-    pub(crate) keys: Vec<String>,
+    pub name: String,
+    pub keys: Vec<String>,
 }
 
 getters! { ClaimPath {
@@ -161,8 +161,8 @@ impl Algorithm {
 /// A public key of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicKey {
-    pub(crate) kid: Option<String>,
-    pub(crate) material: KeyMaterial,
+    pub kid: Option<String>,
+    pub material: KeyMaterial,
 }
 
 impl PublicKey {
@@ -225,10 +225,10 @@ impl KeyMaterial {
 /// Rule for tokens of a client: all parts must hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JwtRule {
-    pub(crate) issuer: String,
-    pub(crate) subject: Option<String>,
-    pub(crate) claims: BTreeMap<String, Vec<String>>,
-    pub(crate) scopes: Vec<String>,
+    pub issuer: String,
+    pub subject: Option<String>,
+    pub claims: BTreeMap<String, Vec<String>>,
+    pub scopes: Vec<String>,
 }
 
 getters! { JwtRule {
@@ -254,10 +254,10 @@ pub enum PeerName {
 /// Rule for metadata of another filter of the same proxy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MetadataRule {
-    pub(crate) filter: String,
-    pub(crate) claim: Vec<String>,
-    pub(crate) value: String,
-    pub(crate) issuer: Option<String>,
+    pub filter: String,
+    pub claim: Vec<String>,
+    pub value: String,
+    pub issuer: Option<String>,
 }
 
 getters! { MetadataRule {
@@ -285,8 +285,8 @@ impl MetadataRule {
 /// Addresses with a common prefix. IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2) count as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Network {
-    pub(crate) address: IpAddr,
-    pub(crate) prefix_bits: u8,
+    pub address: IpAddr,
+    pub prefix_bits: u8,
 }
 
 impl Network {
@@ -310,15 +310,18 @@ impl Network {
 /// Revoked credentials.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Revoked {
-    pub(crate) jti: BTreeSet<String>,
-    pub(crate) keys: BTreeSet<[u8; 32]>,
-    pub(crate) certificates: BTreeSet<[u8; 32]>,
-    pub(crate) serials: Option<Serials>,
+    pub jti: BTreeSet<String>,
+    pub keys: BTreeSet<[u8; 32]>,
+    pub certificates: BTreeSet<[u8; 32]>,
+    pub serials: Option<Serials>,
 }
 
 /// Serial numbers of certificates, each of one authority or of any.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Serials(pub(crate) BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>);
+pub struct Serials(
+    #[serde(serialize_with = "crate::values::hex_keys::serialize")]
+    pub  BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>,
+);
 
 impl Serials {
     /// Whether a certificate is listed: by serial number (big-endian without leading zeros) and the
@@ -348,11 +351,11 @@ getters! { Revoked {
 /// TLS of the listener; files are relative to the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
-    pub(crate) cert: String,
-    pub(crate) key: String,
-    pub(crate) client_ca: Option<String>,
-    pub(crate) client_crl: Option<String>,
-    pub(crate) forwarders: Vec<PeerName>,
+    pub cert: String,
+    pub key: String,
+    pub client_ca: Option<String>,
+    pub client_crl: Option<String>,
+    pub forwarders: Vec<PeerName>,
 }
 
 getters! { Tls {
@@ -374,13 +377,13 @@ const COOL_DOWN_S: u64 = 10;
 /// Where an issuer publishes its keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeySetUrl {
-    pub(crate) tls: bool,
-    pub(crate) server: Server,
-    pub(crate) port: u16,
-    pub(crate) path: String,
-    pub(crate) ca: Option<String>,
-    pub(crate) refresh_s: u64,
-    pub(crate) stale_s: u64,
+    pub tls: bool,
+    pub server: Server,
+    pub port: u16,
+    pub path: String,
+    pub ca: Option<String>,
+    pub refresh_s: u64,
+    pub stale_s: u64,
 }
 
 /// A server, as its certificate names it.
@@ -442,11 +445,11 @@ pub const MAX_KEY_HEADER_BYTES: usize = 32;
 /// Locations of API keys; at least one. A request has its key in at most one of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyLocations {
-    pub(crate) headers: Cow<'static, [Cow<'static, str>]>,
-    pub(crate) bearer: bool,
-    pub(crate) any_format: bool,
-    pub(crate) cookie: Option<String>,
-    pub(crate) query: Option<String>,
+    pub headers: Cow<'static, [Cow<'static, str>]>,
+    pub bearer: bool,
+    pub any_format: bool,
+    pub cookie: Option<String>,
+    pub query: Option<String>,
 }
 
 getters! { KeyLocations {

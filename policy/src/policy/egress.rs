@@ -15,15 +15,15 @@ use crate::values::getters;
 /// Rules for files that the host fetches for a handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
-    pub(crate) url: UrlRule,
-    pub(crate) content_types: Vec<String>,
-    pub(crate) max_bytes: usize,
-    pub(crate) timeout_ms: u64,
-    pub(crate) max_requests: usize,
-    pub(crate) redirects: usize,
-    pub(crate) concurrency: usize,
-    pub(crate) allow_private: Vec<Network>,
-    pub(crate) ca: Option<String>,
+    pub url: UrlRule,
+    pub content_types: Vec<String>,
+    pub max_bytes: usize,
+    pub timeout_ms: u64,
+    pub max_requests: usize,
+    pub redirects: usize,
+    pub concurrency: usize,
+    pub allow_private: Vec<Network>,
+    pub ca: Option<String>,
 }
 
 /// Parsed URL of a fetch.

@@ -24,30 +24,30 @@ use crate::values::getters;
 /// The calls of an ensemble.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ensemble {
-    pub(crate) steps: Vec<EnsembleStep>,
+    pub steps: Vec<EnsembleStep>,
 }
 
 /// One call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EnsembleStep {
-    pub(crate) model: ModelId,
-    pub(crate) version: String,
-    pub(crate) inputs: Vec<TensorMapping>,
-    pub(crate) outputs: Vec<TensorMapping>,
+    pub model: ModelId,
+    pub version: String,
+    pub inputs: Vec<TensorMapping>,
+    pub outputs: Vec<TensorMapping>,
     /// Indices of the steps that it waits for; all are earlier.
-    pub(crate) after: Vec<usize>,
+    pub after: Vec<usize>,
     /// The model's rules for inputs that come from the client.
-    pub(crate) client_inputs: Vec<TensorRule>,
+    pub client_inputs: Vec<TensorRule>,
     /// Maximum bytes of all other inputs.
-    pub(crate) intermediate_bytes: u64,
+    pub intermediate_bytes: u64,
 }
 
 /// Mapping of a model's tensor to its name in the ensemble.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorMapping {
-    pub(crate) own: String,
-    pub(crate) shared: String,
-    pub(crate) from_client: bool,
+    pub own: String,
+    pub shared: String,
+    pub from_client: bool,
 }
 
 impl Ensemble {

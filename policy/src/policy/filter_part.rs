@@ -8,69 +8,66 @@ use super::model::Rules;
 use super::{Audit, Grant, Limits, Listen, Model, ModelArtifacts, Policy, Watch};
 use crate::values::Shared;
 
-impl Policy {
-    /// The policy without what only hosts read: servers, handlers, files of models, the audit log,
-    /// captures and alerts. Decisions of filters are the same, and each worker of a proxy holds
-    /// less.
-    #[must_use]
-    pub fn filter_part(self) -> Self {
-        // Each field is named, so that a new one is not sent to filters by mistake.
-        let Self {
-            listen,
-            issuers,
-            revoked,
-            clients,
-            models,
-            templates,
-            grants,
-            rate_limit_service,
-            backends: _,
-            handlers: _,
-            granted,
-            reachable,
-            raw_types,
-            codings,
-            lockout,
-            audit: _,
-            capture: _,
-            watch: _,
-        } = self;
-        let mut parts: BTreeMap<*const Rules, Shared<Rules>> = BTreeMap::new();
-        let part = |model: &Model| {
-            let rules = &model.rules;
-            let part = parts.entry(rules.as_ptr());
-            Model {
-                rules: part.or_insert_with(|| rules_part(rules).into()).clone(),
-                ..model.clone()
-            }
-        };
-        Self {
-            listen: Listen {
-                limits: limits_part(listen.limits),
-                ..listen
-            },
-            issuers,
-            revoked,
-            clients,
-            // The models live until all are done, so their addresses stay different.
-            models: models.iter().map(part).collect(),
-            templates,
-            grants: grants.into_iter().map(grant_part).collect(),
-            rate_limit_service,
-            backends: BTreeMap::new(),
-            handlers: BTreeMap::new(),
-            granted,
-            reachable,
-            raw_types,
-            codings,
-            lockout,
-            audit: Audit::default(),
-            capture: None,
-            watch: Watch::default(),
+/// The policy without what only hosts read: servers, handlers, files of models, the audit log,
+/// captures and alerts. Decisions of filters are the same, and each worker of a proxy holds
+/// less.
+#[must_use]
+pub fn filter_part(policy: Policy) -> Policy {
+    // Each field is named, so that a new one is not sent to filters by mistake.
+    let Policy {
+        listen,
+        issuers,
+        revoked,
+        clients,
+        models,
+        templates,
+        grants,
+        rate_limit_service,
+        backends: _,
+        handlers: _,
+        granted,
+        reachable,
+        raw_types,
+        codings,
+        lockout,
+        audit: _,
+        capture: _,
+        watch: _,
+    } = policy;
+    let mut parts: BTreeMap<*const Rules, Shared<Rules>> = BTreeMap::new();
+    let part = |model: &Model| {
+        let rules = &model.rules;
+        let part = parts.entry(rules.as_ptr());
+        Model {
+            rules: part.or_insert_with(|| rules_part(rules).into()).clone(),
+            ..model.clone()
         }
+    };
+    Policy {
+        listen: Listen {
+            limits: limits_part(listen.limits),
+            ..listen
+        },
+        issuers,
+        revoked,
+        clients,
+        // The models live until all are done, so their addresses stay different.
+        models: models.iter().map(part).collect(),
+        templates,
+        grants: grants.into_iter().map(grant_part).collect(),
+        rate_limit_service,
+        backends: BTreeMap::new(),
+        handlers: BTreeMap::new(),
+        granted,
+        reachable,
+        raw_types,
+        codings,
+        lockout,
+        audit: Audit::default(),
+        capture: None,
+        watch: Watch::default(),
     }
 }
-
 /// A filter has 32-bit addresses.
 fn limits_part(limits: Limits) -> Limits {
     let most = usize::try_from(u32::MAX).unwrap_or(usize::MAX);

@@ -18,41 +18,41 @@ use crate::values::getters;
 /// Permission of clients to use models, with limits.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Grant {
-    pub(crate) name: String,
-    pub(crate) clients: Vec<ClientId>,
-    pub(crate) rate: Option<Rate>,
-    pub(crate) cost: Cost,
-    pub(crate) budget: Budget,
+    pub name: String,
+    pub clients: Vec<ClientId>,
+    pub rate: Option<Rate>,
+    pub cost: Cost,
+    pub budget: Budget,
     /// Rare, so boxed.
-    pub(crate) callers: Option<Box<CallerLimits>>,
-    pub(crate) concurrency: Option<u64>,
-    pub(crate) shadow: Shadow,
-    pub(crate) narrowed: Narrowed,
-    pub(crate) handlers: BTreeMap<ModelId, OwnHandlers>,
-    pub(crate) messages_wait: bool,
+    pub callers: Option<Box<CallerLimits>>,
+    pub concurrency: Option<u64>,
+    pub shadow: Shadow,
+    pub narrowed: Narrowed,
+    pub handlers: BTreeMap<ModelId, OwnHandlers>,
+    pub messages_wait: bool,
 }
 
 /// Limits of each end user and each source of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallerLimits {
     /// Limits of each end user.
-    pub(crate) per_user: Vec<Allowance>,
+    pub per_user: Vec<Allowance>,
     /// Limits of each source.
-    pub(crate) per_source: Vec<Allowance>,
+    pub per_source: Vec<Allowance>,
 }
 
 /// A grant's own handlers for one model.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct OwnHandlers {
-    pub(crate) preprocess: Option<Vec<String>>,
-    pub(crate) postprocess: Option<Vec<String>>,
+    pub preprocess: Option<Vec<String>>,
+    pub postprocess: Option<Vec<String>>,
     /// Its clients' outputs; with `postprocess` only.
-    pub(crate) returns: Option<Vec<TensorRule>>,
+    pub returns: Option<Vec<TensorRule>>,
 }
 
 impl OwnHandlers {
     /// Outputs of the grant's clients, if they differ from other clients' outputs.
-    pub(crate) fn returns(&self) -> Option<&[TensorRule]> {
+    pub fn returns(&self) -> Option<&[TensorRule]> {
         self.returns.as_deref()
     }
 }
@@ -141,7 +141,7 @@ impl Grant {
 }
 
 /// All limits of a rate, a cost and a budget, for one holder.
-pub(crate) fn allowances(
+pub fn allowances(
     rate: Option<Rate>,
     cost: &Cost,
     budget: &Budget,
@@ -185,11 +185,11 @@ fn limits(
 
 /// Permissions of all clients.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Granted {
+pub struct Granted {
     /// Role of each client, in client order.
-    pub(crate) roles: Vec<RoleId>,
+    pub roles: Vec<RoleId>,
     #[serde(with = "permissions")]
-    pub(crate) by_role: Permissions,
+    pub by_role: Permissions,
 }
 
 impl Granted {
@@ -211,9 +211,7 @@ impl Granted {
     }
 
     /// Client, model, version index, operation and grant, in this order.
-    pub(crate) fn iter(
-        &self,
-    ) -> impl Iterator<Item = (ClientId, ModelId, u32, Operation, GrantId)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (ClientId, ModelId, u32, Operation, GrantId)> + '_ {
         let clients = (0..).map(ClientId).zip(&self.roles);
         clients.flat_map(|(client, &role)| {
             // The smallest key.

@@ -14,17 +14,17 @@ pub const BUILTIN: &str = "builtin:";
 /// A sandboxed handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handler {
-    pub(crate) component: String,
-    pub(crate) sha256: [u8; 32],
-    pub(crate) signed_by: Option<SignedBy>,
-    pub(crate) fuel: u64,
-    pub(crate) memory_bytes: usize,
-    pub(crate) timeout_ms: u64,
-    pub(crate) config: BTreeMap<String, String>,
-    pub(crate) fetch: Option<Fetch>,
-    pub(crate) lookups: BTreeMap<String, Lookup>,
-    pub(crate) parameters: BTreeSet<String>,
-    pub(crate) has_public_errors: bool,
+    pub component: String,
+    pub sha256: [u8; 32],
+    pub signed_by: Option<SignedBy>,
+    pub fuel: u64,
+    pub memory_bytes: usize,
+    pub timeout_ms: u64,
+    pub config: BTreeMap<String, String>,
+    pub fetch: Option<Fetch>,
+    pub lookups: BTreeMap<String, Lookup>,
+    pub parameters: BTreeSet<String>,
+    pub has_public_errors: bool,
 }
 
 getters! { Handler {
@@ -76,8 +76,8 @@ const MAX_VERSION_BYTES: usize = 64;
 /// Keys of which one must have signed the component.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedBy {
-    pub(crate) keys: BTreeMap<String, [u8; 32]>,
-    pub(crate) signed_as: Option<SignedAs>,
+    pub keys: BTreeMap<String, [u8; 32]>,
+    pub signed_as: Option<SignedAs>,
 }
 
 impl SignedBy {

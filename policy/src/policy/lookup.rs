@@ -12,27 +12,27 @@ use crate::values::{KeyType, LookupKind, getters};
 /// A feature service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lookup {
-    pub(crate) kind: LookupKind,
-    pub(crate) tls: bool,
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) path: String,
-    pub(crate) entity: String,
-    pub(crate) key: KeyType,
-    pub(crate) max_key_bytes: usize,
-    pub(crate) max_keys: usize,
-    pub(crate) features: Vec<String>,
-    pub(crate) max_requests: usize,
-    pub(crate) max_bytes: usize,
-    pub(crate) timeout_ms: u64,
-    pub(crate) concurrency: usize,
-    pub(crate) allow_private: Vec<Network>,
-    pub(crate) authorities: Option<BackendTls>,
-    pub(crate) bearer_file: Option<String>,
+    pub kind: LookupKind,
+    pub tls: bool,
+    pub host: String,
+    pub port: u16,
+    pub path: String,
+    pub entity: String,
+    pub key: KeyType,
+    pub max_key_bytes: usize,
+    pub max_keys: usize,
+    pub features: Vec<String>,
+    pub max_requests: usize,
+    pub max_bytes: usize,
+    pub timeout_ms: u64,
+    pub concurrency: usize,
+    pub allow_private: Vec<Network>,
+    pub authorities: Option<BackendTls>,
+    pub bearer_file: Option<String>,
 }
 
 /// Placeholder of the key in a path.
-pub(crate) const KEY_PLACEHOLDER: &str = "{key}";
+pub const KEY_PLACEHOLDER: &str = "{key}";
 
 getters! { Lookup {
     /// Protocol of the service.

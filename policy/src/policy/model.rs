@@ -17,39 +17,39 @@ use crate::values::tensor::InferRequest;
 
 /// A model and its contract. Equal contents are stored once, because a policy may have a hundred
 /// thousand models.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Model {
-    pub(crate) name: String,
-    pub(crate) rules: Shared<Rules>,
+    pub name: String,
+    pub rules: Shared<Rules>,
     /// Instead of a backend.
-    pub(crate) ensemble: Option<Ensemble>,
+    pub ensemble: Option<Ensemble>,
     /// Rare, so boxed.
-    pub(crate) budget: Option<Box<Budget>>,
+    pub budget: Option<Box<Budget>>,
 }
 
 /// All of a model except its name, its ensemble and its budget.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Rules {
-    pub(crate) backend: String,
+pub struct Rules {
+    pub backend: String,
     /// `None` if it has the same name there.
-    pub(crate) backend_model: Option<String>,
-    pub(crate) versions: Vec<String>,
-    pub(crate) routing: Routing,
-    pub(crate) protocols: Vec<Protocol>,
-    pub(crate) accepts: Accepts,
-    pub(crate) backend_inputs: Vec<TensorRule>,
-    pub(crate) backend_outputs: Vec<TensorRule>,
-    pub(crate) returns: Vec<TensorRule>,
-    pub(crate) encodings: Vec<Coding>,
-    pub(crate) decoupled: Option<Decoupled>,
-    pub(crate) limits: ModelLimits,
-    pub(crate) requires: Option<Requires>,
-    pub(crate) preprocess: Vec<String>,
-    pub(crate) postprocess: Vec<String>,
-    pub(crate) template: Option<Shared<Template>>,
-    pub(crate) backend_template: Option<Shared<Template>>,
-    pub(crate) is_guardrail: bool,
-    pub(crate) artifacts: ModelArtifacts,
+    pub backend_model: Option<String>,
+    pub versions: Vec<String>,
+    pub routing: Routing,
+    pub protocols: Vec<Protocol>,
+    pub accepts: Accepts,
+    pub backend_inputs: Vec<TensorRule>,
+    pub backend_outputs: Vec<TensorRule>,
+    pub returns: Vec<TensorRule>,
+    pub encodings: Vec<Coding>,
+    pub decoupled: Option<Decoupled>,
+    pub limits: ModelLimits,
+    pub requires: Option<Requires>,
+    pub preprocess: Vec<String>,
+    pub postprocess: Vec<String>,
+    pub template: Option<Shared<Template>>,
+    pub backend_template: Option<Shared<Template>>,
+    pub is_guardrail: bool,
+    pub artifacts: ModelArtifacts,
 }
 
 impl Model {
@@ -74,7 +74,7 @@ impl Model {
     }
 
     /// Number of model calls per request.
-    pub(crate) fn calls(&self) -> u64 {
+    pub fn calls(&self) -> u64 {
         let steps = self.ensemble.as_ref().map_or(1, |it| it.steps.len());
         u64::try_from(steps).unwrap_or(u64::MAX).max(1)
     }
@@ -253,4 +253,4 @@ pub enum Accepts {
 
 /// Allowed file types of a body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Media(pub(crate) MediaRule);
+pub struct Media(pub MediaRule);

@@ -11,14 +11,14 @@ use crate::request::Operation;
 
 /// Clients of one policy that have the same grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct RoleId(pub(crate) u32);
+pub struct RoleId(pub u32);
 
 /// The grant for a role, model, version index and operation.
 pub(crate) type Permissions = BTreeMap<(RoleId, ModelId, u32, Operation), GrantId>;
 
 /// Maximum combinations of role, model, version and operation. Each worker of a proxy holds all of
 /// them if no two clients have the same grants.
-pub(crate) const MAX_PERMISSIONS: usize = 1_000_000;
+pub const MAX_PERMISSIONS: usize = 1_000_000;
 
 /// Rights on one model: index of the version, operation and grant.
 type Rights = Vec<(u32, Operation, GrantId)>;

@@ -10,15 +10,15 @@ use crate::values::{AuditFailure, CallOutcome, getters};
 /// Which handler calls are captured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capture {
-    pub(crate) folder: String,
-    pub(crate) key_file: String,
-    pub(crate) models: Vec<String>,
-    pub(crate) clients: Vec<String>,
-    pub(crate) outcomes: Vec<CallOutcome>,
-    pub(crate) one_in: u64,
-    pub(crate) max_bytes: usize,
-    pub(crate) keep: usize,
-    pub(crate) keep_bytes: u64,
+    pub folder: String,
+    pub key_file: String,
+    pub models: Vec<String>,
+    pub clients: Vec<String>,
+    pub outcomes: Vec<CallOutcome>,
+    pub one_in: u64,
+    pub max_bytes: usize,
+    pub keep: usize,
+    pub keep_bytes: u64,
 }
 
 getters! { Capture {
@@ -53,17 +53,17 @@ impl Capture {
     }
 }
 
-/// The audit log; see [`crate::raw::Audit`].
+/// The audit log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
-    pub(crate) path: String,
-    pub(crate) chain: bool,
-    pub(crate) key_file: Option<String>,
-    pub(crate) file_bytes: u64,
-    pub(crate) files: u32,
-    pub(crate) on_failure: AuditFailure,
-    pub(crate) export: AuditExport,
-    pub(crate) tracing: Option<Tracing>,
+    pub path: String,
+    pub chain: bool,
+    pub key_file: Option<String>,
+    pub file_bytes: u64,
+    pub files: u32,
+    pub on_failure: AuditFailure,
+    pub export: AuditExport,
+    pub tracing: Option<Tracing>,
 }
 
 getters! { Audit {

@@ -22,18 +22,18 @@ use crate::request::RequestHash;
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Routing {
     /// One weight per version in order; empty if versions are called by name only.
-    pub(crate) weights: Vec<u32>,
+    pub weights: Vec<u32>,
     /// Whether each client stays on one version.
-    pub(crate) by_client: bool,
-    pub(crate) shadows: Vec<ShadowVersion>,
+    pub by_client: bool,
+    pub shadows: Vec<ShadowVersion>,
 }
 
 /// A version that gets mirrored requests only.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ShadowVersion {
-    pub(crate) version: String,
-    pub(crate) percent: u32,
-    pub(crate) tolerance: f64,
+    pub version: String,
+    pub percent: u32,
+    pub tolerance: f64,
 }
 
 impl Routing {

@@ -8,10 +8,10 @@ use crate::values::{ServiceFailure, getters};
 /// The rate limit service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RateLimitService {
-    pub(crate) counter: Counter,
-    pub(crate) domain: String,
-    pub(crate) timeout_ms: u64,
-    pub(crate) on_failure: ServiceFailure,
+    pub counter: Counter,
+    pub domain: String,
+    pub timeout_ms: u64,
+    pub on_failure: ServiceFailure,
 }
 
 /// Where counters are stored.
@@ -31,12 +31,12 @@ pub enum Counter {
 /// A Redis.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redis {
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) database: u8,
-    pub(crate) ca: Option<String>,
-    pub(crate) username: Option<String>,
-    pub(crate) password_file: Option<String>,
+    pub host: String,
+    pub port: u16,
+    pub database: u8,
+    pub ca: Option<String>,
+    pub username: Option<String>,
+    pub password_file: Option<String>,
 }
 
 getters! { RateLimitService {

@@ -35,10 +35,10 @@ pub fn note(noted: &mut Vec<Denial>, denial: Denial) {
 /// Rules in shadow; none by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shadow {
-    pub(crate) rate: bool,
-    pub(crate) cost: bool,
-    pub(crate) values: bool,
-    pub(crate) outputs: bool,
+    pub rate: bool,
+    pub cost: bool,
+    pub values: bool,
+    pub outputs: bool,
 }
 
 impl Shadow {

@@ -3,9 +3,11 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::de::Error as _;
+use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::model::Rules;
@@ -15,17 +17,26 @@ use crate::values::Shared;
 /// A model: its name, the index of its contents, its ensemble and its budget.
 type StoredModel = (String, u32, Option<Ensemble>, Option<Box<Budget>>);
 
-/// Writes the distinct contents in order of their first model, then the models.
+/// Writes the distinct contents in order of their first model, then the models. Equal contents are
+/// one, whether or not they share memory here: the same policy has the same bytes.
 pub(super) fn serialize<S: Serializer>(models: &[Model], to: S) -> Result<S::Ok, S::Error> {
     let mut contents: Vec<&Rules> = Vec::new();
-    let mut indices = BTreeMap::new();
+    let mut by_address = BTreeMap::new();
+    let mut by_content = BTreeMap::new();
     let mut stored = Vec::with_capacity(models.len());
     for model in models {
-        let next = u32::try_from(contents.len()).map_err(serde::ser::Error::custom)?;
-        let index = *indices.entry(model.rules.as_ptr()).or_insert_with(|| {
-            contents.push(&model.rules);
-            next
-        });
+        let index = match by_address.entry(model.rules.as_ptr()) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                let content = postcard::to_allocvec(&*model.rules).map_err(S::Error::custom)?;
+                let next = u32::try_from(contents.len()).map_err(S::Error::custom)?;
+                let index = *by_content.entry(content).or_insert_with(|| {
+                    contents.push(&model.rules);
+                    next
+                });
+                *new.insert(index)
+            }
+        };
         stored.push((&model.name, index, &model.ensemble, &model.budget));
     }
     (contents, stored).serialize(to)

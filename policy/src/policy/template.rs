@@ -11,11 +11,11 @@ use crate::values::getters;
 /// JSON template of one model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Template {
-    pub(crate) route: String,
-    pub(crate) inputs: Vec<TensorPointer>,
-    pub(crate) outputs: Vec<TensorPointer>,
-    pub(crate) ignored: Vec<Pointer>,
-    pub(crate) skips_unknown: bool,
+    pub route: String,
+    pub inputs: Vec<TensorPointer>,
+    pub outputs: Vec<TensorPointer>,
+    pub ignored: Vec<Pointer>,
+    pub skips_unknown: bool,
 }
 
 getters! { Template {
@@ -34,11 +34,11 @@ getters! { Template {
 /// Location of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorPointer {
-    pub(crate) name: String,
-    pub(crate) at: Pointer,
-    pub(crate) base64: bool,
-    pub(crate) scalar: bool,
-    pub(crate) bare: bool,
+    pub name: String,
+    pub at: Pointer,
+    pub base64: bool,
+    pub scalar: bool,
+    pub bare: bool,
 }
 
 getters! { TensorPointer {
@@ -66,7 +66,7 @@ pub enum Step {
 
 /// A JSON Pointer (RFC 6901) through objects, with `*` for every element of at most one list.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Pointer(pub(crate) Vec<Step>);
+pub struct Pointer(pub Vec<Step>);
 
 impl Pointer {
     /// The steps, outermost first; empty for the whole document.
@@ -80,13 +80,13 @@ impl Pointer {
     }
 
     /// The path to its list.
-    pub(crate) fn list(&self) -> Option<&[Step]> {
+    pub fn list(&self) -> Option<&[Step]> {
         let at = self.0.iter().position(|step| *step == Step::Rows)?;
         self.0.get(..at)
     }
 
     /// Why a document cannot contain both pointers; `None` if it can.
-    pub(crate) fn against(&self, other: &Self) -> Option<&'static str> {
+    pub fn against(&self, other: &Self) -> Option<&'static str> {
         for (one, other) in self.0.iter().zip(&other.0) {
             match (one, other) {
                 (one, other) if one == other => {}
@@ -104,7 +104,7 @@ impl Pointer {
 
 /// Models with their own routes, by route.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Templates(pub(crate) BTreeMap<String, String>);
+pub struct Templates(pub BTreeMap<String, String>);
 
 impl Templates {
     /// The model of a path.

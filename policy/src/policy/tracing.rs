@@ -9,15 +9,15 @@ use crate::values::getters;
 /// The number of equal shares of all requests of which [`Tracing::sampled_shares`] are sampled.
 pub const SAMPLE_SHARES: u32 = 10_000;
 
-/// Where traces of requests are sent, and of which requests; see [`crate::raw::Tracing`].
+/// Where traces of requests are sent, and of which requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tracing {
-    pub(crate) tls: bool,
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) path: String,
-    pub(crate) sampled_shares: u32,
-    pub(crate) trust: Vec<String>,
+    pub tls: bool,
+    pub host: String,
+    pub port: u16,
+    pub path: String,
+    pub sampled_shares: u32,
+    pub trust: Vec<String>,
 }
 
 getters! { Tracing {

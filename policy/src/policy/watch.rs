@@ -12,7 +12,7 @@ use crate::values::time::DAY_S;
 use crate::values::{AlertAction, WatchRule, getters};
 
 /// Minutes of a day.
-pub(crate) const DAY_MINUTES: u16 = 1_440;
+pub const DAY_MINUTES: u16 = 1_440;
 /// Seconds of a minute.
 const MINUTE_S: u64 = 60;
 /// Days of a week.
@@ -20,18 +20,18 @@ const WEEK_DAYS: u64 = 7;
 /// The day of the week of 1970-01-01, a Thursday, where Monday is 0.
 const FIRST_DAY: u64 = 3;
 
-/// Which anomaly rules run; see [`crate::raw::Watch`].
+/// Which anomaly rules run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Watch {
-    pub(crate) enabled: bool,
-    pub(crate) off: Vec<WatchRule>,
-    pub(crate) name: Option<String>,
+    pub enabled: bool,
+    pub off: Vec<WatchRule>,
+    pub name: Option<String>,
     /// `webhook` first, then `webhooks`.
-    pub(crate) webhooks: Vec<Webhook>,
-    pub(crate) has_first_webhook: bool,
-    pub(crate) on_alert: Vec<(WatchRule, AlertAction)>,
-    pub(crate) response_s: u64,
-    pub(crate) rules: Vec<(WatchRule, RuleSettings)>,
+    pub webhooks: Vec<Webhook>,
+    pub has_first_webhook: bool,
+    pub on_alert: Vec<(WatchRule, AlertAction)>,
+    pub response_s: u64,
+    pub rules: Vec<(WatchRule, RuleSettings)>,
 }
 
 getters! { Watch {
@@ -73,15 +73,15 @@ impl Watch {
     }
 }
 
-/// Thresholds and exceptions of a rule; see [`crate::raw::RuleSettings`].
+/// Thresholds and exceptions of a rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleSettings {
-    pub(crate) at_least: Option<u32>,
-    pub(crate) times: Option<f64>,
-    pub(crate) clients: Vec<String>,
-    pub(crate) models: Vec<String>,
-    pub(crate) sources: Vec<Network>,
-    pub(crate) quiet: Vec<QuietWindow>,
+    pub at_least: Option<u32>,
+    pub times: Option<f64>,
+    pub clients: Vec<String>,
+    pub models: Vec<String>,
+    pub sources: Vec<Network>,
+    pub quiet: Vec<QuietWindow>,
 }
 
 getters! { RuleSettings {
@@ -118,11 +118,11 @@ impl RuleSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuietWindow {
     /// A bit for each day on which it starts, the lowest for Monday.
-    pub(crate) days: u8,
+    pub days: u8,
     /// The first minute of the day.
-    pub(crate) from: u16,
+    pub from: u16,
     /// The minute at which it ends, 1 to 1440.
-    pub(crate) to: u16,
+    pub to: u16,
 }
 
 impl QuietWindow {
@@ -153,7 +153,7 @@ impl QuietWindow {
 }
 
 /// Whether windows together are all of a week.
-pub(crate) fn are_always(windows: &[QuietWindow]) -> bool {
+pub fn are_always(windows: &[QuietWindow]) -> bool {
     let week_minutes = u64::from(DAY_MINUTES).saturating_mul(WEEK_DAYS);
     (0..week_minutes).all(|minute| {
         let unix_s = minute.saturating_mul(MINUTE_S);

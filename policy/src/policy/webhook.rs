@@ -9,17 +9,17 @@ use super::{Network, Server};
 use crate::policy::address;
 use crate::values::{AlertSeverity, getters};
 
-/// A webhook that receives alerts; see [`crate::raw::Webhook`].
+/// A webhook that receives alerts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhook {
-    pub(crate) tls: bool,
-    pub(crate) server: Server,
-    pub(crate) port: u16,
-    pub(crate) path: String,
-    pub(crate) secret_file: String,
-    pub(crate) ca: Option<String>,
-    pub(crate) allow_private: Vec<Network>,
-    pub(crate) severity: AlertSeverity,
+    pub tls: bool,
+    pub server: Server,
+    pub port: u16,
+    pub path: String,
+    pub secret_file: String,
+    pub ca: Option<String>,
+    pub allow_private: Vec<Network>,
+    pub severity: AlertSeverity,
 }
 
 getters! { Webhook {

@@ -90,7 +90,7 @@ impl Requires {
     }
 
     /// Whether all proofs that suffice for this also suffice for the other.
-    pub(crate) fn implies(self, other: Self) -> bool {
+    pub fn implies(self, other: Self) -> bool {
         let sets = (0..=u8::MAX).map_while(Proofs::from_bits);
         sets.filter(|proofs| self.met_by(*proofs))
             .all(|proofs| other.met_by(proofs))

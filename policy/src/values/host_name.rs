@@ -7,7 +7,7 @@ const MAX_LABEL_BYTES: usize = 63;
 
 /// Whether a name consists of labels separated by dots (RFC 1123 §2.1), with these bytes and inner
 /// hyphens.
-pub(crate) fn is_host_name(name: &str, allows: impl Fn(u8) -> bool) -> bool {
+pub fn is_host_name(name: &str, allows: impl Fn(u8) -> bool) -> bool {
     let is_label = |label: &str| {
         (1..=MAX_LABEL_BYTES).contains(&label.len())
             && !label.starts_with('-')

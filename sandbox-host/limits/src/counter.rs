@@ -265,7 +265,7 @@ mod tests {
     use serde_json::json;
     use tensorgate_policy::Policy;
     use tensorgate_policy::policy::Wait;
-    use tensorgate_policy::validate::validate;
+    use tensorgate_policy_compiler::validate::validate;
 
     use super::*;
 

@@ -124,27 +124,32 @@ fn without_links(path: &Path) -> PathBuf {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::policy_resources::resources_of_written as resources;
     use super::*;
-
-    fn resources(policy: &Value) -> PolicyResources {
-        PolicyResources::of(&serde_json::from_value(policy.clone()).unwrap())
-    }
 
     /// A policy with one resource of each kind.
     fn policy() -> Value {
         json!({
-            "issuers": {"corp": {"issuer": "https://login.example:1", "jwks": {"url": "https://login.example:4000/keys"}}},
-            "backends": {"gpu": {"endpoints": ["http://gpu:4001"], "tls": {"ca": "certificates/ca.pem"}}},
-            "handlers": {"h": {"component": "components/h.wasm", "fetch": {"hosts": ["a.example"], "ports": [4002]}, "config": {"url": ""}}},
-            "lookups": {"l": {"endpoint": "https://features:4003"}},
-            "models": {"m": {
-                "backend": "gpu", "artifact": {"path": "models/m"},
-                "inputs": [{"name": "x", "allowed": [""], "url": {"hosts": [""], "ports": [4007]}}]
+            "issuers": {"corp": {"issuer": "https://login.example:1", "audiences": ["gate"], "max_lifetime_s": 60, "algorithms": ["ES256"], "jwks": {"url": "https://login.example:4000/keys"}}},
+            "clients": {"c": {"jwt": {"issuer": "corp", "subject": "c"}}},
+            "backends": {"gpu": {"kind": "open-inference", "endpoints": ["https://gpu:4001"], "tls": {"ca": "certificates/ca.pem"}}},
+            "keys": {"team": {"ed25519": "00".repeat(32)}},
+            "handlers": {"h": {
+                "component": "components/h.wasm", "sha256": "00".repeat(32), "lookups": ["l"], "config": {"url": ""},
+                "fetch": {"hosts": ["a.example"], "ports": [4002], "content_types": ["image/png"]}
             }},
+            "lookups": {"l": {"kind": "feast", "endpoint": "https://features:4003", "entity": "user", "features": ["a:b"]}},
+            "models": {"m": {
+                "backend": "gpu", "versions": ["1"], "protocols": ["oip-rest"], "preprocess": "h", "accepts": {"raw": {"content_types": ["image/png"], "max_bytes": 64}},
+                "artifact": {"path": "models/m", "signed_by": ["team"]},
+                "inputs": [{"name": "x", "datatype": "BYTES", "shape": [1], "max_item_bytes": 64, "allowed": ["a"]}, {"name": "y", "datatype": "BYTES", "shape": [1], "max_item_bytes": 64, "url": {"hosts": ["b.example"], "ports": [4007]}}],
+                "outputs": [{"name": "z", "datatype": "FP32", "shape": [1]}]
+            }},
+            "grants": [{"name": "g", "clients": ["c"], "models": ["m"], "operations": ["infer"], "rate": {"quota": 1, "window_s": 1, "scope": "global"}}],
             "rate_limit_service": {"redis": {"url": "redis://cache:4004"}},
             "audit": {"path": "audit/decisions.jsonl", "export": {"otlp": {"endpoint": "https://otlp:4005"}}, "tracing": {"endpoint": "https://otlp:4008"}},
-            "capture": {"folder": "captures"},
-            "watch": {"webhook": {"url": "https://alerts:4006/hook"}}
+            "capture": {"folder": "captures", "key_file": "capture.key"},
+            "watch": {"webhook": {"url": "https://alerts:4006/hook", "secret_file": "hook.secret"}}
         })
     }
 
@@ -225,7 +230,7 @@ mod tests {
         for (pointer, value, expected) in [
             (
                 "/backends/gpu/endpoints/0",
-                "http://gpu:5001",
+                "https://gpu:5001",
                 port("backends.gpu.endpoints[0]", 5001),
             ),
             (
@@ -250,7 +255,7 @@ mod tests {
             ),
             (
                 "/lookups/l/endpoint",
-                "https://features",
+                "https://features:443",
                 port("lookups.l.endpoint", 443),
             ),
             (
@@ -274,7 +279,7 @@ mod tests {
                 path("models.m.artifact.path", "reading", "two/models/m"),
             ),
             // Another host at the same port, and other files of the same folders.
-            ("/backends/gpu/endpoints/0", "http://other:4001", None),
+            ("/backends/gpu/endpoints/0", "https://other:4001", None),
             ("/handlers/h/component", "certificates/ca.pem", None),
             ("/capture/folder", "captures/more", None),
             // Texts that the host neither opens nor calls: names, rules for clients' texts, and key
@@ -285,19 +290,40 @@ mod tests {
                 None,
             ),
             ("/models/m/inputs/0/allowed/0", "/etc/passwd", None),
-            ("/models/m/inputs/0/url/hosts/0", "cdn.example", None),
+            ("/models/m/inputs/1/url/hosts/0", "cdn.example", None),
             ("/handlers/h/config/url", "https://cdn.example:5008", None),
             ("/issuers/corp/issuer", "https://login.example:2", None),
             (
                 "/issuers/corp/jwks/url",
-                "https://login.example:5000/",
+                "https://login.example:5000/keys",
                 None,
             ),
         ] {
             check(pointer, value, expected);
         }
+        // A shadow version is among no versions of its model, and its files are verified as well.
+        let mut shadow = policy();
+        shadow["models"]["m"]["versions"] = json!({
+            "1": {}, "2": {"shadow": true, "artifact": {"path": "models2/m", "signed_by": ["team"]}},
+        });
+        let missing = permitted.missing(&resources(&shadow));
+        let texts: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        let begins = "models.m.versions.2.artifact.path: ";
+        assert!(
+            texts.len() == 1 && texts[0].starts_with(begins),
+            "{texts:?}"
+        );
+        let mut other_service = policy();
+        other_service["rate_limit_service"] = json!({"endpoint": "http://limits:5010"});
+        let missing = permitted.missing(&resources(&other_service));
+        let expected = NotPermitted::Port {
+            field: "rate_limit_service.endpoint".to_owned(),
+            port: 5010,
+        };
+        assert_eq!(missing, [expected]);
         let mut fetches = policy();
-        fetches["handlers"]["h"]["fetch"]["ports"] = json!([5002, 5002]);
+        fetches["handlers"]["h"]["fetch"]["ports"] = json!([5002]);
+        fetches["lookups"]["l"]["endpoint"] = "https://features:5002".into();
         let missing = permitted.missing(&resources(&fetches));
         let expected = NotPermitted::Port {
             field: "handlers.h.fetch".to_owned(),
@@ -312,7 +338,7 @@ mod tests {
     fn nothing_is_missing_that_the_kernel_does_not_restrict() {
         let (top, folders) = folders("kernel");
         let mut changed = policy();
-        changed["backends"]["gpu"]["endpoints"][0] = "http://gpu:5001".into();
+        changed["backends"]["gpu"]["endpoints"][0] = "https://gpu:5001".into();
         changed["capture"]["folder"] = "others".into();
         let changed = resources(&changed);
         for (restricts_files, restricts_ports, expected) in [

@@ -5,14 +5,12 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use serde::Serialize;
-use serde_json::{Map, Value};
-use tensorgate_policy::raw;
+use tensorgate_policy::Policy;
+use tensorgate_policy::policy::{
+    ArtifactTrust, Audit, Backend, BackendTls, Counter, Handler, Model, ModelArtifact, Trust,
+};
 
 use super::folders::{beside, folder, home};
-
-/// The port of hosts that are listed without one.
-const HTTPS: u16 = 443;
 
 /// The folders that relative paths of a policy start from.
 #[derive(Clone, Debug, Default)]
@@ -56,71 +54,33 @@ enum NamedResource {
 }
 
 impl PolicyResources {
-    /// Collects the names of a policy. Every text counts that may name a file or a server of the
-    /// host. An invalid policy is rejected elsewhere.
-    pub fn of(policy: &raw::Policy) -> Self {
-        let raw::Policy {
-            version: _,
-            // Envoy reads the files of the listener.
-            listen: _,
-            // Envoy fetches key sets.
-            issuers: _,
-            // Files with keys and revocations are part of a bundle.
-            clients: _,
-            groups: _,
-            revoked: _,
-            backends,
-            // Their files are part of a bundle. URLs of identities are compared, and not called.
-            keys: _,
-            handlers,
-            lookups,
-            models,
-            grants: _,
-            rate_limit_service,
-            lockout: _,
-            audit,
-            capture,
-            watch,
-            reload: _,
-        } = policy;
+    /// Collects the names of a policy.
+    pub fn of(policy: &Policy) -> Self {
         let mut names = Self::default();
-        names.add_section("backends", backends);
-        for (handler, rule) in handlers {
-            // The texts of `config` are the handler's own, which opens and calls nothing.
-            let field = format!("handlers.{handler}");
-            names.add_section(&format!("{field}.component"), &rule.component);
-            names.add_section(&format!("{field}.fetch"), &rule.fetch);
+        for (name, backend) in policy.backends() {
+            names.add_backend(&format!("backends.{name}"), backend);
         }
-        names.add_section("lookups", lookups);
-        for (model, rule) in models {
-            // The texts of a contract are those of clients: the host opens and calls none of them.
-            let field = format!("models.{model}");
-            names.add_model_files(&field, rule.artifact.as_ref());
-            if let raw::Versions::Ruled(versions) = &rule.versions {
-                for (version, rule) in versions {
-                    let field = format!("{field}.versions.{version}");
-                    names.add_model_files(&field, rule.artifact.as_ref());
-                }
-            }
+        for (name, handler) in policy.handlers() {
+            names.add_handler(&format!("handlers.{name}"), handler);
         }
-        names.add_section("rate_limit_service", rate_limit_service);
-        let audit = audit.clone().unwrap_or_default();
-        names.add_section("audit.export", &audit.export);
-        // The other texts of the section are names of clients.
-        let traces = audit.tracing.and_then(|tracing| tracing.endpoint);
-        names.add_section("audit.tracing.endpoint", &traces);
-        names.add("audit.path", NamedResource::AuditLog(audit.path));
-        if let Some(key) = audit.key_file {
-            names.add("audit.key_file", NamedResource::AuditKey(key));
+        for (model, version, artifact) in policy.artifacts() {
+            names.add_artifact(model, version, artifact);
         }
-        names.add_section("capture", capture);
-        if let Some(folder) = capture.as_ref().and_then(|capture| capture.folder.clone()) {
+        if let Some(service) = policy.rate_limit_service() {
+            names.add_counter(service.counter());
+        }
+        names.add_audit(policy.audit());
+        if let Some(capture) = policy.capture() {
+            let folder = capture.folder().to_owned();
             names.add("capture.folder", NamedResource::Captures(folder));
+            names.add_file("capture.key_file", Some(capture.key_file()));
         }
-        // The other texts of the section are names of clients and models.
-        if let Some(watch) = watch {
-            names.add_section("watch.webhook", &watch.webhook);
-            names.add_section("watch.webhooks", &watch.webhooks);
+        for (index, webhook) in policy.watch().webhooks().iter().enumerate() {
+            let field = policy.watch().webhook_path(index);
+            let url = format!("{field}.url");
+            names.add(&url, NamedResource::Port(webhook.port()));
+            names.add_file(&format!("{field}.secret_file"), Some(webhook.secret_file()));
+            names.add_file(&format!("{field}.ca"), webhook.ca());
         }
         names
     }
@@ -129,50 +89,108 @@ impl PolicyResources {
         self.0.push((field.to_owned(), name));
     }
 
-    fn add_model_files(&mut self, field: &str, artifact: Option<&raw::Artifact>) {
-        let Some(artifact) = artifact else {
+    fn add_file(&mut self, field: &str, file: Option<&str>) {
+        if let Some(file) = file {
+            self.add(field, NamedResource::File(file.to_owned()));
+        }
+    }
+
+    fn add_backend(&mut self, field: &str, backend: &Backend) {
+        for (index, endpoint) in backend.endpoints().iter().enumerate() {
+            if let Some(port) = port(endpoint) {
+                let field = format!("{field}.endpoints[{index}]");
+                self.add(&field, NamedResource::Port(port));
+            }
+        }
+        self.add_file(&format!("{field}.models"), backend.models());
+        self.add_tls(&format!("{field}.tls"), backend.tls());
+    }
+
+    /// The socket of a Workload API is not restricted.
+    fn add_tls(&mut self, field: &str, tls: Option<&BackendTls>) {
+        let Some(Trust::Files { ca, identity }) = tls.map(BackendTls::trust) else {
             return;
         };
-        let field = format!("{field}.artifact");
-        // The other texts, such as the reasons of exceptions, name nothing that the host opens.
-        let path = artifact.path.clone().unwrap_or_default();
-        for (name, text) in [
-            ("path", &artifact.path),
-            ("manifest", &artifact.manifest),
-            ("signature", &artifact.signature),
-        ] {
-            self.add_section(&format!("{field}.{name}"), text);
+        self.add_file(&format!("{field}.ca"), Some(ca));
+        if let Some((cert, key)) = identity {
+            self.add_file(&format!("{field}.cert"), Some(cert));
+            self.add_file(&format!("{field}.key"), Some(key));
         }
-        self.add(&format!("{field}.path"), NamedResource::ModelFiles(path));
     }
 
-    /// Adds the names in a part of the policy. A value that JSON cannot represent is a fault of the
-    /// policy.
-    fn add_section(&mut self, field: &str, section: &impl Serialize) {
-        let section = serde_json::to_value(section).unwrap_or_default();
-        self.add_value(field, &section);
+    /// The texts of `config` are the handler's own, which opens and calls nothing.
+    fn add_handler(&mut self, field: &str, handler: &Handler) {
+        self.add_file(&format!("{field}.component"), Some(handler.component()));
+        if let Some(fetch) = handler.fetch() {
+            let field = format!("{field}.fetch");
+            for port in fetch.ports() {
+                self.add(&field, NamedResource::Port(*port));
+            }
+            self.add_file(&format!("{field}.ca"), fetch.ca());
+        }
+        for (name, lookup) in handler.lookups() {
+            let field = format!("lookups.{name}");
+            let (_, port) = lookup.place();
+            self.add(&format!("{field}.endpoint"), NamedResource::Port(port));
+            self.add_tls(&format!("{field}.tls"), lookup.authorities());
+            self.add_file(&format!("{field}.bearer_file"), lookup.bearer_file());
+        }
     }
 
-    fn add_value(&mut self, field: &str, value: &Value) {
-        match value {
-            Value::String(text) => match port(text) {
-                Some(port) => self.add(field, NamedResource::Port(port)),
-                None => self.add(field, NamedResource::File(text.clone())),
-            },
-            Value::Array(values) => {
-                for (index, value) in values.iter().enumerate() {
-                    self.add_value(&format!("{field}[{index}]"), value);
-                }
+    /// The files of a model's version. Its contract has texts of clients, and the host opens and
+    /// calls none of them.
+    fn add_artifact(&mut self, model: &Model, version: &str, artifact: &ModelArtifact) {
+        let field = if model.has_own_artifact(version) {
+            format!("models.{}.versions.{version}.artifact", model.name())
+        } else {
+            format!("models.{}.artifact", model.name())
+        };
+        let path = format!("{field}.path");
+        let files = NamedResource::ModelFiles(artifact.path().to_owned());
+        self.add_file(&path, Some(artifact.path()));
+        self.add(&path, files);
+        match artifact.trust() {
+            ArtifactTrust::Manifest { path, .. } => {
+                self.add_file(&format!("{field}.manifest"), Some(path));
             }
-            Value::Object(members) => {
-                for port in ports_of_hosts(members) {
-                    self.add(field, NamedResource::Port(port));
-                }
-                for (member, value) in members {
-                    self.add_value(&format!("{field}.{member}"), value);
-                }
+            ArtifactTrust::Signed { signature, .. } => {
+                self.add_file(&format!("{field}.signature"), signature.as_deref());
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn add_counter(&mut self, counter: &Counter) {
+        match counter {
+            Counter::Redis(redis) => {
+                let field = "rate_limit_service.redis";
+                self.add(&format!("{field}.url"), NamedResource::Port(redis.port()));
+                self.add_file(&format!("{field}.ca"), redis.ca());
+                self.add_file(&format!("{field}.password_file"), redis.password_file());
+            }
+            Counter::Endpoint { port, .. } => {
+                self.add("rate_limit_service.endpoint", NamedResource::Port(*port));
+            }
+        }
+    }
+
+    fn add_audit(&mut self, audit: &Audit) {
+        let log = NamedResource::AuditLog(audit.path().to_owned());
+        self.add("audit.path", log);
+        if let Some(key) = audit.key_file() {
+            self.add("audit.key_file", NamedResource::AuditKey(key.to_owned()));
+        }
+        if let Some(otlp) = audit.export().otlp() {
+            let field = "audit.export.otlp";
+            self.add(
+                &format!("{field}.endpoint"),
+                NamedResource::Port(otlp.port()),
+            );
+            self.add_tls(&format!("{field}.tls"), otlp.authorities());
+            self.add_file(&format!("{field}.headers_file"), otlp.headers_file());
+        }
+        if let Some(tracing) = audit.tracing() {
+            let port = NamedResource::Port(tracing.port());
+            self.add("audit.tracing.endpoint", port);
         }
     }
 
@@ -191,7 +209,7 @@ impl PolicyResources {
                     let files = files(root, text, home.as_deref()).into_iter();
                     resources.extend(files.map(|file| (field, Resource::Read(file))));
                 }
-                (NamedResource::ModelFiles(text), Some(root)) => {
+                (NamedResource::ModelFiles(text), Some(root)) if !climbs(text) => {
                     // A single file is among the texts.
                     let target = root.join(text).canonicalize().ok();
                     let outside =
@@ -200,7 +218,9 @@ impl PolicyResources {
                 }
                 (NamedResource::AuditKey(text), _) => {
                     let key = folders.audit.as_ref().map(|below| below.join(text));
-                    let existing = key.filter(|key| key.exists()).map(Resource::Read);
+                    let existing = key
+                        .filter(|key| !climbs(text) && key.exists())
+                        .map(Resource::Read);
                     let resource = existing.or_else(|| name.port_or_written_folder(folders));
                     resources.extend(resource.map(|resource| (field, resource)));
                 }
@@ -228,6 +248,9 @@ impl NamedResource {
     fn port_or_written_folder(&self, folders: &BaseFolders) -> Option<Resource> {
         match self {
             Self::Port(port) => Some(Resource::Port(*port)),
+            Self::Captures(text) | Self::AuditLog(text) | Self::AuditKey(text) if climbs(text) => {
+                None
+            }
             Self::Captures(text) => Some(Resource::Write(folders.root.join(text))),
             // Not the whole base folder, which may contain files of other programs. The host
             // creates a key that does not exist.
@@ -240,28 +263,17 @@ impl NamedResource {
     }
 }
 
-/// The ports of a list of hosts: those beside it, or the one of `https`.
-fn ports_of_hosts(members: &Map<String, Value>) -> Vec<u16> {
-    if !members.contains_key("hosts") {
-        return Vec::new();
-    }
-    let listed = members.get("ports").and_then(Value::as_array);
-    let listed = listed.into_iter().flatten().filter_map(Value::as_u64);
-    let mut ports: Vec<_> = listed.filter_map(|port| u16::try_from(port).ok()).collect();
-    if ports.is_empty() {
-        ports.push(HTTPS);
-    }
-    ports
+/// Whether a path leads upwards, as no valid policy has it.
+fn climbs(path: &str) -> bool {
+    let mut parts = Path::new(path).components();
+    parts.any(|part| matches!(part, Component::ParentDir))
 }
 
 /// The paths that a text names outside the root, as written and with links resolved: folders, or
 /// files if their folder must not be accessible.
 fn files(root: &Path, text: &str, home: Option<&Path>) -> Vec<PathBuf> {
     let path = Path::new(text);
-    let climbs = path
-        .components()
-        .any(|part| matches!(part, Component::ParentDir));
-    if text.is_empty() || climbs {
+    if text.is_empty() || climbs(text) {
         return Vec::new();
     }
     let written_path = root.join(path);
@@ -284,8 +296,7 @@ pub(super) fn port(text: &str) -> Option<u16> {
     let (scheme, rest) = text.split_once("://")?;
     let usual = match scheme {
         "http" => 80,
-        "https" => HTTPS,
-        "redis" | "rediss" => 6379,
+        "https" => 443,
         _ => return None,
     };
     let authority = rest.split(['/', '?', '#']).next()?;
@@ -299,10 +310,22 @@ pub(super) fn port(text: &str) -> Option<u16> {
     }
 }
 
+/// The resources of a written policy, for tests.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+pub(super) fn resources_of_written(policy: &serde_json::Value) -> PolicyResources {
+    let mut policy = policy.clone();
+    policy["version"] = 1.into();
+    let raw = serde_json::from_value(policy).unwrap();
+    PolicyResources::of(
+        &tensorgate_policy_compiler::validate::validate(&raw)
+            .unwrap()
+            .0,
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -313,28 +336,12 @@ mod tests {
             ("https://triton.ml.svc", Some(443)),
             ("http://[::1]", Some(80)),
             ("http://[::1]:8080?x=1", Some(8080)),
-            ("rediss://user:pass@cache", Some(6379)),
-            ("redis://:pass@cache:7000/1", Some(7000)),
             ("http://host:notaport", None),
             ("http://host:99999", None),
             ("unix:/run/x.sock", None),
             ("a text with ://", None),
         ] {
             assert_eq!(port(text), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_server_of_shared_limits_is_named_in_both_forms() {
-        for (member, address) in [
-            ("endpoint", json!("http://limits:8081")),
-            ("redis", json!({"url": "redis://cache:8081"})),
-        ] {
-            let policy = json!({"rate_limit_service": {member: address}});
-            let policy = serde_json::from_value(policy).unwrap_or_default();
-            let resources = PolicyResources::of(&policy);
-            let named = resources.ports_and_written_folders(&BaseFolders::default());
-            assert_eq!(named, BTreeSet::from([Resource::Port(8081)]), "{member}");
         }
     }
 }

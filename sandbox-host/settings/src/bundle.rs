@@ -1,33 +1,41 @@
-//! Reads and checks policy bundles.
+//! Reads compiled policies.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use tensorgate_base::files::{at_most, open};
-use tensorgate_policy::fault::in_one_line;
-use tensorgate_policy::{Bundle, Fault, Policy, raw};
+use tensorgate_policy::compiled::MAX_BYTES;
+use tensorgate_policy::{Compiled, Fault, HostTarget, LoadFault, Policy};
 
-/// The largest bundle in bytes. A policy with thousands of models has a few MiB.
-const MAX_BUNDLE_BYTES: u64 = 64 << 20;
+/// The name of the file with a host's policy, as `render` and `up` write it.
+pub const FILE: &str = "bundle.bin";
+/// Maximum size of the file, in bytes. How a policy is taken over comes on top of the policy.
+pub const MAX_FILE_BYTES: usize = 2 * MAX_BYTES;
 
-/// A valid policy, with the version that gates sign.
+/// A policy, with the version that gates sign.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// The policy.
     pub policy: Arc<Policy>,
     /// The version of the policy.
     pub generation: String,
-    /// The SHA-256 digest of its canonical JSON, which distinguishes two policies of the same
-    /// version.
+    /// SHA-256 of its canonical JSON, which distinguishes two policies of the same version.
     pub digest: [u8; 32],
-    /// The version that this one restricts, or is identical to.
-    pub tightens: Option<String>,
-    /// If present, it is held back while it would make a ready model unready. Models of this list
-    /// do not count.
-    pub hold: Option<Vec<String>>,
+    /// How it is taken over.
+    pub target: HostTarget,
+    /// Warnings of its validation.
+    pub warnings: Vec<Fault>,
+}
+
+impl Candidate {
+    /// Logs the warnings.
+    pub fn log_warnings(&self) {
+        for warning in &self.warnings {
+            tracing::warn!(warning = warning.to_string(), "policy");
+        }
+    }
 }
 
 /// Why a policy or a file of it cannot be used.
@@ -41,88 +49,54 @@ pub enum BundleError {
         /// The error.
         cause: String,
     },
-    /// The file is not a bundle.
-    #[error("{path} is not a policy bundle: {cause}")]
-    Bundle {
+    /// The file has no compiled policy for a host of this release.
+    #[error("{path} {fault}")]
+    Load {
         /// The path of the file.
         path: PathBuf,
         /// The error.
-        cause: String,
+        fault: LoadFault,
     },
-    /// The policy has faults.
-    #[error("the policy cannot be enforced: {}", in_one_line(.0))]
-    Policy(Vec<Fault>),
-    /// The policy has no canonical form.
-    #[error("the policy cannot be written as json: {0}")]
-    Canonical(String),
+    /// The policy has no version.
+    #[error("{0} has no generation: render it again")]
+    NoGeneration(PathBuf),
     /// A component path leads outside its folder.
     #[error("component {0:?} is not a relative path below its folder")]
     ComponentPath(String),
 }
 
-/// Reads and validates a bundle. Warnings are logged.
+/// Reads a compiled policy.
 pub fn bundle(path: &Path) -> Result<Candidate, BundleError> {
-    candidate(&read_bundle(path, &opened(path)?)?)
+    read_bundle(path, &opened(path)?)
 }
 
-/// Reads a bundle from its opened file. Its policy is not validated.
-pub fn read_bundle(path: &Path, file: &File) -> Result<Bundle, BundleError> {
-    let json = read_opened(path, file, MAX_BUNDLE_BYTES)?;
-    let bundle: Bundle = serde_json::from_slice(&json).map_err(|error| BundleError::Bundle {
+/// Reads a compiled policy from its opened file.
+pub fn read_bundle(path: &Path, file: &File) -> Result<Candidate, BundleError> {
+    let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
+    let bytes = read_opened(path, file, limit)?;
+    let candidate = Compiled::load(&bytes).and_then(Candidate::try_from);
+    let candidate = candidate.map_err(|fault| BundleError::Load {
         path: path.to_owned(),
-        cause: error.to_string(),
+        fault,
     })?;
-    if bundle.generation.is_empty() {
-        return Err(BundleError::Bundle {
-            path: path.to_owned(),
-            cause: "it has no generation".to_owned(),
-        });
+    if candidate.generation.is_empty() {
+        return Err(BundleError::NoGeneration(path.to_owned()));
     }
-    Ok(bundle)
+    Ok(candidate)
 }
 
-/// Validates a bundle. Warnings are logged.
-pub fn candidate(bundle: &Bundle) -> Result<Candidate, BundleError> {
-    let digest = canonical_digest(&bundle.policy)
-        .map_err(|error| BundleError::Canonical(error.to_string()))?;
-    let (policy, warnings) =
-        tensorgate_policy::validate::validate(&bundle.policy).map_err(BundleError::Policy)?;
-    for warning in warnings {
-        tracing::warn!(warning = warning.to_string(), "policy");
-    }
-    Ok(Candidate {
-        policy: Arc::new(policy),
-        generation: bundle.generation.clone(),
-        digest,
-        tightens: bundle.tightens.clone(),
-        hold: bundle.hold.clone(),
-    })
-}
+impl TryFrom<Compiled> for Candidate {
+    type Error = LoadFault;
 
-/// The SHA-256 digest of a policy's canonical JSON, with every model written in full. The JSON is
-/// digested as a stream, because it can be many times as large as the bundle.
-///
-/// # Errors
-/// Returns an error if the policy has a value that JSON cannot represent.
-pub fn canonical_digest(policy: &raw::Policy) -> serde_json::Result<[u8; 32]> {
-    struct Digested(Sha256);
-    impl io::Write for Digested {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.update(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+    fn try_from(compiled: Compiled) -> Result<Self, LoadFault> {
+        Ok(Self {
+            target: compiled.target.host()?,
+            policy: Arc::new(compiled.policy),
+            generation: compiled.generation,
+            digest: compiled.digest,
+            warnings: compiled.warnings,
+        })
     }
-    // The serializer writes a few bytes at a time.
-    let mut to = io::BufWriter::new(Digested(Sha256::new()));
-    serde_json::to_writer(&mut to, policy)?;
-    let digested = to
-        .into_inner()
-        .map_err(|error| serde_json::Error::io(error.into_error()))?;
-    Ok(digested.0.finalize().into())
 }
 
 /// Reads a regular file within a size limit.

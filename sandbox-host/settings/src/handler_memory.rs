@@ -1,7 +1,7 @@
 //! The limit on the memory of all handlers of a host, and the memory that the handlers of a policy
 //! can need at most.
 
-use tensorgate_policy::raw::ByteSize;
+use tensorgate_policy::values::ByteSize;
 
 use crate::handler_threads::{MAX_RESERVED_THREADS, shared_threads};
 use crate::system_memory::system_memory_bytes;

@@ -67,7 +67,7 @@ mod tests {
 
     use serde_json::json;
     use tensorgate_policy::policy::{Accepts, Policy};
-    use tensorgate_policy::{raw, validate};
+    use tensorgate_policy_compiler::{raw, validate};
 
     use super::*;
 

@@ -74,7 +74,7 @@ mod tests {
             "clients": {"a": {"api_keys": [key("01"), key("02")]}},
             "revoked": {"keys": ["02".repeat(32)]}
         }));
-        let (policy, _) = tensorgate_policy::validate::validate(&raw.unwrap()).unwrap();
+        let (policy, _) = tensorgate_policy_compiler::validate::validate(&raw.unwrap()).unwrap();
         let check = |client: Option<&str>, credential: Option<&str>, expected: bool| {
             assert_eq!(
                 is_admitted(&policy, client, credential),
@@ -122,7 +122,7 @@ mod tests {
                 "staff": {"jwt": {"issuer": "corp", "claims": {"groups": ["staff"]}}}
             }
         }));
-        let (policy, _) = tensorgate_policy::validate::validate(&raw.unwrap()).unwrap();
+        let (policy, _) = tensorgate_policy_compiler::validate::validate(&raw.unwrap()).unwrap();
         for (client, credential, expected) in [
             ("batch", "jwt:corp:svc:batch", true),
             ("batch", "jwt:corp:alice", false),

@@ -3,7 +3,7 @@
 //!
 //! A bundle is replaced by renaming another file over it. So the file that is read is complete, and
 //! a file that is still being written in place is never read. SIGHUP reads the current file; half a
-//! bundle is invalid JSON and is rejected.
+//! bundle is rejected.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -17,7 +17,7 @@ use tensorgate_base::files;
 use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_os_sandbox as os_sandbox;
 use tensorgate_os_sandbox::{Permitted, PolicyResources};
-use tensorgate_policy::{Bundle, Severity};
+use tensorgate_policy::Policy;
 use tensorgate_settings::bundle::{self, BundleError, Candidate};
 use tensorgate_telemetry::labels::ReloadLabels;
 use tensorgate_watch::blocks::Responses;
@@ -64,11 +64,7 @@ pub struct Reloader {
 struct AnnouncedBundle<'r> {
     /// Its number.
     number: u64,
-    /// Its version, if it has one.
-    generation: Option<String>,
     candidate: Result<Candidate, BundleError>,
-    /// What its policy names that the OS sandbox may not permit. Empty without the sandbox.
-    resources: PolicyResources,
     /// The loaded version that it restricts.
     tightens: Option<Arc<PolicyVersion>>,
     _announced: Option<PendingPolicy<'r>>,
@@ -92,19 +88,7 @@ impl From<Vec<PolicyFault>> for Refusal {
 
 /// The texts of faults.
 pub fn texts(faults: &[PolicyFault]) -> Vec<String> {
-    faults.iter().flat_map(text).collect()
-}
-
-/// The faults of a policy are listed one by one. Warnings are left out.
-fn text(fault: &PolicyFault) -> Vec<String> {
-    match fault {
-        PolicyFault::Bundle(BundleError::Policy(faults)) => faults
-            .iter()
-            .filter(|fault| fault.severity == Severity::Error)
-            .map(ToString::to_string)
-            .collect(),
-        other => vec![other.to_string()],
-    }
+    faults.iter().map(ToString::to_string).collect()
 }
 
 impl Reloader {
@@ -122,8 +106,8 @@ impl Reloader {
 
     /// Activates a bundle, or returns every fault. The active policy stays active until the new one
     /// is complete.
-    pub async fn reload(&self, bundle: Result<Bundle, BundleError>) -> Attempt {
-        self.load(self.announce(bundle)).await
+    pub async fn reload(&self, candidate: Result<Candidate, BundleError>) -> Attempt {
+        self.load(self.announce(candidate)).await
     }
 
     /// Makes bundles wait, as if one were being loaded, until the guard is dropped.
@@ -133,19 +117,14 @@ impl Reloader {
 
     /// Registers a bundle. Clients that it does not admit are rejected from now on, however long it
     /// takes to load.
-    fn announce(&self, bundle: Result<Bundle, BundleError>) -> AnnouncedBundle<'_> {
+    fn announce(&self, candidate: Result<Candidate, BundleError>) -> AnnouncedBundle<'_> {
         let generations = &self.app.policy_versions;
-        let generation = bundle.as_ref().ok().map(|bundle| bundle.generation.clone());
-        let resources = match (&bundle, &self.permitted) {
-            (Ok(bundle), Some(_)) => PolicyResources::of(&bundle.policy),
-            _ => PolicyResources::default(),
-        };
-        let candidate = bundle.and_then(|bundle| bundle::candidate(&bundle));
         let number = self.come.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let (mut tightens, mut announced) = (None, None);
         if let Ok(candidate) = &candidate {
+            candidate.log_warnings();
             announced = Some(generations.announce(&candidate.policy));
-            if let Some(of) = &candidate.tightens {
+            if let Some(of) = &candidate.target.tightens {
                 *self.tightened() = number;
                 tightens = generations.find(of);
                 if *of != candidate.generation {
@@ -155,9 +134,7 @@ impl Reloader {
         }
         AnnouncedBundle {
             number,
-            generation,
             candidate,
-            resources,
             tightens,
             _announced: announced,
         }
@@ -172,9 +149,7 @@ impl Reloader {
     async fn load(&self, coming: AnnouncedBundle<'_>) -> Attempt {
         let AnnouncedBundle {
             number,
-            generation,
             candidate,
-            resources,
             tightens,
             _announced,
         } = coming;
@@ -184,12 +159,11 @@ impl Reloader {
             None => Some(self.turn.lock().await),
         };
         let started = Instant::now();
-        let digest = candidate.as_ref().ok().map(|candidate| candidate.digest);
+        let named = candidate.as_ref().ok();
+        let named = named.map(|candidate| (candidate.generation.clone(), candidate.digest));
+        let (generation, digest) = named.unzip();
         let put = match candidate {
-            Ok(candidate) => {
-                let put = self.put(&candidate, resources, number, tightens.as_ref());
-                put.await
-            }
+            Ok(candidate) => self.put(&candidate, number, tightens.as_ref()).await,
             Err(error) => Err(Refusal::Faults(vec![error.into()])),
         };
         let late = matches!(put, Err(Refusal::Late));
@@ -227,7 +201,6 @@ impl Reloader {
     async fn put(
         &self,
         candidate: &Candidate,
-        resources: PolicyResources,
         number: u64,
         tightens: Option<&Arc<PolicyVersion>>,
     ) -> Result<LoadOutcome, Refusal> {
@@ -253,7 +226,7 @@ impl Reloader {
                 reread.map(|()| Arc::clone(known))
             }
             (None, Some(base)) => restrict(&self.loader, candidate, base).map(Arc::new),
-            (None, None) => match self.check_permitted(resources).await {
+            (None, None) => match self.check_permitted(&candidate.policy).await {
                 Ok(()) => self.loader.load(candidate, &versions).await.map(Arc::new),
                 Err(faults) => {
                     self.keep_revocations(candidate, number);
@@ -269,7 +242,7 @@ impl Reloader {
         let unchanged = generation.name() == now.name();
         if tightens.is_none() && !unchanged {
             probe_new_models(&generation).await;
-            if let Some(tightened) = &candidate.hold {
+            if let Some(tightened) = &candidate.target.hold {
                 let waiting = waiting.filter(|it| it.version.digest == candidate.digest);
                 let known = waiting.map(|it| it.lost).unwrap_or_default();
                 let lost = self.lost_models(&generation, tightened, known).await;
@@ -290,7 +263,7 @@ impl Reloader {
             let changes = Artifacts::of_version(&generation).changes_since(&before);
             generations.promote(generation);
             self.app.outcomes.artifacts(changes);
-            if candidate.tightens.is_none() {
+            if candidate.target.tightens.is_none() {
                 generations.loosen(&name);
             }
         }
@@ -335,12 +308,14 @@ impl Reloader {
 
     /// Checks that the OS sandbox permits what a policy names, and returns a fault for each
     /// resource that it does not.
-    async fn check_permitted(&self, resources: PolicyResources) -> Result<(), Vec<PolicyFault>> {
+    async fn check_permitted(&self, policy: &Arc<Policy>) -> Result<(), Vec<PolicyFault>> {
         let Some(permitted) = self.permitted.clone() else {
             return Ok(());
         };
+        let policy = Arc::clone(policy);
         // Links are followed on a separate thread, so that requests do not wait.
-        let checking = tokio::task::spawn_blocking(move || permitted.missing(&resources));
+        let checking =
+            tokio::task::spawn_blocking(move || permitted.missing(&PolicyResources::of(&policy)));
         let missing =
             (checking.await).map_err(|error| vec![PolicyFault::Loading(error.to_string())])?;
         if missing.is_empty() {
@@ -478,7 +453,7 @@ struct Followed {
 
 impl Followed {
     /// The next bundle. It is not lost if this future is dropped.
-    async fn next(&mut self) -> Result<Bundle, BundleError> {
+    async fn next(&mut self) -> Result<Candidate, BundleError> {
         loop {
             tokio::select! {
                 Some(()) = self.hangup.recv() => self.asked = true,
@@ -497,7 +472,7 @@ impl Followed {
     }
 }
 
-type FileCheck = (Option<File>, Option<Result<Bundle, BundleError>>);
+type FileCheck = (Option<File>, Option<Result<Candidate, BundleError>>);
 
 /// The current file, and its bundle if the file was replaced or `asked` is set. The previous file
 /// stays open, so that no other file can get its inode number.
@@ -530,17 +505,24 @@ fn check_file(path: &Path, before: Option<File>, asked: bool) -> FileCheck {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use tensorgate_policy_compiler::{Version, raw};
+
     use super::*;
 
     #[test]
     fn a_bundle_is_read_when_another_is_renamed_over_it_and_never_while_it_is_written() {
         let folder = std::env::temp_dir().join(format!("tg-look-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
-        let path = folder.join("bundle.json");
+        let path = folder.join("bundle.bin");
         let replace = |generation: &str| {
             let new = folder.join("new");
-            let text = format!(r#"{{"generation": "{generation}", "policy": {{}}}}"#);
-            std::fs::write(&new, text).unwrap();
+            let raw = raw::Policy {
+                version: Some(1),
+                ..raw::Policy::default()
+            };
+            let version = Version::new(raw).unwrap().named(generation);
+            let compiled = version.for_host();
+            std::fs::write(&new, compiled.to_bytes()).unwrap();
             std::fs::rename(&new, &path).unwrap();
         };
         let mut seen = None;
@@ -565,13 +547,9 @@ mod tests {
         check(false, None, "nothing changed");
         replace("b");
         check(false, Some(Ok("b")), "another file");
-        std::fs::write(&path, "{\"generation\": \"c").unwrap();
+        std::fs::write(&path, "tgpolicy").unwrap();
         check(false, None, "written in place: perhaps not to its end");
-        check(
-            true,
-            Some(Err("is not a policy bundle")),
-            "asked: half of one is none",
-        );
+        check(true, Some(Err("is damaged")), "asked: half of one is none");
         check(false, None, "a refused one is not tried again by itself");
         replace("d");
         check(true, Some(Ok("d")), "asked and another");

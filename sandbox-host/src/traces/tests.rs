@@ -97,7 +97,7 @@ fn traces() -> (Traces, Arc<Collected>) {
         "audit": {"tracing": {"endpoint": "http://127.0.0.1:9", "sample": 1, "trust": ["app"]}}
     });
     let raw = serde_json::from_value(policy).unwrap();
-    let (policy, _) = tensorgate_policy::validate::validate(&raw).unwrap();
+    let (policy, _) = tensorgate_policy_compiler::validate::validate(&raw).unwrap();
     let rule = policy.audit().tracing().unwrap().clone();
     let collected = Arc::<Collected>::default();
     let sink: Arc<dyn SpanSink> = Arc::<Collected>::clone(&collected);

@@ -6,17 +6,15 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::support::backend::{Act, Backend};
-use crate::support::{GENERATION, folder, policy};
+use crate::support::{GENERATION, folder, policy, write_bundle};
 
 /// What the servers of a policy say against its models, as text and line by line.
 fn findings(policy: &Value) -> (String, Vec<Value>) {
     let folder = folder();
-    let file = folder.join("bundle.json");
-    let bundle = json!({"generation": GENERATION, "policy": policy});
-    std::fs::write(&file, bundle.to_string()).unwrap();
+    write_bundle(&folder, GENERATION, policy);
     let ran = Command::new(env!("CARGO_BIN_EXE_tensorgate-host"))
         .arg("ask-servers")
-        .arg(&file)
+        .arg(folder.join("bundle.bin"))
         .arg(&folder)
         .output()
         .unwrap();

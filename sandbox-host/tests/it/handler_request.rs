@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
-use tensorgate_policy::{raw, validate};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_sandbox::{
     CallContext, CallRequest, FaultCause, HandlerError, LoadedHandler, RequestFacts, Sandbox,
     SandboxConfig,

@@ -12,7 +12,7 @@ use tensorgate_base::payload::{Payload, Role};
 use tensorgate_client::pki::Authority;
 use tensorgate_host::egress::Egress;
 use tensorgate_net::resolve::{Resolve, Resolving};
-use tensorgate_policy::{raw, validate};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_sandbox::{
     CallContext, FaultCause, HandlerError, HandlerOutput, LoadFault, Sandbox, SandboxConfig,
 };

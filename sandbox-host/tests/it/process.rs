@@ -7,10 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tensorgate_policy::{Compiled, FilterTarget, HostTarget, Target};
 use tensorgate_settings::folders::Folders;
 
 use crate::support;
-use support::{GENERATION, Gate, PATIENCE, admin, folder, mode, policy};
+use support::{GENERATION, Gate, PATIENCE, admin, compiled, folder, mode, policy, write_bundle};
 
 /// A bundle, a key and a command that uses them.
 struct Setup {
@@ -20,8 +21,8 @@ struct Setup {
 impl Setup {
     fn new() -> Self {
         let folder = folder();
-        let bundle = json!({"generation": GENERATION, "policy": policy("http://127.0.0.1:9", json!({}), json!({}))});
-        std::fs::write(folder.join("bundle.json"), bundle.to_string()).unwrap();
+        let policy = policy("http://127.0.0.1:9", json!({}), json!({}));
+        write_bundle(&folder, GENERATION, &policy);
         let setup = Self { folder };
         setup.key(&("5a".repeat(31) + "f0"), 0o600);
         setup
@@ -41,7 +42,7 @@ impl Setup {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tensorgate-host"));
         command
             .args(["--log", "json", "--bundle"])
-            .arg(self.folder.join("bundle.json"));
+            .arg(self.folder.join("bundle.bin"));
         command
             .arg("--root")
             .arg(&self.folder)
@@ -175,8 +176,7 @@ fn the_standard_output_has_the_lines_of_the_audit_log_and_nothing_else() {
         } else {
             let mut policy = policy("http://127.0.0.1:9", json!({}), json!({}));
             policy["audit"] = json!({"export": {"stdout": true}});
-            let bundle = json!({"generation": GENERATION, "policy": policy});
-            std::fs::write(setup.folder.join("bundle.json"), bundle.to_string()).unwrap();
+            write_bundle(&setup.folder, GENERATION, &policy);
         }
         command.stdout(Stdio::piped());
         let mut process = Process(command.spawn().unwrap());
@@ -313,15 +313,20 @@ fn a_host_does_not_start_with_invalid_input() {
         "{text}"
     );
     setup.key(&("5a".repeat(31) + "f0"), 0o600);
-    let bundle = setup.folder.join("bundle.json");
+    let bundle = setup.folder.join("bundle.bin");
+    let policy = policy("http://127.0.0.1:9", json!({}), json!({}));
+    let compiled = |generation| compiled(generation, &policy, HostTarget::default());
+    let mut of_another_release = compiled(GENERATION).to_bytes();
+    of_another_release[15] ^= 1;
+    let for_filter = Compiled {
+        target: Target::Filter(FilterTarget::default()),
+        ..compiled(GENERATION)
+    };
     for (content, expected) in [
-        ("{", "is not a policy bundle"),
-        (r#"{"generation": "", "policy": {}}"#, "no generation"),
-        (
-            r#"{"generation": "a", "policy": {}, "more": 1}"#,
-            "unknown field",
-        ),
-        (r#"{"generation": "a", "policy": {}}"#, "cannot be enforced"),
+        (b"{}".to_vec(), "is not a compiled policy"),
+        (of_another_release, "was compiled by another release"),
+        (for_filter.to_bytes(), "was compiled for a filter"),
+        (compiled("").to_bytes(), "has no generation"),
     ] {
         std::fs::write(&bundle, content).unwrap();
         check(&[], expected);

@@ -29,8 +29,10 @@ use tensorgate_host::policy_store::policy_versions::Attempt;
 use tensorgate_host::server::listeners::{AllowedPeers, ServiceAddress};
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::request::{CallerDigests, Operations, Proof, Proofs};
-use tensorgate_policy::{Bundle, HeaderMode};
+use tensorgate_policy::{Compiled, HostTarget, Target};
+use tensorgate_policy_compiler::Version;
 use tensorgate_sandbox::CompilerConfig;
+use tensorgate_settings::bundle::{BundleError, Candidate};
 use tensorgate_wire::context::{Context, HEADER, Key};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
@@ -124,23 +126,38 @@ pub async fn start_in(policy: Value, folder: PathBuf) -> Running {
     }
 }
 
+/// A policy as a host reads it.
+pub fn compiled(generation: &str, policy: &Value, target: HostTarget) -> Compiled {
+    let raw = serde_json::from_value(policy.clone()).unwrap();
+    let version = Version::new(raw).unwrap().named(generation);
+    version.compile(Target::Host(target))
+}
+
+/// Puts a policy in place for a start, or for a host that follows the file.
+pub fn write_bundle(folder: &Path, generation: &str, policy: &Value) {
+    let compiled = compiled(generation, policy, HostTarget::default());
+    let fresh = folder.join("bundle.new");
+    std::fs::write(&fresh, compiled.to_bytes()).unwrap();
+    std::fs::rename(fresh, folder.join("bundle.bin")).unwrap();
+}
+
+fn candidate(
+    generation: &str,
+    policy: &Value,
+    target: HostTarget,
+) -> Result<Candidate, BundleError> {
+    let compiled = compiled(generation, policy, target);
+    Ok(Candidate::try_from(compiled).unwrap())
+}
+
 /// The settings of a host that keeps its files in this folder.
 pub fn settings(policy: Value, folder: &Path) -> Settings {
-    let bundle = Bundle {
-        generation: GENERATION.to_owned(),
-        policy: serde_json::from_value(policy).unwrap(),
-        headers: HeaderMode::default(),
-        filter: None,
-        host: true,
-        tightens: None,
-        hold: None,
-    };
     let at = |name: &str| ServiceAddress {
         socket: Some(folder.join(name)),
         tcp: None,
     };
     Settings {
-        policy: tensorgate_settings::bundle::candidate(&bundle).unwrap(),
+        policy: candidate(GENERATION, &policy, HostTarget::default()).unwrap(),
         context_keys: key().into(),
         root: folder.to_owned(),
         builtins: folder.join("builtins"),
@@ -212,16 +229,7 @@ impl Running {
 
     /// Loads another policy under another version.
     pub async fn reload(&self, generation: &str, policy: &Value) -> Attempt {
-        let bundle = Bundle {
-            generation: generation.to_owned(),
-            policy: serde_json::from_value(policy.clone()).unwrap(),
-            headers: HeaderMode::default(),
-            filter: None,
-            host: true,
-            tightens: None,
-            hold: None,
-        };
-        self.host.reloader().reload(Ok(bundle)).await
+        self.put(generation, policy, HostTarget::default()).await
     }
 
     /// The same, held back while it would make a ready model unready, without these models.
@@ -231,31 +239,26 @@ impl Running {
         policy: &Value,
         except: &[&str],
     ) -> Attempt {
-        let bundle = Bundle {
-            generation: generation.to_owned(),
-            policy: serde_json::from_value(policy.clone()).unwrap(),
-            headers: HeaderMode::default(),
-            filter: None,
-            host: true,
-            tightens: None,
+        let target = HostTarget {
             hold: Some(except.iter().map(|name| (*name).to_owned()).collect()),
+            ..HostTarget::default()
         };
-        self.host.reloader().reload(Ok(bundle)).await
+        self.put(generation, policy, target).await
     }
 
     /// The same, declared as a policy that only takes something away from a version, or is that
     /// version.
     pub async fn tighten(&self, generation: &str, tightens: &str, policy: &Value) -> Attempt {
-        let bundle = Bundle {
-            generation: generation.to_owned(),
-            policy: serde_json::from_value(policy.clone()).unwrap(),
-            headers: HeaderMode::default(),
-            filter: None,
-            host: true,
+        let target = HostTarget {
             tightens: Some(tightens.to_owned()),
-            hold: None,
+            ..HostTarget::default()
         };
-        self.host.reloader().reload(Ok(bundle)).await
+        self.put(generation, policy, target).await
+    }
+
+    async fn put(&self, generation: &str, policy: &Value, target: HostTarget) -> Attempt {
+        let candidate = candidate(generation, policy, target);
+        self.host.reloader().reload(candidate).await
     }
 
     /// The host's metrics.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use tensorgate_net::resolve::SystemResolver;
 use tensorgate_policy::values::AlertSeverity;
-use tensorgate_policy::{raw, validate};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_telemetry::labels::WebhookLabels;
 use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_watch::Alert;

@@ -161,7 +161,7 @@ mod tests {
     fn a_confirmation_counts_once() {
         let folder = std::env::temp_dir().join(format!("tg-confirmations-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let bundle = folder.join("bundle.json");
+        let bundle = folder.join("bundle.bin");
         let path = ConfirmationFile::beside(&bundle);
         let write = |content: &ConfirmationFile| {
             let beside = folder.join("new");

@@ -269,7 +269,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use serde_json::json;
-    use tensorgate_policy::validate::validate;
+    use tensorgate_policy_compiler::validate::validate;
 
     use super::*;
     use crate::alert::Subject;

@@ -102,7 +102,7 @@ mod tests {
     use std::time::SystemTime;
 
     use serde_json::json;
-    use tensorgate_policy::validate::validate;
+    use tensorgate_policy_compiler::validate::validate;
 
     use super::*;
     use crate::alert::{AlertContext, Evidence, Finding};

@@ -16,8 +16,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, json};
 use tensorgate_policy::Reason;
 use tensorgate_policy::contract::NearBounds;
-use tensorgate_policy::validate::validate;
 use tensorgate_policy::values::{AlertSeverity, WatchRule};
+use tensorgate_policy_compiler::validate::validate;
 
 use super::{Alert, Monitor, Observation};
 use crate::alert::Finding;

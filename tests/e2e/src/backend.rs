@@ -11,7 +11,7 @@ use crate::several::{Answers, Several};
 use bytes::Bytes;
 use tensorgate_client::stand_in::openai::OpenAi;
 use tensorgate_policy::datatype::Datatype;
-use tensorgate_policy::raw::{Dim, Input, Policy};
+use tensorgate_policy_compiler::raw::{Dim, Input, Policy};
 use tensorgate_wire::proto::grpc_inference_service_server::{
     GrpcInferenceService, GrpcInferenceServiceServer,
 };
@@ -148,7 +148,7 @@ impl StandIn {
         let named =
             |(name, model): &(
                 &String,
-                &tensorgate_policy::values::Shared<tensorgate_policy::raw::Model>,
+                &tensorgate_policy::values::Shared<tensorgate_policy_compiler::raw::Model>,
             )| { model.backend_model.as_ref().unwrap_or(name) == &request.model_name };
         let (_, model) = self.policy.models.iter().find(named)?;
         let mut answer = ModelInferResponse {

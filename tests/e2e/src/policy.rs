@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use tensorgate_policy::raw::{Dim, Policy};
 use tensorgate_policy::values::BackendKind;
+use tensorgate_policy_compiler::raw::{Dim, Policy};
 
 use crate::backend::Backend;
 

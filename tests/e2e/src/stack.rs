@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy_compiler::raw::Policy;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -434,7 +434,7 @@ impl Stack {
     fn host(&self) -> u32 {
         let mark = self
             .state
-            .join("policy/bundle.json")
+            .join("policy/bundle.bin")
             .to_str()
             .unwrap()
             .to_owned();

@@ -244,8 +244,8 @@ fn metadata_has_the_contracts_dims_and_a_hole_where_they_vary() {
         }},
         "grants": [{"name": "g", "clients": ["c"], "models": ["m"], "operations": ["metadata"], "rate": {"quota": 1, "window_s": 1, "burst": 1}}],
     });
-    let raw: tensorgate_policy::raw::Policy = serde_json::from_value(policy).unwrap();
-    let (policy, _) = tensorgate_policy::validate::validate(&raw).unwrap();
+    let raw: tensorgate_policy_compiler::raw::Policy = serde_json::from_value(policy).unwrap();
+    let (policy, _) = tensorgate_policy_compiler::validate::validate(&raw).unwrap();
     let model = policy.model(policy.model_id("m").unwrap()).unwrap();
     let (inputs, outputs) = (model.backend_inputs(), model.backend_outputs());
 

@@ -44,8 +44,10 @@ fn policy() -> Policy {
             },
         ],
     });
-    let raw: tensorgate_policy::raw::Policy = serde_json::from_value(policy).unwrap();
-    tensorgate_policy::validate::validate(&raw).unwrap().0
+    let raw: tensorgate_policy_compiler::raw::Policy = serde_json::from_value(policy).unwrap();
+    tensorgate_policy_compiler::validate::validate(&raw)
+        .unwrap()
+        .0
 }
 
 /// The model whose card a client gets.

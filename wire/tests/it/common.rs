@@ -6,7 +6,8 @@ use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::policy::Accepts;
 use tensorgate_policy::tensor::DataFault;
-use tensorgate_policy::{InferRequest, Reason, raw, validate};
+use tensorgate_policy::{InferRequest, Reason};
+use tensorgate_policy_compiler::{raw, validate};
 
 /// Protobuf written by hand, so that malformed messages can be written too.
 #[derive(Clone, Default)]

@@ -304,9 +304,9 @@ mod support {
 
     use serde_json::json;
     use tensorgate_policy::decision::LimitCharge;
-    use tensorgate_policy::validate::validate;
     use tensorgate_policy::values::Scope;
     use tensorgate_policy::{Charge, Policy};
+    use tensorgate_policy_compiler::validate::validate;
 
     /// Seven bytes and eight tokens.
     pub fn charge() -> Charge {

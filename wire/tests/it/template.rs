@@ -9,7 +9,8 @@ use tensorgate_policy::decision::{BodyFormat, ReadBy};
 use tensorgate_policy::policy::Accepts;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::tensor::{DataFault, InferResponse};
-use tensorgate_policy::{InferRequest, Policy, Reason, Tensor, raw, validate};
+use tensorgate_policy::{InferRequest, Policy, Reason, Tensor};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_wire::decode;
 use tensorgate_wire::encode::{AnswerForm, Unencodable, infer_response, most_bytes};
 

@@ -12,7 +12,8 @@ use tensorflow::{
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::tensor::InferResponse;
-use tensorgate_policy::{InferRequest, Tensor, raw, validate};
+use tensorgate_policy::{InferRequest, Tensor};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_wire::encode::{
     AnswerForm, infer_response, model_metadata, model_ready, most_bytes,
 };

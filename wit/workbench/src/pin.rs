@@ -14,7 +14,8 @@ use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::load_error::{LoadError, MAX_FILE_BYTES, Source};
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::printable;
-use tensorgate_policy::{Severity, hex, raw, validate};
+use tensorgate_policy::{Severity, hex};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_policy_text::parse;
 
 use self::edit::{Entry, component_of, lines, with_entry};

@@ -23,7 +23,7 @@ impl PolicyContract {
     /// # Errors
     /// The policy has faults, or has no such model.
     pub fn load(file: &Path, model: &str, role: Role) -> Result<Self, Failure> {
-        let policy = load(file)?.policy;
+        let policy = load(file)?.version.policy;
         if policy.model_id(model).is_none() {
             let names: Vec<&str> = policy.models().iter().map(|model| model.name()).collect();
             return Err(Failure::Input(format!(

@@ -9,9 +9,10 @@ use tensorgate_base::payload::Role;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::load_error::{LoadError, Source};
+use tensorgate_policy::hex;
 use tensorgate_policy::policy::{BUILTIN, Handler, Policy};
-use tensorgate_policy::raw::ByteSize;
-use tensorgate_policy::{hex, raw, validate};
+use tensorgate_policy::values::ByteSize;
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_policy_text::{parse, typed};
 use tensorgate_settings::folders::Folders;
 

@@ -4,8 +4,9 @@
 use serde_json::{Value, json};
 use tensorgate_cli_common::load_error::LoadError;
 use tensorgate_cli_common::private_dir::PrivateDir;
+use tensorgate_policy_compiler::Version;
 
-use crate::load::{Loaded, generation, load};
+use crate::load::{Loaded, load};
 
 /// A policy with these limits of its only grant, on line 14.
 fn loaded(limits: &str) -> Loaded {
@@ -33,7 +34,7 @@ grants: [{{name: g, clients: [app], models: [m], operations: [infer], {limits}}}
 }
 
 fn grant(loaded: &Loaded) -> Value {
-    serde_json::to_value(&loaded.bundle.policy.grants[0]).unwrap()
+    serde_json::to_value(&loaded.version.raw.grants[0]).unwrap()
 }
 
 /// `line path: message` of each fault.
@@ -55,7 +56,7 @@ const SHARED: &str = "rate: {quota: 7, window_s: 60, burst: 4, local_share: repl
 fn a_pod_gets_its_share_rounded_down_under_a_generation_of_its_own() {
     let undivided = loaded(SHARED);
     assert_eq!(undivided.limits_to_divide(), [("g", "rate"), ("g", "cost")]);
-    let before = undivided.bundle.generation.clone();
+    let before = undivided.version.generation.clone();
     let share = undivided.divided(Some(3)).unwrap();
     let expected = json!({"quota": 2, "window_s": 60, "burst": 1});
     assert_eq!(grant(&share)["rate"], expected);
@@ -66,11 +67,11 @@ fn a_pod_gets_its_share_rounded_down_under_a_generation_of_its_own() {
         (share.limits_to_divide().len(), share.divided_by),
         (0, Some(3))
     );
-    assert_ne!(share.bundle.generation, before);
-    let own = generation(&share.bundle.policy).unwrap();
-    assert_eq!(share.bundle.generation, own);
+    assert_ne!(share.version.generation, before);
+    let own = Version::new(share.version.raw.clone()).unwrap();
+    assert_eq!(share.version.generation, own.generation);
     // The filter and `explain` judge by the validated policy.
-    let rate = share.policy.grants()[0].rate().unwrap();
+    let rate = share.version.policy.grants()[0].rate().unwrap();
     assert_eq!((rate.quota(), rate.bucket().burst), (2, 1));
 }
 
@@ -78,7 +79,7 @@ fn a_pod_gets_its_share_rounded_down_under_a_generation_of_its_own() {
 fn a_burst_that_is_not_written_is_the_share() {
     let share = loaded("rate: {quota: 10, window_s: 60, local_share: replicas}");
     let share = share.divided(Some(4)).unwrap();
-    let rate = share.policy.grants()[0].rate().unwrap();
+    let rate = share.version.policy.grants()[0].rate().unwrap();
     assert_eq!((rate.quota(), rate.bucket().burst), (2, 2));
 }
 
@@ -86,9 +87,10 @@ fn a_burst_that_is_not_written_is_the_share() {
 fn a_policy_without_shares_is_unchanged_everywhere() {
     for pods in [None, Some(1), Some(5)] {
         let undivided = loaded("rate: {quota: 7, window_s: 60}");
-        let before = undivided.bundle.clone();
+        let before = undivided.version.clone();
         let after = undivided.divided(pods).unwrap();
-        assert_eq!((after.bundle, after.divided_by), (before, None));
+        assert_eq!(after.version.generation, before.generation);
+        assert_eq!((after.version.raw, after.divided_by), (before.raw, None));
     }
 }
 

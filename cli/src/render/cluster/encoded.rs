@@ -1,6 +1,7 @@
 //! The filter's configuration as an object of a control plane carries it.
 
-use tensorgate_policy::{Bundle, FilterConfiguration, HeaderMode, compile_for_filter};
+use tensorgate_policy::{FilterConfiguration, FilterTarget, Target};
+use tensorgate_policy_compiler::Version;
 
 use crate::render::Unrenderable;
 use crate::render::node::Node;
@@ -10,9 +11,8 @@ use crate::render::node::Node;
 ///
 /// # Errors
 /// The policy is too large for a filter's configuration.
-pub fn filter_configuration(bundle: &Bundle) -> Result<Node, Unrenderable> {
-    let compiled =
-        compile_for_filter(bundle, HeaderMode::Forward, None).map_err(Unrenderable::Policy)?;
+pub fn filter_configuration(version: &Version) -> Result<Node, Unrenderable> {
+    let compiled = version.compile(Target::Filter(FilterTarget::default()));
     let limit = FilterConfiguration::MAX_RESOURCE_BYTES;
     let encoded = FilterConfiguration::new(&compiled.to_bytes(), limit)
         .map_err(|fault| Unrenderable::Other(format!("the filter's configuration {fault}")))?;

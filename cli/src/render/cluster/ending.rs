@@ -112,7 +112,10 @@ mod tests {
             let listen = format!("listen: {{address: 127.0.0.1:8080, limits: {limits}}}");
             let text = policy("web").replace("listen: {address: 127.0.0.1:8080}", &listen);
             let loaded = loaded(&text);
-            let found = (drain_s(&loaded.policy), grace_s(&loaded.policy));
+            let found = (
+                drain_s(&loaded.version.policy),
+                grace_s(&loaded.version.policy),
+            );
             assert_eq!(found, (drain, grace), "{limits}");
         }
     }

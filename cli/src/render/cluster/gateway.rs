@@ -81,7 +81,7 @@ impl EnvoyGateway {
     /// # Errors
     /// What the target cannot enforce.
     pub fn render(&self, loaded: &Loaded) -> Result<Manifests, Unrenderable> {
-        let (policy, workload) = (&loaded.policy, &self.workload);
+        let (policy, workload) = (&loaded.version.policy, &self.workload);
         let mut faults = cluster::faults(policy, workload);
         faults.extend(faults::faults(policy, self.patch_policy));
         if !faults.is_empty() {
@@ -99,7 +99,7 @@ impl EnvoyGateway {
                 "--gateway {gateway}: Envoy Gateway labels its proxies with this name, and a label has at most {MAX_LABEL_BYTES} characters"
             )));
         }
-        let configuration = filter_configuration(&loaded.bundle)?;
+        let configuration = filter_configuration(&loaded.version)?;
         let mut manifests = cluster::common(workload, loaded)?;
         manifests.add("deployment", workload.deployment(loaded, self.pod(policy)));
         let ports = [

@@ -125,7 +125,7 @@ impl Helm {
             .ok_or_else(|| missing("the Deployment"))?;
         let replicas = at(&mut deployment.object, &["spec", "replicas"]);
         *replicas.ok_or_else(|| missing("replicas"))? = template::value(".Values.replicas");
-        sizes::fill(&mut deployment.object, &loaded.policy)?;
+        sizes::fill(&mut deployment.object, &loaded.version.policy)?;
         add_pod_options(&mut deployment.object)?;
 
         let digest = hex(&Sha256::digest(contents(&files)));
@@ -135,7 +135,10 @@ impl Helm {
         let schema = values::schema(&self.gate, loaded.divided_by)?;
         files.insert("values.schema.json".to_owned(), schema);
         files.insert(format!("{TEMPLATES}/_sizes.tpl"), sizes::template());
-        files.insert(format!("{TEMPLATES}/NOTES.txt"), self.notes(&loaded.policy));
+        files.insert(
+            format!("{TEMPLATES}/NOTES.txt"),
+            self.notes(&loaded.version.policy),
+        );
         files.insert(".helmignore".to_owned(), format!("{README}\n{POLICY}\n"));
         for (file, template) in templates {
             let text = template::write(&template.object, template.condition)
@@ -272,20 +275,23 @@ fn move_data(
     object: &mut Node,
     files: &mut BTreeMap<String, String>,
 ) -> Result<(), Unrenderable> {
-    let Some(Node::Map(data)) = at(object, &["data"]) else {
-        return Ok(());
-    };
-    let folder = template
-        .strip_prefix("configmap-")
-        .and_then(|rest| rest.strip_suffix(".yaml"))
-        .ok_or_else(|| missing(template))?;
-    for (name, content) in data {
-        let file = format!("files/{folder}/{name}");
-        let read = template::value(&format!(".Files.Get {}", Value::from(file.as_str())));
-        let Node::Text(text) = std::mem::replace(content, read) else {
-            return Err(missing(&file));
+    // Binary data is text in base64 in both.
+    for (field, suffix) in [("data", ""), ("binaryData", ".base64")] {
+        let Some(Node::Map(data)) = at(object, &[field]) else {
+            continue;
         };
-        files.insert(file, text);
+        let folder = template
+            .strip_prefix("configmap-")
+            .and_then(|rest| rest.strip_suffix(".yaml"))
+            .ok_or_else(|| missing(template))?;
+        for (name, content) in data {
+            let file = format!("files/{folder}/{name}{suffix}");
+            let read = template::value(&format!(".Files.Get {}", Value::from(file.as_str())));
+            let Node::Text(text) = std::mem::replace(content, read) else {
+                return Err(missing(&file));
+            };
+            files.insert(file, text);
+        }
     }
     Ok(())
 }

@@ -5,15 +5,16 @@
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tensorgate_os_sandbox::{BaseFolders, PolicyResources, Resource};
-use tensorgate_policy::{hex, raw};
+use tensorgate_policy::hex;
+use tensorgate_policy_compiler::Version;
 
 /// The annotation's key.
 pub const HOST_CHECKSUM: &str = "checksum/host";
 
 /// The digest of a policy, for a host with these folders. Other files that the policy names come by
 /// volumes, which are in the pods' own specification and below the root.
-pub fn host_checksum(policy: &raw::Policy, folders: &BaseFolders) -> String {
-    let resources = PolicyResources::of(policy).ports_and_written_folders(folders);
+pub fn host_checksum(version: &Version, folders: &BaseFolders) -> String {
+    let resources = PolicyResources::of(&version.policy).ports_and_written_folders(folders);
     let resources: Vec<_> = (resources.iter())
         .map(|resource| match resource {
             Resource::Port(port) => format!("port {port}"),
@@ -21,7 +22,7 @@ pub fn host_checksum(policy: &raw::Policy, folders: &BaseFolders) -> String {
             Resource::Write(path) => format!("write {}", path.display()),
         })
         .collect();
-    let audit = policy.audit.clone().unwrap_or_default();
+    let audit = version.raw.audit.clone().unwrap_or_default();
     let mut audit = serde_json::to_value(audit).unwrap_or_default();
     if let Some(audit) = audit.as_object_mut() {
         // The only part of it that a running host changes.

@@ -80,7 +80,7 @@ impl Istio {
     /// # Errors
     /// What the target cannot enforce.
     pub fn render(&self, loaded: &Loaded) -> Result<Manifests, Unrenderable> {
-        let (policy, workload) = (&loaded.policy, &self.workload);
+        let (policy, workload) = (&loaded.version.policy, &self.workload);
         let mut found = cluster::faults(policy, workload);
         found.extend(faults::faults(loaded, &self.entry));
         if !found.is_empty() {
@@ -122,7 +122,7 @@ impl Istio {
 
     /// The filter in the sidecar of the gate's own pods.
     fn add_sidecar(&self, to: &mut Manifests, loaded: &Loaded) -> Result<(), Unrenderable> {
-        let (policy, workload) = (&loaded.policy, &self.workload);
+        let (policy, workload) = (&loaded.version.policy, &self.workload);
         let port = policy.listen().address().port();
         let at = Listener::Sidecar { port };
         let name = workload.name.as_str();
@@ -161,7 +161,7 @@ impl Istio {
         loaded: &Loaded,
         gateway: &IngressGateway,
     ) -> Result<(), Unrenderable> {
-        let (policy, workload) = (&loaded.policy, &self.workload);
+        let (policy, workload) = (&loaded.version.policy, &self.workload);
         // Istio reads the filter's objects in the namespace of the pods that they select.
         let there = Workload {
             namespace: gateway.namespace.clone(),

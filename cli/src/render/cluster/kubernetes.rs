@@ -71,7 +71,7 @@ impl Kubernetes {
     /// # Errors
     /// What the target cannot enforce.
     pub fn render(&self, loaded: &Loaded) -> Result<Manifests, Unrenderable> {
-        let policy = &loaded.policy;
+        let policy = &loaded.version.policy;
         let workload = &self.workload;
         let address = policy.listen().address();
         let port = address.port();
@@ -119,9 +119,10 @@ impl Kubernetes {
             secrets: PathBuf::from(ENVOY),
             system_authorities: PathBuf::from(key_sets::SYSTEM_AUTHORITIES[0]),
             own_cgroup: true,
+            sandbox_host: true,
         };
         let form = Form::Watched(DYNAMIC.as_ref());
-        let rendered = render(policy, &loaded.bundle, &options, form)
+        let rendered = render(&loaded.version, &options, form)
             .map_err(|error| Unrenderable::Other(error.to_string()))?;
         let text = rendered.bootstrap.to_yaml();
         let checksum = hex(&Sha256::digest(&text));
@@ -188,7 +189,7 @@ impl Kubernetes {
             first: vec![
                 self.filters(),
                 workload.host(
-                    &loaded.policy,
+                    &loaded.version.policy,
                     EndAfter::Envoy,
                     vec![
                         format!("--socket={RUN}/host.sock").into(),
@@ -274,8 +275,8 @@ impl Kubernetes {
                 "failureThreshold" => 3_u64,
                 "terminationGracePeriodSeconds" => HUNG_S,
             },
-            "lifecycle" => drain(&loaded.policy),
-            "resources" => resources(sizes.envoy_cpu, sizes.envoy_mib(&loaded.policy)),
+            "lifecycle" => drain(&loaded.version.policy),
+            "resources" => resources(sizes.envoy_cpu, sizes.envoy_mib(&loaded.version.policy)),
             "securityContext" => restricted(),
             "volumeMounts" => mounts,
         }

@@ -161,8 +161,8 @@ mod tests {
         };
         let (one, two) = (handler("one", "64MiB"), handler("two", "16MiB"));
         let handlers = format!("handlers:\n{one}{two}");
-        let plain = loaded(&policy("app")).policy;
-        let handled = loaded(&(policy("app") + &handlers)).policy;
+        let plain = loaded(&policy("app")).version.policy;
+        let handled = loaded(&(policy("app") + &handlers)).version.policy;
         for (cpu, workers, envoy_mib, host_mib, handled_mib) in [
             (1, 2, 744, 1024, 1104),
             (2, 2, 744, 1024, 1104 + 2 * 64),

@@ -1,11 +1,15 @@
 //! What every target in a cluster shares: the pods of the sandbox host, their policy, and what may
 //! reach them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_os_sandbox::BaseFolders;
-use tensorgate_policy::{Bundle, Policy};
+use tensorgate_policy::Policy;
+use tensorgate_policy_compiler::{Version, raw};
 use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin;
+use tensorgate_settings::bundle::FILE;
 
 use super::ending::{self, EndAfter, HUNG_S};
 use super::host_checksum::{HOST_CHECKSUM, host_checksum};
@@ -39,8 +43,6 @@ const CONTEXT: &str = "/etc/tensorgate/context";
 const AUDIT: &str = "/var/lib/tensorgate";
 /// Folder of compiled handlers.
 const CACHE: &str = "/var/cache/tensorgate";
-/// File of the policy in its ConfigMap.
-pub const BUNDLE: &str = "bundle.json";
 /// Key of the context key in its Secret.
 pub const CONTEXT_KEY: &str = "context.key";
 /// Largest content of a ConfigMap that is written, bytes. Kubernetes accepts 1 MiB in all.
@@ -101,10 +103,10 @@ pub struct Workload {
 
 /// Whether the host of a policy prints its audit log. The log's files end with their pod, so the
 /// lines go to the log of the container unless the policy's `audit.export` says where they go, or
-/// that they go nowhere. It is an argument of the host and not a part of the bundle, because the
+/// that they go nowhere. It is an argument of the host and not a part of the policy, because the
 /// policy must be the same in a cluster and elsewhere.
-pub fn prints_audit_log(bundle: &Bundle) -> bool {
-    let audit = bundle.policy.audit.as_ref();
+pub fn prints_audit_log(policy: &raw::Policy) -> bool {
+    let audit = policy.audit.as_ref();
     audit.is_none_or(|audit| audit.export.is_none())
 }
 
@@ -167,9 +169,10 @@ impl Workload {
     ///
     /// # Errors
     /// The policy does not fit into a ConfigMap.
-    pub fn policy(&self, bundle: &Bundle) -> Result<Node, String> {
-        let text = serde_json::to_string(bundle).map_err(|error| error.to_string())?;
-        let data = map! {"data" => map! {BUNDLE => text}};
+    pub fn policy(&self, version: &Version) -> Result<Node, String> {
+        let compiled = version.for_host();
+        let encoded = STANDARD.encode(compiled.to_bytes());
+        let data = map! {"binaryData" => map! {FILE => encoded}};
         self.config_map(&self.name.with("policy"), data)
     }
 
@@ -241,7 +244,7 @@ impl Workload {
             root: ROOT.into(),
             audit: Some(AUDIT.into()),
         };
-        let checksum = host_checksum(&loaded.bundle.policy, &folders);
+        let checksum = host_checksum(&loaded.version, &folders);
         annotations.push((HOST_CHECKSUM.to_owned(), checksum.into()));
         annotations.extend(entries(self.pod_options.annotations()));
         let metadata =
@@ -252,7 +255,7 @@ impl Workload {
                 "serviceAccountName" => self.name.as_str(),
                 "automountServiceAccountToken" => false,
                 "enableServiceLinks" => false,
-                "terminationGracePeriodSeconds" => ending::grace_s(&loaded.policy),
+                "terminationGracePeriodSeconds" => ending::grace_s(&loaded.version.policy),
                 "securityContext" => map! {
                     "runAsNonRoot" => true,
                     "runAsUser" => USER,
@@ -298,7 +301,7 @@ impl Workload {
     ) -> Node {
         let admin = u32::from(admin::DEFAULT_ADDRESS.port());
         let mut args = vec![
-            format!("--bundle={POLICY}/{BUNDLE}").into(),
+            format!("--bundle={POLICY}/{FILE}").into(),
             format!("--root={ROOT}").into(),
             format!("--context-key-file={CONTEXT}/{CONTEXT_KEY}").into(),
             format!("--audit-folder={AUDIT}").into(),

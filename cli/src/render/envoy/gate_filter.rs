@@ -2,7 +2,8 @@
 //! failure policy.
 
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_policy::{Bundle, FilterConfiguration, HeaderMode, Policy, compile_for_filter};
+use tensorgate_policy::{FilterConfiguration, FilterTarget, HeaderMode, Policy, Target};
+use tensorgate_policy_compiler::Version;
 
 use super::dynamic::Filter;
 use super::{RenderError, RenderOptions, key_sets, text};
@@ -77,8 +78,7 @@ const STREAMING_VM: &str = "streaming";
 pub fn filter(
     filter: tensorgate_filter_core::filter::Filter,
     position: usize,
-    policy: &Policy,
-    bundle: &Bundle,
+    version: &Version,
     options: &RenderOptions,
 ) -> Result<Filter, RenderError> {
     let plane = options.control_plane;
@@ -101,7 +101,7 @@ pub fn filter(
         ),
     ]);
     let headers = plane.headers();
-    let (kind, capabilities) = capabilities(filter, policy);
+    let (kind, capabilities) = capabilities(filter, &version.policy);
     // Only a plain bootstrap can hold headers and restrict the VM's capabilities.
     let mut restrictions = Vec::new();
     if headers == HeaderMode::Hold {
@@ -128,7 +128,11 @@ pub fn filter(
     config.extend(restrictions);
     // The module is the combined filter by default.
     let part = (filter != tensorgate_filter_core::filter::Filter::Gate).then(|| filter.name());
-    let compiled = compile_for_filter(bundle, headers, part).map_err(RenderError::Policy)?;
+    let compiled = version.compile(Target::Filter(FilterTarget {
+        name: part.map(str::to_owned),
+        headers,
+        host: options.sandbox_host,
+    }));
     let encoded = FilterConfiguration::new(&compiled.to_bytes(), plane.max_policy_bytes())?;
     let configuration = serde_json::to_string(&encoded)?;
     config.push(("configuration".to_owned(), string(&configuration)));

@@ -33,7 +33,7 @@ fn objects(names: &Names) -> Vec<(String, Value)> {
         let loaded = loaded(names, &policy).unwrap();
         for render in renders {
             let files = render(names, &loaded).unwrap_or_else(|error| panic!("{error:?}"));
-            found.extend(documents(&files, &loaded.bundle.generation));
+            found.extend(documents(&files, &loaded.version.generation));
         }
     }
     found

@@ -28,6 +28,7 @@ pub fn documents(files: &BTreeMap<String, String>, generation: &str) -> BTreeMap
             Some((_, "yaml")) if file.starts_with("templates/") => template(text),
             Some((_, "yaml")) => yaml(text),
             Some((_, "json")) => serde_json::from_str(text).unwrap(),
+            Some((_, "base64")) => compiled(&STANDARD.decode(text).unwrap()).unwrap(),
             _ => Value::from(text.as_str()),
         };
         (file.clone(), decoded(document, generation))
@@ -102,7 +103,7 @@ fn decoded(document: Value, generation: &str) -> Value {
 /// The document that a text holds.
 fn inner(key: &str, text: &str, is_parsed: bool) -> Option<Value> {
     let json = |bytes: &[u8]| serde_json::from_slice(bytes).ok();
-    if key == "bundle" {
+    if key == "bundle" || key.starts_with("bundle.bin") {
         return compiled(&STANDARD.decode(text).ok()?);
     }
     if key.ends_with(".json") || (key == "value" && is_parsed) {

@@ -120,9 +120,9 @@ fn workload(names: &Names, loaded: &Loaded) -> Result<Workload, Unrenderable> {
         handlers: Some(HandlerSource::Claim(names.parse("zq-handlers-qz"))),
         model_servers: vec![names.parse("zq-label-qz=zq-label-text-qz")],
         model_namespace: names.parse("zq-model-namespace-qz"),
-        pod_ports: PodPorts::of(&loaded.policy, &[], &[]).map_err(Unrenderable::Other)?,
+        pod_ports: PodPorts::of(&loaded.version.policy, &[], &[]).map_err(Unrenderable::Other)?,
         metrics_from: Some(names.parse("zq-metrics-qz")),
-        files: PolicyFiles::of(&loaded.policy).map_err(Unrenderable::Policy)?,
+        files: PolicyFiles::of(&loaded.version.policy).map_err(Unrenderable::Policy)?,
         pod_options: PodOptions {
             pull_secrets: vec![names.parse("zq-pod-pull-qz")],
             node_selector: vec![names.parse("zq-node-qz=zq-node-text-qz")],
@@ -132,7 +132,7 @@ fn workload(names: &Names, loaded: &Loaded) -> Result<Workload, Unrenderable> {
             labels: vec![names.parse("zq-pod-label-qz=zq-pod-label-text-qz")],
             annotations: vec![names.parse("zq-note-qz=zq-note-text-qz")],
         },
-        audit_stdout: prints_audit_log(&loaded.bundle),
+        audit_stdout: prints_audit_log(&loaded.version.raw),
         sizes: Sizes {
             envoy_cpu: 1,
             host_cpu: 1,
@@ -295,9 +295,10 @@ fn bootstrap(
         secrets: names.parse("/zq-secrets-qz"),
         system_authorities: names.parse("/zq-authorities-qz"),
         own_cgroup: false,
+        sandbox_host: true,
     };
     let other = |error: RenderError| Unrenderable::Other(error.to_string());
-    let rendered = |form| render(&loaded.policy, &loaded.bundle, &options, form).map_err(other);
+    let rendered = |form| render(&loaded.version, &options, form).map_err(other);
     let folder: PathBuf = names.parse("/zq-dynamic-qz");
     let (whole, watched) = (rendered(Form::Whole)?, rendered(Form::Watched(&folder))?);
     let mut files = Files::new();
@@ -307,7 +308,7 @@ fn bootstrap(
         files.insert(resource.file.clone(), resource.response().to_yaml());
     }
     let mut secrets = Vec::new();
-    if let Some(listener) = loaded.policy.listen().tls() {
+    if let Some(listener) = loaded.version.policy.listen().tls() {
         secrets.extend(tls::secrets(listener, &options).map_err(other)?);
     }
     if let Some(remote) = &options.remote_hosts {

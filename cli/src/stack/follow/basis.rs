@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tensorgate_policy::{Fault, raw};
+use tensorgate_policy::Fault;
+use tensorgate_policy_compiler::{Version, raw};
 use tensorgate_policy_load::lists::{FileReferences, KeysFile, List, Revocations, keys_left};
 use tokio::time::sleep;
 
 use crate::stack::watch::{Change, Watch};
-use crate::tighten::{Removals, Version};
+use crate::tighten::{self, Removals};
 
 /// How long a complete change may take before its removals are applied on their own.
 const TIGHTEN_AFTER: Duration = Duration::from_millis(400);
@@ -32,7 +33,7 @@ pub(super) struct Basis {
 
 /// A valid policy that was read.
 pub(super) struct Pending {
-    /// The policy and its bundle.
+    /// The policy.
     pub(super) version: Rc<Version>,
     /// Its file references.
     pub(super) named: FileReferences,
@@ -62,7 +63,7 @@ impl Basis {
     /// The generation of the valid policy that is not in force.
     pub(super) fn waiting(&self) -> Option<String> {
         let pending = self.pending.as_ref()?;
-        Some(pending.version.bundle.generation.clone())
+        Some(pending.version.generation.clone())
     }
 
     /// The revocations of these sections.
@@ -97,9 +98,9 @@ impl Basis {
         };
         // Removals apply even if narrower contracts would leave an invalid policy, and revocation
         // lists even if the other removals would.
-        let tightened = self.in_force.tightened(all);
-        let tightened = tightened.or_else(|_| self.in_force.tightened(removals));
-        tightened.or_else(|_| self.in_force.tightened(lists))
+        let tightened = tighten::tightened(&self.in_force, all);
+        let tightened = tightened.or_else(|_| tighten::tightened(&self.in_force, removals));
+        tightened.or_else(|_| tighten::tightened(&self.in_force, lists))
     }
 
     /// The list files of a `revoked` section.
@@ -133,7 +134,7 @@ pub(super) async fn urgent(
             }
         }
         if let Ok(Some(version)) = basis.tightened(watch)
-            && stuck != Some(version.bundle.generation.as_str())
+            && stuck != Some(version.generation.as_str())
         {
             return (version, fresh);
         }

@@ -84,14 +84,15 @@ impl ListFile {
 
     /// Checks that the policy in force has a client. Without a policy, every name passes.
     pub(super) fn check_client(&self, client: &str) -> Result<(), Failure> {
-        let Some(bundle) = self.state.as_deref().and_then(bundle) else {
+        let Some(bundle) = self.state.as_deref().map(bundle).transpose()?.flatten() else {
             return Ok(());
         };
-        let clients = &bundle.policy.clients;
-        if clients.contains_key(client) {
+        if bundle.policy.client_id(client).is_some() {
             return Ok(());
         }
-        let similar = most_similar(client, clients.keys(), SIMILAR);
+        let clients = bundle.policy.clients().iter();
+        let names: Vec<_> = clients.map(|client| client.name().to_owned()).collect();
+        let similar = most_similar(client, &names, SIMILAR);
         let suggestion = similar.map(|known| format!("; did you mean {known}?"));
         Err(Failure::Input(format!(
             "the policy in force has no client {}{}",

@@ -1,7 +1,8 @@
 //! Warnings of exceptions for model files that have ended or end soon. Validation has no clock.
 
 use tensorgate_policy::time::{DAY_S, end_of_day_unix_s};
-use tensorgate_policy::{Fault, FileException, Severity, raw};
+use tensorgate_policy::{Fault, FileException, Severity};
+use tensorgate_policy_compiler::raw;
 use tensorgate_policy_text::path::below;
 
 /// How long before its end an exception is reported, seconds.

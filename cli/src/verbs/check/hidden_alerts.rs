@@ -1,7 +1,7 @@
 //! What the exceptions of anomaly rules hide, as notes: which alerts of whom are not raised, and
 //! when.
 
-use tensorgate_policy::raw::{Policy, RuleSettings};
+use tensorgate_policy_compiler::raw::{Policy, RuleSettings};
 use tensorgate_policy_text::path::below;
 
 /// A note for each exception of a valid policy.

@@ -62,8 +62,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use super::*;
-    use tensorgate_policy::raw;
-    use tensorgate_policy::validate::validate;
+    use tensorgate_policy_compiler::raw;
+    use tensorgate_policy_compiler::validate::validate;
 
     #[test]
     fn a_document_must_be_of_the_issuer_and_have_the_policys_url() {

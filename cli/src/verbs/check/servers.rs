@@ -13,8 +13,10 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::private_dir::PrivateDir;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_policy::values::BackendKind;
-use tensorgate_policy::{Bundle, Fault, Policy, Severity};
+use tensorgate_policy::{Fault, Severity};
+use tensorgate_policy_compiler::Version;
 use tensorgate_policy_text::path::below;
+use tensorgate_settings::bundle::FILE;
 
 use crate::programs;
 
@@ -39,8 +41,8 @@ struct Finding {
 }
 
 /// Every fault of the policy's servers. Files that the policy names are relative to `root`.
-pub fn faults(policy: &Policy, bundle: &Bundle, root: &Path) -> Result<Vec<Fault>, Failure> {
-    let mut backends = policy.backends().values();
+pub fn faults(version: &Version, root: &Path) -> Result<Vec<Fault>, Failure> {
+    let mut backends = version.policy.backends().values();
     if backends.all(|backend| backend.kind() == BackendKind::Embedded) {
         return Ok(Vec::new());
     }
@@ -56,9 +58,9 @@ pub fn faults(policy: &Policy, bundle: &Bundle, root: &Path) -> Result<Vec<Fault
         Failure::Failed(format!("cannot ask the servers of the policy: {error}"))
     };
     let folder = PrivateDir::new().map_err(|error| failed(&error))?;
-    let file = folder.path().join("bundle.json");
-    let text = serde_json::to_string(bundle).map_err(|error| failed(&error))?;
-    replace(&file, text, Mode::Exact(MODE)).map_err(|error| failed(&error))?;
+    let file = folder.path().join(FILE);
+    let bundle = version.for_host();
+    replace(&file, bundle.to_bytes(), Mode::Exact(MODE)).map_err(|error| failed(&error))?;
     let root = Some(root).filter(|root| !root.as_os_str().is_empty());
     let ran = Command::new(program)
         .arg(COMMAND)

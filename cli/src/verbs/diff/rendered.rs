@@ -1,81 +1,57 @@
 //! The policy of rendered objects: of a folder that `render` wrote, of an object of the cluster, or
-//! of the host's bundle.
+//! of the host's file.
 //!
-//! | object | where its policy is |
+//! | object | where its compiled policy is |
 //! |---|---|
-//! | ConfigMap `NAME-policy` | `data["bundle.json"]` |
-//! | TrafficExtension | `spec.wasm.pluginConfig`, compiled |
-//! | WasmPlugin | `spec.pluginConfig`, compiled |
-//! | EnvoyExtensionPolicy | `spec.wasm[].config`, compiled |
+//! | ConfigMap `NAME-policy` | `binaryData["bundle.bin"]` |
+//! | TrafficExtension | `spec.wasm.pluginConfig` |
+//! | WasmPlugin | `spec.pluginConfig` |
+//! | EnvoyExtensionPolicy | `spec.wasm[].config` |
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tensorgate_base::files::at_most;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::arguments::is_standard_input;
 use tensorgate_cli_common::bounded_file::read_at_most;
-use tensorgate_policy::validate::validate;
-use tensorgate_policy::{Bundle, Compiled, FilterConfiguration};
+use tensorgate_policy::policy::filter_part;
+use tensorgate_policy::{Compiled, FilterConfiguration, LoadFault, Target, compiled};
 use tensorgate_policy_text::parse::parse;
 use tensorgate_policy_text::typed::deserialize_one;
 
-/// Largest file of a rendered policy, bytes. A cluster's objects have 1 MiB, and the bundle of a
-/// plain Envoy a few times its 16 MiB, because it is written for readers.
+/// Largest file with a policy, bytes. A List has several objects of at most 1 MiB, and a compiled
+/// policy has at most 12 MiB.
 const MAX_BYTES: u64 = 64 << 20;
-/// Files with the bundle in a folder, by target: kubernetes, istio and gateway; helm; envoy.
+/// Files with the policy in a folder, by target: kubernetes, istio and gateway; helm; envoy.
 const FILES: [&str; 3] = [
     "configmap-policy.yaml",
-    "files/policy/bundle.json",
-    "bundle.json",
+    "files/policy/bundle.bin.base64",
+    "bundle.bin",
 ];
 /// Keys that every object of a cluster has.
 const OBJECT: [&str; 2] = ["apiVersion", "kind"];
 
-/// The policy of a rendered object.
-#[derive(Debug)]
-pub(super) enum RenderedPolicy {
-    /// The written policy, as the host reads it.
-    Written(Box<Bundle>),
-    /// The part of it that a filter reads, compiled.
-    Compiled(Box<Compiled>),
-}
-
-impl RenderedPolicy {
-    /// Its version.
-    fn generation(&self) -> &str {
-        match self {
-            Self::Written(bundle) => &bundle.generation,
-            Self::Compiled(compiled) => &compiled.generation,
+/// Whether two objects have the same policy, as far as both have it.
+fn is_same(one: &Compiled, other: &Compiled) -> bool {
+    let part = |compiled: &Compiled| format!("{:?}", filter_part(compiled.policy.clone()));
+    let is_same = match (&one.target, &other.target) {
+        (Target::Host(_), Target::Host(_)) => {
+            format!("{:?}", one.policy) == format!("{:?}", other.policy)
         }
-    }
-
-    /// Whether two objects have the same policy, as far as both have it.
-    fn is_same(&self, other: &Self) -> bool {
-        if let (Self::Written(own), Self::Written(other)) = (self, other) {
-            return own.policy == other.policy;
-        }
-        self.generation() == other.generation() && self.filter_part() == other.filter_part()
-    }
-
-    /// What filters read of it, for a comparison; `None` if this release cannot enforce it.
-    fn filter_part(&self) -> Option<String> {
-        match self {
-            Self::Written(bundle) => {
-                let (policy, _) = validate(&bundle.policy).ok()?;
-                Some(format!("{:?}", policy.filter_part()))
-            }
-            Self::Compiled(compiled) => Some(format!("{:?}", compiled.policy)),
-        }
-    }
+        _ => part(one) == part(other),
+    };
+    is_same && one.generation == other.generation
 }
 
 /// The policy at a path; `None` if a policy file is there, or nothing.
 ///
 /// # Errors
-/// A folder, an object or standard input has no bundle, or more than one.
-pub(super) fn rendered(path: &Path) -> Result<Option<RenderedPolicy>, Failure> {
+/// A folder, an object or standard input has no policy, or more than one.
+pub(super) fn rendered(path: &Path) -> Result<Option<Compiled>, Failure> {
     let fault = |cause: String| Failure::Input(format!("{}: {cause}", path.display()));
     let is_folder = path.is_dir();
     let read = if is_standard_input(path) {
@@ -91,6 +67,12 @@ pub(super) fn rendered(path: &Path) -> Result<Option<RenderedPolicy>, Failure> {
     let bytes = read
         .map_err(|error| fault(format!("cannot be read: {error}")))?
         .ok_or_else(|| fault(format!("is larger than {MAX_BYTES} bytes")))?;
+    let decoded = STANDARD.decode(bytes.trim_ascii());
+    for bytes in [Some(&bytes), decoded.ok().as_ref()].into_iter().flatten() {
+        if compiled::is_compiled(bytes) {
+            return load(bytes).map(Some).map_err(fault);
+        }
+    }
     match document(&bytes).map_err(fault)? {
         Some(document) => only(&document).map(Some).map_err(fault),
         None if is_folder || is_standard_input(path) => Err(fault(
@@ -100,7 +82,7 @@ pub(super) fn rendered(path: &Path) -> Result<Option<RenderedPolicy>, Failure> {
     }
 }
 
-/// The file with the bundle in a rendered folder.
+/// The file with the policy in a rendered folder.
 fn file_of_folder(folder: &Path) -> Result<PathBuf, String> {
     let there = FILES.iter().map(|file| folder.join(file));
     let there: Vec<_> = there.filter(|file| file.is_file()).collect();
@@ -111,14 +93,13 @@ fn file_of_folder(folder: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// An object or a bundle; `None` if the text is something else, as a policy is.
+/// An object of a cluster; `None` if the text is something else, as a policy is.
 fn document(bytes: &[u8]) -> Result<Option<Value>, String> {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return Ok(None);
     };
     if let Ok(document) = serde_json::from_str::<Value>(text) {
-        let is_ours = is_object(&document) || is_bundle(&document);
-        return Ok(is_ours.then_some(document));
+        return Ok(is_object(&document).then_some(document));
     }
     // Most policies are not parsed twice.
     if !OBJECT.iter().all(|key| text.contains(key)) {
@@ -145,40 +126,30 @@ fn is_object(document: &Value) -> bool {
     OBJECT.iter().all(|key| document.get(key).is_some())
 }
 
-fn is_bundle(document: &Value) -> bool {
-    ["generation", "policy"]
-        .iter()
-        .all(|key| document.get(key).is_some())
-}
-
-/// The only policy of a document. The items of a List may have the same one; of these, the written
-/// one says more.
-fn only(document: &Value) -> Result<RenderedPolicy, String> {
+/// The only policy of a document. The items of a List may have the same one. Of these, the one for
+/// a host has more.
+fn only(document: &Value) -> Result<Compiled, String> {
     let mut policies = policies(document)?;
-    policies.sort_by_key(|policy| matches!(policy, RenderedPolicy::Written(_)));
+    policies.sort_by_key(|policy| matches!(policy.target, Target::Host(_)));
     let Some(first) = policies.pop() else {
         return Err(
             "has no policy of a gate: the ConfigMap NAME-policy has one, or the object that loads the filter".to_owned(),
         );
     };
-    if policies.iter().all(|other| other.is_same(&first)) {
+    if policies.iter().all(|other| is_same(other, &first)) {
         Ok(first)
     } else {
         Err("has several policies: name one object".to_owned())
     }
 }
 
-fn policies(document: &Value) -> Result<Vec<RenderedPolicy>, String> {
-    if is_bundle(document) {
-        let bundle = Bundle::deserialize(document).map_err(|error| error.to_string())?;
-        return Ok(vec![RenderedPolicy::Written(Box::new(bundle))]);
-    }
+fn policies(document: &Value) -> Result<Vec<Compiled>, String> {
     let at = |path: &str| document.pointer(path);
     let mut found = Vec::new();
     match document.get("kind").and_then(Value::as_str) {
         Some("ConfigMap") => {
-            let json = at("/data/bundle.json").and_then(Value::as_str);
-            found.extend(json.map(from_json).transpose()?);
+            let encoded = at("/binaryData/bundle.bin").and_then(Value::as_str);
+            found.extend(encoded.map(from_base64).transpose()?);
         }
         Some("TrafficExtension") => {
             let configuration = at("/spec/wasm/pluginConfig");
@@ -210,20 +181,27 @@ fn policies(document: &Value) -> Result<Vec<RenderedPolicy>, String> {
     Ok(found)
 }
 
-/// The compiled policy of a filter's configuration.
-fn from_configuration(configuration: &Value) -> Result<RenderedPolicy, String> {
+/// The policy of a filter's configuration.
+fn from_configuration(configuration: &Value) -> Result<Compiled, String> {
     let encoded = FilterConfiguration::deserialize(configuration)
         .map_err(|error| format!("the configuration of its filter is not ours: {error}"))?;
     let bytes = encoded.decode();
     let bytes = bytes.map_err(|fault| format!("the configuration of its filter {fault}"))?;
-    let compiled = Compiled::load(&bytes).map_err(|fault| format!("its policy {fault}"))?;
-    Ok(RenderedPolicy::Compiled(Box::new(compiled)))
+    load(&bytes)
 }
 
-fn from_json(json: &str) -> Result<RenderedPolicy, String> {
-    serde_json::from_str(json)
-        .map(|bundle| RenderedPolicy::Written(Box::new(bundle)))
-        .map_err(|error| format!("its policy cannot be read by this release: {error}"))
+fn from_base64(encoded: &str) -> Result<Compiled, String> {
+    let bytes = STANDARD.decode(encoded);
+    load(&bytes.map_err(|error| format!("its policy is not base64: {error}"))?)
+}
+
+fn load(bytes: &[u8]) -> Result<Compiled, String> {
+    Compiled::load(bytes).map_err(|fault| match fault {
+        LoadFault::Format { .. } => {
+            "its policy was compiled by another release: compare it with `tensorgate` of that release".to_owned()
+        }
+        fault => format!("its policy {fault}"),
+    })
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ struct Listed<'a> {
 
 impl List {
     pub(super) fn run(self, ui: &Ui) -> Result<(), Failure> {
-        let policy = load(&self.policy.find()?)?.bundle.policy;
+        let policy = load(&self.policy.find()?)?.version.raw;
         let today = today();
         for (client, entry) in &policy.clients {
             for key in &entry.api_keys {

@@ -262,7 +262,7 @@ fn line(sha256: &str, note: &str) -> String {
 /// valid.
 fn digests_of(ui: &Ui, config: &Path, client: &str) -> Result<Vec<String>, Failure> {
     let loaded = load(config)?;
-    let mut clients = loaded.policy.clients().iter();
+    let mut clients = loaded.version.policy.clients().iter();
     let found = clients.find(|known| known.name() == client);
     let found = found
         .ok_or_else(|| Failure::Input(format!("{} has no client {client:?}", config.display())))?;

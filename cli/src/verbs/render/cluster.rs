@@ -151,12 +151,12 @@ impl Cluster {
             handlers: image.or(claim),
             model_servers: self.model_servers.clone(),
             model_namespace: model_namespace.clone(),
-            pod_ports: PodPorts::of(&loaded.policy, &self.model_ports, &self.other_ports)
+            pod_ports: PodPorts::of(&loaded.version.policy, &self.model_ports, &self.other_ports)
                 .map_err(Unrenderable::Other)?,
             metrics_from: self.metrics_from.clone(),
-            files: PolicyFiles::of(&loaded.policy).map_err(Unrenderable::Policy)?,
+            files: PolicyFiles::of(&loaded.version.policy).map_err(Unrenderable::Policy)?,
             pod_options: self.pods.options().map_err(Unrenderable::Other)?,
-            audit_stdout: prints_audit_log(&loaded.bundle),
+            audit_stdout: prints_audit_log(&loaded.version.raw),
             sizes: Sizes {
                 envoy_cpu: self.envoy_cpu,
                 host_cpu: self.host_cpu,
@@ -177,7 +177,10 @@ impl Cluster {
             if self.model_servers.is_empty() {
                 steps.note(NOT_CLOSED.to_owned());
             }
-            for note in unmapped.into_iter().chain(own_pod_note(&loaded.policy)) {
+            for note in unmapped
+                .into_iter()
+                .chain(own_pod_note(&loaded.version.policy))
+            {
                 steps.note(note);
             }
             if audit_log_stays(&loaded) {
@@ -304,7 +307,7 @@ impl Kubernetes {
             };
             let manifests = target.render(loaded)?;
             let needs = Needs::of(&manifests, None);
-            let steps = own_pods(&needs, &target.workload, &loaded.policy);
+            let steps = own_pods(&needs, &target.workload, &loaded.version.policy);
             Ok((manifests, steps))
         })
     }

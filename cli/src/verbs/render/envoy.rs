@@ -8,9 +8,9 @@ use tensorgate_base::shell::quoted;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_policy::Bundle;
 use tensorgate_policy::policy::Tls;
 use tensorgate_policy_load::load::Loaded;
+use tensorgate_settings::bundle::FILE;
 
 use super::next_steps::{ANONYMOUS, NextSteps, request};
 use super::remote_host::RemoteHostOptions;
@@ -30,10 +30,10 @@ use crate::stack;
 ///
 /// On standard output it is one complete file. With `-o` it is envoy.yaml, with further files
 /// beside it. dynamic/ contains the filters, the listener and the clusters, which Envoy watches, so
-/// that policy changes need no restart. bundle.json is the policy for the host. README.txt and
-/// gate.yaml.txt say what the folder was rendered from. With TLS,
-/// gate-certificate.yaml and client-authorities.yaml refer to the certificate files. With --host,
-/// host-certificate.yaml and host-authorities.yaml do.
+/// that policy changes need no restart. bundle.bin is the compiled policy for the host. README.txt
+/// and gate.yaml.txt say what the folder was rendered from. With TLS, gate-certificate.yaml and
+/// client-authorities.yaml refer to the certificate files. With --host, host-certificate.yaml and
+/// host-authorities.yaml do.
 ///
 /// Certificate files that exist here are checked now. Files that replace them later are not
 /// checked, and Envoy treats an empty file of revocation lists as no list. So check such files
@@ -46,7 +46,7 @@ pub struct Envoy {
     /// Policy file, instead of `-c`.
     #[arg(value_name = "GATE_YAML")]
     pub policy: Option<PathBuf>,
-    /// Write envoy.yaml, dynamic/ and bundle.json into this folder. Files are replaced atomically
+    /// Write envoy.yaml, dynamic/ and bundle.bin into this folder. Files are replaced atomically
     /// by renaming.
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -129,7 +129,7 @@ impl Envoy {
     /// Renders the policy.
     pub fn run(self, ui: &Ui, loaded: &Loaded) -> Result<(), Failure> {
         public_address::check("--stats", self.stats, self.admin_public)?;
-        for open in self.chain.leaves_open(&loaded.policy) {
+        for open in self.chain.leaves_open(&loaded.version.policy) {
             ui.note(&format!("warning: {open}"));
         }
         let options = RenderOptions {
@@ -148,8 +148,9 @@ impl Envoy {
             secrets: self.secrets,
             system_authorities: self.system_ca,
             own_cgroup: false,
+            sandbox_host: !self.no_host,
         };
-        let tls = loaded.policy.listen().tls();
+        let tls = loaded.version.policy.listen().tls();
         let input = |error: RenderError| Failure::Input(error.to_string());
         let mut secrets = match tls {
             Some(tls) => tls::secrets(tls, &options).map_err(input)?,
@@ -164,11 +165,7 @@ impl Envoy {
         if let Some(tls) = tls {
             reject_unusable(ui, tls, &options.root)?;
         }
-        let bundle = Bundle {
-            host: !self.no_host,
-            ..loaded.bundle.clone()
-        };
-        let rendered = |form| render(&loaded.policy, &bundle, &options, form).map_err(input);
+        let rendered = |form| render(&loaded.version, &options, form).map_err(input);
         let whole = rendered(Form::Whole)?;
         if self.validate {
             // Always one complete file, because Envoy's validation does not read the separate ones.
@@ -177,7 +174,7 @@ impl Envoy {
                     secrets: folder.to_owned(),
                     ..options.clone()
                 };
-                render(&loaded.policy, &bundle, &options, Form::Whole)
+                render(&loaded.version, &options, Form::Whole)
                     .map(|whole| whole.bootstrap.to_yaml())
             })?;
         }
@@ -195,12 +192,11 @@ impl Envoy {
             };
             rendered(Form::Watched(&there))?
         };
-        let bundle = serde_json::to_string_pretty(&bundle)
-            .map_err(|error| Failure::Failed(error.to_string()))?;
+        let bundle = loaded.version.for_host().to_bytes();
         let dynamic = folder.join(DYNAMIC);
         let deepest = if self.whole { &folder } else { &dynamic };
         create_folder(deepest)?;
-        write_file(&folder.join("bundle.json"), &format!("{bundle}\n"))?;
+        write_file(&folder.join(FILE), bundle)?;
         for (name, secret) in &secrets {
             write_file(&folder.join(name), secret)?;
         }
@@ -228,14 +224,14 @@ fn next_steps(options: &RenderOptions, loaded: &Loaded, folder: &Path) -> NextSt
     if options.remote_hosts.is_none() {
         let socket = options.host_socket.display();
         before.push(format!(
-            "The sandbox host at {socket}, with bundle.json and this key"
+            "The sandbox host at {socket}, with {FILE} and this key"
         ));
     }
     let before = before.iter().map(|need| printable(need)).collect();
     let mut steps = NextSteps::after(before);
     let bootstrap = quoted(folder.join(BOOTSTRAP));
     steps.add("Start Envoy", format!("envoy -c {bootstrap}"));
-    let listen = loaded.policy.listen();
+    let listen = loaded.version.policy.listen();
     let address = options.listen.unwrap_or(listen.address());
     let scheme = local_scheme(listen.tls().is_some());
     steps.add(ANONYMOUS, request(scheme, &address.to_string()));

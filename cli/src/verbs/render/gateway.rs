@@ -99,7 +99,7 @@ impl Gateway {
             };
             let manifests = target.render(loaded)?;
             let mut steps = next_steps(&target, &manifests);
-            for note in target.notes(&loaded.policy) {
+            for note in target.notes(&loaded.version.policy) {
                 steps.note(note);
             }
             Ok((manifests, steps))

@@ -48,7 +48,7 @@ impl Helm {
             let target = helm::Helm { gate };
             // The objects with the default values.
             let needs = Needs::of(&target.gate.render(loaded)?, None);
-            let steps = own_pods(&needs, &target.gate.workload, &loaded.policy);
+            let steps = own_pods(&needs, &target.gate.workload, &loaded.version.policy);
             Ok((target.render(loaded)?, steps))
         })?;
         let Some((chart, mut steps)) = rendered else {

@@ -164,7 +164,7 @@ fn next_steps(target: &istio::Istio, manifests: &Manifests, loaded: &Loaded) -> 
             steps.add_rollout(namespace, name);
             // Only a sidecar of the mesh speaks its TLS.
             let client = clients.first().map(|client| client.namespace.as_str());
-            let port = loaded.policy.listen().address().port();
+            let port = loaded.version.policy.listen().address().port();
             steps.add(
                 "Send a request without a credential from a pod of the mesh that may: the gate is in force if this prints 401; 403 is Istio's answer to other pods",
                 format!(

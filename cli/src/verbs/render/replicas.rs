@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use tensorgate_cli_common::ui::printable;
 use tensorgate_policy::policy::Model;
-use tensorgate_policy::raw;
 use tensorgate_policy::values::Scope;
 use tensorgate_policy::{Operation, Policy};
+use tensorgate_policy_compiler::raw;
 
 /// Number of grants, or of models, that a note names for each kind of limit.
 const NAMED: usize = 8;
@@ -220,7 +220,7 @@ fn listed(names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
-    use tensorgate_policy::raw::LocalShare;
+    use tensorgate_policy_compiler::raw::LocalShare;
 
     use super::*;
 

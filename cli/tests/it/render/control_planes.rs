@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use tensorgate_client::run::skip;
-use tensorgate_policy::{Compiled, HeaderMode};
+use tensorgate_policy::{Compiled, FilterTarget, HeaderMode, Target};
 
 use super::render;
 use crate::program::{self, digits, small_filters, tree, yaml_documents};
@@ -41,7 +41,7 @@ fn compiled(config: &Value) -> Compiled {
 
 /// What a filter's configuration says about headers.
 fn headers(config: &Value) -> HeaderMode {
-    compiled(config).headers
+    compiled(config).target.filter().unwrap().headers
 }
 
 #[test]
@@ -105,12 +105,12 @@ fn every_control_plane_gets_the_same_policy() {
         let manager = bootstrap.pointer(MANAGER).unwrap();
         let compiled = compiled(&manager["http_filters"][0]["typed_config"]["config"]);
         // The header mode is the only difference.
-        let headers = HeaderMode::default();
-        Compiled {
-            headers,
-            ..compiled
-        }
-        .to_bytes()
+        let target = FilterTarget {
+            headers: HeaderMode::default(),
+            ..compiled.target.filter().unwrap()
+        };
+        let target = Target::Filter(target);
+        Compiled { target, ..compiled }.to_bytes()
     };
     let plain = filter("plain");
     for control_plane in ["istio", "istio-edge", "envoy-gateway"] {
@@ -124,7 +124,7 @@ fn a_filter_without_a_host_has_that_in_its_configuration() {
         let bootstrap = rendered("plain", more);
         let manager = bootstrap.pointer(MANAGER).unwrap();
         let compiled = compiled(&manager["http_filters"][0]["typed_config"]["config"]);
-        assert_eq!(compiled.host, expected);
+        assert_eq!(compiled.target.filter().unwrap().host, expected);
     }
 }
 

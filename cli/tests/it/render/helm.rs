@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use tensorgate_policy::Compiled;
 
 use crate::program::{Ran, Scratch, run, tree};
 
@@ -49,7 +52,7 @@ const FILES: [&str; 23] = [
     "files/dynamic/lds.yaml",
     "files/envoy/envoy.yaml",
     "files/envoy/gate-certificate.yaml",
-    "files/policy/bundle.json",
+    "files/policy/bundle.bin.base64",
     "gate.yaml.txt",
     "templates/NOTES.txt",
     "templates/_sizes.tpl",
@@ -177,9 +180,10 @@ fn templates_have_what_a_user_sets_from_values_only() {
         let opened = count("{{- if ") + count("{{- range ");
         assert_eq!(opened, count("{{- end }}"), "{name}");
     }
-    let bundle: Value = serde_json::from_str(&files["files/policy/bundle.json"]).unwrap();
-    let side = bundle.pointer("/policy/handlers/png-digits/config/max_side");
-    assert_eq!(side.and_then(Value::as_str), Some("{{ .Values.side }}"));
+    let bundle = STANDARD.decode(&files["files/policy/bundle.bin.base64"]);
+    let bundle = Compiled::load(&bundle.unwrap()).unwrap();
+    let config = bundle.policy.handlers()["png-digits"].config();
+    assert_eq!(config["max_side"], "{{ .Values.side }}");
     let schema: Value = serde_json::from_str(&files["values.schema.json"]).unwrap();
     assert!(schema.pointer("/properties/handlers").is_some());
     // Ports that the policy's servers have are values, and no empty list opens all ports.

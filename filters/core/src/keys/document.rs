@@ -1,8 +1,8 @@
 //! Validation of a fetched key set: whether the response is a key set, and which keys are usable.
 //! Responses outside the limits are rejected, and redirects are not followed.
 
+use tensorgate_policy::issuer_keys::{Published, TooManyKeys, published};
 use tensorgate_policy::policy::Algorithm;
-use tensorgate_policy::validate::{Published, TooManyKeys, published};
 use tensorgate_policy::values::KeySet;
 
 use crate::host::{HostFault, HttpResponse};

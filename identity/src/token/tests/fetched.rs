@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::verifier::VerifyFault;
+use tensorgate_policy::issuer_keys::published;
 use tensorgate_policy::policy::{Algorithm, PublicKey};
-use tensorgate_policy::validate::published;
 use tensorgate_policy::values::KeySet;
 
 const UNKNOWN: Identity = Identity::Refused("token's key is not in its issuer's key set");

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::verifier::VerifyFault;
+use tensorgate_policy::issuer_keys::published;
 use tensorgate_policy::policy::Algorithm;
-use tensorgate_policy::validate::published;
 use tensorgate_policy::values::KeySet;
 
 /// The Ed25519 key of RFC 8032, 7.1, test 2, which signs none of these tokens.

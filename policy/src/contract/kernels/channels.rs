@@ -19,11 +19,11 @@ const TILE: usize = 256;
 
 /// Bounds along an axis.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Channels {
+pub struct Channels {
     /// The axis.
-    pub(crate) axis: usize,
+    pub axis: usize,
     /// Bounds of each channel, as bits of the element type.
-    pub(crate) bounds: Vec<(u64, u64)>,
+    pub bounds: Vec<(u64, u64)>,
 }
 
 /// Position of a chunk of data in its tensor, and the tensor's layout.

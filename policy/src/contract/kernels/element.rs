@@ -135,9 +135,9 @@ macro_rules! by_element {
 }
 pub(super) use by_element;
 
-/// Smallest and largest value of a datatype in a range, as bits for [`Element::kept`]; `None` if
+/// Smallest and largest value of a datatype in a range, as bits for `Element::kept`; `None` if
 /// empty. Integers are exact; floats round the bound as the datatype does.
-pub(crate) fn bounds(datatype: Datatype, range: (f64, f64)) -> Option<(u64, u64)> {
+pub fn bounds(datatype: Datatype, range: (f64, f64)) -> Option<(u64, u64)> {
     macro_rules! integers {
         ($type:ty) => {{
             let (least, greatest) = integer_bounds(range);
@@ -186,14 +186,14 @@ fn integer_bits(number: i128) -> Option<u64> {
 
 /// A number in a policy's list.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Listed {
+pub enum Listed {
     Integer(i128),
     Float(f64),
 }
 
 /// Bits of every element equal to this number (both zeros of a float). `None` if the datatype
 /// cannot represent it, such as a fraction for an integer. Floats are rounded as the datatype does.
-pub(crate) fn listed_bits(datatype: Datatype, number: Listed) -> Option<(u64, Option<u64>)> {
+pub fn listed_bits(datatype: Datatype, number: Listed) -> Option<(u64, Option<u64>)> {
     let integer = || match number {
         Listed::Integer(number) => Some(number),
         Listed::Float(number) => super::exact_integer(number),

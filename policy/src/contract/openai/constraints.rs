@@ -25,15 +25,15 @@ use crate::values::json::{Members, Value};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Constraints {
     /// Allowed members, of [`MEMBERS`] and [`KEYWORDS`].
-    pub(crate) members: Vec<String>,
+    pub members: Vec<String>,
     /// Maximum size of each as JSON text.
-    pub(crate) max_bytes: usize,
+    pub max_bytes: usize,
     /// Maximum depth of each.
-    pub(crate) max_depth: usize,
+    pub max_depth: usize,
 }
 
 /// Members of a request that servers know.
-pub(crate) const MEMBERS: [&str; 10] = [
+pub const MEMBERS: [&str; 10] = [
     "structured_outputs",
     "guided_json",
     "guided_regex",
@@ -47,10 +47,10 @@ pub(crate) const MEMBERS: [&str; 10] = [
 ];
 
 /// Keywords with patterns in the schemas of tools and of `response_format`.
-pub(crate) const KEYWORDS: [&str; 2] = ["pattern", "patternProperties"];
+pub const KEYWORDS: [&str; 2] = ["pattern", "patternProperties"];
 
 /// Whether a request's member of this name constrains the response.
-pub(crate) fn is_member(name: &str) -> bool {
+pub fn is_member(name: &str) -> bool {
     MEMBERS.contains(&name)
 }
 

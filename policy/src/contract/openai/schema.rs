@@ -29,20 +29,20 @@ const MAX_DEPTH: usize = 64;
 
 /// Limits of a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SchemaLimits {
+pub struct SchemaLimits {
     /// Maximum weight: schemas and characters of an expanded schema.
-    pub(crate) max_weight: u64,
+    pub max_weight: u64,
     /// Maximum repetition count: each may become a state of a grammar.
-    pub(crate) max_repetitions: u64,
+    pub max_repetitions: u64,
     /// Maximum values of an `enum`.
-    pub(crate) max_choices: usize,
+    pub max_choices: usize,
     /// Maximum definitions.
-    pub(crate) max_definitions: usize,
+    pub max_definitions: usize,
 }
 
 impl SchemaLimits {
     /// Where a server compiles, unless the policy says otherwise.
-    pub(crate) const COMPILED: Self = Self {
+    pub const COMPILED: Self = Self {
         max_weight: 16_384,
         max_repetitions: 1_024,
         max_choices: 256,

@@ -17,10 +17,10 @@ use crate::values::json::{Members, Value, member};
 /// The rules of a model. By default, links pass and the server's cache is shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Screening {
-    pub(crate) answer_links: Option<AnswerLinks>,
-    pub(crate) refuses_request_links: bool,
-    pub(crate) calls: CallRule,
-    pub(crate) salts_cache: bool,
+    pub answer_links: Option<AnswerLinks>,
+    pub refuses_request_links: bool,
+    pub calls: CallRule,
+    pub salts_cache: bool,
 }
 
 /// Effect of a link to a picture in an answer.

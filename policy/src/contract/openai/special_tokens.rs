@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::schema::Fault;
 use crate::values::json::Value;
 
-pub(crate) use scan::folded;
+pub use scan::folded;
 pub(super) use scan::{TextForm, unescaped};
 
 /// What separates a token's first character from the others.
@@ -37,7 +37,7 @@ pub const fn may_start_token(character: char) -> bool {
 
 /// What a special token leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum OnToken {
+pub enum OnToken {
     /// The text is not examined.
     Allow,
     /// The backend gets the text with a blank inside the token.
@@ -48,15 +48,15 @@ pub(crate) enum OnToken {
 
 /// Rule for the special tokens of a model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct SpecialTokens {
-    pub(crate) on_token: OnToken,
+pub struct SpecialTokens {
+    pub on_token: OnToken,
     /// Tokens besides those of common models, normalized and sorted. [`may_start_token`] holds for
     /// the first character.
     additional: Vec<String>,
 }
 
 impl SpecialTokens {
-    pub(crate) fn new(on_token: OnToken, additional: &[String]) -> Self {
+    pub fn new(on_token: OnToken, additional: &[String]) -> Self {
         let normalized = |token: &String| token.chars().filter_map(folded).collect();
         let mut additional: Vec<String> = additional.iter().map(normalized).collect();
         additional.sort_unstable();

@@ -283,7 +283,7 @@ impl Embeddings {
 
 impl OpenAi {
     /// Where the tokens of the largest request come from, the largest share first.
-    pub(crate) fn token_shares(&self) -> Vec<TokenShare> {
+    pub fn token_shares(&self) -> Vec<TokenShare> {
         let mut shares = Vec::new();
         let most = self.most().tokens;
         if let Some(chat) = self.chat.as_ref().filter(|rule| rule.most().tokens == most) {
@@ -306,7 +306,7 @@ impl OpenAi {
     }
 
     /// Maximum cost of a request that satisfies the contract.
-    pub(crate) fn most(&self) -> RequestCost {
+    pub fn most(&self) -> RequestCost {
         let all = [
             self.chat.as_ref().map(Chat::most),
             self.completions.as_ref().map(Completions::most),

@@ -10,8 +10,8 @@
 use serde_json::{Value, json};
 use tensorgate_policy::policy::{Holder, RemainingQuota, Unit, Wait};
 use tensorgate_policy::request::{CallerDigest, HolderDigest};
-use tensorgate_policy::validate::validate;
 use tensorgate_policy::values::Scope;
+use tensorgate_policy_compiler::validate::validate;
 
 use super::*;
 

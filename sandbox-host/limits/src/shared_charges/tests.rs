@@ -19,8 +19,8 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::decision::LimitCharge;
 use tensorgate_policy::policy::Unit;
 use tensorgate_policy::time::SECOND_NS;
-use tensorgate_policy::validate::validate;
 use tensorgate_policy::values::Scope;
+use tensorgate_policy_compiler::validate::validate;
 use tensorgate_wire::rate_limit::{Code, RateLimitResponse, Status};
 use tokio::net::TcpListener;
 

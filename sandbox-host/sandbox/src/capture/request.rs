@@ -71,7 +71,7 @@ pub fn call_request(call: &Captured) -> CallRequest {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
     use tensorgate_artifact::capture::{CapturedOutcome, FORMAT, HandlerFacts, Input};
-    use tensorgate_policy::{raw, validate};
+    use tensorgate_policy_compiler::{raw, validate};
 
     use super::*;
 

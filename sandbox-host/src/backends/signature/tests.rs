@@ -6,7 +6,8 @@
     reason = "tests"
 )]
 
-use tensorgate_policy::{Policy, raw, validate};
+use tensorgate_policy::Policy;
+use tensorgate_policy_compiler::{raw, validate};
 
 use super::*;
 

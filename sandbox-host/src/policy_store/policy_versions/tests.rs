@@ -8,7 +8,7 @@
 )]
 use std::path::Path;
 
-use tensorgate_policy::{HeaderMode, raw};
+use tensorgate_policy_compiler::{Version, raw};
 use tensorgate_settings::folders::Folders;
 use tensorgate_telemetry::handler_statistics::HandlerCall;
 use tensorgate_wire::context::Key;
@@ -29,25 +29,21 @@ async fn hold(stream_s: &[u64]) -> (PolicyVersions, Vec<Arc<PolicyVersion>>) {
     let loader = Arc::new(loader);
     let mut made = Vec::new();
     for (number, stream_s) in stream_s.iter().enumerate() {
-        let mut bundle = tensorgate_policy::Bundle {
-            generation: format!("g{number}"),
-            policy: raw::Policy::default(),
-            headers: HeaderMode::default(),
-            filter: None,
-            host: true,
-            tightens: None,
-            hold: None,
+        let mut policy = raw::Policy {
+            version: Some(1),
+            ..raw::Policy::default()
         };
-        bundle.policy.version = Some(1);
-        bundle.policy.listen.limits.stream_ms = stream_s * 1_000;
+        policy.listen.limits.stream_ms = stream_s * 1_000;
         // No model uses it, so its component is not read.
         let handler = raw::Handler {
             component: Some("h.wasm".to_owned()),
             sha256: Some("ab".repeat(32)),
             ..raw::Handler::default()
         };
-        bundle.policy.handlers.insert(format!("h{number}"), handler);
-        let candidate = tensorgate_settings::bundle::candidate(&bundle).unwrap();
+        policy.handlers.insert(format!("h{number}"), handler);
+        let version = Version::new(policy).unwrap().named(&format!("g{number}"));
+        let compiled = version.for_host();
+        let candidate = tensorgate_settings::bundle::Candidate::try_from(compiled).unwrap();
         made.push(Arc::new(loader.load(&candidate, &made).await.unwrap()));
     }
     let generations = PolicyVersions::new(

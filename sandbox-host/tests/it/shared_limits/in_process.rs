@@ -11,9 +11,9 @@ use tensorgate_client::redis::Redis;
 use tensorgate_limits::{Clock, LocalLimits, Reservations, SharedCharges, SharedLimits, Spent};
 use tensorgate_policy::decision::LimitCharge;
 use tensorgate_policy::policy::Unit;
-use tensorgate_policy::validate::validate;
 use tensorgate_policy::values::Scope;
 use tensorgate_policy::{Charge, ChargeOutcome, Now, Policy};
+use tensorgate_policy_compiler::validate::validate;
 use tensorgate_telemetry::metrics::Metrics;
 
 use super::support::{PATIENCE, now_unix_s, until};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 use tensorgate_base::payload::Role;
 use tensorgate_policy::policy::Policy;
-use tensorgate_policy::{raw, validate};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_sandbox::{LoadFault, LoadedHandler, Sandbox};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::support::{Gate, PATIENCE};
+use crate::support::{Gate, PATIENCE, write_bundle};
 
 /// The most concurrent calls of one handler, which the tests' machine may not have processors for.
 pub const HANDLER_THREADS: &str = "3";
@@ -38,8 +38,7 @@ pub fn replace(path: &Path, content: &str) {
 impl Spawned {
     /// Puts a policy in force, or in place for a start.
     pub fn bundle(folder: &Path, generation: &str, policy: &Value) {
-        let bundle = json!({"generation": generation, "policy": policy});
-        replace(&folder.join("bundle.json"), &bundle.to_string());
+        write_bundle(folder, generation, policy);
     }
 
     /// Starts it with the folder's bundle, and with its components below `root`.
@@ -49,7 +48,7 @@ impl Spawned {
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tensorgate-host"));
         for (flag, value) in [
-            ("--bundle", folder.join("bundle.json")),
+            ("--bundle", folder.join("bundle.bin")),
             ("--root", folder.join("root")),
             ("--socket", folder.join("run/host.sock")),
             ("--context-key-file", key),

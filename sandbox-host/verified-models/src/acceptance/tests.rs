@@ -5,8 +5,8 @@
 use serde_json::{Value, json};
 use tensorgate_artifact::scan::Report;
 use tensorgate_models::scan::messages::UNREADABLE;
-use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Policy, hex};
+use tensorgate_policy_compiler::validate::validate;
 
 use super::*;
 

@@ -5,8 +5,8 @@
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 use tensorgate_artifact::model_signing::{Exclusions, Pieces, Rules, write_statement};
-use tensorgate_policy::validate::validate;
 use tensorgate_policy::{Policy, hex};
+use tensorgate_policy_compiler::validate::validate;
 
 use super::*;
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use serde_json::json;
-use tensorgate_policy::validate::validate;
+use tensorgate_policy_compiler::validate::validate;
 
 use super::*;
 use crate::endpoint_loads::Load;

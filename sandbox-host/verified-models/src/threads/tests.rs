@@ -4,8 +4,8 @@
 
 use serde_json::json;
 use tensorgate_audit::recover::{Settings, recover};
-use tensorgate_policy::validate::validate;
 use tensorgate_policy::{FileException, Policy};
+use tensorgate_policy_compiler::validate::validate;
 
 use super::*;
 use crate::first_digests::FirstDigests;

@@ -7,7 +7,7 @@ use tensorgate_artifact::model_signing::{
     Exclusions, ModelSigningKey, Resource, Rules, sign_with_key,
 };
 use tensorgate_policy::Policy;
-use tensorgate_policy::validate::validate;
+use tensorgate_policy_compiler::validate::validate;
 
 use super::*;
 

@@ -9,8 +9,8 @@
 )]
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::validate::validate;
 use tensorgate_policy::values::AlertAction;
+use tensorgate_policy_compiler::validate::validate;
 
 use super::*;
 

@@ -5,7 +5,7 @@
 use std::time::UNIX_EPOCH;
 
 use serde_json::json;
-use tensorgate_policy::validate::validate;
+use tensorgate_policy_compiler::validate::validate;
 use tensorgate_telemetry::metrics::Metrics;
 
 use super::*;

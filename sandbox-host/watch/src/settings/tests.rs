@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tensorgate_policy::validate::validate;
+use tensorgate_policy_compiler::validate::validate;
 
 use super::*;
 use crate::alert::{Evidence, Finding};

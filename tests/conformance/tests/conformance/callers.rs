@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_judge::request::Verifier;
 use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store};
-use tensorgate_policy::{HeaderMode, Now, Reason, raw, validate};
+use tensorgate_policy::{HeaderMode, Now, Reason};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_vectors::sign::{Signer, jwks, token};
 use tensorgate_wire::context::Key;
 

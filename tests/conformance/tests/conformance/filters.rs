@@ -9,7 +9,8 @@ use tensorgate_conformance::verdict;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_native_proxy::played::{Played, close, deliver, outcome_told};
 use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store, Stream};
-use tensorgate_policy::{Fault, HeaderMode, Now, Reason, raw};
+use tensorgate_policy::{Fault, HeaderMode, Now, Reason};
+use tensorgate_policy_compiler::raw;
 use tensorgate_vectors::{Driver, Expect, Lowered};
 
 use crate::VECTORS;

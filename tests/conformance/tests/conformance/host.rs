@@ -11,7 +11,8 @@ use bytes::Bytes;
 use tensorgate_judge::request::{Allowed, DenialOrigin, Unspent, Verifier};
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::request::{CallerDigests, Operations, Proof, Proofs};
-use tensorgate_policy::{Policy, Reason, raw, validate};
+use tensorgate_policy::{Policy, Reason};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_vectors::{Driver, Expect, Lowered};
 use tensorgate_wire::context::{Context, HEADER, Key};
 

@@ -16,7 +16,8 @@ use tensorgate_limits::{InFlight, LocalLimits, LocalReservation, Spent};
 use tensorgate_native_proxy::played::{Played, close, deliver};
 use tensorgate_native_proxy::{NativeProxy, RequestOutcome, Store};
 use tensorgate_policy::decision::{Acquire, AcquireOutcome};
-use tensorgate_policy::{Charge, Denial, HeaderMode, Now, Policy, Protocol, Reason, raw, validate};
+use tensorgate_policy::{Charge, Denial, HeaderMode, Now, Policy, Protocol, Reason};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_vectors::{Driver, Expect, Lowered};
 use tensorgate_wire::context::Key;
 

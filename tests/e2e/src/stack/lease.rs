@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy_compiler::raw::Policy;
 use tokio::runtime::{Builder, Runtime};
 
 use super::setup::WORKERS;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::ByteSize;
+use tensorgate_policy::values::ByteSize;
 use tensorgate_tests::ask::met;
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::programs::program;

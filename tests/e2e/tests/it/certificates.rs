@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tensorgate_client::pki::{Authority, Leaf};
 use tensorgate_client::tls::Caller;
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::ask::GOOD;
 use tensorgate_tests::{Stack, policy};
 

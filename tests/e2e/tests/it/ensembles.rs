@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{ModelLimits, Policy};
+use tensorgate_policy_compiler::raw::{ModelLimits, Policy};
 use tensorgate_tests::backend::{Mode, SECRET};
 use tensorgate_tests::{Lease, Stack, ask, policy};
 

@@ -12,8 +12,8 @@ mod tokens;
 use std::path::PathBuf;
 
 use tensorgate_client::redis::Redis;
-use tensorgate_policy::raw::{self, Policy, Rate, RateLimitService};
 use tensorgate_policy::values::Scope;
+use tensorgate_policy_compiler::raw::{self, Policy, Rate, RateLimitService};
 use tensorgate_tests::programs::target;
 use tensorgate_tests::{Stack, ask, policy};
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{Accepts, ByteSize, Capture, Chain, Handler, Policy};
 use tensorgate_policy::values::CallOutcome;
+use tensorgate_policy_compiler::raw::{Accepts, ByteSize, Capture, Chain, Handler, Policy};
 use tensorgate_tests::programs::program;
 use tensorgate_tests::{Stack, ask, policy};
 

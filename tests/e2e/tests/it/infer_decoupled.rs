@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use tensorgate_client::{Open, grpc};
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::backend::{Mode, SECRET};
 use tensorgate_tests::several::Several;
 use tensorgate_tests::stack::threads::until_active;

@@ -2,7 +2,7 @@
 //! rejected ones too. What ends a stream, and what a stream never holds up.
 
 use tensorgate_client::{Open, grpc};
-use tensorgate_policy::raw::{ByteSize, Policy};
+use tensorgate_policy_compiler::raw::{ByteSize, Policy};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::streams::{Streamed, messages};

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use tensorgate_client::http1::Framing;
-use tensorgate_policy::raw::{ByteSize, Judge, Policy};
+use tensorgate_policy_compiler::raw::{ByteSize, Judge, Policy};
 use tensorgate_tests::{Lease, Setup, policy};
 
 use crate::meshes::control_planes::bodies::{Form, Sent, Tensor, elements, outcome};

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::pki::Authority;
 use tensorgate_client::publisher::{Publisher, Says};
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::ask::{GOOD, PATH, met};
 use tensorgate_tests::{Stack, policy};
 use tensorgate_vectors::sign::{Signer, jwks, token};

@@ -5,7 +5,7 @@
 use prost::Message;
 use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{ByteSize, Judge, Policy};
+use tensorgate_policy_compiler::raw::{ByteSize, Judge, Policy};
 use tensorgate_tests::stack::memory::envoy_peak_kib;
 use tensorgate_tests::{Lease, Stack, ask, policy};
 use tensorgate_wire::proto::ModelInferRequest;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tensorgate_client::Reply;
 use tensorgate_client::grpc;
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{Budget, ByteSize, Period, Rate};
+use tensorgate_policy_compiler::raw::{Budget, ByteSize, Period, Rate};
 use tensorgate_tests::ask::{self, GOOD, PATH};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::stack::OWN_PATH;

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use mesh::{Mesh, before, log_access, manager, meshed, upstream};
 use serde_json::{Value, json};
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{MetadataRule, Policy, Rate};
+use tensorgate_policy_compiler::raw::{MetadataRule, Policy, Rate};
 use tensorgate_tests::ask::{GOOD, PATH, PATIENCE};
 use tensorgate_tests::policy;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use h2::Reason;
-use tensorgate_policy::raw::{ByteSize, Dim, ModelLimits, Policy};
+use tensorgate_policy_compiler::raw::{ByteSize, Dim, ModelLimits, Policy};
 use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, outcome};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::held::{Held, exact};

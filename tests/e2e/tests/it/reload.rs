@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::{Stack, ask, policy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

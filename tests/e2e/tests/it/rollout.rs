@@ -12,7 +12,7 @@ use network::Network;
 use serde_json::json;
 use tensorgate_client::pki::Authority;
 use tensorgate_client::run::Scratch;
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::ask;
 use tensorgate_tests::backend::{Backend, Mode};
 use tensorgate_tests::policy;

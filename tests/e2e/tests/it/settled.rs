@@ -5,7 +5,7 @@
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::stand_in::openai::Act;
 use tensorgate_client::{Fields, Reply, grpc};
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::{Lease, Stack, ask, policy};
 use tensorgate_wire::context::RELEASE_TRAILER;

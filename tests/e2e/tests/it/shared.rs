@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{Budget, ByteSize, Cost, ModelLimits, Period, Policy, Rate};
+use tensorgate_policy_compiler::raw::{Budget, ByteSize, Cost, ModelLimits, Period, Policy, Rate};
 use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, fields, outcome};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::held::exact;

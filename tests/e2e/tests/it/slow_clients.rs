@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tensorgate_client::grpc::{self, Call};
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::stack::memory::envoy_kib;
 use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::{Stack, ask, held, policy};

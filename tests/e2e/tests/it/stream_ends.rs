@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::json;
 use tensorgate_client::{Open, Reply, grpc};
-use tensorgate_policy::raw::{ByteSize, Policy};
+use tensorgate_policy_compiler::raw::{ByteSize, Policy};
 use tensorgate_tests::streams::{Streamed, messages};
 use tensorgate_tests::{Lease, Setup, Stack, ask, held, policy};
 use tensorgate_wire::proto::ModelInferRequest;

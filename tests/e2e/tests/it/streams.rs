@@ -3,7 +3,7 @@
 use h2::Reason;
 use prost::Message;
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::ByteSize;
+use tensorgate_policy::values::ByteSize;
 use tensorgate_tests::{Lease, ask, policy};
 use tensorgate_wire::proto::ModelInferRequest;
 use tokio::io::AsyncWriteExt;

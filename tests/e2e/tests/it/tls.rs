@@ -7,7 +7,7 @@ use serde_json::json;
 use tensorgate_client::pki::{Authority, Leaf};
 use tensorgate_client::tls::{Caller, Session};
 use tensorgate_client::{ClientError, Reply};
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::ask::{GOOD, met};
 use tensorgate_tests::{Stack, policy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

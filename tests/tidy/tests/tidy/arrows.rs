@@ -4,9 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{metadata, none};
 
+/// The compiler of policies.
+const COMPILER: &str = "tensorgate-policy-compiler";
+
 /// Every crate of ours and the crates of ours that it may depend on, apart from test dependencies.
 const ARROWS: &[(&str, &[&str])] = &[
     ("tensorgate-policy", &[]),
+    // Programs that read a policy as it is written. Filters and hosts load what it compiles.
+    (COMPILER, &["tensorgate-policy"]),
     ("tensorgate-identity", &["tensorgate-policy"]),
     ("tensorgate-wire", &["tensorgate-policy"]),
     (
@@ -25,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-filter-core",
             "tensorgate-identity",
             "tensorgate-policy",
+            COMPILER,
             "tensorgate-wire",
         ],
     ),
@@ -34,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tensorgate-componentize", &[]),
     ("tensorgate-kit", &[]),
     ("tensorgate-artifact", &["tensorgate-policy"]),
-    ("tensorgate-policy-text", &["tensorgate-policy"]),
+    ("tensorgate-policy-text", &["tensorgate-policy", COMPILER]),
     // The rooms of the host. Only the sandbox links wasmtime.
     ("tensorgate-base", &["tensorgate-policy"]),
     ("tensorgate-net", &["tensorgate-base", "tensorgate-policy"]),
@@ -161,6 +167,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-cli-common",
             "tensorgate-judge",
             "tensorgate-policy",
+            COMPILER,
             "tensorgate-policy-text",
             "tensorgate-settings",
         ],
@@ -193,6 +200,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-net",
             "tensorgate-os-sandbox",
             "tensorgate-policy",
+            COMPILER,
             "tensorgate-policy-load",
             "tensorgate-policy-text",
             "tensorgate-settings",
@@ -227,6 +235,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-componentize",
             "tensorgate-models",
             "tensorgate-policy",
+            COMPILER,
             "tensorgate-policy-load",
             "tensorgate-policy-text",
             "tensorgate-sandbox",
@@ -287,6 +296,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-console",
             "tensorgate-identity",
             "tensorgate-policy",
+            COMPILER,
             "tensorgate-sandbox",
             "tensorgate-vectors",
             "tensorgate-watch",
@@ -306,7 +316,8 @@ const ARROWS: &[(&str, &[&str])] = &[
 const TESTS: &str = "tensorgate-tests";
 
 /// What tests may depend on. Of these, programs use only the in-memory proxy, for `explain`.
-const TOOLS: [&str; 4] = [
+const TOOLS: [&str; 5] = [
+    COMPILER,
     "tensorgate-vectors",
     "tensorgate-client",
     "tensorgate-tidy",
@@ -397,4 +408,20 @@ fn only_filters_depend_on_the_proxy_sdk() {
         .map(|package| package.name.clone())
         .collect();
     none("crates that name proxy-wasm", faults);
+}
+
+/// Another test holds these arrows against the manifests.
+#[test]
+fn filters_and_hosts_do_not_have_the_compiler_of_policies() {
+    let arrows: BTreeMap<_, _> = ARROWS.iter().copied().collect();
+    for program in ["tensorgate-gate", "tensorgate-host"] {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![program]);
+        while let Some(crate_name) = next.pop() {
+            if seen.insert(crate_name) {
+                next.extend(arrows.get(crate_name).copied().unwrap_or_default());
+            }
+        }
+        assert!(seen.contains("tensorgate-policy"), "{program}: {seen:?}");
+        assert!(!seen.contains(COMPILER), "{program}: {seen:?}");
+    }
 }

@@ -206,11 +206,26 @@ const CONSOLE: Crate = Crate {
 pub(crate) const POLICY: Crate = Crate {
     source: "policy/src",
     order: &[
-        "values", "limits", "request", "denial", "contract", "policy", "compiled", "decision",
-        "raw", "validate", "compile",
+        "values",
+        "limits",
+        "request",
+        "denial",
+        "contract",
+        "report",
+        "policy",
+        "issuer_keys",
+        "compiled",
+        "decision",
     ],
     for_tests: &["fixture"],
     section: "## The policy crate",
+};
+
+const COMPILER: Crate = Crate {
+    source: "policy/compiler/src",
+    order: &["raw", "validate", "compile"],
+    for_tests: &["fixture"],
+    section: "## The policy compiler",
 };
 
 const FILTERS: Crate = Crate {
@@ -451,7 +466,7 @@ const WORKBENCH: Crate = Crate {
     section: "## The workbench for handlers",
 };
 
-pub(crate) const CRATES: [Crate; 18] = [
+pub(crate) const CRATES: [Crate; 19] = [
     HOST,
     VERIFIED_MODELS,
     BASE,
@@ -460,6 +475,7 @@ pub(crate) const CRATES: [Crate; 18] = [
     WATCH,
     CONSOLE,
     POLICY,
+    COMPILER,
     FILTERS,
     WIRE,
     IDENTITY,

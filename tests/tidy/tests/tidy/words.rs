@@ -48,8 +48,8 @@ const PRIVATE_NAMES: [(&str, usize); 10] = [
     ("filters", 451),
     ("fuzz", 272),
     ("identity", 0),
-    ("policy", 296),
-    ("sandbox-host", 1_541),
+    ("policy", 292),
+    ("sandbox-host", 1_539),
     ("tests", 784),
     ("wire", 0),
 ];

@@ -18,8 +18,8 @@ use tensorgate_policy::request::{
 };
 use tensorgate_policy::{
     ChargeOutcome, Datatype, Decision, Denial, InferRequest, Policy, Reason, RequestHash, Step,
-    raw, validate,
 };
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_wire::stream_event::Event;
 use tensorgate_wire::{BodyStream, addressee, decode, expand};
 

@@ -22,8 +22,8 @@ fn config(protocol: Protocol, inputs: &Value, outputs: &Value) -> Vec<u8> {
             "rate": {"quota": 1, "window_s": 1, "burst": 1},
         }],
     });
-    let raw: tensorgate_policy::raw::Policy = serde_json::from_value(policy).unwrap();
-    let (policy, _) = tensorgate_policy::validate::validate(&raw).unwrap();
+    let raw: tensorgate_policy_compiler::raw::Policy = serde_json::from_value(policy).unwrap();
+    let (policy, _) = tensorgate_policy_compiler::validate::validate(&raw).unwrap();
     let model = policy.model(policy.model_id("m").unwrap()).unwrap();
     let (inputs, outputs) = (model.backend_inputs(), model.backend_outputs());
     model_config(protocol, model.name(), inputs, outputs, false)

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use tensorgate_policy::raw;
+use tensorgate_policy_compiler::raw;
 use tensorgate_policy_text::tree::{Content, Key, NodeId};
 use tensorgate_policy_text::{Span, Tree, parse, typed};
 

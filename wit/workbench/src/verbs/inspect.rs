@@ -9,8 +9,9 @@ use tensorgate_base::payload::Role;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_componentize::{Surface, surface};
+use tensorgate_policy::hex;
 use tensorgate_policy::values::LookupKind;
-use tensorgate_policy::{hex, raw};
+use tensorgate_policy_compiler::raw;
 
 use crate::configure::{Origin, origin};
 use crate::project::{Grants, Limits, World, component_at, read_component, rule};

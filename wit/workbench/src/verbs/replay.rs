@@ -19,8 +19,9 @@ use tensorgate_base::payload::{Payload, Role};
 use tensorgate_cli_common::policy_file;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_cli_common::{Failure, runtime};
+use tensorgate_policy::hex;
 use tensorgate_policy::policy::Handler;
-use tensorgate_policy::{hex, raw, validate};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_policy_load::load::load;
 use tensorgate_sandbox::capture::{self, Captured, CapturedOutcome, HandlerFacts, folder};
 use tensorgate_sandbox::{
@@ -128,7 +129,7 @@ impl Replay {
         };
         let policy = config.as_deref().map(load).transpose()?;
         let components = Components {
-            policy: policy.map(|loaded| loaded.bundle.policy),
+            policy: policy.map(|loaded| loaded.version.raw),
             folders: Folders::below(
                 (config.as_deref().and_then(Path::parent)).unwrap_or(Path::new("")),
             ),

@@ -4,7 +4,7 @@
 use sha2::{Digest as _, Sha256};
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_cli_common::user_folders;
-use tensorgate_policy::{raw, validate};
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_sandbox::CompilerConfig;
 use tensorgate_sandbox::{FaultCause, HandlerError, LoadedHandler, Sandbox, SandboxConfig};
 

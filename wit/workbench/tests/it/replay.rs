@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_base::egress_log::ResolveFailure;
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_client::run::{Ran, Scratch};
-use tensorgate_policy::{hex, raw, validate};
+use tensorgate_policy::hex;
+use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_sandbox::capture::{CaptureCounts, Captured, CapturedResource, Capturer, folder};
 use tensorgate_sandbox::{
     CallContext, CapabilityRequest, EgressBusy, FeatureColumn, FetchedFile, ResolvedResource,

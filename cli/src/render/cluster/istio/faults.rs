@@ -24,7 +24,7 @@ pub fn faults(loaded: &Loaded, entry: &Entry) -> Vec<Fault> {
             fix: Some(fix.to_owned()),
         });
     };
-    let written = &loaded.bundle.policy;
+    let written = &loaded.version.raw;
     if written.listen.tls.is_some() {
         let message = "the mesh ends TLS before the filter, so these certificates have no effect";
         let fix = "remove listen.tls: the sidecar or the Gateway object has the certificates";
@@ -55,7 +55,7 @@ pub fn faults(loaded: &Loaded, entry: &Entry) -> Vec<Fault> {
                 let fix = "render with --gateway, or remove lockout";
                 add("lockout".to_owned(), message.to_owned(), fix);
             }
-            let address = loaded.policy.listen().address();
+            let address = loaded.version.policy.listen().address();
             let port = address.port();
             let of_host = [admin::DEFAULT_ADDRESS.port(), admin::LOCAL_PORT];
             if SIDECAR_PORTS.contains(&port) || of_host.contains(&port) {
@@ -66,7 +66,7 @@ pub fn faults(loaded: &Loaded, entry: &Entry) -> Vec<Fault> {
             }
         }
         Entry::Gateway(_) => {
-            for (issuer, url) in key_sets::fetched(&loaded.policy) {
+            for (issuer, url) in key_sets::fetched(&loaded.version.policy) {
                 if url.ca().is_some() {
                     let message = "the gateway's pods do not have this file";
                     let path = below("issuers", &[issuer, "jwks", "ca"]);

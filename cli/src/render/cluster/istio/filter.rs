@@ -61,7 +61,7 @@ impl FilterImage {
         at: Listener,
         loaded: &Loaded,
     ) -> Result<(&'static str, Node), Unrenderable> {
-        let configuration = filter_configuration(&loaded.bundle)?;
+        let configuration = filter_configuration(&loaded.version)?;
         let order = map! {
             "selector" => map! {"matchLabels" => selected.clone()},
             // After Istio has verified tokens and the peer's certificate.

@@ -20,7 +20,11 @@ fn ports(models: &[&str], others: &[&str]) -> Result<PodPorts, String> {
     let parsed = |texts: &[&str]| -> Vec<PodPort> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     };
-    PodPorts::of(&loaded(&servers()).policy, &parsed(models), &parsed(others))
+    PodPorts::of(
+        &loaded(&servers()).version.policy,
+        &parsed(models),
+        &parsed(others),
+    )
 }
 
 #[test]
@@ -74,9 +78,9 @@ fn a_mapping_is_for_services_or_for_the_host_that_it_names() {
 
 #[test]
 fn servers_at_the_address_of_the_pod_itself_are_named() {
-    assert_eq!(own_pod_note(&loaded(&servers()).policy), None);
+    assert_eq!(own_pod_note(&loaded(&servers()).version.policy), None);
     let near = servers().replace("cache.infra.svc", "127.0.0.1");
-    let note = own_pod_note(&loaded(&near).policy).unwrap();
+    let note = own_pod_note(&loaded(&near).version.policy).unwrap();
     assert!(note.ends_with(": 127.0.0.1:6379"), "{note}");
 }
 

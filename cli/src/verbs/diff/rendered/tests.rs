@@ -1,31 +1,31 @@
 //! Objects as a cluster returns them, what is no object of a gate, and what is too much.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use serde_json::json;
 use tensorgate_client::run::Scratch;
-use tensorgate_policy::{HeaderMode, compile_for_filter};
+use tensorgate_policy::FilterTarget;
+use tensorgate_policy_compiler::Version;
 
 use super::*;
 
 /// The policy of most decision vectors.
 const POLICY: &str = include_str!("../../../../../policy/vectors/policies/main.json");
 
-/// A bundle as the host reads it, and as a filter's configuration.
-fn forms(generation: &str) -> (String, Value) {
-    let bundle = Bundle {
-        generation: generation.to_owned(),
-        policy: serde_json::from_str(POLICY).unwrap(),
-        headers: HeaderMode::default(),
-        filter: None,
-        host: true,
-        tightens: None,
-        hold: None,
-    };
-    let json = serde_json::to_string(&bundle).unwrap();
-    let compiled = compile_for_filter(&bundle, HeaderMode::Forward, None).unwrap();
+/// A policy as the host reads it, and as a filter's configuration.
+fn forms(generation: &str, policy: &str) -> (Vec<u8>, Value) {
+    let raw = serde_json::from_str(policy).unwrap();
+    let version = Version::new(raw).unwrap().named(generation);
+    let target = Target::Filter(FilterTarget::default());
     let limit = FilterConfiguration::MAX_PLAIN_BYTES;
-    let encoded = FilterConfiguration::new(&compiled.to_bytes(), limit).unwrap();
-    (json, serde_json::to_value(&encoded).unwrap())
+    let encoded = FilterConfiguration::new(&version.compile(target).to_bytes(), limit).unwrap();
+    let compiled = version.for_host();
+    (compiled.to_bytes(), serde_json::to_value(&encoded).unwrap())
+}
+
+/// The ConfigMap with these bytes.
+fn config_map(bytes: &[u8]) -> Value {
+    let encoded = STANDARD.encode(bytes);
+    object("ConfigMap", &json!({"binaryData": {"bundle.bin": encoded}}))
 }
 
 fn object(kind: &str, rest: &Value) -> Value {
@@ -37,18 +37,18 @@ fn object(kind: &str, rest: &Value) -> Value {
 }
 
 /// The generation of a file, `None` for a policy, or the cause of a failure.
-fn read(text: &str) -> Result<Option<String>, String> {
+fn read(text: impl AsRef<[u8]>) -> Result<Option<String>, String> {
     let scratch = Scratch::new();
     let found = rendered(&scratch.file("object.yaml", text));
     found
-        .map(|policy| policy.map(|policy| policy.generation().to_owned()))
+        .map(|policy| policy.map(|policy| policy.generation))
         .map_err(|failure| failure.to_string())
 }
 
 #[test]
-fn each_object_has_the_generation_of_its_bundle() {
-    let (json, encoded) = forms("g1");
-    let map = object("ConfigMap", &json!({"data": {"bundle.json": json}}));
+fn each_object_has_the_generation_of_its_policy() {
+    let (bytes, encoded) = forms("g1", POLICY);
+    let map = config_map(&bytes);
     let other = json!({"name": "other", "config": {"a": 1}});
     let ours = json!({"name": "tensorgate.gate", "config": encoded});
     for object in [
@@ -66,7 +66,6 @@ fn each_object_has_the_generation_of_its_bundle() {
             "List",
             &json!({"items": [map, object("Service", &json!({}))]}),
         ),
-        serde_json::from_str(&json).unwrap(),
     ] {
         for text in [
             object.to_string(),
@@ -75,11 +74,13 @@ fn each_object_has_the_generation_of_its_bundle() {
             assert_eq!(read(&text), Ok(Some("g1".to_owned())), "{text}");
         }
     }
+    assert_eq!(read(&bytes), Ok(Some("g1".to_owned())));
     // As `kubectl get -o yaml` prints it, with what the server has added.
     let yaml = format!(
-        "apiVersion: v1\ndata:\n  bundle.json: '{json}'\nkind: ConfigMap\nmetadata:\n  \
+        "apiVersion: v1\nbinaryData:\n  bundle.bin: {}\nkind: ConfigMap\nmetadata:\n  \
          creationTimestamp: \"2026-11-26T00:00:00Z\"\n  managedFields:\n  - apiVersion: v1\n    \
-         fieldsV1:\n      f:data:\n        .: {{}}\n        f:bundle.json: {{}}\n  name: gate-policy\n"
+         fieldsV1:\n      f:binaryData:\n        .: {{}}\n        f:bundle.bin: {{}}\n  name: gate-policy\n",
+        STANDARD.encode(&bytes)
     );
     assert_eq!(read(&yaml), Ok(Some("g1".to_owned())));
 }
@@ -99,9 +100,8 @@ fn a_policy_and_an_absent_file_are_for_the_loader() {
 
 #[test]
 fn an_object_without_one_policy_is_named_as_such() {
-    let map = |json: &str| object("ConfigMap", &json!({"data": {"bundle.json": json}}));
-    let (one, encoded) = forms("g1");
-    let two = one.replace("65536", "65535");
+    let (one, encoded) = forms("g1", POLICY);
+    let (two, _) = forms("g1", &POLICY.replace("65536", "65535"));
     assert_ne!(one, two);
     let foreign = json!({"spec": {"pluginConfig": {"bundle": "a", "more": encoded}}});
     let broken = json!({"spec": {"pluginConfig": {"bundle": "%"}}});
@@ -112,7 +112,12 @@ fn an_object_without_one_policy_is_named_as_such() {
             object("Secret", &json!({"data": {}})).to_string(),
             "has no policy of a gate",
         ),
-        (map("{}").to_string(), "cannot be read by this release"),
+        (config_map(b"{}").to_string(), "is not a compiled policy"),
+        (
+            object("ConfigMap", &json!({"binaryData": {"bundle.bin": "%"}})).to_string(),
+            "is not base64",
+        ),
+        (config_map(&one[..one.len() - 1]).to_string(), "is damaged"),
         (object("WasmPlugin", &foreign).to_string(), "is not ours"),
         (object("WasmPlugin", &broken).to_string(), "is not base64"),
         (
@@ -131,8 +136,11 @@ fn an_object_without_one_policy_is_named_as_such() {
             "{found:?}"
         );
     }
-    let list = object("List", &json!({"items": [map(&one), map(&two)]}));
-    assert!(read(&list.to_string()).is_err_and(|found| found.contains("several policies")));
+    let list = object(
+        "List",
+        &json!({"items": [config_map(&one), config_map(&two)]}),
+    );
+    assert!(read(list.to_string()).is_err_and(|found| found.contains("several policies")));
 }
 
 #[test]
@@ -145,10 +153,8 @@ fn a_folder_is_that_of_one_target() {
     };
     let folder = scratch.path();
     assert!(cause(folder).is_some_and(|cause| cause.contains("no folder that render wrote")));
-    scratch.file("bundle.json", forms("g2").0);
-    let found = rendered(folder)
-        .unwrap()
-        .map(|policy| policy.generation().to_owned());
+    scratch.file("bundle.bin", forms("g2", POLICY).0);
+    let found = rendered(folder).unwrap().map(|policy| policy.generation);
     assert_eq!(found.as_deref(), Some("g2"));
     scratch.file("configmap-policy.yaml", "kind: ConfigMap\n");
     assert!(cause(folder).is_some_and(|cause| cause.contains("several targets")));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{DIGEST, object, objects, policy, render};
-use crate::program::{Scratch, yaml_documents};
+use crate::program::{Scratch, host_policy_in, yaml_documents};
 
 /// Names of a container's mounts.
 fn mounts(container: &Value) -> Vec<&str> {
@@ -122,8 +122,7 @@ fn the_host_prints_its_audit_log_unless_the_policy_has_an_export() {
         let host = deployment["spec"]["template"]["spec"]["initContainers"][1].clone();
         assert_eq!(host["name"], "host");
         let bundle = object(&objects, "ConfigMap", "tensorgate-policy");
-        let bundle = bundle["data"]["bundle.json"].as_str().unwrap().to_owned();
-        (host["args"].to_string(), bundle)
+        (host["args"].to_string(), host_policy_in(bundle).policy)
     };
     let otlp = "audit: {export: {otlp: {endpoint: \"https://collector.example.com:4318\"}}}\n";
     for (export, expected) in [
@@ -133,14 +132,11 @@ fn the_host_prints_its_audit_log_unless_the_policy_has_an_export() {
         ("audit: {export: {stdout: true}}\n", false),
         (otlp, false),
     ] {
-        let (arguments, bundle) = arguments(export);
+        let (arguments, policy) = arguments(export);
         assert_eq!(arguments.contains("--audit-stdout"), expected, "{export}");
         // The policy itself is the one that `check` and `up` have.
-        assert_eq!(
-            bundle.contains("stdout"),
-            export.contains("export"),
-            "{bundle}"
-        );
+        let exports = policy.audit().export().stdout();
+        assert_eq!(exports, export.contains("stdout: true"), "{export}");
     }
 }
 

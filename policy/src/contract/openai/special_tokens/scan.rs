@@ -99,7 +99,7 @@ fn first_unescaped(text: &str) -> Option<(char, usize)> {
 
 /// A character after normalization, as far as tokens need it: full-width forms become ASCII, and
 /// characters without a width vanish.
-pub(crate) fn folded(character: char) -> Option<char> {
+pub fn folded(character: char) -> Option<char> {
     /// From a full-width form to its ASCII character.
     const WIDE: u32 = 0xfee0;
     match character {

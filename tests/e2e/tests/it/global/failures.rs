@@ -155,8 +155,8 @@ async fn a_hanging_redis_delays_only_a_few_requests() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_host_charges_a_large_body_at_its_end_and_rejects_it() {
     use tensorgate_client::http1::{self, Framing};
-    use tensorgate_policy::raw::{ByteSize, Cost, Dim};
     use tensorgate_policy::values::Scope;
+    use tensorgate_policy_compiler::raw::{ByteSize, Cost, Dim};
     use tensorgate_tests::policy;
     use tensorgate_tests::stack::OWN_PATH;
     const FLOATS: usize = 400_000;

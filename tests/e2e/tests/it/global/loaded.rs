@@ -3,7 +3,7 @@
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::{Reply, grpc};
-use tensorgate_policy::raw::ByteSize;
+use tensorgate_policy::values::ByteSize;
 use tensorgate_tests::ask::{GOOD, PATH, fields};
 use tensorgate_tests::{Setup, Stack, policy};
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::RateLimitService;
+use tensorgate_policy_compiler::raw::RateLimitService;
 use tensorgate_tests::Stack;
 use tensorgate_tests::ask::PATIENCE;
 use tensorgate_tests::programs::{envoy, free_address};

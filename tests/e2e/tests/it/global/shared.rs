@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{Budget, ByteSize, Cost, Period};
 use tensorgate_policy::values::Scope;
+use tensorgate_policy_compiler::raw::{Budget, ByteSize, Cost, Period};
 use tensorgate_tests::ask::{self, GOOD, PATH, fields};
 use tensorgate_tests::{Lease, Stack, policy, verdict};
 use tensorgate_vectors::{Driver, load};

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use tensorgate_client::{Open, grpc};
-use tensorgate_policy::raw::{ByteSize, Dim, Policy, Rate, RateLimitService};
 use tensorgate_policy::values::ServiceFailure;
+use tensorgate_policy_compiler::raw::{ByteSize, Dim, Policy, Rate, RateLimitService};
 use tensorgate_tests::ask::{self, PATIENCE};
 use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::streams::{Streamed, messages};

@@ -4,8 +4,8 @@
 use serde_json::json;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::redis::Redis;
-use tensorgate_policy::raw::Policy;
 use tensorgate_policy::values::Scope;
+use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::ask::{self, PATIENCE};
 use tensorgate_tests::{Lease, Stack, policy};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::stand_in::http_json::{Act, Server};
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::{Stack, ask, policy};
 
 /// Longer than the gate takes to notice that a backend came or went.

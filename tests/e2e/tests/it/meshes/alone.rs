@@ -98,7 +98,7 @@ async fn a_policy_of_another_release_or_damaged_is_named_so_in_envoys_log() {
                 compiled.truncate(compiled.len() / 2);
                 compiled
             },
-            "bundle: is damaged (it ends too early): render it again",
+            "bundle: is damaged (bytes are missing or changed): render it again",
         ),
         (
             "written",

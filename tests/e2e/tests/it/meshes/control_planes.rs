@@ -8,7 +8,7 @@ mod heads;
 mod memory;
 
 use serde_json::json;
-use tensorgate_policy::raw::{ByteSize, Judge, Policy};
+use tensorgate_policy_compiler::raw::{ByteSize, Judge, Policy};
 use tensorgate_tests::{Setup, Stack, policy};
 
 /// The most elements of a tensor: 12 MiB of FP32.

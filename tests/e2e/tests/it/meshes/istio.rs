@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::raw::{MetadataRule, Policy};
+use tensorgate_policy_compiler::raw::{MetadataRule, Policy};
 use tensorgate_tests::ask::{GOOD, PATH};
 use tensorgate_tests::policy;
 use tensorgate_vectors::sign::{Signer, jwks, token};

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use prost::Message;
 use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::Compiled;
-use tensorgate_policy::raw::{ByteSize, Dim, Policy};
+use tensorgate_policy::{Compiled, FilterTarget, Target};
+use tensorgate_policy_compiler::raw::{ByteSize, Dim, Policy};
 use tensorgate_tests::{ask, policy};
 use tensorgate_wire::proto::ModelInferRequest;
 use tensorgate_wire::proto::model_infer_request::InferInputTensor;
@@ -269,8 +269,12 @@ async fn elements_split_between_two_pieces_are_checked_in_every_datatype() {
         before(bootstrap, behind);
         edit_compiled(bootstrap, |bytes| {
             let compiled = Compiled::load(&bytes).unwrap();
-            let host = false;
-            Compiled { host, ..compiled }.to_bytes()
+            let target = FilterTarget {
+                host: false,
+                ..compiled.target.filter().unwrap()
+            };
+            let target = Target::Filter(target);
+            Compiled { target, ..compiled }.to_bytes()
         });
     })
     .await;

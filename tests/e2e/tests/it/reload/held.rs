@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use sha2::Digest as _;
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::{Stack, ask};
 
 use super::version;

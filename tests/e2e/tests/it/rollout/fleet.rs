@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::pki::{Authority, Leaf};
-use tensorgate_policy::raw::Policy;
+use tensorgate_policy::Compiled;
+use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::ask::PATIENCE;
 use tensorgate_tests::programs::{envoy, program, target};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -112,14 +112,14 @@ impl Host {
 
     /// Replaces its policy. It may run or not.
     pub fn give_policy(&self, bundle: &[u8]) {
-        replace(&self.folder.join("bundle.json"), bundle);
+        replace(&self.folder.join("bundle.bin"), bundle);
     }
 
     /// Starts it, and waits until it is ready.
     pub async fn start(&mut self) {
         let mut command = self.node.command(program("tensorgate-host"));
         for (flag, file) in [
-            ("--bundle", "bundle.json"),
+            ("--bundle", "bundle.bin"),
             ("--root", ""),
             ("--audit-folder", ""),
             ("--tls-cert", "tls.crt"),
@@ -252,7 +252,7 @@ impl Gateway {
             .unwrap();
         let errors = String::from_utf8_lossy(&rendered.stderr);
         assert!(rendered.status.success(), "{errors}");
-        std::fs::read(self.next().join("bundle.json")).unwrap()
+        std::fs::read(self.next().join("bundle.bin")).unwrap()
     }
 
     fn next(&self) -> PathBuf {
@@ -345,6 +345,5 @@ impl Drop for Gateway {
 
 /// The version of a rendered policy.
 pub fn generation(bundle: &[u8]) -> String {
-    let bundle: Value = serde_json::from_slice(bundle).unwrap();
-    bundle["generation"].as_str().unwrap().to_owned()
+    Compiled::load(bundle).unwrap().generation
 }

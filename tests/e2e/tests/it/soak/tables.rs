@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use tensorgate_client::grpc;
-use tensorgate_policy::raw::{Audit, ByteSize, Policy};
+use tensorgate_policy_compiler::raw::{Audit, ByteSize, Policy};
 use tensorgate_tests::{ask, policy};
 
 use super::load::{Ask, Kind, Way};

@@ -1,0 +1,39 @@
+//! Rules of request parameters in the policy document.
+
+use serde::{Deserialize, Serialize};
+
+use super::ByteSize;
+
+/// Type and bounds of a parameter: exactly one of these, or `int` and `text` together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ParameterRule {
+    /// An integer in `[least, greatest]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub int: Option<(i64, i64)>,
+    /// A finite number in `[least, greatest]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub float: Option<(f64, f64)>,
+    /// A boolean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bool: Option<bool>,
+    /// One of these strings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub one_of: Option<Vec<String>>,
+    /// A short text. For OpenAI's `metadata`, each of its values.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextRule>,
+}
+
+/// A short text without control characters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct TextRule {
+    /// Maximum size.
+    pub max_bytes: Option<ByteSize>,
+    /// Pattern that the whole text matches; any text by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+}

@@ -1,0 +1,165 @@
+//! Clients, their keys with their last days, and groups.
+
+use core::num::NonZeroU64;
+use std::collections::BTreeMap;
+
+use tensorgate_policy::policy::{ApiKey, Client};
+use tensorgate_policy::report::{Path, quote};
+use tensorgate_policy::values::time::end_of_day_unix_s;
+
+use super::proofs::Owners;
+use super::usage::{GROUP_PREFIX, Usage};
+use super::{limits, names, proofs};
+use crate::raw;
+
+/// Client and index of the first of equal keys. Paths for a hundred thousand keys would dominate
+/// the memory of validation.
+type KeyOwners<'r> = BTreeMap<[u8; 32], (&'r str, usize)>;
+
+/// Clients, in name order; `None` if any of them is faulty.
+pub(super) fn clients(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Option<Vec<Client>> {
+    let mut key_owners = KeyOwners::new();
+    let all = path;
+    let mut owners = Owners::default();
+    let mut clients = Vec::with_capacity(raw.clients.len());
+    for (name, client) in &raw.clients {
+        let path = path.key(name);
+        let named = names::name(&path, name);
+        let keys_path = path.field("api_keys");
+        let keys: Vec<Option<ApiKey>> = client
+            .api_keys
+            .iter()
+            .enumerate()
+            .map(|(index, key)| api_key(all, (name, index), key, &mut key_owners))
+            .collect();
+        if client.api_keys_file.is_some() {
+            // The loader replaces the file's name by its keys.
+            path.field("api_keys_file")
+                .error("the file was not read: the policy is checked without its files");
+        }
+        let jwt = client
+            .jwt
+            .as_ref()
+            .map(|rule| proofs::jwt(&path.field("jwt"), rule, raw, &mut owners));
+        let mtls = client
+            .mtls
+            .as_ref()
+            .map(|rule| proofs::mtls(&path.field("mtls"), rule, &raw.listen, &mut owners));
+        let metadata = client
+            .metadata
+            .as_ref()
+            .map(|rule| proofs::metadata(&path.field("metadata"), rule, name, &mut owners));
+        let sources = proofs::sources(&path.field("sources"), client.sources.as_deref());
+        let proofs = [jwt.is_some(), mtls.is_some(), metadata.is_some()];
+        if client.api_keys.is_empty() && !proofs.contains(&true) {
+            keys_path.warn(
+                format!(
+                    "client {} has no credential, so that it can never authenticate",
+                    quote(name)
+                ),
+                "add api_keys, jwt, mtls or metadata",
+            );
+        }
+        if !used.clients.contains(name.as_str()) {
+            path.warn(
+                format!("client {} is in no grant", quote(name)),
+                "add it to a grant, or remove it",
+            );
+        }
+        let api_keys: Option<Vec<ApiKey>> = keys.into_iter().collect();
+        let concurrency = limits::requests(&path.field("concurrency"), client.concurrency);
+        // A present but invalid rule is `Some(None)`; then the client is invalid.
+        let client = || {
+            named?;
+            Some(Client {
+                name: name.clone(),
+                api_keys: api_keys?,
+                jwt: jwt.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,
+                mtls: mtls.map_or(Some(None), |rule| rule.map(Some))?,
+                metadata: metadata.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,
+                sources: sources?,
+                concurrency: concurrency?,
+            })
+        };
+        clients.push(client());
+    }
+    clients.into_iter().collect()
+}
+
+/// Path of a client's key.
+fn key_path(clients: &Path, (client, index): (&str, usize)) -> Path {
+    clients.key(client).field("api_keys").index(index)
+}
+
+fn api_key<'r>(
+    clients: &Path,
+    owner: (&'r str, usize),
+    raw: &raw::ApiKey,
+    owners: &mut KeyOwners<'r>,
+) -> Option<ApiKey> {
+    let path = key_path(clients, owner);
+    let digest_path = path.field("sha256");
+    let text = digest_path.required(
+        raw.sha256.as_deref(),
+        "the digest that `tensorgate keys new` or `tensorgate keys hash` prints",
+    );
+    let sha256 = text.and_then(|text| names::sha256(&digest_path, text));
+    let mut own = Some(());
+    if let Some(sha256) = sha256 {
+        if let Some(first) = owners.get(&sha256) {
+            let first = key_path(clients, *first);
+            digest_path.error(format!("is the same key as {}", first.as_str()));
+            own = None;
+        } else {
+            owners.insert(sha256, owner);
+        }
+    }
+    let expires_unix_s = match &raw.not_after {
+        None => Some(None),
+        Some(text) => {
+            let end = end_of_day_unix_s(text);
+            if end.is_none() {
+                let message = format!("{} is not a date", quote(text));
+                path.field("not_after")
+                    .error_with_fix(message, "YYYY-MM-DD, from 1970 on");
+            }
+            end.map(Some)
+        }
+    };
+    own?;
+    Some(ApiKey {
+        sha256: sha256?,
+        // A day always ends after 1970-01-01.
+        expires_unix_s: expires_unix_s?.and_then(NonZeroU64::new),
+        format: raw.format,
+    })
+}
+
+/// Groups contain existing clients, each once, and no groups.
+pub(super) fn groups(path: &Path, raw: &raw::Policy, used: &Usage<'_>) {
+    for (name, members) in &raw.groups {
+        let path = path.key(name);
+        names::name(&path, name);
+        path.not_empty(members, "list its clients, or remove it");
+        path.distinct(members);
+        for (index, member) in members.iter().enumerate() {
+            let path = path.index(index);
+            if member.starts_with(GROUP_PREFIX)
+                || (raw.groups.contains_key(member) && !raw.clients.contains_key(member))
+            {
+                path.error_with_fix(
+                    "a group cannot contain a group",
+                    "list the clients of that group",
+                );
+            } else if !raw.clients.contains_key(member) {
+                path.unknown::<_, ()>("client", member, raw.clients.keys());
+            }
+        }
+        if !used.groups.contains(name.as_str()) {
+            path.warn(
+                format!("group {} is in no grant", quote(name)),
+                "add it to a grant, or remove it",
+            );
+        }
+    }
+}
