@@ -20,6 +20,8 @@ const HALF_BYTES: usize = 600_000;
 const RESERVED_BYTES: u64 = 1 << 20;
 /// Half-sent bodies at once: more than fit.
 const BODIES: usize = 80;
+/// The time in which Envoy passes a body to the filter.
+const BETWEEN: Duration = Duration::from_millis(20);
 /// How much memory Envoy may use beside the bodies themselves, KiB.
 const BESIDE_KIB: u64 = 48 << 10;
 
@@ -93,8 +95,10 @@ async fn crowd(stack: &Stack, client: &str, fit: usize) -> Vec<Half> {
     let mut halves = Vec::new();
     for _ in 0..BODIES {
         halves.push(begin(stack, client).await);
+        // Envoy may pass bytes to the filter a little after it has read them. Bodies that grow at
+        // the same time would find no memory for their last part, and fewer would fit.
+        tokio::time::sleep(BETWEEN).await;
     }
-    // Envoy may pass bytes to the filter a little after it has read them.
     let end = Instant::now() + ask::PATIENCE;
     while halves.len() > fit && Instant::now() < end {
         let mut open = Vec::new();
