@@ -407,7 +407,7 @@ const PRIMES: [u32; 17] = [
 const GENERATOR: u32 = 65_537;
 
 /// Whether a big-endian modulus has this property.
-pub fn is_marked(modulus: &[u8]) -> bool {
+fn is_marked(modulus: &[u8]) -> bool {
     PRIMES.iter().all(|prime| {
         let modulo = |number: u32| number.checked_rem(*prime).unwrap_or(0);
         // A remainder is below 2^8, and a product of two below 2^25.

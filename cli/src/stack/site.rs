@@ -6,14 +6,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tensorgate_base::shell;
-use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::{Failure, user_folders};
 use tensorgate_policy::values::BackendKind;
 use tensorgate_policy::{Compiled, HostTarget, Target};
 use tensorgate_policy_compiler::Version;
 use tensorgate_policy_load::load::Loaded;
-use tensorgate_settings::bundle::{FILE, MAX_FILE_BYTES};
+use tensorgate_settings::bundle::{self as settings, BundleError, Candidate, FILE};
 use tensorgate_settings::sources::Sources;
 
 use super::options::Options;
@@ -279,14 +278,12 @@ pub fn bundle_file(state: &Path) -> PathBuf {
 ///
 /// # Errors
 /// It is there, and this release cannot load it.
-pub fn bundle(state: &Path) -> Result<Option<Compiled>, Failure> {
-    let file = bundle_file(state);
-    let limit = u64::try_from(MAX_FILE_BYTES).unwrap_or(u64::MAX);
-    let Ok(Some(bytes)) = read_at_most(&file, limit) else {
-        return Ok(None);
-    };
-    let failed = |fault| Failure::Input(format!("{} {fault}", file.display()));
-    Compiled::load(&bytes).map(Some).map_err(failed)
+pub fn bundle(state: &Path) -> Result<Option<Candidate>, Failure> {
+    match settings::bundle(&bundle_file(state)) {
+        Ok(candidate) => Ok(Some(candidate)),
+        Err(BundleError::File { .. }) => Ok(None),
+        Err(error) => Err(Failure::Input(error.to_string())),
+    }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String, Failure> {

@@ -8,6 +8,7 @@ mod watch;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -171,7 +172,7 @@ impl Report {
             return Ok(report);
         };
         report.listen = Some(listen);
-        report.ask(admin, in_force(state).as_ref()).await;
+        report.ask(admin, in_force(state).as_deref()).await;
         Ok(report)
     }
 
@@ -255,7 +256,7 @@ fn models(policy: Option<&Policy>, lines: &mut Vec<String>) -> Vec<ModelState> {
 }
 
 /// The policy that the host has.
-pub(super) fn in_force(state: &Path) -> Option<Policy> {
+pub(super) fn in_force(state: &Path) -> Option<Arc<Policy>> {
     Some(bundle(state).ok()??.policy)
 }
 

@@ -12,7 +12,7 @@ use tensorgate_policy::{Compiled, Fault, HostTarget, LoadFault, Policy};
 /// The name of the file with a host's policy, as `render` and `up` write it.
 pub const FILE: &str = "bundle.bin";
 /// Maximum size of the file, in bytes. How a policy is taken over comes on top of the policy.
-pub const MAX_FILE_BYTES: usize = 2 * MAX_BYTES;
+const MAX_FILE_BYTES: usize = 2 * MAX_BYTES;
 
 /// A policy, with the version that gates sign.
 #[derive(Clone, Debug)]
