@@ -33,8 +33,7 @@ FAULTS = (
     "policy/src/values/byte_size.rs",
     "policy/src/values/file_exception.rs",
     "policy/src/policy/template.rs",
-    "policy/src/contract/pattern.rs",
-    "policy/src/contract/pattern",
+    "policy/compiler/src/pattern.rs",
     "cli/src/files.rs",
     "cli/src/certificates.rs",
     "cli/src/components.rs",
@@ -80,7 +79,7 @@ KEYS = {
     "`models.NAME.ensemble`": "validate/ensemble.rs validate/interfaces.rs",
     "`models.NAME.guardrail`": "raw/guardrail.rs validate/guardrail.rs",
     "`models.NAME.inputs`, `outputs`, `accepts` and `returns`": "validate/accepts.rs "
-    "validate/dims.rs validate/items.rs validate/tensors.rs validate/values.rs contract/pattern",
+    "validate/dims.rs validate/items.rs validate/tensors.rs validate/values.rs compiler/src/pattern",
     "`models.NAME.json`": "raw/json.rs template.rs",
     "`models.NAME.openai`": "validate/openai",
     "`rate`, `cost`, `budget`, `concurrency` and `lockout`": "validate/limits.rs validate/caller_limits.rs",
@@ -129,7 +128,6 @@ DETAILS = (
 
 # Files of those folders that write neither, by what they do instead.
 LEFT_OUT = {
-    "patterns of the policy": ("policy/src/contract/pattern",),
     "files of models": ("policy/src/values/file_exception.rs",),
     "sizes in a policy": ("policy/src/values/byte_size.rs",),
     "keys of issuers": ("policy/src/values/jwk.rs", "policy/src/values/published_keys.rs"),
@@ -138,6 +136,7 @@ LEFT_OUT = {
     ),
     "configuration of the filter": (
         "filters/core/src/root.rs",
+        "filters/load/src/lib.rs",
         "filters/native/src/configuration.rs",
         "filters/core/src/filter.rs",
         "filters/core/src/host/listener_bounds.rs",

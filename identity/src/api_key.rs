@@ -21,8 +21,9 @@ use core::cmp::Ordering;
 use core::num::NonZeroU64;
 
 use sha2::{Digest, Sha256};
+use tensorgate_policy::policy::{ApiKey, Client, Revoked};
 use tensorgate_policy::request::Identity;
-use tensorgate_policy::values::KeyFormat;
+use tensorgate_policy::values::{KeyFormat, Shared};
 use tensorgate_policy::{Policy, hex};
 
 use crate::evidence::{Identified, NEITHER};
@@ -34,66 +35,45 @@ pub use text::{
 };
 
 /// All keys of a policy, by digest. Lookups take the same time for every client, and comparison
-/// times of digests reveal nothing useful.
+/// times of digests reveal nothing useful. The tables are those of the policy.
 #[derive(Clone, Debug, Default)]
 pub struct KeyRing {
     /// Sorted; a binary search takes the same number of steps everywhere.
-    keys: Vec<(Slot, Owner)>,
-    /// Sorted.
-    revoked: Vec<Slot>,
+    keys: Shared<Vec<ApiKey>>,
+    clients: Shared<Vec<Client>>,
+    revoked: Shared<Revoked>,
     /// Whether any key has format `any`.
     any_format: bool,
 }
 
-/// A digest in the index. Lookups cost only comparisons, so tests count them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot([u8; 32]);
-
-impl Ord for Slot {
-    fn cmp(&self, other: &Self) -> Ordering {
-        #[cfg(test)]
-        tests::compared();
-        self.0.cmp(&other.0)
-    }
-}
-
-impl PartialOrd for Slot {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// Client and expiry of a key.
-#[derive(Clone, Debug)]
-struct Owner {
-    client: String,
-    expires_unix_s: Option<NonZeroU64>,
-    format: KeyFormat,
+/// Lookups cost only comparisons, so tests count them.
+fn compare(known: &[u8; 32], digest: &[u8; 32]) -> Ordering {
+    #[cfg(test)]
+    tests::compared();
+    known.cmp(digest)
 }
 
 impl KeyRing {
-    /// Indexes a policy's keys.
+    /// The keys of a policy.
     pub fn new(policy: &Policy) -> Self {
-        let keys = policy
-            .clients()
-            .iter()
-            .flat_map(|client| client.api_keys().iter().map(move |key| (client, key)));
-        let mut keys: Vec<_> = keys
-            .map(|(client, key)| {
-                let owner = Owner {
-                    client: client.name().into(),
-                    expires_unix_s: key.expires_unix_s(),
-                    format: key.format(),
-                };
-                (Slot(*key.sha256()), owner)
-            })
-            .collect();
-        keys.sort_unstable_by_key(|(slot, _)| *slot);
+        let keys = policy.api_keys();
         Self {
-            any_format: (keys.iter()).any(|(_, owner)| owner.format == KeyFormat::Any),
-            keys,
-            revoked: policy.revoked().keys().iter().copied().map(Slot).collect(),
+            any_format: (keys.iter()).any(|key| key.format() == KeyFormat::Any),
+            keys: keys.clone(),
+            clients: policy.clients().clone(),
+            revoked: policy.revoked().clone(),
         }
+    }
+
+    /// A key and its client's name.
+    fn find(&self, digest: &[u8; 32]) -> Option<(&ApiKey, &str)> {
+        let at = self
+            .keys
+            .binary_search_by(|key| compare(key.sha256(), digest));
+        let key = self.keys.get(at.ok()?)?;
+        let client = usize::try_from(key.client().0).ok();
+        let client = client.and_then(|client| self.clients.get(client));
+        Some((key, client?.name()))
     }
 
     /// The client of a key at a wall-clock time.
@@ -107,30 +87,28 @@ impl KeyRing {
             });
         }
         let digest = digest(text);
-        let slot = Slot(digest);
-        let at = self.keys.binary_search_by(|(known, _)| known.cmp(&slot));
-        let owner = at.ok().and_then(|at| self.keys.get(at));
-        let owner = owner.map(|(_, owner)| owner);
+        let found = self.find(&digest);
         // Also looked up for unknown keys, so the time reveals nothing.
-        let revoked = self.revoked.binary_search(&slot).is_ok();
-        let expires = owner.and_then(|owner| owner.expires_unix_s);
+        let revoked = self.revoked.keys();
+        let revoked = revoked.binary_search_by(|known| compare(known, &digest));
+        let expires = found.and_then(|(key, _)| key.expires_unix_s());
         let mut revoked_client = None;
-        let identity = match owner {
+        let identity = match found {
             None => Identity::Refused("unknown api key"),
-            Some(owner) if foreign && owner.format != KeyFormat::Any => {
+            Some((key, _)) if foreign && key.format() != KeyFormat::Any => {
                 Identity::Refused("api key is not of tensorgate's format, which its entry requires")
             }
-            Some(owner) if revoked => {
-                revoked_client = Some(owner.client.clone());
+            Some((_, client)) if revoked.is_ok() => {
+                revoked_client = Some(client.into());
                 Identity::Refused("api key is revoked")
             }
             Some(_) if expires.is_some_and(|expires| now_unix_s >= expires.get()) => {
                 Identity::Refused("api key has expired")
             }
-            Some(owner) => Identity::Client(owner.client.clone()),
+            Some((_, client)) => Identity::Client(client.into()),
         };
         // Unknown text may be another system's secret: logs get no part of its digest.
-        let named = own || owner.is_some();
+        let named = own || found.is_some();
         Identified {
             revoked_client,
             until_unix_s: expires.map(NonZeroU64::get),

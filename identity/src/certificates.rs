@@ -7,13 +7,14 @@
 //! from a single element without other names, because unquoted names could contain further keys or
 //! elements.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{PeerName, Revoked, Tls};
+use tensorgate_policy::values::Shared;
 
 use crate::evidence::{Certificate, PeerNames};
 use crate::x509;
@@ -24,10 +25,10 @@ use crate::xfcc::{self, ForwardedNames};
 pub struct Certificates {
     clients: BTreeMap<PeerName, String>,
     /// Trusted proxies in front.
-    forwarders: BTreeSet<PeerName>,
+    forwarders: Vec<PeerName>,
     /// Number of elements of such proxies, besides the connection's own.
     between: usize,
-    revoked: Revoked,
+    revoked: Shared<Revoked>,
 }
 
 /// Result for a certificate.
@@ -64,7 +65,7 @@ impl Certificates {
         let hops = usize::try_from(listen.trusted_hops()).unwrap_or(usize::MAX);
         Self {
             clients,
-            forwarders: forwarders.iter().cloned().collect(),
+            forwarders: forwarders.to_vec(),
             between: hops.saturating_sub(1),
             revoked: policy.revoked().clone(),
         }

@@ -90,7 +90,7 @@ impl Identifier {
     pub fn new(policy: &Policy) -> Self {
         let mut locations: Vec<MetadataLocation> = Vec::new();
         let mut sources = BTreeMap::new();
-        for client in policy.clients() {
+        for client in policy.clients().iter() {
             let name = || String::from(client.name());
             if let Some(rule) = client.metadata() {
                 let at = locations.iter().position(|location| {

@@ -5,14 +5,15 @@
 //! response time for a forged token does not reveal known subjects. A token that is rejected before
 //! the signature check costs the same time ([`decoy`]).
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial};
+use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial, Revoked};
 use tensorgate_policy::request::{Identity, Operations};
+use tensorgate_policy::values::Shared;
 
 use crate::attempts::{Attempt, Attempts, CheckBudget};
 use crate::cache::{Known, TokenCache, TokenId, TokenRejection, VerifiedToken};
@@ -39,7 +40,7 @@ const MAX_SUBJECT_BYTES: usize = 256;
 pub struct Tokens {
     /// By `iss`.
     issuers: BTreeMap<String, Rules>,
-    revoked: BTreeSet<String>,
+    revoked: Shared<Revoked>,
 }
 
 /// An issuer and its clients. A lookup tests the rules of the token's subject and all rules without
@@ -70,7 +71,7 @@ impl Tokens {
                 by_subject: BTreeMap::new(),
                 by_claims: Vec::new(),
             };
-            for client in policy.clients() {
+            for client in policy.clients().iter() {
                 let Some(rule) = client.jwt().filter(|rule| rule.issuer() == issuer.name()) else {
                     continue;
                 };
@@ -89,13 +90,13 @@ impl Tokens {
             }
             rules
         };
+        let mut issuers = BTreeMap::new();
+        for issuer in policy.issuers() {
+            issuers.insert(issuer.issuer().into(), rules_of(issuer));
+        }
         Self {
-            issuers: policy
-                .issuers()
-                .iter()
-                .map(|issuer| (issuer.issuer().into(), rules_of(issuer)))
-                .collect(),
-            revoked: policy.revoked().jti().clone(),
+            issuers,
+            revoked: policy.revoked().clone(),
         }
     }
 
@@ -322,7 +323,7 @@ impl Tokens {
     fn owner<'s>(&self, claimed: &Claimed<'s, '_>) -> Result<&'s str, &'static str> {
         match claimed.parts.claims.get("jti") {
             None | Some(Json::Other) => {}
-            Some(Json::Text(jti)) if !self.revoked.contains(jti) => {}
+            Some(Json::Text(jti)) if !self.revoked.jti().contains(jti) => {}
             Some(Json::Text(_)) => return Err("token is revoked"),
             Some(_) => return Err("token's jti is not a text"),
         }

@@ -68,6 +68,15 @@ pub struct Contract {
 }
 
 impl Contract {
+    /// Patterns of elements and parameters.
+    pub fn patterns(&self) -> impl Iterator<Item = &Pattern> {
+        let of_inputs = self.inputs.iter();
+        let of_inputs = of_inputs.filter_map(|rule| rule.items.pattern.as_deref());
+        let parameters = self.input_parameters.iter().flat_map(|(_, rules)| rules);
+        let parameters = parameters.chain(&self.parameters);
+        of_inputs.chain(parameters.filter_map(|(_, bound)| bound.pattern()))
+    }
+
     /// Rules of the input tensors.
     pub fn inputs(&self) -> &[TensorRule] {
         &self.inputs
@@ -394,6 +403,16 @@ pub enum ParameterBound {
     OneOf(Vec<String>),
     Text(TextBound),
     IntOrText((i64, i64), TextBound),
+}
+
+impl ParameterBound {
+    /// The pattern of a text.
+    pub fn pattern(&self) -> Option<&Pattern> {
+        match self {
+            Self::Text(text) | Self::IntOrText(_, text) => text.pattern.as_deref(),
+            Self::Int(..) | Self::Float(..) | Self::Bool | Self::False | Self::OneOf(_) => None,
+        }
+    }
 }
 
 /// Bounds of a short text. Control characters are never allowed.

@@ -1,11 +1,17 @@
 //! Policies for this crate's tests. The compiler is built on this crate without its tests, so
 //! policies cross as bytes.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
 
 use serde_json::Value;
 use tensorgate_policy_compiler::Version;
 
 use crate::compiled::Compiled;
+use crate::contract::Pattern;
 use crate::policy::Policy;
 
 // Tests of lower modules reach this here.
@@ -28,4 +34,17 @@ pub(crate) fn compiled(document: Value) -> Compiled {
 /// A document as a policy; it must be valid.
 pub(crate) fn policy(document: Value) -> Policy {
     compiled(document).policy
+}
+
+/// A pattern, as the compiler writes it.
+pub(crate) fn pattern() -> Pattern {
+    let mut document = document();
+    document["models"]["digits"]["parameters"] =
+        serde_json::json!({"name": {"text": {"max_bytes": 8, "pattern": "[a-z]+"}}});
+    let policy = policy(document);
+    let model = policy.model(policy.model_id("digits").unwrap()).unwrap();
+    let Accepts::Tensors(contract) = model.accepts() else {
+        panic!("{model:?}");
+    };
+    contract.patterns().next().unwrap().clone()
 }

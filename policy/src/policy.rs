@@ -73,6 +73,7 @@ pub use records::Capture;
 pub use routing::{Routing, ShadowVersion};
 pub use service::{Counter, RateLimitService, Redis};
 pub use shadow::{Shadow, note};
+pub use stored_models::distinct_rules;
 pub use template::{Pointer, Step, Template, Templates, TensorPointer, is_taken};
 pub use tracing::{SAMPLE_SHARES, Tracing};
 pub use watch::{DAY_MINUTES, are_always};
@@ -105,8 +106,10 @@ index!(
 pub struct Policy {
     pub listen: Listen,
     pub issuers: Vec<Issuer>,
-    pub revoked: Revoked,
-    pub clients: Vec<Client>,
+    pub revoked: Shared<Revoked>,
+    pub clients: Shared<Vec<Client>>,
+    /// In the order of their digests. A policy may have a hundred thousand, in each worker.
+    pub api_keys: Shared<Vec<ApiKey>>,
     #[serde(with = "stored_models")]
     pub models: Vec<Model>,
     pub templates: Templates,
@@ -137,9 +140,11 @@ getters! { Policy {
     /// Token issuers, in name order.
     issuers: &[Issuer],
     /// Revoked credentials.
-    revoked: &Revoked,
+    revoked: &Shared<Revoked>,
     /// All clients, in name order.
-    clients: &[Client],
+    clients: &Shared<Vec<Client>>,
+    /// The API keys of all clients, in the order of their digests.
+    api_keys: &Shared<Vec<ApiKey>>,
     /// All models, in name order.
     models: &[Model],
     /// All grants, in document order.
@@ -163,8 +168,14 @@ getters! { Policy {
 } }
 
 impl Policy {
-    /// The same with what follows from grants and models.
+    /// The same with what follows from keys, grants and models.
     pub fn with_summaries(mut self) -> Self {
+        for key in self.api_keys.iter() {
+            let client = usize::try_from(key.client.0).ok();
+            if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
+                client.has_api_key = true;
+            }
+        }
         let of_role = self.granted.by_role.keys();
         let models = &self.models;
         let reachable = of_role.flat_map(|(role, model, _, operation)| {
@@ -175,12 +186,15 @@ impl Policy {
                 .iter()
                 .map(|protocol| (*role, *protocol, *operation))
         });
-        self.reachable = reachable.collect();
+        // Elements are inserted one by one: the code that sorts many is large.
+        self.reachable = BTreeSet::new();
+        self.reachable.extend(reachable);
         let raw_types = models.iter().flat_map(|model| match model.accepts() {
             Accepts::Raw { content_types, .. } => content_types.as_slice(),
             Accepts::Tensors(_) | Accepts::OpenAi(_) => &[],
         });
-        self.raw_types = raw_types.cloned().collect();
+        self.raw_types = BTreeSet::new();
+        self.raw_types.extend(raw_types.cloned());
         let is_taken = |coding: &Coding| models.iter().any(|model| model.takes(*coding));
         self.codings = Coding::ALL.into_iter().filter(is_taken).collect();
         self
@@ -208,6 +222,11 @@ impl Policy {
     /// A client; `None` only for an id of another policy.
     pub fn client(&self, id: ClientId) -> Option<&Client> {
         self.clients.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// The API keys of a client. All keys of the policy are searched.
+    pub fn keys_of(&self, client: ClientId) -> impl Iterator<Item = &ApiKey> {
+        self.api_keys.iter().filter(move |key| key.client == client)
     }
 
     /// A model; `None` only for an id of another policy.
@@ -453,7 +472,9 @@ impl Limits {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Client {
     pub name: String,
-    pub api_keys: Vec<ApiKey>,
+    /// Of the table of keys.
+    #[serde(skip)]
+    pub has_api_key: bool,
     pub concurrency: Option<u64>,
     /// Rare fields are boxed to keep other clients small.
     pub jwt: Option<Box<JwtRule>>,
@@ -465,8 +486,8 @@ pub struct Client {
 getters! { Client {
     /// Name of the client in logs, buckets and the context.
     name: &str,
-    /// Digests of its keys.
-    api_keys: &[ApiKey],
+    /// Whether it has an API key.
+    has_api_key: bool,
     /// Maximum requests in flight over all grants.
     concurrency: Option<u64>,
     /// Certificates that authenticate it.
@@ -489,7 +510,7 @@ impl Client {
     /// Kinds of proof for which it has a rule.
     pub fn proofs(&self) -> Proofs {
         [
-            (Proof::ApiKey, !self.api_keys.is_empty()),
+            (Proof::ApiKey, self.has_api_key),
             (Proof::Jwt, self.jwt.is_some()),
             (Proof::Mtls, self.mtls.is_some()),
             (Proof::Metadata, self.metadata.is_some()),
@@ -506,6 +527,7 @@ pub struct ApiKey {
     pub sha256: [u8; 32],
     /// Not an `Option<u64>`, which is twice as large: a policy may have a hundred thousand keys.
     pub expires_unix_s: Option<NonZeroU64>,
+    pub client: ClientId,
     pub format: KeyFormat,
 }
 
@@ -514,6 +536,8 @@ getters! { ApiKey {
     sha256: &[u8; 32],
     /// First Unix second at which the key is expired.
     expires_unix_s: Option<NonZeroU64>,
+    /// Its client.
+    client: ClientId,
     /// Format of the key.
     format: KeyFormat,
 } }

@@ -159,9 +159,9 @@ fn needs_host(policy: &Policy) -> Option<String> {
 
 /// The number of API keys in a policy, and their required format. Digests do not show the format.
 fn keys(policy: &Policy) -> String {
-    let all = || policy.clients().iter().flat_map(|client| client.api_keys());
-    let any = all().filter(|key| key.format() == KeyFormat::Any).count();
-    match (all().count(), any) {
+    let keys = policy.api_keys();
+    let any = keys.iter().filter(|key| key.format() == KeyFormat::Any);
+    match (keys.len(), any.count()) {
         (0, _) => String::new(),
         (1, 0) => ", 1 API key (made by tensorgate: tg_…)".into(),
         (1, _) => ", 1 API key (of any format)".into(),

@@ -13,11 +13,11 @@ mod wait_limiter;
 
 use std::cell::{Cell, RefCell};
 
+use tensorgate_filter_load::{load, not_loaded};
 use tensorgate_identity::{Identifier, TokenCache};
 use tensorgate_policy::policy::{Grant, KeyLocations};
 use tensorgate_policy::{
-    Compiled, Fault, FilterConfiguration, FilterTarget, HeaderMode, LoadFault, Now, Policy,
-    Severity,
+    Compiled, Fault, FilterConfiguration, FilterTarget, HeaderMode, Now, Policy, Severity,
 };
 use tensorgate_wire::context::{Key, KeyFault};
 
@@ -151,7 +151,7 @@ impl GateRoot {
             None => Some(Filter::Gate),
         };
         let Some(filter) = filter.or(named) else {
-            faults.push(error(
+            faults.push(Fault::error(
                 "filter",
                 "must be gate, auth, rate-limit or tensor-guard",
             ));
@@ -167,21 +167,21 @@ impl GateRoot {
             Ok(_) => None,
             Err(fault) => Some(fault.to_string()),
         };
-        faults.extend(fault.map(|message| error(CONTEXT_KEY_VARIABLE, &message)));
+        faults.extend(fault.map(|message| Fault::error(CONTEXT_KEY_VARIABLE, message)));
         let context_key = context_key.unwrap_or_default();
         let has_host = host && context_key.is_some();
         if !is_generation(&generation) {
-            faults.push(error(
+            faults.push(Fault::error(
                 "generation",
                 "must be 1 to 64 letters, digits or dashes",
             ));
         }
         if !has_host && messages_wait(&policy) {
             let cause = "messages of streams cannot wait for limits of scope global without a sandbox host: give the grant `scope: local`, or put a host behind the filter";
-            faults.push(error("grants", cause));
+            faults.push(Fault::error("grants", cause));
         } else if !has_host && policy.has_host_limits() {
             let cause = "limits of users, sources and models are counted by a sandbox host: put one behind the filter";
-            faults.push(error("grants", cause));
+            faults.push(Fault::error("grants", cause));
         } else if !has_host
             && filter != Filter::Gate
             && headers == HeaderMode::Forward
@@ -189,7 +189,7 @@ impl GateRoot {
         {
             // Each filter of a chain would withhold the body and restore it after its wait.
             let cause = "limits of scope global need the filter `gate`, headers: hold, or a sandbox host behind the filter";
-            faults.push(error("rate_limit_service", cause));
+            faults.push(Fault::error("rate_limit_service", cause));
         }
         let is_enforced = faults.is_empty();
         faults.extend(warnings);
@@ -313,7 +313,7 @@ impl GateRoot {
         let is_unheld = !self.may_stream && limits.hold_bytes < limits.body_bytes;
         is_unheld.then(|| Fault {
             severity: Severity::Warning,
-            ..error(
+            ..Fault::error(
                 "listen.limits.hold_bytes",
                 "without a sandbox host, a body of more bytes is rejected: it would wait for limits of scope global",
             )
@@ -403,32 +403,6 @@ impl GateRoot {
     }
 }
 
-/// Loads the compiled policy of a configuration. A VM's memory never shrinks, so the configuration
-/// is freed as soon as it is decoded, and in any case before this returns.
-fn load(configuration: impl AsRef<[u8]>) -> Result<Compiled, Fault> {
-    let written = configuration.as_ref();
-    let most = FilterConfiguration::MAX_BYTES;
-    if written.len() > most {
-        return Err(error(
-            "",
-            &format!("configuration is larger than {most} bytes"),
-        ));
-    }
-    let encoded: FilterConfiguration<'_> = serde_json::from_slice(written).map_err(|fault| {
-        let cause = "configuration has no compiled policy; render it with this release";
-        error("", &format!("{cause}: {fault}"))
-    })?;
-    let decoded = encoded.decode();
-    let compiled = decoded.map_err(|fault| error("bundle", &fault.to_string()))?;
-    drop(encoded);
-    drop(configuration);
-    Compiled::load(&compiled).map_err(|fault| not_loaded(&fault))
-}
-
-fn not_loaded(fault: &LoadFault) -> Fault {
-    error("bundle", &fault.to_string())
-}
-
 /// Whether messages of streams may wait for the rate-limit service.
 fn messages_wait(policy: &Policy) -> bool {
     policy.grants().iter().any(Grant::messages_wait)
@@ -441,16 +415,7 @@ fn is_generation(name: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-fn error(path: &str, message: &str) -> Fault {
-    Fault {
-        severity: Severity::Error,
-        path: path.into(),
-        message: message.into(),
-        fix: None,
-    }
-}
-
 /// A failed host call during configuration, as a fault of the configuration.
 pub fn host_fault(fault: impl core::fmt::Display) -> Fault {
-    error("", &format!("the proxy cannot run the filter: {fault}"))
+    Fault::error("", format!("the proxy cannot run the filter: {fault}"))
 }

@@ -1,7 +1,7 @@
 //! The configuration of a filter, as `render` writes it.
 
 use serde::Deserialize;
-use tensorgate_policy::{Fault, FilterConfiguration, FilterTarget, HeaderMode, Severity, Target};
+use tensorgate_policy::{Fault, FilterConfiguration, FilterTarget, HeaderMode, Target};
 use tensorgate_policy_compiler::{Version, raw};
 
 /// A policy with its version, as tests write it.
@@ -46,10 +46,5 @@ pub fn compile(version: &Version, target: FilterTarget) -> Result<String, Vec<Fa
 
 /// A fault of the configuration as such.
 pub(crate) fn error(message: String) -> Vec<Fault> {
-    vec![Fault {
-        severity: Severity::Error,
-        path: String::new(),
-        message,
-        fix: None,
-    }]
+    vec![Fault::error("", message)]
 }

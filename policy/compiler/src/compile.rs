@@ -4,7 +4,7 @@ use std::io;
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::policy::filter_part;
-use tensorgate_policy::{Compiled, Fault, HostTarget, Policy, Severity, Target, hex};
+use tensorgate_policy::{Compiled, Fault, HostTarget, Policy, Target, hex};
 
 use crate::raw;
 use crate::validate::validate;
@@ -38,12 +38,8 @@ impl Version {
     pub fn new(raw: raw::Policy) -> Result<Self, Vec<Fault>> {
         let (policy, warnings) = validate(&raw)?;
         let digest = canonical_digest(&raw).map_err(|cause| {
-            vec![Fault {
-                severity: Severity::Error,
-                path: String::new(),
-                message: format!("the policy cannot be written as JSON: {cause}"),
-                fix: None,
-            }]
+            let cause = format!("the policy cannot be written as JSON: {cause}");
+            vec![Fault::error("", cause)]
         })?;
         let mut generation = hex(&digest);
         generation.truncate(GENERATION_DIGITS);

@@ -8,6 +8,7 @@
 mod compile;
 #[cfg(test)]
 mod fixture;
+mod pattern;
 pub mod raw;
 pub mod validate;
 

@@ -111,6 +111,7 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
         handlers::fit(&root.field("handlers"), handlers, buffered_bytes);
     }
     let models = models::models(&root.field("models"), raw, &used, &signers);
+    items::check_automata_size(&root.field("models"), models.as_deref().unwrap_or_default());
     let templates = models
         .as_deref()
         .and_then(|models| template::templates(&root.field("models"), models));
@@ -123,7 +124,7 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
     let audit = records::audit(&root.field("audit"), raw);
     let capture = records::capture(&root.field("capture"), raw);
     let watch = watch::watch(&root.field("watch"), raw);
-    let (grants, models, clients) = (grants?, models?, clients?);
+    let (grants, models, (clients, api_keys)) = (grants?, models?, clients?);
     models::reachable(
         &root.field("models"),
         grants.granted.iter().map(|entry| (entry.0, entry.1)),
@@ -139,8 +140,9 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
     let policy = Policy {
         listen: listen?,
         issuers: issuers?,
-        revoked: revoked?,
-        clients,
+        revoked: revoked?.into(),
+        clients: clients.into(),
+        api_keys: api_keys.into(),
         reachable: BTreeSet::new(),
         raw_types: BTreeSet::new(),
         codings: Codings::default(),

@@ -9,6 +9,16 @@ pub(super) fn check(policy: &Policy) -> Result<(), &'static str> {
     let ordered = policy.clients.is_sorted_by(|a, b| a.name() < b.name())
         && policy.models.is_sorted_by(|a, b| a.name() < b.name());
     require(ordered, "names are not in order")?;
+    let digests = policy.api_keys.is_sorted_by(|a, b| a.sha256() < b.sha256())
+        && policy.revoked.keys.is_sorted_by(|a, b| a < b);
+    require(digests, "digests of keys are not in order")?;
+    require(
+        policy
+            .api_keys
+            .iter()
+            .all(|key| has_client(policy, key.client)),
+        "a key belongs to no client",
+    )?;
     check_limits(policy)?;
     require(
         policy.granted.roles.len() == policy.clients.len(),

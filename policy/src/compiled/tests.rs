@@ -17,6 +17,7 @@ use alloc::{format, vec};
 use serde_reflection::{Registry, Samples, Tracer, TracerConfig};
 
 use super::*;
+use crate::contract::Pattern;
 use crate::contract::openai::OpenAi;
 use crate::fixture;
 use crate::policy::{
@@ -121,7 +122,7 @@ fn changed(change: impl FnOnce(&mut Policy)) -> Result<Compiled, LoadFault> {
 #[test]
 fn what_a_policy_refers_to_is_there() {
     type Change = fn(&mut Policy);
-    let faults: [(&str, Change); 12] = [
+    let faults: [(&str, Change); 15] = [
         ("two grants have one name", |policy| {
             policy.grants[1].name = policy.grants[0].name.clone();
         }),
@@ -141,6 +142,15 @@ fn what_a_policy_refers_to_is_there() {
             }));
         }),
         ("names are not in order", |policy| policy.clients.reverse()),
+        ("digests of keys are not in order", |policy| {
+            policy.api_keys.reverse();
+        }),
+        ("digests of keys are not in order", |policy| {
+            policy.revoked.keys = vec![[1; 32], [1; 32]];
+        }),
+        ("a key belongs to no client", |policy| {
+            policy.api_keys[0].client = ClientId(9);
+        }),
         ("names are not in order", |policy| {
             let again = policy.models[0].clone();
             policy.models.insert(0, again);
@@ -203,6 +213,37 @@ fn rights_of_many_models_are_written_once() {
 }
 
 #[test]
+fn a_malformed_automaton_is_not_loaded() {
+    let pattern = fixture::pattern();
+    let written = postcard::to_allocvec(&pattern).unwrap();
+    let loaded = postcard::from_bytes::<Pattern>(&written).unwrap();
+    assert_eq!(loaded, pattern);
+    let (text, automaton): (String, Vec<u8>) = postcard::from_bytes(&written).unwrap();
+    let is_loaded = |automaton: &[u8]| {
+        let written = postcard::to_allocvec(&(&text, automaton)).unwrap();
+        postcard::from_bytes::<Pattern>(&written).is_ok()
+    };
+    assert!(is_loaded(&automaton));
+    assert!(!is_loaded(&[&automaton[..], &[0]].concat()));
+    for length in 0..automaton.len() {
+        assert!(!is_loaded(&automaton[..length]), "{length}");
+    }
+    // Any bytes are refused or searched without a panic.
+    for at in 0..automaton.len() {
+        for change in [1, 0x80, 0xff] {
+            let mut changed = automaton.clone();
+            changed[at] ^= change;
+            let written = postcard::to_allocvec(&(&text, &changed)).unwrap();
+            if let Ok(pattern) = postcard::from_bytes::<Pattern>(&written) {
+                for text in ["", "ab", "A", "é"] {
+                    pattern.matches(text);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn no_more_permissions_are_loaded_than_a_policy_may_have() {
     for (count, is_loaded) in [(1_000_000, true), (1_000_001, false), (u32::MAX, false)] {
         for (rights, is_empty) in [(vec![(0_u32, 0_u32, 0_u32)], false), (vec![], true)] {
@@ -238,12 +279,15 @@ fn a_filter_gets_its_part_in_numbers_that_it_can_hold() {
 
 /// Names, fields and types of everything that a compiled policy consists of.
 fn layout() -> Registry {
-    let samples = Samples::new();
+    let mut samples = Samples::new();
+    let pattern = fixture::pattern();
     let mut enums: Vec<String> = Vec::new();
     loop {
         let config = TracerConfig::default().is_human_readable(false);
         // Some numbers are never zero.
         let mut tracer = Tracer::new(config.default_u64_value(1));
+        // An automaton is checked while it is read, so an example is needed.
+        tracer.trace_value(&mut samples, &pattern).unwrap();
         // Each pass shows one more variant of each enum, first by name, then by index.
         for _ in 0..100 {
             for name in &enums {

@@ -51,7 +51,7 @@ pub(super) struct Item {
     split: [u8; 4],
     split_bytes: usize,
     /// State of the pattern.
-    state: u16,
+    state: pattern::State,
     probe: Option<Probe>,
     /// The whole element, if it is compared as a whole.
     buffered: Option<Vec<u8>>,
@@ -92,7 +92,10 @@ impl Items {
             reported,
             split: [0; 4],
             split_bytes: 0,
-            state: pattern::START,
+            state: self
+                .pattern
+                .as_ref()
+                .map_or(pattern::State::ZERO, |pattern| pattern.start()),
             probe: self
                 .media
                 .as_ref()
@@ -249,12 +252,8 @@ impl Item {
         let Some(pattern) = &rule.pattern else {
             return Ok(());
         };
-        self.state = text.chars().fold(self.state, |state, character| {
-            pattern.step(state, character)
-        });
-        if self.state == pattern::DEAD {
-            return Err(NO_MATCH.into());
-        }
+        let state = pattern.advance(self.state, text.as_bytes());
+        self.state = state.ok_or(NO_MATCH)?;
         Ok(())
     }
 }

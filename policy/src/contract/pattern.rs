@@ -1,92 +1,120 @@
-//! Patterns of text elements: an anchored expression, compiled to a table when the policy is
-//! loaded.
+//! Patterns of texts: finite automata that the compiler of policies has built.
 //!
-//! Matching takes one step per character and never backtracks. An expression with a large table is
-//! rejected with the policy. The alphabet is Unicode, split into the classes that the expression
-//! distinguishes.
-
-mod parse;
-mod table;
+//! Matching takes one step for each byte and never backtracks. The automaton keeps the sparse form
+//! of `regex-automata`, which is checked once while a policy is loaded.
 
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
+use regex_automata::Anchored;
+use regex_automata::dfa::Automaton as _;
+use regex_automata::dfa::sparse::DFA;
+use regex_automata::util::start;
 use serde::{Deserialize, Serialize};
 
-/// A compiled expression.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) use regex_automata::util::primitives::StateID as State;
+
+/// A pattern that a text matches as a whole.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
 pub struct Pattern {
     text: String,
-    /// First character of each class in ascending order, beginning at 0.
-    classes: Vec<u32>,
-    /// Class of every ASCII character.
-    ascii: Vec<u16>,
-    /// Next state by state and class, row by row.
-    moves: Vec<u16>,
-    /// Whether a state accepts.
-    ends: Vec<bool>,
+    automaton: DFA<Vec<u8>>,
+    start: State,
 }
 
-/// State from which no text matches.
-pub(super) const DEAD: u16 = 0;
-/// Start state.
-pub(super) const START: u16 = 1;
+/// A pattern in a compiled policy: its text, and its automaton in little-endian byte order. The
+/// digest of the layout needs an example of it, which is found by the name of a newtype.
+#[derive(Serialize, Deserialize)]
+#[serde(rename = "Pattern")]
+struct Stored((String, Vec<u8>));
 
-/// Why an expression is invalid.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternFault {
-    /// Too long.
-    #[error("the pattern has more than {} characters", parse::MAX_CHARS)]
-    Long,
-    /// Syntax error at a character.
-    #[error("at character {at}: {what}")]
-    Syntax {
-        /// Position of the character, from 1.
-        at: usize,
-        /// The error.
-        what: &'static str,
-    },
-    /// Its table would be too large.
-    #[error(
-        "the pattern needs too large a table: bound fewer repeats, max_item_bytes bounds the length already"
-    )]
-    Large,
-}
+/// An automaton is malformed, or not anchored at the start of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the automaton of a pattern is malformed")]
+pub struct MalformedAutomaton;
 
 impl Pattern {
-    /// Parses and compiles an expression.
-    pub fn compile(text: &str) -> Result<Self, PatternFault> {
-        let node = parse::parse(text)?;
-        table::compile(text, &node).ok_or(PatternFault::Large)
+    /// A pattern with the automaton of its text. The automaton must be anchored at both ends of a
+    /// text.
+    ///
+    /// # Errors
+    /// It has no anchored start.
+    pub fn new(text: String, automaton: DFA<Vec<u8>>) -> Result<Self, MalformedAutomaton> {
+        let at_start = start::Config::new().anchored(Anchored::Yes);
+        let start = automaton.start_state(&at_start);
+        Ok(Self {
+            start: start.map_err(|_| MalformedAutomaton)?,
+            text,
+            automaton,
+        })
     }
 
-    /// The state after one more character.
-    pub(super) fn step(&self, state: u16, character: char) -> u16 {
-        let point = u32::from(character);
-        let ascii = usize::try_from(point).ok();
-        let class = match ascii.and_then(|at| self.ascii.get(at)) {
-            Some(class) => usize::from(*class),
-            None => self
-                .classes
-                .partition_point(|from| *from <= point)
-                .saturating_sub(1),
-        };
-        let at = usize::from(state)
-            .saturating_mul(self.classes.len())
-            .saturating_add(class);
-        self.moves.get(at).copied().unwrap_or(DEAD)
+    /// Memory of the automaton, in bytes.
+    pub fn automaton_bytes(&self) -> usize {
+        self.automaton.memory_usage()
     }
 
-    /// Whether the whole text matches.
-    pub(crate) fn matches(&self, text: &str) -> bool {
-        let state = text
-            .chars()
-            .fold(START, |state, character| self.step(state, character));
-        self.may_end(state)
+    fn automaton_to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.automaton.write_to_len()];
+        // It fails only where the bytes are too few. Bytes of another length would not be loaded.
+        let written = self.automaton.write_to_little_endian(&mut bytes);
+        bytes.truncate(written.unwrap_or(0));
+        bytes
+    }
+
+    /// State before the first byte.
+    pub(super) const fn start(&self) -> State {
+        self.start
+    }
+
+    /// State after more bytes; `None` if no text that begins so matches.
+    pub(super) fn advance(&self, mut state: State, bytes: &[u8]) -> Option<State> {
+        for byte in bytes {
+            state = self.automaton.next_state(state, *byte);
+            if self.automaton.is_dead_state(state) {
+                return None;
+            }
+        }
+        Some(state)
     }
 
     /// Whether a text that ends in this state matches.
-    pub(super) fn may_end(&self, state: u16) -> bool {
-        self.ends.get(usize::from(state)).is_some_and(|ends| *ends)
+    pub(super) fn may_end(&self, state: State) -> bool {
+        let end = self.automaton.next_eoi_state(state);
+        self.automaton.is_match_state(end)
+    }
+
+    /// Whether the whole text matches.
+    pub fn matches(&self, text: &str) -> bool {
+        let end = self.advance(self.start, text.as_bytes());
+        end.is_some_and(|end| self.may_end(end))
+    }
+}
+
+impl TryFrom<Stored> for Pattern {
+    type Error = MalformedAutomaton;
+
+    fn try_from(Stored((text, bytes)): Stored) -> Result<Self, MalformedAutomaton> {
+        let (automaton, length) = DFA::from_bytes(&bytes).map_err(|_| MalformedAutomaton)?;
+        if length != bytes.len() {
+            return Err(MalformedAutomaton);
+        }
+        Self::new(text, automaton.to_owned())
+    }
+}
+
+impl From<Pattern> for Stored {
+    fn from(pattern: Pattern) -> Self {
+        let bytes = pattern.automaton_to_bytes();
+        Self((pattern.text, bytes))
+    }
+}
+
+/// Automata have no equality of their own.
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text && self.automaton_to_bytes() == other.automaton_to_bytes()
     }
 }
 
@@ -96,6 +124,3 @@ impl core::fmt::Debug for Pattern {
         f.debug_tuple("Pattern").field(&self.text).finish()
     }
 }
-
-#[cfg(test)]
-mod tests;

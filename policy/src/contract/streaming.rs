@@ -335,6 +335,13 @@ impl Open {
     }
 }
 
+/// Takes the fault of the first value.
+fn take_first(faults: &mut [(Option<usize>, Reason)]) -> Option<(usize, Reason)> {
+    let left = faults.iter_mut().filter(|(index, _)| index.is_some());
+    let (index, reason) = left.min_by_key(|(index, reason)| (*index, *reason))?;
+    Some((index.take()?, *reason))
+}
+
 /// `datatype` (of BOOL), `not-finite`, `out-of-range`: checks whole elements. With several faults
 /// the first one is reported, independent of chunks; of those that pass, the first of each kind.
 fn scan(
@@ -352,21 +359,17 @@ fn scan(
     };
     let not_finite = kernels::first_not_finite(rule, data);
     let out_of_range = kernels::first_out_of_range(rule, position, data);
-    let mut bad: Vec<(usize, Reason)> = [
+    let mut faults = [
         (no_boolean, Reason::Datatype),
         (not_finite, Reason::NotFinite),
         (out_of_range, Reason::OutOfRange),
-    ]
-    .into_iter()
-    .filter_map(|(index, reason)| Some((index?, reason)))
-    .collect();
-    // If one value has two faults, the earlier reason is reported.
-    bad.sort_unstable();
-    if bad.is_empty() {
+    ];
+    if faults.iter().all(|(index, _)| index.is_none()) {
         let cause = "internal: a value is unclean and no scan finds it".into();
         return Err((Reason::OutOfRange, cause));
     }
-    for (bad, reason) in bad {
+    // If one value has two faults, the earlier reason is reported.
+    while let Some((bad, reason)) = take_first(&mut faults) {
         let index = position.first.saturating_add(bad);
         match reason {
             Reason::Datatype => return Err((reason, format!("{}", DataFault::Kind { index }))),

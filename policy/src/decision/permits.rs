@@ -38,8 +38,9 @@ impl Policy {
             .iter()
             .filter_map(|client| Some(for_client(client, client.concurrency()?)));
         let streams = self.pairs_streaming().map(|(client, _)| client);
-        let streams: BTreeSet<&str> = streams.map(Client::name).collect();
-        let streams = streams.into_iter().map(|client| for_streams(client, 0));
+        let mut names = BTreeSet::new();
+        names.extend(streams.map(Client::name));
+        let streams = names.into_iter().map(|client| for_streams(client, 0));
         let grants = self.grants().iter().flat_map(|grant| {
             let client = |id: &ClientId| self.client(*id);
             let permit = |client| Some(for_grant(grant, client, grant.concurrency()?));

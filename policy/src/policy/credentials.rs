@@ -311,7 +311,7 @@ impl Network {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Revoked {
     pub jti: BTreeSet<String>,
-    pub keys: BTreeSet<[u8; 32]>,
+    pub keys: Vec<[u8; 32]>,
     pub certificates: BTreeSet<[u8; 32]>,
     pub serials: Option<Serials>,
 }
@@ -339,8 +339,8 @@ impl Serials {
 getters! { Revoked {
     /// Tokens, by `jti`, of any issuer.
     jti: &BTreeSet<String>,
-    /// API keys, by SHA-256 digest.
-    keys: &BTreeSet<[u8; 32]>,
+    /// API keys, by SHA-256 digest, in order.
+    keys: &[[u8; 32]],
     /// Client certificates, by SHA-256 fingerprint.
     certificates: &BTreeSet<[u8; 32]>,
     /// Client certificates by serial number; `None` without such a list, so that numbers need not

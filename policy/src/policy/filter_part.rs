@@ -19,6 +19,7 @@ pub fn filter_part(policy: Policy) -> Policy {
         issuers,
         revoked,
         clients,
+        api_keys,
         models,
         templates,
         grants,
@@ -51,6 +52,7 @@ pub fn filter_part(policy: Policy) -> Policy {
         issuers,
         revoked,
         clients,
+        api_keys,
         // The models live until all are done, so their addresses stay different.
         models: models.iter().map(part).collect(),
         templates,

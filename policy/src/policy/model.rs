@@ -10,7 +10,7 @@ use super::{
     Allowance, Budget, Cost, Ensemble, Holder, ModelArtifact, ModelArtifacts, Routing, Template,
 };
 use crate::contract::openai::OpenAi;
-use crate::contract::{Contract, MediaRule, TensorRule};
+use crate::contract::{Contract, MediaRule, Pattern, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
 use crate::values::Shared;
 use crate::values::tensor::InferRequest;
@@ -249,6 +249,20 @@ pub enum Accepts {
     },
     /// A JSON document of OpenAI's API.
     OpenAi(Box<OpenAi>),
+}
+
+impl Accepts {
+    /// Patterns of texts in it.
+    pub fn patterns(&self) -> Vec<&Pattern> {
+        match self {
+            Self::Tensors(contract) => contract.patterns().collect(),
+            Self::OpenAi(openai) => {
+                let bounds = openai.parameters.iter();
+                bounds.filter_map(|(_, bound)| bound.pattern()).collect()
+            }
+            Self::Raw { .. } => Vec::new(),
+        }
+    }
 }
 
 /// Allowed file types of a body.

@@ -17,19 +17,26 @@ use crate::values::Shared;
 /// A model: its name, the index of its contents, its ensemble and its budget.
 type StoredModel = (String, u32, Option<Ensemble>, Option<Box<Budget>>);
 
-/// Writes the distinct contents in order of their first model, then the models. Equal contents are
-/// one, whether or not they share memory here: the same policy has the same bytes.
-pub(super) fn serialize<S: Serializer>(models: &[Model], to: S) -> Result<S::Ok, S::Error> {
+/// The distinct contents of models in order of their first model, and the index of each model's.
+/// Equal contents are one, whether or not they share memory here: the same policy has the same
+/// bytes.
+///
+/// # Errors
+/// Contents cannot be encoded, or are too many.
+pub fn distinct_rules<'m>(
+    models: impl Iterator<Item = &'m Model>,
+) -> postcard::Result<(Vec<&'m Rules>, Vec<u32>)> {
     let mut contents: Vec<&Rules> = Vec::new();
     let mut by_address = BTreeMap::new();
     let mut by_content = BTreeMap::new();
-    let mut stored = Vec::with_capacity(models.len());
+    let mut indices = Vec::new();
     for model in models {
         let index = match by_address.entry(model.rules.as_ptr()) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
-                let content = postcard::to_allocvec(&*model.rules).map_err(S::Error::custom)?;
-                let next = u32::try_from(contents.len()).map_err(S::Error::custom)?;
+                let content = postcard::to_allocvec(&*model.rules)?;
+                let next = u32::try_from(contents.len());
+                let next = next.map_err(|_| postcard::Error::SerializeBufferFull)?;
                 let index = *by_content.entry(content).or_insert_with(|| {
                     contents.push(&model.rules);
                     next
@@ -37,8 +44,18 @@ pub(super) fn serialize<S: Serializer>(models: &[Model], to: S) -> Result<S::Ok,
                 *new.insert(index)
             }
         };
-        stored.push((&model.name, index, &model.ensemble, &model.budget));
+        indices.push(index);
     }
+    Ok((contents, indices))
+}
+
+/// Writes the distinct contents, then the models.
+pub(super) fn serialize<S: Serializer>(models: &[Model], to: S) -> Result<S::Ok, S::Error> {
+    let (contents, indices) = distinct_rules(models.iter()).map_err(S::Error::custom)?;
+    let stored = models.iter().zip(indices);
+    let stored: Vec<_> = stored
+        .map(|(model, index)| (&model.name, index, &model.ensemble, &model.budget))
+        .collect();
     (contents, stored).serialize(to)
 }
 

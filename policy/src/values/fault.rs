@@ -28,6 +28,18 @@ pub struct Fault {
     pub fix: Option<String>,
 }
 
+impl Fault {
+    /// An error without a suggestion.
+    pub fn error(path: &str, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            path: path.into(),
+            message: message.into(),
+            fix: None,
+        }
+    }
+}
+
 /// Faults in one line.
 pub fn in_one_line(faults: &[Fault]) -> String {
     let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();

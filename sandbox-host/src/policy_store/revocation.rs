@@ -6,26 +6,32 @@
 //! by the filter that set it. A token that is revoked by its `jti` is the filter's task. A name in
 //! an unknown form belongs to no client.
 
-use tensorgate_policy::policy::{Client, PeerName, Policy};
+use tensorgate_policy::hex;
+use tensorgate_policy::policy::{Client, ClientId, PeerName, Policy};
 
 /// Whether a policy still admits the client of a context. Public requests have no client.
 pub fn is_admitted(policy: &Policy, client: Option<&str>, credential: Option<&str>) -> bool {
     let Some(name) = client else {
         return true;
     };
-    let client = policy.client_id(name).and_then(|id| policy.client(id));
+    let id = policy.client_id(name);
+    let client = id.and_then(|id| Some((id, policy.client(id)?)));
     client.is_some_and(|client| {
         credential.is_none_or(|credential| has_credential(policy, client, credential))
     })
 }
 
-fn has_credential(policy: &Policy, client: &Client, credential: &str) -> bool {
+fn has_credential(policy: &Policy, (id, client): (ClientId, &Client), credential: &str) -> bool {
     match credential.split_once(':') {
-        Some(("key", digits)) => client
-            .api_keys()
-            .iter()
-            .map(tensorgate_policy::policy::ApiKey::sha256)
-            .any(|digest| is_named(digest, digits) && !policy.revoked().keys().contains(digest)),
+        Some(("key", digits)) => {
+            let keys = policy.api_keys();
+            // Digests are in the order of their digits.
+            let first = keys.partition_point(|key| *hex(key.sha256()) < *digits);
+            let named = keys.iter().skip(first);
+            named
+                .take_while(|key| is_named(key.sha256(), digits))
+                .any(|key| key.client() == id && !is_revoked(policy, key.sha256()))
+        }
         Some(("jwt", claimed)) => client.jwt().is_some_and(|rule| {
             let subject = claimed
                 .strip_prefix(rule.issuer())
@@ -40,6 +46,10 @@ fn has_credential(policy: &Policy, client: &Client, credential: &str) -> bool {
             .is_some_and(|rule| rule.filter() == filter),
         _ => false,
     }
+}
+
+fn is_revoked(policy: &Policy, digest: &[u8; 32]) -> bool {
+    policy.revoked().keys().binary_search(digest).is_ok()
 }
 
 /// Whether a name's digits (two lower-case digits for each byte) are the start of a digest.

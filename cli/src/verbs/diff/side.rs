@@ -61,7 +61,7 @@ impl Side {
             "listen": policy.listen(),
             "issuers": policy.issuers(),
             "revoked": policy.revoked(),
-            "clients": named(policy.clients(), Client::name)?,
+            "clients": clients(policy)?,
             "backends": policy.backends(),
             "handlers": policy.handlers(),
             "models": named(policy.models(), Model::name)?,
@@ -98,6 +98,26 @@ impl Side {
             )));
         }
     }
+}
+
+/// Clients by their names, with their keys.
+fn clients(policy: &Policy) -> serde_json::Result<Map<String, Value>> {
+    let mut clients = named(policy.clients(), Client::name)?;
+    for client in clients.values_mut().filter_map(Value::as_object_mut) {
+        client.insert("api_keys".into(), json!([]));
+    }
+    for key in policy.api_keys().iter() {
+        let name = policy.client(key.client()).map(Client::name);
+        let keys = name.and_then(|name| clients.get_mut(name)?.get_mut("api_keys"));
+        if let Some(keys) = keys.and_then(Value::as_array_mut) {
+            keys.push(json!({
+                "sha256": key.sha256(),
+                "expires_unix_s": key.expires_unix_s(),
+                "format": key.format(),
+            }));
+        }
+    }
+    Ok(clients)
 }
 
 /// Items by their names.

@@ -262,12 +262,12 @@ fn line(sha256: &str, note: &str) -> String {
 /// valid.
 fn digests_of(ui: &Ui, config: &Path, client: &str) -> Result<Vec<String>, Failure> {
     let loaded = load(config)?;
-    let mut clients = loaded.version.policy.clients().iter();
-    let found = clients.find(|known| known.name() == client);
-    let found = found
+    let policy = &loaded.version.policy;
+    let id = policy.client_id(client);
+    let found = id.and_then(|id| Some((id, policy.client(id)?)));
+    let (id, found) = found
         .ok_or_else(|| Failure::Input(format!("{} has no client {client:?}", config.display())))?;
-    let keys = found.api_keys().iter();
-    let digests: Vec<_> = keys.map(|key| hex(key.sha256())).collect();
+    let digests: Vec<_> = policy.keys_of(id).map(|key| hex(key.sha256())).collect();
     if digests.is_empty() {
         return Err(Failure::Input(format!(
             "client {client:?} has no API key in {}",

@@ -2,8 +2,9 @@
 
 use core::num::NonZeroU64;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
-use tensorgate_policy::policy::{ApiKey, Client};
+use tensorgate_policy::policy::{ApiKey, Client, ClientId};
 use tensorgate_policy::report::{Path, quote};
 use tensorgate_policy::values::time::end_of_day_unix_s;
 
@@ -12,26 +13,29 @@ use super::usage::{GROUP_PREFIX, Usage};
 use super::{limits, names, proofs};
 use crate::raw;
 
-/// Client and index of the first of equal keys. Paths for a hundred thousand keys would dominate
-/// the memory of validation.
-type KeyOwners<'r> = BTreeMap<[u8; 32], (&'r str, usize)>;
+/// Keys by digest, each with the client and index where it stands first. Paths for a hundred
+/// thousand keys would dominate the memory of validation.
+type Keys<'r> = BTreeMap<[u8; 32], (ApiKey, (&'r str, usize))>;
 
-/// Clients, in name order; `None` if any of them is faulty.
-pub(super) fn clients(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Option<Vec<Client>> {
-    let mut key_owners = KeyOwners::new();
+/// Clients in name order, and their keys in the order of their digests; `None` if any of them is
+/// faulty.
+pub(super) fn clients(
+    path: &Path,
+    raw: &raw::Policy,
+    used: &Usage<'_>,
+) -> Option<(Vec<Client>, Vec<ApiKey>)> {
+    let mut keys = Keys::new();
     let all = path;
     let mut owners = Owners::default();
     let mut clients = Vec::with_capacity(raw.clients.len());
-    for (name, client) in &raw.clients {
+    for (id, (name, client)) in (0..).map(ClientId).zip(&raw.clients) {
         let path = path.key(name);
         let named = names::name(&path, name);
         let keys_path = path.field("api_keys");
-        let keys: Vec<Option<ApiKey>> = client
-            .api_keys
-            .iter()
-            .enumerate()
-            .map(|(index, key)| api_key(all, (name, index), key, &mut key_owners))
-            .collect();
+        let mut valid = Some(());
+        for (index, key) in client.api_keys.iter().enumerate() {
+            valid = valid.and(api_key(all, (id, name, index), key, &mut keys));
+        }
         if client.api_keys_file.is_some() {
             // The loader replaces the file's name by its keys.
             path.field("api_keys_file")
@@ -66,14 +70,13 @@ pub(super) fn clients(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Optio
                 "add it to a grant, or remove it",
             );
         }
-        let api_keys: Option<Vec<ApiKey>> = keys.into_iter().collect();
         let concurrency = limits::requests(&path.field("concurrency"), client.concurrency);
         // A present but invalid rule is `Some(None)`; then the client is invalid.
         let client = || {
-            named?;
+            named.and(valid)?;
             Some(Client {
                 name: name.clone(),
-                api_keys: api_keys?,
+                has_api_key: !client.api_keys.is_empty(),
                 jwt: jwt.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,
                 mtls: mtls.map_or(Some(None), |rule| rule.map(Some))?,
                 metadata: metadata.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,
@@ -83,7 +86,9 @@ pub(super) fn clients(path: &Path, raw: &raw::Policy, used: &Usage<'_>) -> Optio
         };
         clients.push(client());
     }
-    clients.into_iter().collect()
+    let clients: Option<Vec<Client>> = clients.into_iter().collect();
+    let keys = keys.into_values().map(|(key, _)| key);
+    clients.map(|clients| (clients, keys.collect()))
 }
 
 /// Path of a client's key.
@@ -93,27 +98,17 @@ fn key_path(clients: &Path, (client, index): (&str, usize)) -> Path {
 
 fn api_key<'r>(
     clients: &Path,
-    owner: (&'r str, usize),
+    (client, name, index): (ClientId, &'r str, usize),
     raw: &raw::ApiKey,
-    owners: &mut KeyOwners<'r>,
-) -> Option<ApiKey> {
-    let path = key_path(clients, owner);
+    keys: &mut Keys<'r>,
+) -> Option<()> {
+    let path = key_path(clients, (name, index));
     let digest_path = path.field("sha256");
     let text = digest_path.required(
         raw.sha256.as_deref(),
         "the digest that `tensorgate keys new` or `tensorgate keys hash` prints",
     );
     let sha256 = text.and_then(|text| names::sha256(&digest_path, text));
-    let mut own = Some(());
-    if let Some(sha256) = sha256 {
-        if let Some(first) = owners.get(&sha256) {
-            let first = key_path(clients, *first);
-            digest_path.error(format!("is the same key as {}", first.as_str()));
-            own = None;
-        } else {
-            owners.insert(sha256, owner);
-        }
-    }
     let expires_unix_s = match &raw.not_after {
         None => Some(None),
         Some(text) => {
@@ -126,13 +121,24 @@ fn api_key<'r>(
             end.map(Some)
         }
     };
-    own?;
-    Some(ApiKey {
+    let key = ApiKey {
         sha256: sha256?,
         // A day always ends after 1970-01-01.
-        expires_unix_s: expires_unix_s?.and_then(NonZeroU64::new),
+        expires_unix_s: expires_unix_s.flatten().and_then(NonZeroU64::new),
+        client,
         format: raw.format,
-    })
+    };
+    match keys.entry(key.sha256) {
+        Entry::Occupied(first) => {
+            let (_, first) = first.get();
+            let first = key_path(clients, *first);
+            digest_path.fail(format!("is the same key as {}", first.as_str()))
+        }
+        Entry::Vacant(entry) => {
+            entry.insert((key, (name, index)));
+            expires_unix_s.map(drop)
+        }
+    }
 }
 
 /// Groups contain existing clients, each once, and no groups.

@@ -4,12 +4,14 @@ use tensorgate_policy::contract::{
     Items, MAX_LISTED_BYTES, MAX_URL_BYTES, MediaRule, MediaType, Pattern, UrlRule, default_port,
     is_name,
 };
+use tensorgate_policy::policy::{Model, distinct_rules};
 use tensorgate_policy::report::{Path, optional, quote};
 use tensorgate_policy::values::Shared;
 use tensorgate_policy::values::datatype::Datatype;
 
 use super::listen::MAX_BODY_BYTES;
 use super::values::few;
+use crate::pattern;
 use crate::raw::{self, ByteSize, Scalar};
 
 /// Maximum number of hosts.
@@ -164,9 +166,27 @@ fn listed(path: &Path, list: &[Scalar], least: usize, most: u64) -> Option<Vec<V
 
 /// The compiled pattern of a text.
 pub(super) fn pattern(path: &Path, text: &str) -> Option<Shared<Pattern>> {
-    match Pattern::compile(text) {
+    match pattern::compile(text) {
         Ok(pattern) => Some(Shared::from(pattern)),
         Err(fault) => path.fail(format!("{fault}")),
+    }
+}
+
+/// Maximum size of all automata of a policy, in bytes. Each worker of a proxy has all of them.
+const MAX_AUTOMATA_BYTES: usize = 2 << 20;
+
+/// All patterns of a policy together need limited memory. Models with equal contents share it.
+pub(super) fn check_automata_size(path: &Path, models: &[Model]) {
+    let models = models.iter();
+    let with_patterns = models.filter(|model| !model.accepts().patterns().is_empty());
+    // Whatever cannot be encoded fails when the policy is compiled.
+    let (contents, _) = distinct_rules(with_patterns).unwrap_or_default();
+    let patterns = contents.iter().flat_map(|rules| rules.accepts.patterns());
+    let bytes: usize = patterns.map(Pattern::automaton_bytes).sum();
+    if bytes > MAX_AUTOMATA_BYTES {
+        path.error(format!(
+            "the patterns of all models need {bytes} bytes of automata, more than {MAX_AUTOMATA_BYTES}"
+        ));
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn revoked(path: &Path, raw: &raw::Revoked) -> Option<Revoked> {
     valid?;
     Some(Revoked {
         jti,
-        keys: keys?,
+        keys: keys?.into_iter().collect(),
         certificates: certificates?,
         serials: numbers.map_or(Some(None), |serials| serials.map(Some))?,
     })

@@ -35,7 +35,7 @@ struct Addition {
 impl PolicyCredentials {
     /// The keys of a policy.
     pub(super) fn of(policy: &Policy) -> Self {
-        let keys = policy.clients().iter().flat_map(|it| it.api_keys());
+        let keys = policy.api_keys().iter();
         let id = |digest: &[u8; 32]| digest.first_chunk().map(|it| KeyId::from_be_bytes(*it));
         Self {
             keys: keys.filter_map(|key| id(key.sha256())).collect(),

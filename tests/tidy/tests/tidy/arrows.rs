@@ -17,11 +17,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "tensorgate-filter-core",
         &[
+            "tensorgate-filter-load",
             "tensorgate-policy",
             "tensorgate-identity",
             "tensorgate-wire",
         ],
     ),
+    ("tensorgate-filter-load", &["tensorgate-policy"]),
     ("tensorgate-gate", &["tensorgate-filter-core"]),
     // The filters without Envoy, for tests and `explain`.
     (

@@ -223,7 +223,7 @@ pub(crate) const POLICY: Crate = Crate {
 
 const COMPILER: Crate = Crate {
     source: "policy/compiler/src",
-    order: &["raw", "validate", "compile"],
+    order: &["pattern", "raw", "validate", "compile"],
     for_tests: &["fixture"],
     section: "## The policy compiler",
 };

@@ -29,7 +29,7 @@ pub fn faults(policy: &Policy, patched: bool) -> Vec<Fault> {
         let message = "the Gateway's listener ends TLS, with the certificate that it names";
         add("listen.tls".to_owned(), message, "remove listen.tls");
     }
-    for client in policy.clients() {
+    for client in policy.clients().iter() {
         if client.mtls().is_some() {
             let message =
                 "the Gateway's listener ends TLS, and forwards nothing about client certificates";

@@ -252,13 +252,36 @@ fn item_bounds_must_be_satisfiable() {
     text(
         json!({"pattern": "[a-z"}),
         "pattern",
-        "at character 4: a class is not closed here",
+        "at character 1: unclosed character class",
     );
     text(
         json!({"pattern": "(a|b)*a(a|b){20}"}),
         "pattern",
-        "too large a table",
+        "too large an automaton",
     );
+}
+
+#[test]
+fn the_automata_of_a_policy_are_bounded_together() {
+    let with_patterns = |count: u32, pattern: fn(u32) -> String| {
+        let mut document = document();
+        let inputs = (0..count).map(|at| {
+            json!({
+                "name": format!("x{at}"), "datatype": "BYTES", "shape": [{"name": "n", "max": 4}],
+                "max_item_bytes": 4096, "pattern": pattern(at),
+            })
+        });
+        document["models"]["digits"]["inputs"] = inputs.collect();
+        errors(document)
+    };
+    let distinct = |at| format!("x{{{at}}}.{{650}}");
+    assert_eq!(with_patterns(8, distinct), [""; 0]);
+    let faults = with_patterns(20, distinct);
+    let [fault] = faults.as_slice() else {
+        panic!("{faults:#?}");
+    };
+    let told = "models: the patterns of all models need ";
+    assert!(fault.starts_with(told), "{fault}");
 }
 
 #[test]

@@ -149,8 +149,9 @@ fn choices(value: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), SchemaFault
         let cause = format!("has more than {most} values, the contract's max_choices");
         return Err(SchemaFault::new(cause));
     }
-    let names: Option<BTreeSet<&str>> = values.iter().map(Value::as_str).collect();
-    if names.is_some_and(|names| names.len() == values.len()) {
+    let mut names = BTreeSet::new();
+    let mut texts = values.iter().map(Value::as_str);
+    if texts.all(|text| text.is_some_and(|text| names.insert(text))) {
         return Ok(());
     }
     let cause = format!("has more than {most} values, and they are not texts, each once");
