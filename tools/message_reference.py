@@ -176,13 +176,14 @@ SILENT = frozenset(
     "expect panic! unreachable! assert! assert_eq! assert_ne! debug_assert! matches! json_schema! "
     "trace! debug! info! warn! error! log env! option_env! include_str! join contains starts_with "
     "ends_with strip_prefix strip_suffix trim_end_matches trim_start_matches split split_once "
-    "debug_struct bounds within bytes_within unknown unknown_of".split()
+    "debug_struct units! within bytes_within unknown unknown_of".split()
 )
 
 # Functions whose texts stand on another page, or only within another text.
 SILENT_FUNCTIONS = {
     ("policy/src/denial.rs", "row"): "titles, which reasons.md has",
     ("cli/policy-text/src/typed.rs", "in_words"): "types, which stand in another text",
+    ("policy/compiler/src/raw/number.rs", "schema_name"): "names of schemas",
 }
 
 # Calls that end with a message and its fix.

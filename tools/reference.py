@@ -42,6 +42,14 @@ def anchor(name):
     return name.lower()
 
 
+def size(count):
+    """A number of bytes in its largest unit."""
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count and count % factor == 0:
+            return f"{count // factor}{unit}"
+    return str(count)
+
+
 def type_of(schema):
     """Describes a schema's type, with links to definitions."""
     if "$ref" in schema:
@@ -53,10 +61,16 @@ def type_of(schema):
         return ", ".join(f"`{value}`" for value in schema["enum"])
     for key in ("anyOf", "oneOf"):
         if key in schema:
+            number = schema[key][0]
+            if "maximum" in number:
+                least, most = (size(number[end]) for end in ("minimum", "maximum"))
+                return f"[ByteSize](#bytesize), {least} to {most}"
             types = [type_of(each) for each in schema[key] if each.get("type") != "null"]
             return " or ".join(types)
     kind = schema.get("type")
     kinds = [each for each in (kind if isinstance(kind, list) else [kind]) if each != "null"]
+    if "maximum" in schema:
+        return f"integer, {schema['minimum']:,} to {schema['maximum']:,}"
     if "array" in kinds:
         if "prefixItems" in schema:
             return "[" + ", ".join(type_of(each) for each in schema["prefixItems"]) + "]"
@@ -75,7 +89,8 @@ def default_of(schema):
     value = schema.get("default")
     if value is None or value == {} or value == []:
         return ""
-    text = json.dumps(value)
+    is_size = any("maximum" in each for each in schema.get("anyOf", []))
+    text = size(value) if is_size else json.dumps(value)
     return f"`{text}`" if len(text) <= 40 else "see below"
 
 

@@ -13,25 +13,6 @@ use crate::values::safe_text::push_escaped;
 /// A checked value; `None` if it is faulty, which the report says.
 pub type Valid<T> = Option<T>;
 
-/// Inclusive bounds of a number, and its default.
-#[derive(Debug)]
-pub struct Bounds {
-    least: u64,
-    most: u64,
-    default: u64,
-    unit: &'static str,
-}
-
-/// Inclusive bounds, and the default within them.
-pub const fn bounds(least: u64, most: u64, default: u64, unit: &'static str) -> Bounds {
-    Bounds {
-        least,
-        most,
-        default,
-        unit,
-    }
-}
-
 /// Checks a part that may be absent.
 pub fn optional<R, T>(raw: Option<R>, check: impl FnOnce(R) -> Option<T>) -> Valid<Option<T>> {
     raw.map_or(Some(None), |raw| check(raw).map(Some))
@@ -207,17 +188,6 @@ impl Path {
             return self.fail_with_fix(message, format!("at most {greatest}"));
         }
         T::try_from(value).ok()
-    }
-
-    /// A number that may be absent, which then has its default.
-    pub fn number<T: TryFrom<u64>>(
-        &self,
-        name: &str,
-        value: Option<u64>,
-        bounds: &Bounds,
-    ) -> Option<T> {
-        let value = value.unwrap_or(bounds.default);
-        (self.field(name)).within(value, bounds.least, bounds.most, bounds.unit)
     }
 
     /// Bytes within bounds, as this machine's `usize`; the bounds fit 32 bits.

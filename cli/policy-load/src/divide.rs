@@ -146,8 +146,8 @@ fn take_from<'g>(
         && rate.local_share.take().is_some()
     {
         let amounts = vec![
-            ("quota", rate.quota.as_mut()),
-            ("burst", rate.burst.as_mut()),
+            ("quota", rate.quota.as_mut().map(|quota| &mut quota.0)),
+            ("burst", rate.burst.as_mut().map(|burst| &mut burst.0)),
         ];
         divided.push((of_rate, amounts));
     }

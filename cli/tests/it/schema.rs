@@ -32,6 +32,9 @@ fn accepts(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
             "minimum" => value
                 .as_f64()
                 .is_none_or(|number| number >= argument.as_f64().unwrap()),
+            "maximum" => value
+                .as_f64()
+                .is_none_or(|number| number <= argument.as_f64().unwrap()),
             "pattern" => matches!(argument.as_str().unwrap(), "^[0-9]+([KMG]iB)?$"),
             "required" => value.as_object().is_none_or(|object| {
                 argument
@@ -151,6 +154,8 @@ fn unknown_keys_and_wrong_kinds_are_refused_at_every_depth() {
         ("", "extra", Value::from(1)),
         ("/listen", "adress", Value::from("x")),
         ("/listen/limits", "headers", Value::from("many")),
+        ("/listen/limits", "headers", Value::from(0)),
+        ("/listen/limits", "body_bytes", Value::from(2_u64 << 30)),
         ("/models/digits/inputs/0", "datatypes", Value::from("FP32")),
         ("/models/digits/inputs/0/shape/0", "maxx", Value::from(1)),
         ("/grants/0/rate", "quota", Value::from("six")),

@@ -18,6 +18,7 @@ mod limits;
 mod listen;
 mod lookup;
 mod mode;
+mod number;
 mod openai;
 mod parameters;
 mod reload;
@@ -37,6 +38,7 @@ pub use backend::{
     AdaptiveConcurrency, Backend, BackendTls, CircuitBreaker, HealthCheck, OutlierDetection, Retry,
 };
 pub use capture::Capture;
+pub(crate) use capture::MAX_CALL_BYTES;
 pub use composition::{
     Chain, Ensemble, EnsembleStep, GrantHandlers, Sticky, VersionRule, Versions,
 };
@@ -48,20 +50,39 @@ pub use decoupled::Decoupled;
 pub use egress::Fetch;
 pub use guardrail::Guardrail;
 pub use json::{BytesAs, Json, TensorPointer};
-pub use limits::{Budget, CallerLimits, Cost, LocalShare, Period, Rate, RateLimitService, Redis};
+pub(crate) use limits::MAX_BURST;
+pub use limits::{
+    Budget, CallerLimits, Cost, LocalShare, Period, Rate, RateLimitService, Redis, Window,
+};
+pub(crate) use listen::MAX_BODY_BYTES;
 pub use listen::{Judge, Limits, Listen};
 pub use lookup::Lookup;
 pub use mode::{Enforcement, Mode, Modes};
+pub(crate) use number::Items;
+pub use number::{Number, Unit, Within};
 pub use openai::{
-    AnswerLinks, CacheSalt, Chat, Completions, Constraints, Embeddings, ImageLinks, Images, OpenAi,
-    Profile, RequestLinks, Schemas, SpecialTokens, Tools, UnofferedCalls,
+    AnswerLinks, CacheSalt, Chat, Completions, Constraints, Embeddings, ImageLinks, Images,
+    MaxChoices, MaxLogprobs, MaxStop, MaxTokens, OpenAi, Profile, RequestLinks, Schemas,
+    SpecialTokens, Tools, UnofferedCalls,
 };
+pub(crate) use parameters::MAX_STRING_BYTES;
 pub use parameters::{ParameterRule, TextRule};
 pub use reload::{Reload, ReloadHold};
 use serde::{Deserialize, Deserializer, Serialize};
 pub use signing::SigningKey;
 pub use spelling::{Dim, Scalar};
 pub use tensorgate_policy::values::ByteSize;
+
+use number::{Bytes, Decimals, FuelUnits, Milliseconds, Requests, Scores};
+
+/// Requests in flight, at most more than any proxy supports.
+pub type InFlight = Within<1, 1_000_000, Requests>;
+/// Decimal places of outputs; a double has no more.
+pub type RoundDecimals = Within<0, 15, Decimals>;
+/// Number of scores of an output.
+pub type TopK = Within<1, { u32::MAX as u64 }, Scores>;
+/// One page of WebAssembly.
+const PAGE_BYTES: u64 = 64 << 10;
 use tensorgate_policy::values::Shared;
 use tensorgate_policy::values::{KeyFormat, Scope};
 pub use tensors::{ChannelRanges, Input, Media, Output, Role, Url};
@@ -135,7 +156,7 @@ pub struct Client {
     pub api_keys: Vec<ApiKey>,
     /// Maximum requests in flight, over all grants.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<u64>,
+    pub concurrency: Option<InFlight>,
     /// A file of further keys, relative to the policy. A line is a digest, optionally followed by
     /// the last valid day and `any` for the format, separated by blanks.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -194,11 +215,11 @@ pub struct Handler {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_as: Option<String>,
     /// Fuel per call, in wasmtime's units.
-    pub fuel: Option<u64>,
-    /// Linear memory per instance.
-    pub memory_bytes: Option<ByteSize>,
+    pub fuel: Number<1, 1_000_000_000_000, 50_000_000, FuelUnits>,
+    /// Linear memory per instance. All concurrent calls must fit into the host.
+    pub memory_bytes: Number<PAGE_BYTES, { 1 << 30 }, { 64 << 20 }, Bytes>,
     /// Timeout of a call, including instantiation.
-    pub timeout_ms: Option<u64>,
+    pub timeout_ms: Number<1, 60_000, 50, Milliseconds>,
     /// Values of the handler's `config` import.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, String>,
@@ -320,10 +341,10 @@ pub struct Model {
 pub struct ModelLimits {
     /// Inferences.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<u64>,
+    pub concurrency: Option<InFlight>,
     /// Bytes of bodies as received; for a compressed body, its expanded size.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub in_flight_bytes: Option<ByteSize>,
+    pub in_flight_bytes: Option<Within<1, { 1 << 40 }, Bytes>>,
 }
 
 /// Input of clients for a preprocess handler: exactly one of the two.
@@ -392,7 +413,7 @@ pub struct Grant {
     pub per_source: Option<CallerLimits>,
     /// Maximum requests in flight of each client.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<u64>,
+    pub concurrency: Option<InFlight>,
     /// Whether rates, costs and value rules are enforced or in shadow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
@@ -404,10 +425,10 @@ pub struct Grant {
     pub outputs: Option<Vec<String>>,
     /// Decimals of floats for the grant's clients, if fewer than in the contract.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub round_decimals: Option<u64>,
+    pub round_decimals: Option<RoundDecimals>,
     /// Class scores per row for the grant's clients, if fewer than in the contract.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub top_k: Option<u64>,
+    pub top_k: Option<TopK>,
 }
 
 /// Fields of the limits of each client of a grant.

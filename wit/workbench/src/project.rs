@@ -259,9 +259,11 @@ pub fn rule(
         // The author has just built the component, so no signature is required.
         signed_by: None,
         signed_as: None,
-        fuel: limits.fuel,
-        memory_bytes: limits.memory_bytes,
-        timeout_ms: limits.timeout_ms,
+        fuel: limits.fuel.map(Into::into).unwrap_or_default(),
+        memory_bytes: limits
+            .memory_bytes
+            .map_or_else(Default::default, |size| size.0.into()),
+        timeout_ms: limits.timeout_ms.map(Into::into).unwrap_or_default(),
         config: config.clone(),
         fetch: grants.fetch.clone(),
         lookups: grants.lookups.keys().cloned().collect(),

@@ -35,10 +35,9 @@ pub(super) fn notes(policy: &raw::Policy, pods: Option<u32>) -> Vec<String> {
         notes.extend(of_hosts(policy, &each, fix));
     }
     if let Some(lockout) = &policy.lockout {
-        let failures = lockout.failures.map(|failures| format!(" ({failures})"));
         notes.push(format!(
-            "note: {each} counts the failures of lockout alone, so a guesser has {factor} as many{}; no service shares them: set failures for one pod",
-            failures.unwrap_or_default()
+            "note: {each} counts the failures of lockout alone, so a guesser has {factor} as many ({}); no service shares them: set failures for one pod",
+            lockout.failures.0
         ));
     }
     notes
@@ -347,7 +346,7 @@ mod tests {
             ("shared", Some(global), None),
         ]);
         for grant in &mut policy.grants {
-            grant.concurrency = Some(4);
+            grant.concurrency = Some(4.into());
         }
         assert_eq!(notes_on_hosts(&policy, &[]), [""; 0]);
         let notes = notes_on_hosts(&policy, &["frames", "shared"]);

@@ -3,7 +3,15 @@
 use serde::{Deserialize, Serialize};
 use tensorgate_policy::values::AuditFailure;
 
-use super::{AuditExport, ByteSize, Tracing};
+use super::number::{Bytes, Files, Number};
+use super::{AuditExport, Tracing};
+
+/// Minimum size of a file: an opening line, a checkpoint and some records.
+const MIN_FILE_BYTES: u64 = 64 << 10;
+/// Maximum size of a file that tools still open.
+const MAX_FILE_BYTES: u64 = 16 << 30;
+/// Maximum number of files, so that a folder listing stays usable.
+const MAX_FILES: u64 = 10_000;
 
 /// The audit log: one JSON line for every request with any outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,9 +29,9 @@ pub struct Audit {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<String>,
     /// Size at which a file is closed and the next one begun.
-    pub file_bytes: ByteSize,
+    pub file_bytes: Number<MIN_FILE_BYTES, MAX_FILE_BYTES, { 64 << 20 }, Bytes>,
     /// Closed files to keep; the oldest are deleted.
-    pub files: u64,
+    pub files: Number<1, MAX_FILES, 16, Files>,
     /// What happens to a request whose line cannot be written: `refuse` rejects it with
     /// `overloaded`, `allow` answers it and counts the line as dropped.
     pub on_failure: AuditFailure,
@@ -43,8 +51,8 @@ impl Default for Audit {
             format: "json".into(),
             chain: true,
             key_file: None,
-            file_bytes: ByteSize(64 << 20),
-            files: 16,
+            file_bytes: Number::default(),
+            files: Number::default(),
             on_failure: AuditFailure::Refuse,
             export: None,
             tracing: None,

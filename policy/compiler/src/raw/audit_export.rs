@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tensorgate_policy::values::OcsfVersion;
 
 use super::BackendTls;
+use super::number::{Milliseconds, Number};
 
 /// Where the lines of the audit log are also sent. Lines that are not sent yet wait in the log's
 /// files, as many as `file_bytes` and `files` keep.
@@ -54,7 +55,7 @@ pub struct OtlpExport {
     /// Only its owner may read it. It is read again for each request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers_file: Option<String>,
-    /// Timeout of a request, including name resolution; 10,000 ms by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
+    /// Timeout of a request, including name resolution.
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub timeout_ms: Number<100, 60_000, 10_000, Milliseconds>,
 }

@@ -3,6 +3,13 @@
 use serde::{Deserialize, Serialize};
 use tensorgate_policy::values::BackendKind;
 
+use super::number::{Failures, Milliseconds, Number, Percent, Requests, Retries, Seconds};
+
+/// Maximum requests in flight or queued: each holds a body.
+const MAX_REQUESTS: u64 = 65_536;
+/// Maximum consecutive failures.
+const MAX_FAILURES: u64 = 1_000;
+
 /// An inference server, or several that serve the same models.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -22,15 +29,15 @@ pub struct Backend {
     /// For `https` endpoints: trusted authorities and the gate's identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<BackendTls>,
-    /// Maximum requests in flight, over all endpoints.
-    pub max_in_flight: Option<u64>,
+    /// Maximum requests in flight, over all endpoints. The default keeps one GPU busy.
+    pub max_in_flight: Number<1, MAX_REQUESTS, 64, Requests>,
     /// Adaptive concurrency limit; off if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adaptive_concurrency: Option<AdaptiveConcurrency>,
-    /// Maximum queued requests; more are rejected.
-    pub queue: Option<u64>,
+    /// Maximum queued requests, by default twice those in flight; more are rejected.
+    pub queue: Number<1, MAX_REQUESTS, 128, Requests>,
     /// Timeout of a dispatch, including queue and retries.
-    pub timeout_ms: Option<u64>,
+    pub timeout_ms: Number<1, 3_600_000, 2_000, Milliseconds>,
     /// Retries of requests that found no server; off if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
@@ -73,9 +80,9 @@ pub struct BackendTls {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Retry {
     /// Maximum retries of one request.
-    pub attempts: Option<u64>,
-    /// Retry budget in percent of the requests to the backend.
-    pub budget_percent: Option<u64>,
+    pub attempts: Number<1, 5, 1, Retries>,
+    /// Retry budget in percent of the requests to the backend; the default is Envoy's.
+    pub budget_percent: Number<1, 100, 20, Percent>,
 }
 
 /// A concurrency limit below `max_in_flight` that keeps the throughput.
@@ -92,8 +99,8 @@ pub struct AdaptiveConcurrency {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct HealthCheck {
-    /// Interval for a ready backend.
-    pub interval_s: Option<u64>,
+    /// Interval for a ready backend. A result is valid for three intervals.
+    pub interval_s: Number<1, 300, 5, Seconds>,
     /// For `http-json`: a path whose GET answers 200 while the server is ready, such as `/readyz`.
     /// By default a server that accepts connections is ready.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,13 +112,13 @@ pub struct HealthCheck {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct OutlierDetection {
-    /// Consecutive failures that eject an endpoint.
-    pub consecutive_failures: Option<u64>,
+    /// Consecutive failures that eject an endpoint; the default is Envoy's.
+    pub consecutive_failures: Number<1, MAX_FAILURES, 5, Failures>,
     /// Duration of the first ejection; twice as long the second time in a row, three times the
     /// third, at most 5 minutes.
-    pub base_ejection_s: Option<u64>,
-    /// Maximum percentage of ejected endpoints.
-    pub max_ejection_percent: Option<u64>,
+    pub base_ejection_s: Number<1, 3_600, 30, Seconds>,
+    /// Maximum percentage of ejected endpoints. With the default, one of two servers can be.
+    pub max_ejection_percent: Number<0, 100, 50, Percent>,
 }
 
 /// Circuit breaker of a backend after consecutive failures of any endpoints.
@@ -120,7 +127,7 @@ pub struct OutlierDetection {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CircuitBreaker {
     /// Consecutive failures without an answer, of any endpoints, that open the circuit.
-    pub consecutive_failures: Option<u64>,
+    pub consecutive_failures: Number<1, MAX_FAILURES, 10, Failures>,
     /// Duration of the first open state; doubled each time the next probe fails, at most a minute.
-    pub open_s: Option<u64>,
+    pub open_s: Number<1, 3_600, 1, Seconds>,
 }

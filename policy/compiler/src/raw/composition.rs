@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::number::{Number, Percent, Shares, Within};
 use super::{Artifact, Returns};
 
 /// Handlers that run in order: a name, or a list.
@@ -28,13 +29,13 @@ pub enum Versions {
 pub struct VersionRule {
     /// Weight for requests without a version. With 0 it is only called by name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub weight: Option<u64>,
+    pub weight: Option<Within<0, 100_000, Shares>>,
     /// The version gets mirrored requests and never answers clients.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub shadow: bool,
     /// With `shadow`: percentage of answered requests that are mirrored; all by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub percent: Option<u64>,
+    pub percent: Option<Number<1, 100, 100, Percent>>,
     /// With `shadow`: tolerated difference of floats, relative to the larger value or to 1; 0.001
     /// by default.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,6 +12,11 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tensorgate_policy::values::Jwk;
 
+use super::number::{Failures, Number, Seconds, Within};
+
+/// Maximum lifetime of a token: a hundred years. There is always a limit.
+const MAX_LIFETIME_S: u64 = 36_525 * 86_400;
+
 /// A token issuer and its keys.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,10 +35,10 @@ pub struct Issuer {
     /// Its public keys.
     pub jwks: Option<Jwks>,
     /// Maximum lifetime of a token, `exp` minus `iat`.
-    pub max_lifetime_s: Option<u64>,
-    /// Tolerated clock difference; 30 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clock_skew_s: Option<u64>,
+    pub max_lifetime_s: Option<Within<1, MAX_LIFETIME_S, Seconds>>,
+    /// Tolerated clock difference. Beyond 300 s `exp` and `nbf` would mean little.
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub clock_skew_s: Number<0, 300, 30, Seconds>,
     /// Claims that every token must carry: a text or a list of texts, each of which must equal the
     /// claim or be in it.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -100,7 +105,7 @@ pub struct Jwks {
     pub ca: Option<String>,
     /// Of a URL: fetch interval; 300 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub refresh_s: Option<u64>,
+    pub refresh_s: Option<Number<1, 86_400, 300, Seconds>>,
     /// Of a URL: validity of keys after the last fetch; 3600 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stale_s: Option<u64>,
@@ -218,15 +223,15 @@ pub struct Requires {
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Lockout {
-    /// Failures within a window; 10 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failures: Option<u64>,
-    /// The window; 60 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub window_s: Option<u64>,
-    /// Duration of a lock; 300 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub for_s: Option<u64>,
+    /// Failures within a window. Beyond the maximum a lock would never occur.
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub failures: Number<1, 10_000, 10, Failures>,
+    /// The window.
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub window_s: Number<1, 3_600, 60, Seconds>,
+    /// Duration of a lock.
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub for_s: Number<1, 86_400, 300, Seconds>,
 }
 
 /// Allowed locations of API keys; others are rejected. The key is removed before the request is

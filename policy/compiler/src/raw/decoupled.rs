@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ByteSize;
+use super::number::{Answers, Bytes, Within};
 
 /// A decoupled model in Triton's sense: it answers one message of a stream any number of times.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,9 +10,9 @@ use super::ByteSize;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Decoupled {
     /// Maximum responses to one message.
-    pub max_answers: Option<u64>,
+    pub max_answers: Option<Within<1, 1_000_000, Answers>>,
     /// Maximum size of all responses to one message, as the backend sends them.
-    pub max_bytes: Option<ByteSize>,
+    pub max_bytes: Option<Within<1, { 1 << 40 }, Bytes>>,
     /// Maximum gap between two responses, in milliseconds; the listener's `timeout_ms` by default
     /// and at most.
     #[serde(skip_serializing_if = "Option::is_none")]

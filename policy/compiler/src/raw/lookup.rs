@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tensorgate_policy::values::{KeyType, LookupKind};
 
-use super::{BackendTls, ByteSize};
+use super::BackendTls;
+use super::number::{Bytes, KeyBytes, Milliseconds, Number, Requests};
 
 /// A feature service and its allowed queries. The host writes the request; a handler only chooses
 /// keys and features.
@@ -25,23 +26,23 @@ pub struct Lookup {
     /// Type of a key; `string` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<KeyType>,
-    /// Maximum length of a key; 64 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_key_bytes: Option<u64>,
+    /// Maximum length of a key.
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub max_key_bytes: Number<1, 256, 64, KeyBytes>,
     /// Maximum keys per lookup; 16 by default, one for `rest`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_keys: Option<u64>,
     /// Features that handlers may query.
     pub features: Vec<String>,
-    /// Maximum lookups per handler call; 4 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_requests: Option<u64>,
-    /// Maximum size of a response; 64 KiB by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_bytes: Option<ByteSize>,
-    /// Timeout of a lookup, including name resolution; 100 ms by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
+    /// Maximum lookups per handler call.
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub max_requests: Number<1, 16, 4, Requests>,
+    /// Maximum size of a response.
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub max_bytes: Number<1, { 4 << 20 }, { 64 << 10 }, Bytes>,
+    /// Timeout of a lookup, including name resolution.
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub timeout_ms: Number<1, 60_000, 100, Milliseconds>,
     /// Maximum concurrent lookups of one handler; one client gets at most half. 32 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u64>,

@@ -3,7 +3,28 @@
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use tensorgate_policy::contract::openai::SchemaLimits;
+
+use super::number::{
+    Bytes, Choices, Definitions, Items, Levels, Number, Repetitions, Texts, Tokens, Values, Weight,
+    Within,
+};
 use super::{ByteSize, Media, Url};
+
+const COMPILED: SchemaLimits = SchemaLimits::COMPILED;
+/// Maximum depth of a constraint: a body nests 24 deep, and the request itself is one object.
+const MAX_DEPTH: u64 = 23;
+
+/// Members of a list; the API's own limit for embeddings.
+pub type MaxItems = Within<1, 2_048, Items>;
+/// Tokens of one choice; more than any context.
+pub type MaxTokens = Within<1, 100_000_000, Tokens>;
+/// Stop sequences: the API's limit is 4, servers allow more.
+pub type MaxStop = Within<0, 64, Texts>;
+/// Alternative tokens; the API's own limit.
+pub type MaxLogprobs = Within<0, 20, Tokens>;
+/// Choices of a request, whose limit is the API's own, or candidates for them.
+pub type MaxChoices = Number<1, 128, 1, Choices>;
 
 /// A model that is called by `openai`: at least one of the three kinds of requests. Other scalars
 /// are allowed by the model's `parameters` (`temperature: {float: [0, 2]}`), and dropped by its
@@ -37,8 +58,8 @@ pub struct OpenAi {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_bytes: Option<ByteSize>,
     /// Maximum response size of the backend; 8 MiB by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_answer_bytes: Option<ByteSize>,
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub max_answer_bytes: Number<1, { 1 << 30 }, { 8 << 20 }, Bytes>,
     /// Links to pictures in texts (Markdown, and HTML in answers); they pass by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_links: Option<ImageLinks>,
@@ -135,7 +156,7 @@ pub enum SpecialTokens {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Chat {
     /// Maximum messages of a request.
-    pub max_messages: Option<u64>,
+    pub max_messages: Option<MaxItems>,
     /// Maximum text of one message.
     pub max_message_bytes: Option<ByteSize>,
     /// Maximum text of all messages together.
@@ -145,19 +166,19 @@ pub struct Chat {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
     /// Maximum tokens of one choice; sent to the backend if a request has no limit.
-    pub max_tokens: Option<u64>,
+    pub max_tokens: Option<MaxTokens>,
     /// Maximum choices of one request; 1 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub n: Option<u64>,
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub n: MaxChoices,
     /// Maximum stop sequences; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stop: Option<u64>,
+    pub stop: Option<MaxStop>,
     /// Whether streamed responses (`stream: true`) as server-sent events are allowed.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub stream: bool,
     /// Maximum alternative tokens (`top_logprobs`); no log probabilities by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub logprobs: Option<u64>,
+    pub logprobs: Option<MaxLogprobs>,
     /// Functions that the model may call; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tools: Option<Tools>,
@@ -196,7 +217,7 @@ pub struct Constraints {
     pub max_bytes: Option<ByteSize>,
     /// Maximum depth of lists and objects in each; 0 allows texts only, 8 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_depth: Option<u64>,
+    pub max_depth: Option<Number<0, MAX_DEPTH, 8, Levels>>,
     // Keys of earlier versions. They are read so that `check` can say what to write instead.
     #[serde(skip_serializing)]
     #[cfg_attr(feature = "schema", schemars(skip))]
@@ -219,18 +240,18 @@ pub struct Constraints {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Schemas {
     /// Maximum of a count, such as `maxItems` or `maxLength`; 1,024 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_repetitions: Option<u64>,
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub max_repetitions: Number<1, 1_000_000, { COMPILED.max_repetitions }, Repetitions>,
     /// Maximum values of an `enum`; 256 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_choices: Option<u64>,
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub max_choices: Number<1, 65_536, { COMPILED.max_choices as u64 }, Values>,
     /// Maximum definitions; 64 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_definitions: Option<u64>,
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub max_definitions: Number<0, 4_096, { COMPILED.max_definitions as u64 }, Definitions>,
     /// Maximum schemas and characters, after references and repetitions are expanded; 16,384 by
     /// default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_weight: Option<u64>,
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub max_weight: Number<1, 10_000_000, { COMPILED.max_weight }, Weight>,
 }
 
 /// Functions.
@@ -239,7 +260,7 @@ pub struct Schemas {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Tools {
     /// Maximum number.
-    pub max: Option<u64>,
+    pub max: Option<Within<1, 128, Items>>,
     /// Maximum size of all as JSON.
     pub max_bytes: Option<ByteSize>,
     /// Whether the server compiles the schema of every function, called or not, as llama.cpp and
@@ -254,11 +275,11 @@ pub struct Tools {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Images {
     /// Maximum number.
-    pub max: Option<u64>,
+    pub max: Option<Within<1, 64, Items>>,
     /// Maximum size of each in base64.
     pub max_bytes: Option<ByteSize>,
     /// Maximum tokens of one image, for costs and budgets.
-    pub max_tokens: Option<u64>,
+    pub max_tokens: Option<MaxTokens>,
     /// Allowed types (`png`, `jpeg`, `gif`, `webp`) and sizes.
     pub media: Option<Media>,
     /// Allowed URLs of images that the server fetches; by default only `data:` URLs are accepted.
@@ -273,26 +294,26 @@ pub struct Images {
 pub struct Completions {
     /// Maximum prompts of one request; 1 by default. Prompts are texts, never token numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_prompts: Option<u64>,
+    pub max_prompts: Option<MaxItems>,
     /// Maximum size of each.
     pub max_prompt_bytes: Option<ByteSize>,
     /// Maximum tokens of one choice; sent to the backend if a request has no limit.
-    pub max_tokens: Option<u64>,
+    pub max_tokens: Option<MaxTokens>,
     /// Maximum choices per prompt; 1 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub n: Option<u64>,
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub n: MaxChoices,
     /// Maximum candidates (`best_of`); 1 by default.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub best_of: Option<u64>,
+    #[serde(skip_serializing_if = "Number::is_default")]
+    pub best_of: MaxChoices,
     /// Maximum stop sequences; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stop: Option<u64>,
+    pub stop: Option<MaxStop>,
     /// Whether streamed responses (`stream: true`) as server-sent events are allowed.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub stream: bool,
     /// Maximum alternative tokens; no log probabilities by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub logprobs: Option<u64>,
+    pub logprobs: Option<MaxLogprobs>,
     /// Output constraints; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub constraints: Option<Constraints>,
@@ -305,7 +326,7 @@ pub struct Completions {
 pub struct Embeddings {
     /// Maximum texts of one request; 1 by default. They are texts, never token numbers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_items: Option<u64>,
+    pub max_items: Option<MaxItems>,
     /// Maximum size of each.
     pub max_item_bytes: Option<ByteSize>,
 }

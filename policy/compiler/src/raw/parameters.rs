@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ByteSize;
+use super::number::{Bytes, Within};
+
+/// Maximum size of a text or of one of listed strings, as in the decoders.
+pub(crate) const MAX_STRING_BYTES: u64 = 4096;
 
 /// Type and bounds of a parameter: exactly one of these, or `int` and `text` together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,7 +35,7 @@ pub struct ParameterRule {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct TextRule {
     /// Maximum size.
-    pub max_bytes: Option<ByteSize>,
+    pub max_bytes: Option<Within<1, MAX_STRING_BYTES, Bytes>>,
     /// Pattern that the whole text matches; any text by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Dim, ParameterRule, Scalar};
+use super::{ByteSize, Dim, ParameterRule, RoundDecimals, Scalar, TopK};
 
 /// Rules of one input tensor.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -98,10 +98,10 @@ pub struct Output {
     pub role: Option<Role>,
     /// Floats: decimals for clients.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub round_decimals: Option<u64>,
+    pub round_decimals: Option<RoundDecimals>,
     /// Class scores: how many per row, along the last dimension, clients get; the others are 0.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub top_k: Option<u64>,
+    pub top_k: Option<TopK>,
 }
 
 /// Meaning of an output's values.

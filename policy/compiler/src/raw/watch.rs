@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 use tensorgate_policy::values::{AlertAction, WatchRule};
 
 use super::Webhook;
-
-/// Default time that an automatic block or throttle lasts, in seconds.
-const DEFAULT_RESPONSE_S: u64 = 900;
+use super::number::{Events, Number, Seconds, Within};
 
 /// Anomaly rules on the audit stream. They raise alerts, and reject nothing unless `on_alert` says
 /// so.
@@ -38,7 +36,7 @@ pub struct Watch {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub on_alert: BTreeMap<String, AlertAction>,
     /// Time that a block or throttle by a rule lasts, in seconds; 60 to 86400.
-    pub response_s: u64,
+    pub response_s: Number<60, 86_400, 900, Seconds>,
 }
 
 /// Thresholds of a rule, and alerts that it does not raise. It still learns what is usual.
@@ -48,7 +46,7 @@ pub struct Watch {
 pub struct RuleSettings {
     /// Smallest number that the rule reports, such as requests a minute; the rule's own by default.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub at_least: Option<u64>,
+    pub at_least: Option<Within<1, 10_000_000, Events>>,
     /// How many times the usual number is reported, 1.1 to 1000; the rule's own by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<f64>,
@@ -93,7 +91,7 @@ impl Default for Watch {
             webhooks: Vec::new(),
             rules: BTreeMap::new(),
             on_alert: BTreeMap::new(),
-            response_s: DEFAULT_RESPONSE_S,
+            response_s: Number::default(),
         }
     }
 }

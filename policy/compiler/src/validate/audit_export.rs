@@ -2,7 +2,7 @@
 //! on this machine.
 
 use tensorgate_policy::policy::{AuditExport, OtlpExport};
-use tensorgate_policy::report::{Bounds, Path, bounds, optional};
+use tensorgate_policy::report::{Path, optional};
 use tensorgate_policy::values::OcsfVersion;
 
 use super::backends;
@@ -10,9 +10,6 @@ use super::names;
 use super::otlp_endpoint::{ENDPOINT, LOGS_PATH, endpoint};
 use crate::raw;
 use crate::raw::ExportFormat;
-
-/// Timeout of a request; the default is that of the OpenTelemetry SDKs.
-const TIMEOUT: Bounds = bounds(100, 60_000, 10_000, "ms");
 
 pub(super) fn export(at: &Path, raw: Option<&raw::AuditExport>) -> Option<AuditExport> {
     let Some(raw) = raw else {
@@ -54,7 +51,7 @@ fn otlp(at: &Path, raw: &raw::OtlpExport) -> Option<OtlpExport> {
         Some(file) => names::file(&at.field("headers_file"), file),
         None => Some(()),
     };
-    let timeout_ms = at.number("timeout_ms", raw.timeout_ms, &TIMEOUT);
+    let timeout_ms = raw.timeout_ms.check(&at.field("timeout_ms"));
     let endpoint = endpoint?;
     if !endpoint.tls && !endpoint.is_local() && raw.headers_file.is_some() {
         let message = "the fields of headers_file can be read on the network";

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tensorgate_policy::policy::{
     Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust,
 };
-use tensorgate_policy::report::{Bounds, Path, Valid, bounds, optional, quote};
+use tensorgate_policy::report::{Path, Valid, optional, quote};
 use tensorgate_policy::values::{BackendKind, is_host_name};
 
 use super::names;
@@ -13,40 +13,8 @@ use super::proofs::spiffe;
 use super::usage::Usage;
 use crate::raw;
 
-/// Default maximum of requests in flight: enough to keep one GPU busy.
-const DEFAULT_MAX_IN_FLIGHT: u64 = 64;
-/// Default queue length: twice the requests in flight.
-const QUEUE: Bounds = bounds(1, MAX_REQUESTS, 128, "requests");
-/// Maximum requests in flight or queued: each holds a body.
-const MAX_REQUESTS: u64 = 65_536;
-/// Default dispatch timeout, in milliseconds.
-/// Maximum dispatch timeout: one hour.
-const TIMEOUT_MS: Bounds = bounds(1, 3_600_000, 2_000, "ms");
 /// Maximum endpoints of a backend: each has a connection and health checks.
 const MAX_ENDPOINTS: usize = 64;
-/// Default retries of one request.
-/// Maximum retries of one request.
-const ATTEMPTS: Bounds = bounds(1, 5, 1, "retries");
-/// Default retry budget in percent, as in Envoy.
-const BUDGET_PERCENT: Bounds = bounds(1, 100, 20, "percent");
-/// Default health check interval, in seconds.
-/// Maximum health check interval, in seconds: a result is valid for three intervals.
-const HEALTH_INTERVAL_S: Bounds = bounds(1, 300, 5, "s");
-/// Default consecutive failures, as in Envoy.
-const FAILURES: Bounds = bounds(1, MAX_FAILURES, 5, "failures");
-/// Default percentage of ejected endpoints. Envoy's default is 10, but one of two servers must be
-/// ejectable.
-const EJECTION_PERCENT: Bounds = bounds(0, 100, 50, "percent");
-/// Maximum consecutive failures.
-const MAX_FAILURES: u64 = 1_000;
-/// Default first ejection, in seconds.
-/// Maximum first ejection: one hour.
-const EJECTION_S: Bounds = bounds(1, 3_600, 30, "s");
-/// Default consecutive failures that open the circuit: twice those that eject an endpoint.
-const BREAKING_FAILURES: Bounds = bounds(1, MAX_FAILURES, 10, "failures");
-/// Default first open state, in seconds: a recovered backend is used again within that time.
-/// Maximum first open state, in seconds.
-const OPEN_S: Bounds = bounds(1, 3_600, 1, "s");
 const MS_PER_S: u64 = 1_000;
 
 pub(super) fn backends(
@@ -57,7 +25,7 @@ pub(super) fn backends(
     names::each(path, &raw.backends, |path, name, raw_backend| {
         let backend = backend(path, raw_backend);
         if let Some(backend) = &backend {
-            outlived(path, backend, raw.listen.limits.timeout_ms);
+            outlived(path, backend, raw.listen.limits.timeout_ms.0);
         }
         if !used.backends.contains(name) {
             path.warn(
@@ -95,10 +63,7 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
         Some(BackendKind::Embedded) => embedded(path, raw),
         None => None,
     };
-    let max_in_flight = raw.max_in_flight.unwrap_or(DEFAULT_MAX_IN_FLIGHT);
-    let max_in_flight: Option<u64> =
-        path.field("max_in_flight")
-            .within(max_in_flight, 1, MAX_REQUESTS, "requests");
+    let max_in_flight: Option<u64> = raw.max_in_flight.check(&path.field("max_in_flight"));
     let min_in_flight = match (&raw.adaptive_concurrency, max_in_flight) {
         (Some(raw), Some(most)) => path
             .field("adaptive_concurrency")
@@ -107,21 +72,18 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
             .map(Some),
         _ => Some(None),
     };
-    let queue = path.number("queue", raw.queue, &QUEUE);
-    let timeout_ms = path.number("timeout_ms", raw.timeout_ms, &TIMEOUT_MS);
+    let queue = raw.queue.check(&path.field("queue"));
+    let timeout_ms = raw.timeout_ms.check(&path.field("timeout_ms"));
     let tls = tls(path, raw);
     let retry = raw
         .retry
         .as_ref()
         .map_or(Some(Retry::NONE), |raw| retry(&path.field("retry"), raw));
-    let health = raw.health_check.as_ref();
-    let health_interval_s: Option<u64> = path.field("health_check").number(
-        "interval_s",
-        health.and_then(|health| health.interval_s),
-        &HEALTH_INTERVAL_S,
-    );
-    let health_path = optional(health.and_then(|health| health.path.as_deref()), |text| {
-        health_path(&path.field("health_check").field("path"), kind, text)
+    let health = raw.health_check.clone().unwrap_or_default();
+    let at_health = path.field("health_check");
+    let health_interval_s: Option<u64> = health.interval_s.check(&at_health.field("interval_s"));
+    let health_path = optional(health.path.as_deref(), |text| {
+        health_path(&at_health.field("path"), kind, text)
     });
     let outliers = outliers(
         &path.field("outlier_detection"),
@@ -147,8 +109,8 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
 }
 
 fn retry(path: &Path, raw: &raw::Retry) -> Option<Retry> {
-    let attempts = path.number("attempts", raw.attempts, &ATTEMPTS);
-    let budget_percent = path.number("budget_percent", raw.budget_percent, &BUDGET_PERCENT);
+    let attempts = raw.attempts.check(&path.field("attempts"));
+    let budget_percent = raw.budget_percent.check(&path.field("budget_percent"));
     Some(Retry {
         attempts: attempts?,
         budget_percent: budget_percent?,
@@ -157,13 +119,13 @@ fn retry(path: &Path, raw: &raw::Retry) -> Option<Retry> {
 
 fn outliers(path: &Path, raw: Option<&raw::OutlierDetection>) -> Option<OutlierDetection> {
     let raw = raw.cloned().unwrap_or_default();
-    let failures = path.number("consecutive_failures", raw.consecutive_failures, &FAILURES);
-    let ejection_s: Option<u64> = path.number("base_ejection_s", raw.base_ejection_s, &EJECTION_S);
-    let percent = path.number(
-        "max_ejection_percent",
-        raw.max_ejection_percent,
-        &EJECTION_PERCENT,
-    );
+    let failures = raw
+        .consecutive_failures
+        .check(&path.field("consecutive_failures"));
+    let ejection_s: Option<u64> = raw.base_ejection_s.check(&path.field("base_ejection_s"));
+    let percent = raw
+        .max_ejection_percent
+        .check(&path.field("max_ejection_percent"));
     Some(OutlierDetection {
         consecutive_failures: failures?,
         base_ejection_ms: ejection_s?.saturating_mul(MS_PER_S),
@@ -181,12 +143,10 @@ fn health_path(path: &Path, kind: Option<BackendKind>, text: &str) -> Option<Str
 
 fn breaker(path: &Path, raw: Option<&raw::CircuitBreaker>) -> Option<CircuitBreaker> {
     let raw = raw.cloned().unwrap_or_default();
-    let failures = path.number(
-        "consecutive_failures",
-        raw.consecutive_failures,
-        &BREAKING_FAILURES,
-    );
-    let open_s: Option<u64> = path.number("open_s", raw.open_s, &OPEN_S);
+    let failures = raw
+        .consecutive_failures
+        .check(&path.field("consecutive_failures"));
+    let open_s: Option<u64> = raw.open_s.check(&path.field("open_s"));
     Some(CircuitBreaker {
         consecutive_failures: failures?,
         open_ms: open_s?.saturating_mul(MS_PER_S),

@@ -4,22 +4,13 @@
 use std::collections::BTreeSet;
 
 use tensorgate_policy::policy::{
-    Allowance, CallerLimits, ClientId, DEFAULT_SLOTS, Holder, MAX_POLICY_SLOTS, MAX_SLOTS,
-    MIN_SLOTS, Model, allowances,
+    Allowance, CallerLimits, ClientId, Holder, MAX_POLICY_SLOTS, MIN_SLOTS, Model, allowances,
 };
-use tensorgate_policy::report::{Bounds, Path, Valid, bounds, quote};
+use tensorgate_policy::report::{Path, Valid, quote};
 use tensorgate_policy::values::Scope;
 
 use super::{limits, service};
 use crate::raw;
-
-/// Slots of each limit of a client.
-const SLOTS: Bounds = bounds(
-    MIN_SLOTS as u64,
-    MAX_SLOTS as u64,
-    DEFAULT_SLOTS as u64,
-    "slots",
-);
 
 /// A grant whose limits are validated.
 #[derive(Clone, Copy)]
@@ -54,7 +45,7 @@ pub(super) fn of_grant(limited: Limited<'_>, slots: &mut u64) -> Valid<Option<Bo
     );
     let known = grant.per_user.as_ref().map(|_| users(limited, user_path));
     let listen = &limited.policy.listen;
-    if grant.per_source.is_some() && listen.trusted_hops == 0 && listen.tls.is_none() {
+    if grant.per_source.is_some() && listen.trusted_hops.0 == 0 && listen.tls.is_none() {
         source_path.warn(
             "behind a proxy or load balancer all callers have one source address, and share one quota",
             "listen.trusted_hops: the number of proxies in front",
@@ -83,7 +74,7 @@ fn limits(
         return Some(Vec::new());
     };
     let Limited { infers, models, .. } = limited;
-    let own_slots = path.number("slots", raw.slots, &SLOTS);
+    let own_slots = raw.slots.check(&path.field("slots"));
     let rate = limits::rate(&path.field("rate"), raw.rate.as_ref());
     let cost = limits::cost(&path.field("cost"), raw.cost.as_ref(), infers, models);
     let budget = limits::budget(&path.field("budget"), raw.budget.as_ref(), infers, models);

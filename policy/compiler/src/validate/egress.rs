@@ -2,28 +2,16 @@
 
 use tensorgate_policy::policy::address;
 use tensorgate_policy::policy::{Fetch, Handler, Network};
-use tensorgate_policy::report::{Bounds, Path, bounds, quote};
+use tensorgate_policy::report::{Path, quote};
 
 use super::accepts::media_type;
 use super::items;
 use super::names;
 use super::proofs::network;
-use crate::raw::{self, ByteSize};
+use crate::raw;
 
 /// Maximum media types.
 const MAX_CONTENT_TYPES: usize = 16;
-/// Default size of a file.
-const DEFAULT_MAX_BYTES: ByteSize = ByteSize(4 << 20);
-/// Maximum size of a file; it is held in memory and copied into the guest.
-const MAX_BYTES: u64 = 64 << 20;
-/// Default timeout of a fetch, in milliseconds.
-/// Maximum timeout of a fetch: one minute.
-const TIMEOUT_MS: Bounds = bounds(1, 60_000, 500, "ms");
-/// Default fetches per call.
-/// Maximum fetches per call.
-const REQUESTS: Bounds = bounds(1, 16, 4, "requests");
-/// Maximum redirects.
-const REDIRECTS: Bounds = bounds(0, 4, 0, "redirects");
 /// Default concurrent fetches.
 const DEFAULT_CONCURRENCY: u64 = 16;
 /// Maximum concurrent fetches; each is a connection.
@@ -39,14 +27,10 @@ pub(super) fn fetch(path: &Path, raw: &raw::Fetch) -> Option<Fetch> {
     };
     let url = items::url(path, &url);
     let content_types = content_types(&path.field("content_types"), &raw.content_types);
-    let max_bytes = path.field("max_bytes").bytes_within(
-        raw.max_bytes.unwrap_or(DEFAULT_MAX_BYTES),
-        1,
-        MAX_BYTES,
-    );
-    let timeout_ms = path.number("timeout_ms", raw.timeout_ms, &TIMEOUT_MS);
-    let max_requests = path.number("max_requests", raw.max_requests, &REQUESTS);
-    let redirects = path.number("redirects", raw.redirects, &REDIRECTS);
+    let max_bytes = raw.max_bytes.check(&path.field("max_bytes"));
+    let timeout_ms = raw.timeout_ms.check(&path.field("timeout_ms"));
+    let max_requests = raw.max_requests.check(&path.field("max_requests"));
+    let redirects = raw.redirects.check(&path.field("redirects"));
     let most = raw.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
     let concurrency = concurrency(path, most, max_requests);
     let allow_private = allow_private(&path.field("allow_private"), &raw.allow_private);

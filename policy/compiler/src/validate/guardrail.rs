@@ -33,7 +33,7 @@ pub(super) fn expanded(
     path: &Path,
     raw: &Model,
     rule: &Guardrail,
-    body_bytes: ByteSize,
+    body_bytes: u64,
 ) -> Option<Model> {
     let own = path.field("guardrail");
     let mut valid = meaningless(path, raw);
@@ -43,7 +43,7 @@ pub(super) fn expanded(
             "preprocess: the name of a handler",
         );
     }
-    let most = body_bytes.0.saturating_sub(ENVELOPE_BYTES);
+    let most = body_bytes.saturating_sub(ENVELOPE_BYTES);
     let max_text = rule
         .max_text_bytes
         .unwrap_or(ByteSize(MAX_TEXT_BYTES.min(most)));

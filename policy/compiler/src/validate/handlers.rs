@@ -4,25 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tensorgate_policy::contract::TensorRule;
 use tensorgate_policy::policy::{Handler, Lookup};
-use tensorgate_policy::report::{Bounds, Path, bounds, optional, quote};
+use tensorgate_policy::report::{Path, optional, quote};
 
 use super::usage::Usage;
 use super::{egress, names, signing};
 use crate::raw;
-use crate::raw::{ByteSize, Chain};
+use crate::raw::Chain;
 
-/// Default fuel per call: tens of milliseconds of computation.
-/// Maximum fuel per call; the deadline ends a call much earlier.
-const FUEL: Bounds = bounds(1, 1_000_000_000_000, 50_000_000, "units");
-/// Default linear memory.
-const DEFAULT_MEMORY_BYTES: ByteSize = ByteSize(64 << 20);
-/// Minimum linear memory: one WebAssembly page.
-const MIN_MEMORY_BYTES: u64 = 64 << 10;
-/// Maximum linear memory; all concurrent calls must fit into the host.
-const MAX_MEMORY_BYTES: u64 = 1 << 30;
-/// Default timeout of a call, in milliseconds.
-/// Maximum timeout of a call: one minute.
-const TIMEOUT_MS: Bounds = bounds(1, 60_000, 50, "ms");
 /// Maximum configuration entries.
 const MAX_CONFIG_ENTRIES: usize = 256;
 /// Maximum parameters of requests that a handler sees.
@@ -89,12 +77,9 @@ fn handler(path: &Path, raw: &raw::Handler, policy: &raw::Policy) -> Option<Hand
         .required(raw.sha256.as_ref(), "the sha256 of the component's file")
         .and_then(|text| names::sha256(&digest_path, text));
     let signed_by = signing::signed_by(path, raw, policy);
-    let fuel = path.number("fuel", raw.fuel, &FUEL);
-    let memory = raw.memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
-    let memory_bytes =
-        path.field("memory_bytes")
-            .bytes_within(memory, MIN_MEMORY_BYTES, MAX_MEMORY_BYTES);
-    let timeout_ms = path.number("timeout_ms", raw.timeout_ms, &TIMEOUT_MS);
+    let fuel = raw.fuel.check(&path.field("fuel"));
+    let memory_bytes = raw.memory_bytes.check(&path.field("memory_bytes"));
+    let timeout_ms = raw.timeout_ms.check(&path.field("timeout_ms"));
     let config = config(&path.field("config"), &raw.config);
     let fetch = optional(raw.fetch.as_ref(), |raw| {
         egress::fetch(&path.field("fetch"), raw)

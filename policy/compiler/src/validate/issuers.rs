@@ -5,18 +5,13 @@ use std::collections::BTreeMap;
 use tensorgate_policy::policy::{
     Algorithm, ClaimHeader, ClaimPath, Issuer, KeySetUrl, PublicKey, RsaScheme,
 };
-use tensorgate_policy::report::{Bounds, Path, bounds, optional, quote};
+use tensorgate_policy::report::{Path, optional, quote};
 use tensorgate_policy::request::Operation;
 
 use super::token_text::{scope, text};
 use super::{jwks, key_url, names, proofs};
 use crate::raw;
 
-/// Default clock skew, in seconds.
-/// Maximum clock skew: beyond it `exp` and `nbf` have little meaning.
-const CLOCK_SKEW_S: Bounds = bounds(0, 300, 30, "s");
-/// Maximum lifetime of a token: a hundred years. There is always a limit.
-const MAX_LIFETIME_S: u64 = 36_525 * 86_400;
 /// Lifetime that causes a warning: a stolen token is valid that long.
 const LONG_LIFETIME_S: u64 = 86_400;
 /// Maximum issuers with fetched keys: each needs memory in every worker and a cluster in Envoy.
@@ -114,11 +109,11 @@ fn issuer(path: &Path, name: &str, raw: &raw::Issuer, listen: &raw::Listen) -> O
     let lifetime_path = path.field("max_lifetime_s");
     let max_lifetime_s = lifetime_path
         .required(raw.max_lifetime_s, "3600")
-        .and_then(|lifetime| lifetime_path.within(lifetime, 1, MAX_LIFETIME_S, "s"));
+        .and_then(|lifetime| lifetime.check(&lifetime_path));
     if max_lifetime_s.is_some_and(|lifetime| lifetime > LONG_LIFETIME_S) {
         lifetime_path.warn("a stolen token stays valid for more than a day", "3600");
     }
-    let clock_skew_s = path.number("clock_skew_s", raw.clock_skew_s, &CLOCK_SKEW_S);
+    let clock_skew_s = raw.clock_skew_s.check(&path.field("clock_skew_s"));
     let required_claims = proofs::claims(&path.field("required_claims"), &raw.required_claims);
     let scopes = scopes(&path.field("scopes"), raw.scopes.as_ref());
     let headers_path = path.field("claim_to_headers");

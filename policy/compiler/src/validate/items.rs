@@ -9,10 +9,9 @@ use tensorgate_policy::report::{Path, optional, quote};
 use tensorgate_policy::values::Shared;
 use tensorgate_policy::values::datatype::Datatype;
 
-use super::listen::MAX_BODY_BYTES;
 use super::values::few;
 use crate::pattern;
-use crate::raw::{self, ByteSize, Scalar};
+use crate::raw::{self, ByteSize, MAX_BODY_BYTES, Scalar};
 
 /// Maximum number of hosts.
 const MAX_HOSTS: usize = 256;

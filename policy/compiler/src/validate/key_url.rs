@@ -7,12 +7,8 @@ use tensorgate_policy::report::{Path, quote};
 use super::http_url::{ParsedUrl, UrlFault, UrlFixes, ca};
 use crate::raw::Jwks;
 
-/// Default fetch interval, in seconds.
-const DEFAULT_REFRESH_S: u64 = 300;
 /// Default validity after the last fetch, in seconds.
 const DEFAULT_STALE_S: u64 = 3_600;
-/// Maximum fetch interval: a revoked key stays valid that long.
-const MAX_REFRESH_S: u64 = 86_400;
 /// Maximum validity without contact to the issuer: a week.
 const MAX_STALE_S: u64 = 604_800;
 /// Validity that causes a warning, in seconds.
@@ -62,9 +58,10 @@ pub(super) fn key_set(
         );
     }
     let ca = ca(&path.field("ca"), raw.ca.as_ref(), parsed.as_ref());
-    let refresh_path = path.field("refresh_s");
-    let refresh_s = raw.refresh_s.unwrap_or(DEFAULT_REFRESH_S);
-    let refresh_s = refresh_path.within(refresh_s, 1, MAX_REFRESH_S, "s");
+    let refresh_s = raw
+        .refresh_s
+        .unwrap_or_default()
+        .check(&path.field("refresh_s"));
     let stale_s = stale(&path.field("stale_s"), raw.stale_s, refresh_s);
     let rsa = |algorithm: &&Algorithm| matches!(algorithm, Algorithm::Rsa(_));
     if algorithms.iter().filter(rsa).count() > 1 {

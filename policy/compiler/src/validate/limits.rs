@@ -5,17 +5,12 @@ use tensorgate_policy::contract::RequestCost;
 use tensorgate_policy::limits::gcra::Bucket;
 use tensorgate_policy::limits::lockout::Lockout;
 use tensorgate_policy::policy::{Accepts, Budget, Cost, Model, ModelLimits, Rate, Unit};
-use tensorgate_policy::report::{Bounds, Path, Valid, bounds, optional, quote};
+use tensorgate_policy::report::{Path, Valid, optional, quote};
 use tensorgate_policy::values::time::SECOND_NS;
 
 use crate::raw;
+use crate::raw::MAX_BURST;
 
-/// Maximum requests per window.
-const MAX_QUOTA: u64 = 1_000_000_000;
-/// Maximum burst.
-const MAX_BURST: u64 = 1_000_000;
-/// Maximum window: 31 days.
-const MAX_WINDOW_S: u64 = 2_678_400;
 /// Maximum units of a cost or budget: the largest integer in a structured header field (RFC 9651,
 /// 3.3.1).
 const MAX_UNITS: u64 = 999_999_999_999_999;
@@ -53,11 +48,11 @@ pub(super) fn rate(path: &Path, raw: Option<&raw::Rate>) -> Valid<Option<Rate>> 
     let quota_path = path.field("quota");
     let quota = quota_path
         .required(raw.quota, "requests a window")
-        .and_then(|quota| quota_path.within(quota, 1, MAX_QUOTA, "requests"));
+        .and_then(|quota| quota.check(&quota_path));
     let window_s = window(path, raw.window_s);
     let burst_path = path.field("burst");
     let burst = match raw.burst {
-        Some(burst) => burst_path.within(burst, 1, MAX_BURST, "requests"),
+        Some(burst) => burst.check(&burst_path),
         None => quota.map(|quota: u64| quota.min(MAX_BURST)),
     };
     let (quota, window_s, burst) = (quota?, window_s?, burst?);
@@ -181,10 +176,9 @@ pub(super) fn budget(
     })
 }
 
-fn window(path: &Path, window_s: Option<u64>) -> Option<u64> {
+fn window(path: &Path, window_s: Option<raw::Window>) -> Option<u64> {
     let path = path.field("window_s");
-    path.required(window_s, "seconds")
-        .and_then(|window| path.within(window, 1, MAX_WINDOW_S, "s"))
+    path.required(window_s, "seconds")?.check(&path)
 }
 
 /// Only inferences have tensors.
@@ -293,16 +287,9 @@ fn fix(model: &Model, most: u64, unit: Unit) -> String {
     }
 }
 
-/// Maximum requests in flight: more than any proxy supports.
-const MAX_IN_FLIGHT: u64 = 1_000_000;
-/// Maximum bytes in flight: as many as all bodies together.
-const MAX_BYTES_IN_FLIGHT: u64 = 1 << 40;
-
 /// Maximum requests at once; the outer `None` is a fault.
-pub(super) fn requests(path: &Path, raw: Option<u64>) -> Valid<Option<u64>> {
-    optional(raw, |limit| {
-        path.within(limit, 1, MAX_IN_FLIGHT, "requests")
-    })
+pub(super) fn requests(path: &Path, raw: Option<raw::InFlight>) -> Valid<Option<u64>> {
+    optional(raw, |limit| limit.check(path))
 }
 
 /// Limits of requests in flight to a model.
@@ -324,7 +311,7 @@ pub(super) fn model(
             fix,
         );
     };
-    if passes && raw.concurrency == Some(1) {
+    if passes && raw.concurrency == Some(1.into()) {
         alone(&path.field("concurrency"), "at least 2".to_owned());
     }
     let two_bodies = body_bytes.saturating_mul(2);
@@ -340,9 +327,7 @@ pub(super) fn model(
     }
     let concurrency = requests(&path.field("concurrency"), raw.concurrency);
     let bytes_path = path.field("in_flight_bytes");
-    let in_flight_bytes = optional(raw.in_flight_bytes, |limit| {
-        bytes_path.within(limit.0, 1, MAX_BYTES_IN_FLIGHT, "bytes")
-    });
+    let in_flight_bytes = optional(raw.in_flight_bytes, |limit| limit.check(&bytes_path));
     if let Some(Some(limit)) = in_flight_bytes
         && limit < body_bytes
     {
@@ -357,24 +342,17 @@ pub(super) fn model(
     })
 }
 
-/// Failures that lock a source. Beyond the maximum a lock would never occur.
-const LOCKOUT_FAILURES: Bounds = bounds(1, 10_000, 10, "failures");
-/// The window in which failures count: at most an hour.
-const LOCKOUT_WINDOW_S: Bounds = bounds(1, 3_600, 60, "s");
-/// The duration of a lock: at most a day.
-const LOCKOUT_FOR_S: Bounds = bounds(1, 86_400, 300, "s");
-
 pub(super) fn lockout(path: &Path, raw: &raw::Lockout, listen: &raw::Listen) -> Option<Lockout> {
     // A gate that terminates TLS is called directly by its clients.
-    if listen.trusted_hops == 0 && listen.tls.is_none() {
+    if listen.trusted_hops.0 == 0 && listen.tls.is_none() {
         path.warn(
             "behind a proxy or load balancer all callers have one source address, and are locked out together",
             "listen.trusted_hops: the number of proxies in front",
         );
     }
-    let failures = path.number("failures", raw.failures, &LOCKOUT_FAILURES);
-    let window_s = path.number("window_s", raw.window_s, &LOCKOUT_WINDOW_S);
-    let for_s = path.number("for_s", raw.for_s, &LOCKOUT_FOR_S);
+    let failures = raw.failures.check(&path.field("failures"));
+    let window_s = raw.window_s.check(&path.field("window_s"));
+    let for_s = raw.for_s.check(&path.field("for_s"));
     Some(Lockout {
         failures: failures?,
         window_s: window_s?,

@@ -12,14 +12,6 @@ use super::{names, proofs};
 use crate::raw;
 use crate::raw::{ByteSize, Judge};
 
-/// Maximum size of all headers: beyond it, proxies and servers misbehave.
-const MAX_HEADER_BYTES: u64 = 64 << 10;
-/// Maximum header fields.
-const MAX_HEADERS: u64 = 1_000;
-/// Maximum body size. Larger bodies than the buffer are streamed by the filter, but the sandbox
-/// host buffers them. 1 GiB suffices for the tensors of a request (gRPC's limit is 4 GiB, most
-/// servers' 2).
-pub(super) const MAX_BODY_BYTES: u64 = 1 << 30;
 /// Maximum buffered body size. A filter's VM has 1 GiB: the body once, up to 256 MiB of converted
 /// elements (`wire`'s limit) and the old half of a growing buffer. 128 MiB leaves room for other
 /// streams.
@@ -28,21 +20,6 @@ const MAX_HOLD_BYTES: u64 = 128 << 20;
 /// where a second judgement costs less than an invalid body in the host. A larger body costs a
 /// proxy several times as much to read as to forward.
 const DEFAULT_JUDGE_BYTES: u64 = 64 << 10;
-/// Maximum of all buffered bodies: more than any machine has.
-const MAX_BUFFERED_BYTES: u64 = 1 << 40;
-/// Maximum expansion ratio: deflate's limit is 1,032.
-const MAX_EXPANSION: u64 = 1_032;
-/// Maximum duration of a request or stream: one day.
-const MAX_STREAM_MS: u64 = 86_400_000;
-/// Maximum TLS handshake: a client that needs a minute for two round trips cannot complete a
-/// request.
-const MAX_HANDSHAKE_MS: u64 = 60_000;
-/// Maximum connections: several times the ports of one machine.
-const MAX_CONNECTIONS: u64 = 1_000_000;
-/// Maximum HTTP/2 streams per connection (RFC 9113 §6.5.2).
-const MAX_STREAMS: u64 = 65_536;
-/// Maximum proxies in front: more than any mesh and load balancer has.
-const MAX_TRUSTED_HOPS: u64 = 16;
 /// Maximum names of trusted proxies: each is compared for every request.
 const MAX_FORWARDERS: usize = 16;
 
@@ -55,13 +32,11 @@ pub(super) fn listen(path: &Path, policy: &raw::Policy) -> Option<Listen> {
             "127.0.0.1:8080",
         );
     }
-    let trusted_hops =
-        path.field("trusted_hops")
-            .within(raw.trusted_hops, 0, MAX_TRUSTED_HOPS, "proxies");
+    let trusted_hops = raw.trusted_hops.check(&path.field("trusted_hops"));
     let tls = raw
         .tls
         .as_ref()
-        .map(|tls| self::tls(&path.field("tls"), tls, raw.trusted_hops));
+        .map(|tls| self::tls(&path.field("tls"), tls, raw.trusted_hops.0));
     if raw.tls.is_none() {
         plain_text(&path.field("tls"), policy, address);
     }
@@ -200,18 +175,12 @@ fn forwarders(path: &Path, raw: &raw::Tls, trusted_hops: u64) -> Option<Vec<Peer
 }
 
 fn limits(path: &Path, raw: &raw::Limits) -> Option<Limits> {
-    let header_bytes =
-        path.field("header_bytes")
-            .bytes_within(raw.header_bytes, 1, MAX_HEADER_BYTES);
-    let headers = path
-        .field("headers")
-        .within(raw.headers, 1, MAX_HEADERS, "fields");
-    let body_bytes = path
-        .field("body_bytes")
-        .bytes_within(raw.body_bytes, 1, MAX_BODY_BYTES);
+    let header_bytes = raw.header_bytes.check(&path.field("header_bytes"));
+    let headers = raw.headers.check(&path.field("headers"));
+    let body_bytes = raw.body_bytes.check(&path.field("body_bytes"));
     let hold_path = path.field("hold_bytes");
     let hold_bytes = hold_path.bytes_within(raw.hold_bytes(), 1, MAX_HOLD_BYTES);
-    if raw.hold_bytes() > raw.body_bytes {
+    if raw.hold_bytes().0 > raw.body_bytes.0 {
         hold_path.error_with_fix(
             format!(
                 "is more than listen.limits.body_bytes, {}",
@@ -220,51 +189,34 @@ fn limits(path: &Path, raw: &raw::Limits) -> Option<Limits> {
             format!("at most {}", raw.body_bytes.0),
         );
     }
-    let max_expansion =
-        path.field("max_expansion")
-            .within(raw.max_expansion, 1, MAX_EXPANSION, "bytes a byte");
-    let buffered_bytes: Option<u64> =
-        path.field("buffered_bytes")
-            .within(raw.buffered_bytes.0, 1, MAX_BUFFERED_BYTES, "bytes");
-    if raw.body_bytes > raw.buffered_bytes {
+    let max_expansion = raw.max_expansion.check(&path.field("max_expansion"));
+    let buffered_bytes: Option<u64> = raw.buffered_bytes.check(&path.field("buffered_bytes"));
+    if raw.body_bytes.0 > raw.buffered_bytes.0 {
         path.field("buffered_bytes").error_with_fix(
             format!("is too small: one body may have {} bytes", raw.body_bytes.0),
             format!("at least {}", raw.body_bytes.0),
         );
     }
-    let timeout_ms = path
-        .field("timeout_ms")
-        .within(raw.timeout_ms, 1, MAX_STREAM_MS, "ms");
-    let stream_ms = path
-        .field("stream_ms")
-        .within(raw.stream_ms, 1, MAX_STREAM_MS, "ms");
-    if raw.timeout_ms > raw.stream_ms {
+    let timeout_ms = raw.timeout_ms.check(&path.field("timeout_ms"));
+    let stream_ms = raw.stream_ms.check(&path.field("stream_ms"));
+    if raw.timeout_ms.0 > raw.stream_ms.0 {
         path.field("stream_ms").error_with_fix(
             format!(
                 "is shorter than listen.limits.timeout_ms, {}",
-                raw.timeout_ms
+                raw.timeout_ms.0
             ),
-            format!("at least {}", raw.timeout_ms),
+            format!("at least {}", raw.timeout_ms.0),
         );
     }
-    let handshake_ms =
-        path.field("handshake_ms")
-            .within(raw.handshake_ms, 1, MAX_HANDSHAKE_MS, "ms");
-    let idle_ms = path
-        .field("idle_ms")
-        .within(raw.idle_ms, 1, MAX_STREAM_MS, "ms");
-    let connections =
-        path.field("connections")
-            .within(raw.connections, 1, MAX_CONNECTIONS, "connections");
-    let streams = path.field("streams_per_connection").within(
-        raw.streams_per_connection,
-        1,
-        MAX_STREAMS,
-        "streams",
-    );
-    let streams_per_client =
-        path.field("streams_per_client")
-            .within(raw.streams_per_client, 1, MAX_STREAMS, "streams");
+    let handshake_ms = raw.handshake_ms.check(&path.field("handshake_ms"));
+    let idle_ms = raw.idle_ms.check(&path.field("idle_ms"));
+    let connections = raw.connections.check(&path.field("connections"));
+    let streams = raw
+        .streams_per_connection
+        .check(&path.field("streams_per_connection"));
+    let streams_per_client = raw
+        .streams_per_client
+        .check(&path.field("streams_per_client"));
     Some(Limits {
         header_bytes: header_bytes?,
         headers: headers?,

@@ -11,7 +11,7 @@ use super::backends;
 use super::egress::{allow_private, concurrency};
 use super::names;
 use super::usage::Usage;
-use crate::raw::{self, ByteSize};
+use crate::raw;
 
 /// Maximum features.
 const MAX_FEATURES: usize = 256;
@@ -45,30 +45,21 @@ fn lookup(path: &Path, raw: &raw::Lookup) -> Option<Lookup> {
     let request_path = kind.and_then(|kind| request_path(path, raw, kind));
     let entity = kind.and_then(|kind| entity(path, raw, kind));
     let features = features(&path.field("features"), &raw.features);
-    let within = |name: &str, value: Option<u64>, usual, most, unit: &str| {
-        path.field(name)
-            .within(value.unwrap_or(usual), 1, most, unit)
-    };
-    let max_key_bytes = within("max_key_bytes", raw.max_key_bytes, 64, 256, "bytes");
+    let max_key_bytes = raw.max_key_bytes.check(&path.field("max_key_bytes"));
     let most_keys = if kind == Some(LookupKind::Rest) {
         1
     } else {
         256
     };
-    let max_keys = within(
-        "max_keys",
-        raw.max_keys,
-        16_u64.min(most_keys),
+    let max_keys = path.field("max_keys").within(
+        raw.max_keys.unwrap_or(16_u64.min(most_keys)),
+        1,
         most_keys,
         "keys",
     );
-    let max_requests = within("max_requests", raw.max_requests, 4, 16, "requests");
-    let timeout_ms = within("timeout_ms", raw.timeout_ms, 100, 60_000, "ms");
-    let max_bytes = path.field("max_bytes").bytes_within(
-        raw.max_bytes.unwrap_or(ByteSize(64 << 10)),
-        1,
-        4 << 20,
-    );
+    let max_requests = raw.max_requests.check(&path.field("max_requests"));
+    let timeout_ms = raw.timeout_ms.check(&path.field("timeout_ms"));
+    let max_bytes = raw.max_bytes.check(&path.field("max_bytes"));
     let most = raw.concurrency.unwrap_or(32);
     let concurrency = concurrency(path, most, max_requests);
     let allow_private = allow_private(&path.field("allow_private"), &raw.allow_private);
@@ -97,7 +88,7 @@ fn lookup(path: &Path, raw: &raw::Lookup) -> Option<Lookup> {
         features: features?,
         max_requests: max_requests?,
         max_bytes: max_bytes?,
-        timeout_ms: u64::try_from(timeout_ms?).ok()?,
+        timeout_ms: timeout_ms?,
         concurrency: concurrency?,
         allow_private: allow_private?,
         authorities: authorities?,

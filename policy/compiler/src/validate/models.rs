@@ -134,7 +134,7 @@ fn budget(
 fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Option<Rules> {
     match &raw.guardrail {
         Some(rule) => {
-            let body_bytes = policy.listen.limits.body_bytes;
+            let body_bytes = policy.listen.limits.body_bytes.0;
             let expanded = guardrail::expanded(path, raw, rule, body_bytes)?;
             rules_of_tensors(path, &expanded, policy)
         }
@@ -412,11 +412,6 @@ pub(super) fn reachable(
     }
 }
 
-/// Maximum responses to one message.
-const MAX_ANSWERS: u64 = 1_000_000;
-/// Maximum bytes of all responses to one message.
-const MAX_ANSWER_BYTES: u64 = 1 << 40;
-
 /// Limits of the responses to one message; `Some(None)` for a model with one response.
 pub(super) fn decoupled(
     path: &Path,
@@ -451,18 +446,18 @@ pub(super) fn decoupled(
     let answers_path = path.field("max_answers");
     let max_answers = answers_path
         .required(decoupled.max_answers, "max_answers: 64")
-        .and_then(|most| answers_path.within(most, 1, MAX_ANSWERS, "answers"));
+        .and_then(|most| most.check(&answers_path));
     let bytes_path = path.field("max_bytes");
     let max_bytes = bytes_path
         .required(decoupled.max_bytes, "max_bytes: 4MiB")
-        .and_then(|most| bytes_path.within(most.0, 1, MAX_ANSWER_BYTES, "bytes"));
+        .and_then(|most| most.check(&bytes_path));
     let within = |name, ms: Option<u64>, most| match ms {
         Some(ms) => path.field(name).within(ms, 1, most, "ms"),
-        None => Some(limits.timeout_ms.min(most)),
+        None => Some(limits.timeout_ms.0.min(most)),
     };
     // The proxy ends a stream that is idle for much longer than this.
-    let gap_ms = within("gap_ms", decoupled.gap_ms, limits.timeout_ms);
-    let max_ms = within("max_ms", decoupled.max_ms, limits.stream_ms);
+    let gap_ms = within("gap_ms", decoupled.gap_ms, limits.timeout_ms.0);
+    let max_ms = within("max_ms", decoupled.max_ms, limits.stream_ms.0);
     valid?;
     Some(Some(Decoupled {
         max_answers: max_answers?,

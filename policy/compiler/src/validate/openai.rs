@@ -20,24 +20,9 @@ use tensorgate_policy::request::{Operation, Protocol};
 use tensorgate_policy::values::BackendKind;
 
 use super::{items, limits, model_fields, names, parameters};
-use crate::raw::{self, ByteSize, Profile};
+use crate::raw::{self, ByteSize, Items, Profile, Within};
 use generation::GenerationSpec;
 use texts::TextRules;
-
-/// Maximum messages, prompts or texts of a request; the API's own limit for embeddings.
-const MAX_ITEMS: u64 = 2_048;
-/// Maximum tokens of one choice: more than any model's context.
-const MAX_TOKENS: u64 = 100_000_000;
-/// Maximum candidates; the API's own limit is 20.
-const MAX_BEST_OF: u64 = 128;
-/// Maximum functions; the API's own limit.
-const MAX_TOOLS: u64 = 128;
-/// Maximum images.
-const MAX_IMAGES: u64 = 64;
-/// Default response size.
-const DEFAULT_ANSWER_BYTES: ByteSize = ByteSize(8 << 20);
-/// Maximum response size, as for a request.
-const MAX_ANSWER_BYTES: u64 = 1 << 30;
 
 const FORMATS: [&str; 3] = ["text", "json_object", "json_schema"];
 
@@ -312,9 +297,7 @@ fn endpoints(path: &Path, raw: &raw::OpenAi, hold_bytes: u64) -> Option<Endpoint
         .embeddings
         .as_ref()
         .map(|raw| rules.embeddings(&path.field("embeddings"), raw));
-    let answer = raw.max_answer_bytes.unwrap_or(DEFAULT_ANSWER_BYTES);
-    let answer_path = path.field("max_answer_bytes");
-    let answer = answer_path.bytes_within(answer, 1, MAX_ANSWER_BYTES);
+    let answer = raw.max_answer_bytes.check(&path.field("max_answer_bytes"));
     // The outer `Option` is validity, as everywhere in these modules.
     let chat = chat.map_or(Some(None), |chat| chat.map(Some));
     let completions = completions.map_or(Some(None), |rule| rule.map(Some));
@@ -336,7 +319,7 @@ struct Reader {
 
 impl Reader {
     fn chat(&self, path: &Path, raw: &raw::Chat) -> Option<Chat> {
-        let max_messages = self.items(&path.field("max_messages"), raw.max_messages, "64");
+        let max_messages = self.number(&path.field("max_messages"), raw.max_messages, "64");
         let max_message_bytes = self.bytes(&path.field("max_message_bytes"), raw.max_message_bytes);
         let max_prompt_bytes = self.bytes(&path.field("max_prompt_bytes"), raw.max_prompt_bytes);
         let roles = self.words(&path.field("roles"), &raw.roles, &roles::ROLES);
@@ -356,7 +339,7 @@ impl Reader {
         );
         let tools = raw.tools.as_ref().map(|raw| {
             let path = path.field("tools");
-            let max = self.number(&path.field("max"), raw.max, MAX_TOOLS, "8");
+            let max = self.number(&path.field("max"), raw.max, "8");
             let max_bytes = self.bytes(&path.field("max_bytes"), raw.max_bytes);
             Some(Tools {
                 max: max?,
@@ -383,12 +366,12 @@ impl Reader {
         let compiled = schemas::limits(&path.field("schemas"), raw.schemas.as_ref(), compiles);
         let images = raw.images.as_ref().map(|raw| {
             let path = path.field("images");
-            let max = self.number(&path.field("max"), raw.max, MAX_IMAGES, "4");
+            let max = self.number(&path.field("max"), raw.max, "4");
             let max_bytes = self.bytes(&path.field("max_bytes"), raw.max_bytes);
             let tokens_path = path.field("max_tokens");
             let max_tokens = tokens_path
                 .required(raw.max_tokens, "max_tokens: 2048")
-                .and_then(|tokens| tokens_path.within(tokens, 1, MAX_TOKENS, "tokens"));
+                .and_then(|tokens| tokens.check(&tokens_path));
             let media_path = path.field("media");
             let fix = "media: {types: [png, jpeg], max_pixels: 4000000}";
             let media = media_path
@@ -437,11 +420,13 @@ impl Reader {
     }
 
     fn completions(&self, path: &Path, raw: &raw::Completions) -> Option<Completions> {
-        let max_prompts = self.items(&path.field("max_prompts"), raw.max_prompts.or(Some(1)), "1");
+        let max_prompts = self.number(
+            &path.field("max_prompts"),
+            raw.max_prompts.or(Some(1.into())),
+            "1",
+        );
         let max_prompt_bytes = self.bytes(&path.field("max_prompt_bytes"), raw.max_prompt_bytes);
-        let best_of_path = path.field("best_of");
-        let best_of = raw.best_of.unwrap_or(1);
-        let best_of = best_of_path.within(best_of, 1, MAX_BEST_OF, "choices");
+        let best_of = raw.best_of.check(&path.field("best_of"));
         let generation = self.generation(
             path,
             &GenerationSpec {
@@ -463,7 +448,11 @@ impl Reader {
     }
 
     fn embeddings(&self, path: &Path, raw: &raw::Embeddings) -> Option<Embeddings> {
-        let max_items = self.items(&path.field("max_items"), raw.max_items.or(Some(1)), "1");
+        let max_items = self.number(
+            &path.field("max_items"),
+            raw.max_items.or(Some(1.into())),
+            "1",
+        );
         let max_item_bytes = self.bytes(&path.field("max_item_bytes"), raw.max_item_bytes);
         Some(Embeddings {
             max_items: max_items?,
@@ -471,13 +460,13 @@ impl Reader {
         })
     }
 
-    fn items(&self, path: &Path, raw: Option<u64>, fix: &str) -> Option<usize> {
-        self.number(path, raw, MAX_ITEMS, fix)
-    }
-
-    fn number(&self, path: &Path, raw: Option<u64>, most: u64, fix: &str) -> Option<usize> {
-        let number = path.required(raw, fix)?;
-        path.within(number, 1, most, "items")
+    fn number<const MOST: u64>(
+        &self,
+        path: &Path,
+        raw: Option<Within<1, MOST, Items>>,
+        fix: &str,
+    ) -> Option<usize> {
+        path.required(raw, fix)?.check(path)
     }
 
     fn bytes(&self, path: &Path, raw: Option<ByteSize>) -> Option<usize> {

@@ -9,12 +9,10 @@ use tensorgate_policy::values::BackendKind;
 
 use super::items;
 use super::names;
-use crate::raw::{self, ParameterRule, TextRule};
+use crate::raw::{self, MAX_STRING_BYTES, ParameterRule, TextRule};
 
 /// Maximum parameters of a request, as in the decoders.
 const MAX_PARAMETERS: usize = 32;
-/// Maximum length of a string value, as in the decoders.
-const MAX_STRING_BYTES: usize = 4096;
 /// Maximum allowed strings of a parameter.
 const MAX_CHOICES: usize = 1024;
 
@@ -240,7 +238,7 @@ fn one_of_texts(path: &Path, texts: &[String]) -> Option<ParameterBound> {
     path.up_to(texts.len(), MAX_CHOICES, "strings are too many")?;
     let mut valid = path.distinct(texts);
     for (index, text) in texts.iter().enumerate() {
-        if text.len() > MAX_STRING_BYTES {
+        if text.len() as u64 > MAX_STRING_BYTES {
             valid = path.index(index).fail(format!(
                 "{} bytes are too long, {MAX_STRING_BYTES} are allowed",
                 text.len()
@@ -254,7 +252,7 @@ fn text(path: &Path, raw: &TextRule) -> Option<TextBound> {
     let size_path = path.field("max_bytes");
     let max_bytes = size_path
         .required(raw.max_bytes, "max_bytes: 256")
-        .and_then(|size| size_path.bytes_within(size, 1, MAX_STRING_BYTES as u64));
+        .and_then(|size| size.check(&size_path));
     let pattern = optional(raw.pattern.as_deref(), |text| {
         items::pattern(&path.field("pattern"), text)
     });

@@ -2,24 +2,15 @@
 //! known models and clients, limited size, and a key.
 
 use tensorgate_policy::policy::{Audit, Capture};
-use tensorgate_policy::report::{Bounds, Path, Valid, bounds, quote};
+use tensorgate_policy::report::{Path, Valid, quote};
 use tensorgate_policy::values::{AuditFailure, CallOutcome};
 
 use super::audit_export;
 use super::names;
 use super::tracing;
 use crate::raw;
-use crate::raw::ByteSize;
+use crate::raw::{ByteSize, MAX_CALL_BYTES};
 
-/// Maximum sampling interval.
-const ONE_IN: Bounds = bounds(1, 1_000_000_000, 1, "requests");
-/// Default maximum size of a call: an image and its tensors.
-const DEFAULT_MAX_BYTES: ByteSize = ByteSize(1 << 20);
-/// Maximum size of a captured call, in bytes.
-const MAX_CALL_BYTES: u64 = 64 << 20;
-/// Default number of captures.
-/// Maximum number of captures, so that a folder listing stays usable.
-const KEEP: Bounds = bounds(1, 10_000, 1_000, "calls");
 /// Default disk space.
 const DEFAULT_KEEP_BYTES: ByteSize = ByteSize(256 << 20);
 /// Maximum disk space.
@@ -66,15 +57,11 @@ pub(super) fn capture(path: &Path, policy: &raw::Policy) -> Valid<Option<Capture
         policy.clients.keys().map(String::as_str).collect(),
     );
     let outcomes = path.field("outcomes").distinct(&raw.outcomes);
-    let one_in = path.number("one_in", raw.one_in, &ONE_IN);
-    let max_bytes = path.field("max_bytes").bytes_within(
-        raw.max_bytes.unwrap_or(DEFAULT_MAX_BYTES),
-        1,
-        MAX_CALL_BYTES,
-    );
-    let keep = path.number("keep", raw.keep, &KEEP);
+    let one_in = raw.one_in.check(&path.field("one_in"));
+    let max_bytes = raw.max_bytes.check(&path.field("max_bytes"));
+    let keep = raw.keep.check(&path.field("keep"));
     // At least one call must fit.
-    let largest = raw.max_bytes.unwrap_or(DEFAULT_MAX_BYTES).0;
+    let largest = raw.max_bytes.0;
     let keep_bytes = path.field("keep_bytes").within(
         raw.keep_bytes.unwrap_or(DEFAULT_KEEP_BYTES).0,
         largest
@@ -117,12 +104,6 @@ pub(super) fn capture(path: &Path, policy: &raw::Policy) -> Valid<Option<Capture
 
 /// The only format so far.
 const FORMAT: &str = "json";
-/// Minimum size of a file: an opening line, a checkpoint and some records.
-const MIN_FILE_BYTES: u64 = 64 << 10;
-/// Maximum size of a file that tools still open.
-const MAX_FILE_BYTES: u64 = 16 << 30;
-/// Maximum number of files, so that a folder listing stays usable.
-const MAX_FILES: u64 = 10_000;
 /// Maximum length of the path: `PATH_MAX` minus the suffixes of companion files.
 const MAX_PATH_BYTES: usize = 4_000;
 
@@ -152,10 +133,8 @@ pub(super) fn audit(at: &Path, policy: &raw::Policy) -> Option<Audit> {
             "refuse",
         );
     }
-    let file_bytes =
-        at.field("file_bytes")
-            .within(raw.file_bytes.0, MIN_FILE_BYTES, MAX_FILE_BYTES, "bytes");
-    let files = at.field("files").within(raw.files, 1, MAX_FILES, "files");
+    let file_bytes = raw.file_bytes.check(&at.field("file_bytes"));
+    let files = raw.files.check(&at.field("files"));
     let export = audit_export::export(&at.field("export"), raw.export.as_ref());
     let tracing = tracing::tracing(&at.field("tracing"), policy);
     Some(Audit {

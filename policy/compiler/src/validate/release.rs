@@ -3,22 +3,17 @@
 use tensorgate_policy::contract::{DimRule, TensorRule};
 use tensorgate_policy::contract::{Narrowed, Release};
 use tensorgate_policy::policy::{Accepts, Model};
-use tensorgate_policy::report::{Path, Valid, quote};
+use tensorgate_policy::report::{Path, optional, quote};
 use tensorgate_policy::values::datatype::Datatype;
 
 use crate::raw::{self, Role};
-
-/// Maximum decimals: a double has no more.
-const MAX_DECIMALS: u64 = 15;
-/// Maximum scores.
-const MAX_TOP: u64 = u32::MAX as u64;
 
 /// Release settings of an output in the document.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Written {
     pub(super) role: Option<Role>,
-    pub(super) round_decimals: Option<u64>,
-    pub(super) top_k: Option<u64>,
+    pub(super) round_decimals: Option<raw::RoundDecimals>,
+    pub(super) top_k: Option<raw::TopK>,
 }
 
 impl Written {
@@ -31,20 +26,6 @@ impl Written {
     }
 }
 
-fn decimals(path: &Path, raw: Option<u64>) -> Valid<Option<u32>> {
-    let Some(decimals) = raw else {
-        return Some(None);
-    };
-    path.within(decimals, 0, MAX_DECIMALS, "decimals").map(Some)
-}
-
-fn top(path: &Path, raw: Option<u64>) -> Valid<Option<usize>> {
-    let Some(top) = raw else {
-        return Some(None);
-    };
-    path.within(top, 1, MAX_TOP, "scores").map(Some)
-}
-
 /// Rule of an output. `shape` is absent if it is invalid.
 pub(super) fn output(
     path: &Path,
@@ -53,8 +34,10 @@ pub(super) fn output(
     shape: Option<&[DimRule]>,
 ) -> Option<Release> {
     let (decimals_path, top_path) = (path.field("round_decimals"), path.field("top_k"));
-    let round_decimals = decimals(&decimals_path, raw.round_decimals);
-    let top_k = top(&top_path, raw.top_k);
+    let round_decimals = optional(raw.round_decimals, |decimals| {
+        decimals.check(&decimals_path)
+    });
+    let top_k = optional(raw.top_k, |top| top.check(&top_path));
     let mut valid = Some(());
     if !datatype.is_float() {
         for (field, written) in [
@@ -80,7 +63,7 @@ pub(super) fn output(
                 let path = path.field("role");
                 valid = path.fail_with_fix("a scalar has no classes", "remove it");
             }
-            Some(Some(classes)) if raw.top_k.is_some_and(|top| top >= classes.max) => {
+            Some(Some(classes)) if raw.top_k.is_some_and(|top| top.0 >= classes.max) => {
                 let message = format!(
                     "has no effect: the output has at most {} classes",
                     classes.max
@@ -143,8 +126,10 @@ pub(super) fn grant(
 ) -> Option<Narrowed> {
     let (decimals_path, top_path) = (path.field("round_decimals"), path.field("top_k"));
     let outputs_path = path.field("outputs");
-    let round_decimals = decimals(&decimals_path, raw.round_decimals);
-    let top_k = top(&top_path, raw.top_k);
+    let round_decimals = optional(raw.round_decimals, |decimals| {
+        decimals.check(&decimals_path)
+    });
+    let top_k = optional(raw.top_k, |top| top.check(&top_path));
     let mut valid = Some(());
     for (path, written) in [
         (&outputs_path, raw.outputs.is_some()),

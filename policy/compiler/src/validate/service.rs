@@ -2,7 +2,7 @@
 
 use tensorgate_policy::decision::global::MAX_FILL_S;
 use tensorgate_policy::policy::{Counter, Rate, RateLimitService, Redis};
-use tensorgate_policy::report::{Bounds, Path, Valid, bounds, quote};
+use tensorgate_policy::report::{Path, Valid, quote};
 use tensorgate_policy::values::Scope;
 use tensorgate_policy::values::time::SECOND_NS;
 
@@ -10,11 +10,6 @@ use super::backends::is_host;
 use super::names;
 use crate::raw::{self, LocalShare};
 
-/// The timeout of a call. With two cores and two other busy processes, one of a thousand calls took
-/// 17 ms, and with eight the longest took 55 ms. So Envoy's default of 20 ms fails on a busy
-/// machine, and each failure counts a request alone. While Redis is away, five requests wait for
-/// this time, and then two a second.
-const TIMEOUT_MS: Bounds = bounds(1, 1_000, 100, "ms");
 /// Default domain.
 const DEFAULT_DOMAIN: &str = "tensorgate";
 /// Default port of Redis.
@@ -34,7 +29,7 @@ pub(super) fn service(path: &Path, raw: &raw::Policy) -> Valid<Option<RateLimitS
     let counter = counter(path, service);
     let domain = service.domain.as_deref().unwrap_or(DEFAULT_DOMAIN);
     let named = names::name(&path.field("domain"), domain);
-    let timeout_ms = path.number("timeout_ms", service.timeout_ms, &TIMEOUT_MS);
+    let timeout_ms = service.timeout_ms.check(&path.field("timeout_ms"));
     named?;
     Some(Some(RateLimitService {
         counter: counter?,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tensorgate_policy::policy::{Routing, ShadowVersion};
-use tensorgate_policy::report::{Bounds, Path, bounds};
+use tensorgate_policy::report::Path;
 use tensorgate_policy::values::BackendKind;
 
 use super::names;
@@ -11,14 +11,10 @@ use crate::raw::{self, Sticky, VersionRule, Versions};
 
 /// Maximum versions of one model.
 const MAX_VERSIONS: usize = 256;
-/// Maximum weight, which allows thousandths of a percent.
-const MAX_WEIGHT: u64 = 100_000;
 /// Maximum shadow versions: each costs as much as an answer.
 const MAX_SHADOWS: usize = 4;
 /// Default tolerance of a shadow version.
 const DEFAULT_TOLERANCE: f64 = 0.001;
-/// Bounds of `percent`.
-const PERCENT: Bounds = bounds(1, 100, 100, "percent");
 
 /// Callable versions of a model and their routing.
 pub(super) struct Found {
@@ -135,7 +131,7 @@ fn ruled(path: &Path, raw: &BTreeMap<String, VersionRule>) -> Option<Found> {
         }
         versions.push(version.clone());
         let weight_path = path.field("weight");
-        let weight = (rule.weight).map(|weight| weight_path.within(weight, 0, MAX_WEIGHT, ""));
+        let weight = (rule.weight).map(|weight| weight.check(&weight_path));
         valid = valid.and((weight != Some(None)).then_some(()));
         weights.push((weight_path, weight.flatten()));
     }
@@ -186,7 +182,10 @@ fn shadow(path: &Path, version: &str, rule: &VersionRule) -> Option<ShadowVersio
             "remove it",
         );
     }
-    let percent = path.number("percent", rule.percent, &PERCENT);
+    let percent = rule
+        .percent
+        .unwrap_or_default()
+        .check(&path.field("percent"));
     let tolerance = rule.tolerance.unwrap_or(DEFAULT_TOLERANCE);
     if !(tolerance.is_finite() && tolerance >= 0.0) {
         valid = path

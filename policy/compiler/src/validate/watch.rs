@@ -13,14 +13,8 @@ use super::proofs::network;
 use super::webhook::webhook;
 use crate::raw;
 
-/// Minimum time that a block or throttle by a rule lasts, in seconds.
-const MIN_RESPONSE_S: u64 = 60;
-/// Maximum time that it lasts.
-const MAX_RESPONSE_S: u64 = 86_400;
 /// Maximum number of webhooks beside `webhook`. Each has queues of its own.
 const MAX_WEBHOOKS: usize = 7;
-/// Maximum of a threshold, such as requests a minute.
-const MAX_AT_LEAST: u64 = 10_000_000;
 /// Minimum and maximum number of times the usual number.
 const TIMES: (f64, f64) = (1.1, 1_000.0);
 /// Maximum number of networks in an exception. Each alert is compared with all of them.
@@ -42,9 +36,7 @@ pub(super) fn watch(at: &Path, policy: &raw::Policy) -> Option<Watch> {
     });
     let distinct = at.field("off").distinct(&raw.off);
     let on_alert = on_alert(&at.field("on_alert"), raw);
-    let response_s =
-        at.field("response_s")
-            .within(raw.response_s, MIN_RESPONSE_S, MAX_RESPONSE_S, "seconds");
+    let response_s = raw.response_s.check(&at.field("response_s"));
     let rules = rules(&at.field("rules"), policy, raw);
     bounded?;
     distinct?;
@@ -129,7 +121,7 @@ fn rule_settings(
         if !rule.has_at_least() {
             return at.fail_with_fix(format!("{rule} counts nothing"), "remove it");
         }
-        at.within(number, 1, MAX_AT_LEAST, "events")
+        number.check(&at)
     });
     let times = optional(raw.times, |times| factor(&at.field("times"), rule, times));
     let except = at.field("except");

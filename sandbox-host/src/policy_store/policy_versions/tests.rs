@@ -33,7 +33,7 @@ async fn hold(stream_s: &[u64]) -> (PolicyVersions, Vec<Arc<PolicyVersion>>) {
             version: Some(1),
             ..raw::Policy::default()
         };
-        policy.listen.limits.stream_ms = stream_s * 1_000;
+        policy.listen.limits.stream_ms = (stream_s * 1_000).into();
         // No model uses it, so its component is not read.
         let handler = raw::Handler {
             component: Some("h.wasm".to_owned()),

@@ -63,8 +63,8 @@ async fn verified(stack: &Stack) -> (Option<i32>, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_has_one_audit_line_whichever_process_answered_it() {
     let mut short = policy::vectors_policy("main.json");
-    short.listen.limits.stream_ms = STREAM_MS;
-    short.listen.limits.timeout_ms = 4_000;
+    short.listen.limits.stream_ms = STREAM_MS.into();
+    short.listen.limits.timeout_ms = 4_000.into();
     let mut stack = Stack::start("audit", short).await;
     let gate = stack.gate;
     let key = policy::key("scorer");
@@ -350,7 +350,7 @@ fn passing(last: f32) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_no_filter_reads_has_one_audit_line() {
     let mut raw_policy = policy::vectors_policy("main.json");
-    raw_policy.listen.limits.body_bytes = ByteSize(4 << 20);
+    raw_policy.listen.limits.body_bytes = (4 << 20).into();
     raw_policy.listen.limits.hold_bytes = Some(ByteSize(64 << 10));
     policy::add_big_model(&mut raw_policy, ELEMENTS as u64);
     let mut stack = Stack::start("audit-passing", raw_policy).await;

@@ -104,11 +104,11 @@ async fn an_ensembles_models_all_answer_or_the_request_fails() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_ensembles_calls_use_their_models_slots() {
     let mut policy = composed();
-    policy.listen.limits.timeout_ms = 60_000;
-    policy.listen.limits.stream_ms = 120_000;
-    policy.backends.get_mut("backend").unwrap().timeout_ms = Some(60_000);
+    policy.listen.limits.timeout_ms = 60_000.into();
+    policy.listen.limits.stream_ms = 120_000.into();
+    policy.backends.get_mut("backend").unwrap().timeout_ms = 60_000.into();
     policy.models.get_mut("second").unwrap().limits = Some(ModelLimits {
-        concurrency: Some(1),
+        concurrency: Some(1.into()),
         in_flight_bytes: None,
     });
     let stack = Lease::of(policy).await;

@@ -127,7 +127,7 @@ async fn no_client_can_bypass_the_gate() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_trusted_proxies_entries_of_x_forwarded_for_count() {
     let mut policy = policy::vectors_policy("main.json");
-    policy.listen.trusted_hops = 2;
+    policy.listen.trusted_hops = 2.into();
     policy.clients.get_mut("scorer").unwrap().sources = Some(vec!["192.0.2.0/24".into()]);
     let stack = Lease::of(policy).await;
     for (entries, status) in [

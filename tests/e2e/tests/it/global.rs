@@ -47,7 +47,7 @@ impl Counter {
                 url: Some(self.redis.url()),
                 ..raw::Redis::default()
             }),
-            timeout_ms: Some(timeout_ms),
+            timeout_ms: timeout_ms.into(),
             ..RateLimitService::default()
         }
     }
@@ -62,8 +62,8 @@ impl Drop for Counter {
 /// A rate that gates share.
 pub fn shared_rate(quota: u64, window_s: u64) -> Rate {
     Rate {
-        quota: Some(quota),
-        window_s: Some(window_s),
+        quota: Some(quota.into()),
+        window_s: Some(window_s.into()),
         burst: None,
         local_share: None,
         scope: Scope::Global,

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tensorgate_client::Reply;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::values::CallOutcome;
-use tensorgate_policy_compiler::raw::{Accepts, ByteSize, Capture, Chain, Handler, Policy};
+use tensorgate_policy_compiler::raw::{Accepts, Capture, Chain, Handler, Policy};
 use tensorgate_tests::programs::program;
 use tensorgate_tests::{Stack, ask, policy};
 
@@ -45,16 +45,16 @@ const NEIGHBOURS: usize = 24;
 /// plain model's input.
 fn besieged(captures: &Captures) -> Policy {
     let mut policy = policy::vectors_policy("raw.json");
-    policy.listen.limits.timeout_ms = TIMEOUT_MS;
+    policy.listen.limits.timeout_ms = TIMEOUT_MS.into();
     let inputs = policy.models.get("vec").unwrap().inputs.clone();
     let images = policy.models.get("digits-png").unwrap().clone();
     for (name, _) in HOSTILE {
         let handler = Handler {
             component: Some(format!("{name}.wasm")),
             sha256: None,
-            fuel: Some(FUEL),
-            memory_bytes: Some(ByteSize(8 << 20)),
-            timeout_ms: Some(TIMEOUT_MS),
+            fuel: FUEL.into(),
+            memory_bytes: (8 << 20).into(),
+            timeout_ms: TIMEOUT_MS.into(),
             ..Handler::default()
         };
         policy.handlers.insert(name.to_owned(), handler);

@@ -214,7 +214,7 @@ async fn a_message_is_the_same_however_it_is_split() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_invalid_message_ends_the_stream_and_large_ones_are_accepted() {
     let mut large = main_policy();
-    large.listen.limits.body_bytes = ByteSize(4 << 20);
+    large.listen.limits.body_bytes = (4 << 20).into();
     large.listen.limits.hold_bytes = Some(ByteSize(2 << 20));
     let mut wide = large.models["vec"].clone();
     // A JSON path belongs to one model alone.
@@ -270,7 +270,7 @@ async fn an_invalid_message_ends_the_stream_and_large_ones_are_accepted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rates_apply_per_message_and_a_flood_of_rejected_ones_ends_the_stream() {
     let mut limited = policy::vectors_policy("rates.json");
-    limited.listen.limits.streams_per_client = 2;
+    limited.listen.limits.streams_per_client = 2.into();
     let stack = Lease::of(limited).await;
     let mut stream = open(&stack, "stream-1").await;
     assert!(stream.send(&good().repeat(5), false).await);
@@ -315,7 +315,7 @@ async fn rates_apply_per_message_and_a_flood_of_rejected_ones_ends_the_stream() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_leave_release_everything_and_slow_readers_delay_no_other() {
     let mut one = main_policy();
-    one.listen.limits.streams_per_client = 1;
+    one.listen.limits.streams_per_client = 1.into();
     one.models.get_mut("vec").unwrap().limits =
         serde_json::from_value(serde_json::json!({"concurrency": 2})).unwrap();
     let stack = Lease::of(one).await;

@@ -23,13 +23,13 @@ const GROWTH_KIB: u64 = 20 << 10;
 fn large_policy(buffered_bytes: u64) -> Policy {
     let mut raw = policy::vectors_policy("main.json");
     let limits = &mut raw.listen.limits;
-    limits.body_bytes = ByteSize(40 << 20);
+    limits.body_bytes = (40 << 20).into();
     limits.hold_bytes = Some(ByteSize(HOLD_BYTES));
-    limits.buffered_bytes = ByteSize(buffered_bytes);
-    limits.timeout_ms = 30_000;
+    limits.buffered_bytes = buffered_bytes.into();
+    limits.timeout_ms = 30_000.into();
     policy::add_big_model(&mut raw, ELEMENTS as u64);
     for backend in raw.backends.values_mut() {
-        backend.timeout_ms = Some(20_000);
+        backend.timeout_ms = 20_000.into();
     }
     raw
 }

@@ -63,8 +63,8 @@ async fn every_answer_reports_the_remaining_quota_of_each_limit() {
     for chain in CHAINS {
         let mut limited = policy::vectors_policy("rates.json");
         limited.grants[0].rate = Some(Rate {
-            quota: Some(5),
-            window_s: Some(MONTH_S),
+            quota: Some(5.into()),
+            window_s: Some(MONTH_S.into()),
             burst: None,
             ..Rate::default()
         });

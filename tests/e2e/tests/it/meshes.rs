@@ -35,9 +35,9 @@ fn of_the_mesh(quota: u64) -> Policy {
         issuer: None,
     }));
     policy.grants[0].rate = Some(Rate {
-        quota: Some(quota),
-        window_s: Some(2_678_400),
-        burst: Some(quota),
+        quota: Some(quota.into()),
+        window_s: Some(2_678_400.into()),
+        burst: Some(quota.into()),
         ..Rate::default()
     });
     policy

@@ -174,8 +174,8 @@ async fn almost_valid_requests_crash_no_worker() {
     };
     let vectors: Arc<Vec<Lowered>> = Arc::new(vectors.into_iter().filter(of_main).collect());
     let mut main = policy::vectors_policy("main.json");
-    main.listen.limits.stream_ms = STREAM_MS;
-    main.listen.limits.timeout_ms = STREAM_MS / 2;
+    main.listen.limits.stream_ms = STREAM_MS.into();
+    main.listen.limits.timeout_ms = (STREAM_MS / 2).into();
     let stack = Stack::start("mutated", main).await;
     let processes = stack.processes();
 

@@ -151,7 +151,7 @@ async fn both(stack: &Stack, reason: &str) {
 async fn a_failing_backends_messages_are_not_revealed() {
     let mut slow = policy::vectors_policy("main.json");
     for backend in slow.backends.values_mut() {
-        backend.timeout_ms = Some(3_000);
+        backend.timeout_ms = 3_000.into();
     }
     let stack = Lease::of(slow).await;
     for (mode, reason) in [
@@ -179,9 +179,9 @@ async fn a_missing_host_is_not_revealed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hanging_host_is_not_revealed() {
     let mut hasty = policy::vectors_policy("main.json");
-    hasty.listen.limits.timeout_ms = 500;
+    hasty.listen.limits.timeout_ms = 500.into();
     for backend in hasty.backends.values_mut() {
-        backend.timeout_ms = Some(300);
+        backend.timeout_ms = 300.into();
     }
     let stack = Stack::start("no-leaks-host-frozen", hasty).await;
     freeze_host(&stack).await;

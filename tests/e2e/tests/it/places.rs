@@ -25,19 +25,19 @@ const PLACES: usize = 8;
 fn policy_with(change: impl Fn(&mut Policy)) -> Policy {
     let mut policy = policy::vectors_policy("rates.json");
     policy.grants[0].rate = None;
-    policy.listen.limits.timeout_ms = 60_000;
-    policy.listen.limits.stream_ms = 120_000;
+    policy.listen.limits.timeout_ms = 60_000.into();
+    policy.listen.limits.stream_ms = 120_000.into();
     change(&mut policy);
     policy
 }
 
 /// Sets every concurrency limit to eight.
 fn eight(policy: &mut Policy) {
-    policy.clients.get_mut(OWN).unwrap().concurrency = Some(8);
-    policy.grants[0].concurrency = Some(8);
+    policy.clients.get_mut(OWN).unwrap().concurrency = Some(8.into());
+    policy.grants[0].concurrency = Some(8.into());
     policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
-        concurrency: Some(8),
-        in_flight_bytes: Some(ByteSize(65_536)),
+        concurrency: Some(8.into()),
+        in_flight_bytes: Some(65_536.into()),
     });
 }
 
@@ -45,7 +45,7 @@ fn eight(policy: &mut Policy) {
 async fn reset_streams_return_every_permit() {
     let policy = policy_with(|policy| {
         eight(policy);
-        policy.backends.get_mut("backend").unwrap().timeout_ms = Some(5_000);
+        policy.backends.get_mut("backend").unwrap().timeout_ms = 5_000.into();
     });
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
         let stack = Lease::with_chain(policy.clone(), chain).await;
@@ -85,7 +85,7 @@ async fn permits_held_during_a_policy_change_are_returned_once() {
             // First the filter alone changes, and then the listener as well.
             policy.grants[0].name = Some(format!("changed-{change}"));
             if change.is_multiple_of(2) {
-                policy.listen.limits.header_bytes = ByteSize(8192 + change);
+                policy.listen.limits.header_bytes = (8192 + change).into();
             }
             // Another grant has its own count; those of the client and of the model continue.
         });
@@ -139,8 +139,8 @@ async fn a_client_with_stalled_bodies_does_not_block_other_clients() {
             max: Some(4096),
         }]);
         vec.limits = Some(ModelLimits {
-            concurrency: Some(6),
-            in_flight_bytes: Some(ByteSize(60_000)),
+            concurrency: Some(6.into()),
+            in_flight_bytes: Some(60_000.into()),
         });
     });
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
@@ -180,11 +180,11 @@ async fn permits_of_a_trapped_vm_expire_and_other_clients_are_served() {
     /// How late a timer may be; the filter adds this to the expiry.
     const LATE: Duration = Duration::from_secs(5);
     let policy = policy_with(|policy| {
-        policy.listen.limits.timeout_ms = 2_000;
-        policy.listen.limits.stream_ms = 2_000;
-        policy.clients.get_mut(OWN).unwrap().concurrency = Some(1);
+        policy.listen.limits.timeout_ms = 2_000.into();
+        policy.listen.limits.stream_ms = 2_000.into();
+        policy.clients.get_mut(OWN).unwrap().concurrency = Some(1.into());
         policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
-            concurrency: Some(2),
+            concurrency: Some(2.into()),
             in_flight_bytes: None,
         });
     });

@@ -296,7 +296,7 @@ async fn a_broken_policy_is_rejected_with_its_faults_and_the_old_one_stays_in_fo
     }
     // A change that needs a restart.
     let mut moved = version(2);
-    moved.listen.limits.connections += 1;
+    moved.listen.limits.connections.0 += 1;
     stack.write_policy(moved);
     stack.hang_up().await;
     let said = stack.reloaded().await;

@@ -85,9 +85,9 @@ const MONTH_S: u64 = 2_678_400;
 async fn two_workers_share_a_bucket_exactly() {
     let policy = policy_with(|policy| {
         policy.grants[0].rate = Some(Rate {
-            quota: Some(37),
-            window_s: Some(MONTH_S),
-            burst: Some(37),
+            quota: Some(37.into()),
+            window_s: Some(MONTH_S.into()),
+            burst: Some(37.into()),
             ..Rate::default()
         });
     });
@@ -102,9 +102,9 @@ async fn two_workers_share_a_bucket_exactly() {
 async fn four_workers_share_rates_costs_and_budgets_exactly() {
     let rate = policy_with(|policy| {
         policy.grants[0].rate = Some(Rate {
-            quota: Some(60),
-            window_s: Some(MONTH_S),
-            burst: Some(60),
+            quota: Some(60.into()),
+            window_s: Some(MONTH_S.into()),
+            burst: Some(60.into()),
             ..Rate::default()
         });
     });
@@ -114,7 +114,7 @@ async fn four_workers_share_rates_costs_and_budgets_exactly() {
             elements: Some(121),
             tokens: None,
             bytes: Some(ByteSize(4_000)),
-            window_s: Some(MONTH_S),
+            window_s: Some(MONTH_S.into()),
             ..Cost::default()
         });
     });
@@ -148,11 +148,11 @@ async fn settled(stack: &Stack) {
 async fn a_thousand_reset_streams_return_every_permit() {
     const PLACES: usize = 8;
     let policy = policy_with(|policy| {
-        policy.clients.get_mut(OWN).unwrap().concurrency = Some(8);
-        policy.grants[0].concurrency = Some(8);
+        policy.clients.get_mut(OWN).unwrap().concurrency = Some(8.into());
+        policy.grants[0].concurrency = Some(8.into());
         policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
-            concurrency: Some(8),
-            in_flight_bytes: Some(ByteSize(65_536)),
+            concurrency: Some(8.into()),
+            in_flight_bytes: Some(65_536.into()),
         });
     });
     for chain in CHAINS {
@@ -176,10 +176,10 @@ async fn a_thousand_reset_streams_return_every_permit() {
 async fn an_upstream_that_never_answers_holds_no_permit() {
     let policy = policy_with(|policy| {
         policy.models.get_mut("vec").unwrap().limits = Some(ModelLimits {
-            concurrency: Some(1),
+            concurrency: Some(1.into()),
             in_flight_bytes: None,
         });
-        policy.backends.get_mut("backend").unwrap().timeout_ms = Some(1_500);
+        policy.backends.get_mut("backend").unwrap().timeout_ms = 1_500.into();
     });
     for chain in CHAINS {
         let stack = Lease::with_chain(policy.clone(), chain).await;
@@ -202,7 +202,7 @@ async fn an_upstream_that_never_answers_holds_no_permit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_chain_logs_and_counts_one_outcome_per_request() {
-    let policy = policy_with(|policy| policy.grants[0].concurrency = Some(8));
+    let policy = policy_with(|policy| policy.grants[0].concurrency = Some(8.into()));
     let chain = "auth,rate-limit,tensor-guard";
     let stack = Lease::with_chain(policy, chain).await;
     assert_eq!(outcome(stack.gate, OWN, &[]).await.unwrap(), "ok");

@@ -71,8 +71,8 @@ const ALL: [Slow; 7] = [
 
 fn slow_policy() -> Policy {
     let mut policy = policy::vectors_policy("main.json");
-    policy.listen.limits.timeout_ms = TIMEOUT_MS;
-    policy.listen.limits.stream_ms = STREAM_MS;
+    policy.listen.limits.timeout_ms = TIMEOUT_MS.into();
+    policy.listen.limits.stream_ms = STREAM_MS.into();
     for (name, elements) in [("big", BIG), ("small", SMALL)] {
         let mut model = policy.models["vec"].clone();
         model.json = None;

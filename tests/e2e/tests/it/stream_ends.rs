@@ -35,9 +35,9 @@ const BIG: usize = 1_000_000;
 fn limited() -> Policy {
     let mut policy = policy::vectors_policy("main.json");
     let limits = &mut policy.listen.limits;
-    limits.timeout_ms = TIMEOUT_MS;
-    limits.stream_ms = STREAM_MS;
-    limits.streams_per_client = STREAMS as u64;
+    limits.timeout_ms = TIMEOUT_MS.into();
+    limits.stream_ms = STREAM_MS.into();
+    limits.streams_per_client = (STREAMS as u64).into();
     let mut big = policy.models["vec"].clone();
     big.json = None;
     big.protocols = vec!["oip-rest".into(), "oip-grpc".into()];
@@ -224,7 +224,7 @@ const IDLE_LATE: Duration = Duration::from_secs(3);
 /// time.
 async fn idle_streams_end(control_plane: &str) {
     let mut policy = limited();
-    policy.listen.limits.stream_ms = LONG_MS;
+    policy.listen.limits.stream_ms = LONG_MS.into();
     let setup = Setup {
         control_plane: Some(control_plane),
         ..Setup::default()
@@ -295,11 +295,11 @@ async fn unfinished_bodies_of_one_client_leave_memory_to_others() {
     let spaces: &str = " ".repeat(BODY_BYTES).leak();
     for control_plane in ["istio", "envoy-gateway"] {
         let mut policy = limited();
-        policy.listen.limits.buffered_bytes = ByteSize(16 << 20);
-        policy.listen.limits.body_bytes = ByteSize(1 << 20);
+        policy.listen.limits.buffered_bytes = (16 << 20).into();
+        policy.listen.limits.body_bytes = (1 << 20).into();
         policy.listen.limits.hold_bytes = Some(ByteSize(1 << 20));
-        policy.listen.limits.timeout_ms = 20_000;
-        policy.listen.limits.stream_ms = 120_000;
+        policy.listen.limits.timeout_ms = 20_000.into();
+        policy.listen.limits.stream_ms = 120_000.into();
         let big = policy.models.get_mut("big").unwrap();
         big.outputs[0].shape = Some(serde_json::from_value(json!([ANSWER])).unwrap());
         let setup = Setup {

@@ -3,7 +3,6 @@
 use h2::Reason;
 use prost::Message;
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_policy::values::ByteSize;
 use tensorgate_tests::{Lease, ask, policy};
 use tensorgate_wire::proto::ModelInferRequest;
 use tokio::io::AsyncWriteExt;
@@ -151,10 +150,10 @@ async fn two_hundred_requests_at_once_each_get_their_own_verdict() {
     // The queue is long enough for all of them: another test checks what a short queue rejects.
     let mut roomy = policy::vectors_policy("main.json");
     for backend in roomy.backends.values_mut() {
-        backend.queue = Some(PARALLEL.try_into().unwrap());
-        backend.timeout_ms = Some(20_000);
+        backend.queue = u64::try_from(PARALLEL).unwrap().into();
+        backend.timeout_ms = 20_000.into();
     }
-    roomy.listen.limits.timeout_ms = 20_000;
+    roomy.listen.limits.timeout_ms = 20_000.into();
     let stack = Lease::of(roomy).await;
     let gate = stack.gate;
     let tasks: Vec<_> = (0..PARALLEL)
@@ -195,7 +194,7 @@ async fn two_hundred_requests_at_once_each_get_their_own_verdict() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_over_http2_may_have_the_policys_maximum_size() {
     let mut roomy = policy::vectors_policy("main.json");
-    roomy.listen.limits.body_bytes = ByteSize(4 << 20);
+    roomy.listen.limits.body_bytes = (4 << 20).into();
     let stack = Lease::of(roomy).await;
     // The host reads the whole body and names its fault: Envoy's own bounds are beyond the
     // policy's.

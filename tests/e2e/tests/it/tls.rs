@@ -369,9 +369,9 @@ async fn idle_connections_are_closed_at_their_timeouts() {
     const IDLE: Duration = Duration::from_millis(12_000);
     let mut policy = tls_policy();
     let limits = &mut policy.listen.limits;
-    limits.handshake_ms = u64::try_from(HANDSHAKE.as_millis()).unwrap();
-    limits.idle_ms = u64::try_from(IDLE.as_millis()).unwrap();
-    limits.connections = PLACES;
+    limits.handshake_ms = (u64::try_from(HANDSHAKE.as_millis()).unwrap()).into();
+    limits.idle_ms = (u64::try_from(IDLE.as_millis()).unwrap()).into();
+    limits.connections = PLACES.into();
     let gate = Gate::with("tls-idle", policy).await;
     let uri = format!("uri:{SPIFFE}");
     let leaf = gate.authority.issue(10, &[&uri]).unwrap();

@@ -47,7 +47,7 @@ pub fn faults(loaded: &Loaded, entry: &Entry) -> Vec<Fault> {
                     add(of_client(name, "sources"), message.to_owned(), fix);
                 }
             }
-            if written.listen.trusted_hops > 0 {
+            if written.listen.trusted_hops.0 > 0 {
                 let path = "listen.trusted_hops".to_owned();
                 add(path, message.to_owned(), "render with --gateway, or 0");
             }

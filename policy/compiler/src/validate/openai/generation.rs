@@ -2,34 +2,24 @@
 
 use tensorgate_policy::contract::openai::Generation;
 use tensorgate_policy::contract::openai::constraints::{Constraints, KEYWORDS, MEMBERS};
-use tensorgate_policy::report::{Bounds, Path, bounds, optional};
+use tensorgate_policy::report::{Path, optional};
 
-use super::{MAX_TOKENS, Reader, profile};
+use super::{Reader, profile};
 use crate::raw::{self, ByteSize, Profile};
 
-/// Maximum choices; the API's own limit.
-const N: Bounds = bounds(1, 128, 1, "choices");
-/// Maximum stop sequences: the API's limit is 4, servers allow more.
-const STOP: Bounds = bounds(0, 64, 0, "texts");
-/// Maximum alternative tokens; the API's own limit.
-const MAX_LOGPROBS: u64 = 20;
 /// Default size of a constraint.
 const DEFAULT_CONSTRAINT_BYTES: u64 = 4 << 10;
-/// Default depth of a constraint: enough for a schema with a list of objects.
-const DEFAULT_DEPTH: u64 = 8;
-/// Maximum depth of a constraint: a body nests 24 deep, and the request itself is one object.
-const MAX_DEPTH: u64 = 23;
 /// What to write instead of a key of earlier versions.
 const EARLIER_FIX: &str = "remove it; max_bytes: 4KiB and max_depth: 8 bound each of members, and \
     members: [pattern] allows patterns in schemas";
 
 /// Generation settings in a section of the policy.
 pub(super) struct GenerationSpec<'r> {
-    pub(super) max_tokens: Option<u64>,
-    pub(super) n: Option<u64>,
-    pub(super) stop: Option<u64>,
+    pub(super) max_tokens: Option<raw::MaxTokens>,
+    pub(super) n: raw::MaxChoices,
+    pub(super) stop: Option<raw::MaxStop>,
     pub(super) stream: bool,
-    pub(super) logprobs: Option<u64>,
+    pub(super) logprobs: Option<raw::MaxLogprobs>,
     pub(super) constraints: Option<&'r raw::Constraints>,
     /// Whether requests contain schemas of tools or formats.
     pub(super) schemas: bool,
@@ -40,19 +30,16 @@ impl Reader {
         let tokens_path = path.field("max_tokens");
         let max_tokens = tokens_path
             .required(raw.max_tokens, "max_tokens: 1024")
-            .and_then(|tokens| tokens_path.within(tokens, 1, MAX_TOKENS, "tokens"));
-        let n = path.number("n", raw.n, &N);
+            .and_then(|tokens| tokens.check(&tokens_path));
+        let n = raw.n.check(&path.field("n"));
         let is_sdk = self.profile == Some(Profile::Sdk);
         let (mut stop, mut logprobs) = (raw.stop, raw.logprobs);
         if is_sdk {
-            stop = stop.or(Some(profile::SDK_STOP));
-            logprobs = logprobs.or(Some(profile::SDK_LOGPROBS));
+            stop = stop.or(Some(profile::SDK_STOP.into()));
+            logprobs = logprobs.or(Some(profile::SDK_LOGPROBS.into()));
         }
-        let stop = path.number("stop", stop, &STOP);
-        let logprobs = optional(logprobs, |most| {
-            path.field("logprobs")
-                .within(most, 0, MAX_LOGPROBS, "tokens")
-        });
+        let stop = stop.unwrap_or(0.into()).check(&path.field("stop"));
+        let logprobs = optional(logprobs, |most| most.check(&path.field("logprobs")));
         let constraints = optional(raw.constraints, |rule| {
             self.constraints(&path.field("constraints"), rule, raw.schemas)
         });
@@ -83,10 +70,10 @@ impl Reader {
         let max_bytes = path
             .field("max_bytes")
             .bytes_within(size, 1, self.hold_bytes);
-        let depth = raw.max_depth.unwrap_or(DEFAULT_DEPTH);
-        let max_depth = path
-            .field("max_depth")
-            .within(depth, 0, MAX_DEPTH, "levels");
+        let max_depth = raw
+            .max_depth
+            .unwrap_or_default()
+            .check(&path.field("max_depth"));
         current.and(bounding)?;
         Some(Constraints {
             members: members?,

@@ -173,40 +173,40 @@ fn extremes() -> Vec<crate::raw::Policy> {
     };
     for number in NUMBERS {
         push(&|p| p.version = Some(number));
-        push(&|p| p.listen.limits.header_bytes = ByteSize(number));
-        push(&|p| p.listen.limits.body_bytes = ByteSize(number));
-        push(&|p| p.listen.limits.buffered_bytes = ByteSize(number));
-        push(&|p| p.listen.limits.timeout_ms = number);
-        push(&|p| p.listen.limits.stream_ms = number);
-        push(&|p| p.listen.limits.handshake_ms = number);
-        push(&|p| p.listen.limits.idle_ms = number);
-        push(&|p| p.listen.limits.connections = number);
+        push(&|p| p.listen.limits.header_bytes = number.into());
+        push(&|p| p.listen.limits.body_bytes = number.into());
+        push(&|p| p.listen.limits.buffered_bytes = number.into());
+        push(&|p| p.listen.limits.timeout_ms = number.into());
+        push(&|p| p.listen.limits.stream_ms = number.into());
+        push(&|p| p.listen.limits.handshake_ms = number.into());
+        push(&|p| p.listen.limits.idle_ms = number.into());
+        push(&|p| p.listen.limits.connections = number.into());
         push(&|p| {
             p.backends.values_mut().for_each(|b| {
                 (b.queue, b.max_in_flight, b.timeout_ms) =
-                    (Some(number), Some(number), Some(number))
+                    (number.into(), number.into(), number.into())
             })
         });
         push(&|p| {
             p.handlers.values_mut().for_each(|h| {
                 (h.fuel, h.timeout_ms, h.memory_bytes) =
-                    (Some(number), Some(number), Some(ByteSize(number)))
+                    (number.into(), number.into(), number.into())
             })
         });
         for other in NUMBERS {
             push(&|p| {
                 p.grants[0].rate = Some(Rate {
-                    quota: Some(number),
-                    window_s: Some(other),
+                    quota: Some(number.into()),
+                    window_s: Some(other.into()),
                     burst: None,
                     ..Rate::default()
                 })
             });
             push(&|p| {
                 p.grants[0].rate = Some(Rate {
-                    quota: Some(number),
-                    window_s: Some(1),
-                    burst: Some(other),
+                    quota: Some(number.into()),
+                    window_s: Some(1.into()),
+                    burst: Some(other.into()),
                     ..Rate::default()
                 })
             });
@@ -215,7 +215,7 @@ fn extremes() -> Vec<crate::raw::Policy> {
                     elements: Some(number),
                     bytes: Some(ByteSize(number)),
                     tokens: Some(other),
-                    window_s: Some(other),
+                    window_s: Some(other.into()),
                     ..Cost::default()
                 })
             });
@@ -339,8 +339,8 @@ fn extremes() -> Vec<crate::raw::Policy> {
                 budget: None,
                 concurrency: None,
                 outputs: Some(vec![text.clone(); 2]),
-                round_decimals: Some(99),
-                top_k: Some(0),
+                round_decimals: Some(99.into()),
+                top_k: Some(0.into()),
                 handlers: own([&text, "digits", "picture"]),
             }
         });
@@ -395,9 +395,9 @@ fn extremes() -> Vec<crate::raw::Policy> {
         });
         push(&|p| {
             let rule = || VersionRule {
-                weight: Some(u64::MAX),
+                weight: Some(u64::MAX.into()),
                 shadow: true,
-                percent: Some(0),
+                percent: Some(0.into()),
                 tolerance: Some(f64::NAN),
                 artifact: Some(Artifact::default()),
             };

@@ -166,7 +166,7 @@ async fn the_host_charges_a_large_body_at_its_end_and_rejects_it() {
         shared_rate(100, MONTH_S),
         shared_rate(1, MONTH_S),
     );
-    policy.listen.limits.body_bytes = ByteSize(4 << 20);
+    policy.listen.limits.body_bytes = (4 << 20).into();
     policy.listen.limits.hold_bytes = Some(ByteSize(64 << 10));
     policy.models.get_mut("vec").unwrap().inputs[0].shape = Some(vec![Dim::Bounded {
         name: None,
@@ -176,7 +176,7 @@ async fn the_host_charges_a_large_body_at_its_end_and_rejects_it() {
     // Enough for two and a half requests.
     policy.grants[0].cost = Some(Cost {
         elements: Some(FLOATS as u64 * 5 / 2),
-        window_s: Some(MONTH_S),
+        window_s: Some(MONTH_S.into()),
         scope: Scope::Global,
         ..Cost::default()
     });

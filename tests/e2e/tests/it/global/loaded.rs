@@ -3,7 +3,6 @@
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::{Reply, grpc};
-use tensorgate_policy::values::ByteSize;
 use tensorgate_tests::ask::{GOOD, PATH, fields};
 use tensorgate_tests::{Setup, Stack, policy};
 
@@ -59,7 +58,7 @@ async fn check(control_plane: &str) {
         shared_rate(1_000, MONTH_S),
         shared_rate(1, MONTH_S),
     );
-    policy.listen.limits.body_bytes = ByteSize(1 << 20);
+    policy.listen.limits.body_bytes = (1 << 20).into();
     let setup = Setup {
         control_plane: Some(control_plane),
         ..Setup::default()

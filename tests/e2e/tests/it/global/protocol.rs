@@ -260,7 +260,7 @@ async fn our_gate_can_call_another_server_of_the_protocol() {
     let service = RateLimitService {
         endpoint: Some(format!("http://{address}")),
         domain: Some("elsewhere".into()),
-        timeout_ms: Some(PATIENT_MS),
+        timeout_ms: PATIENT_MS.into(),
         ..RateLimitService::default()
     };
     let policy = policy_with(service, shared_rate(3, 90), shared_rate(1, MONTH_S));

@@ -73,7 +73,7 @@ async fn two_gates_share_rates_costs_and_budgets_exactly() {
         carried.grants[0].rate = None;
         carried.grants[0].cost = Some(Cost {
             bytes: Some(ByteSize(563)),
-            window_s: Some(MONTH_S),
+            window_s: Some(MONTH_S.into()),
             scope: Scope::Global,
             ..Cost::default()
         });

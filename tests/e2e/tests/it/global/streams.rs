@@ -33,7 +33,7 @@ const LARGE: usize = 400_000;
 /// A policy for streams under a rate that gates share.
 fn streaming(service: RateLimitService, rate: Rate) -> Policy {
     let mut policy = policy_with(service, rate, shared_rate(1, MONTH_S));
-    policy.listen.limits.body_bytes = ByteSize(4 << 20);
+    policy.listen.limits.body_bytes = (4 << 20).into();
     policy.listen.limits.hold_bytes = Some(ByteSize(4 << 20));
     policy.grants[0].operations.push("stream".to_owned());
     policy.models.get_mut("vec").unwrap().inputs[0].shape = Some(vec![Dim::Bounded {

@@ -27,12 +27,12 @@ const IN_FLIGHT: usize = 8;
 fn loaded_policy() -> Policy {
     let mut policy = policy::vectors_policy("main.json");
     let limits = &mut policy.listen.limits;
-    limits.body_bytes = ByteSize(16 << 20);
+    limits.body_bytes = (16 << 20).into();
     limits.hold_bytes = Some(ByteSize(HOLD_BYTES));
-    limits.buffered_bytes = ByteSize(BUFFERED_BYTES);
-    limits.max_expansion = 200;
-    limits.timeout_ms = STREAM_MS - 5_000;
-    limits.stream_ms = STREAM_MS;
+    limits.buffered_bytes = BUFFERED_BYTES.into();
+    limits.max_expansion = 200.into();
+    limits.timeout_ms = (STREAM_MS - 5_000).into();
+    limits.stream_ms = STREAM_MS.into();
     policy::add_big_model(&mut policy, MOST_ELEMENTS);
     let big = policy.models.get_mut("big").unwrap();
     big.protocols = vec!["oip-rest".into(), "oip-grpc".into()];
@@ -43,7 +43,7 @@ fn loaded_policy() -> Policy {
     });
     policy.grants.push(serde_json::from_value(limited).unwrap());
     for backend in policy.backends.values_mut() {
-        backend.timeout_ms = Some(10_000);
+        backend.timeout_ms = 10_000.into();
     }
     policy
 }

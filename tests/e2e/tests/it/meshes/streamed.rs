@@ -118,9 +118,9 @@ const STRETCHES: [Stretch; 8] = [
 fn stretches_policy() -> Policy {
     let mut raw = policy::vectors_policy("main.json");
     let limits = &mut raw.listen.limits;
-    limits.body_bytes = ByteSize(2 << 20);
+    limits.body_bytes = (2 << 20).into();
     limits.hold_bytes = Some(ByteSize(HOLD_BYTES));
-    limits.buffered_bytes = ByteSize(64 << 20);
+    limits.buffered_bytes = (64 << 20).into();
     let mut wide = raw.models["types"].clone();
     for input in &mut wide.inputs {
         if input.name.as_deref() != Some("mask") {

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 use tensorgate_client::grpc;
-use tensorgate_policy_compiler::raw::{Audit, ByteSize, Policy};
+use tensorgate_policy_compiler::raw::{Audit, Policy};
 use tensorgate_tests::{ask, policy};
 
 use super::load::{Ask, Kind, Way};
@@ -24,17 +24,17 @@ const TOO_LONG_BYTES: usize = 9_000;
 pub fn policies() -> [Policy; 2] {
     let with = |priority: u64, fuel: u64| {
         let mut policy = policy::vectors_policy("main.json");
-        policy.listen.limits.timeout_ms = 5_000;
-        policy.listen.limits.stream_ms = 10_000;
+        policy.listen.limits.timeout_ms = 5_000.into();
+        policy.listen.limits.stream_ms = 10_000.into();
         // Audit files are rotated and deleted while it runs.
         policy.audit = Some(Audit {
-            file_bytes: ByteSize(8 << 20),
-            files: 2,
+            file_bytes: (8 << 20).into(),
+            files: 2.into(),
             ..Audit::default()
         });
         let backend = policy.backends.get_mut("backend").unwrap();
-        (backend.max_in_flight, backend.queue) = (Some(8), Some(16));
-        backend.timeout_ms = Some(4_000);
+        (backend.max_in_flight, backend.queue) = (8.into(), 16.into());
+        backend.timeout_ms = 4_000.into();
         let backend = backend.clone();
         for name in ["rows", "hoards"] {
             let handler = match name {
