@@ -168,14 +168,8 @@ getters! { Policy {
 } }
 
 impl Policy {
-    /// The same with what follows from keys, grants and models.
+    /// The same with what follows from grants and models.
     pub fn with_summaries(mut self) -> Self {
-        for key in self.api_keys.iter() {
-            let client = usize::try_from(key.client.0).ok();
-            if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
-                client.has_api_key = true;
-            }
-        }
         let of_role = self.granted.by_role.keys();
         let models = &self.models;
         let reachable = of_role.flat_map(|(role, model, _, operation)| {
@@ -472,9 +466,6 @@ impl Limits {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Client {
     pub name: String,
-    /// Of the table of keys.
-    #[serde(skip)]
-    pub has_api_key: bool,
     pub concurrency: Option<u64>,
     /// Rare fields are boxed to keep other clients small.
     pub jwt: Option<Box<JwtRule>>,
@@ -486,8 +477,6 @@ pub struct Client {
 getters! { Client {
     /// Name of the client in logs, buckets and the context.
     name: &str,
-    /// Whether it has an API key.
-    has_api_key: bool,
     /// Maximum requests in flight over all grants.
     concurrency: Option<u64>,
     /// Certificates that authenticate it.
@@ -507,10 +496,9 @@ impl Client {
         self.metadata.as_deref()
     }
 
-    /// Kinds of proof for which it has a rule.
-    pub fn proofs(&self) -> Proofs {
+    /// Kinds of proof for which it has a rule of its own. API keys are in a table.
+    fn proofs(&self) -> Proofs {
         [
-            (Proof::ApiKey, self.has_api_key),
             (Proof::Jwt, self.jwt.is_some()),
             (Proof::Mtls, self.mtls.is_some()),
             (Proof::Metadata, self.metadata.is_some()),
@@ -519,6 +507,18 @@ impl Client {
         .filter_map(|(proof, has)| has.then_some(proof))
         .collect()
     }
+}
+
+/// Kinds of proof that each client can give, in client order.
+pub fn proofs_of(clients: &[Client], keys: &[ApiKey]) -> Vec<Proofs> {
+    let mut proofs: Vec<Proofs> = clients.iter().map(Client::proofs).collect();
+    for key in keys {
+        let client = usize::try_from(key.client.0).ok();
+        if let Some(own) = client.and_then(|client| proofs.get_mut(client)) {
+            *own = own.with(Proof::ApiKey);
+        }
+    }
+    proofs
 }
 
 /// An API key, by digest.

@@ -25,6 +25,7 @@ use tensorgate_policy_text::path::push_key;
 
 use crate::render::cluster::sizes::MAX_REPLICAS;
 use limits::Allows;
+use proofs::ProofsOfClients;
 use side::Side;
 
 /// Longest value in the text output, characters; `--json` shows complete values.
@@ -178,12 +179,13 @@ fn changes(before: &Side, after: &Side) -> Result<Vec<Change>, Failure> {
 /// Every allowed access, with its grant. Clients that cannot have the proofs that a model requires
 /// are left out.
 fn granted(policy: &Policy) -> BTreeMap<Key, String> {
+    let proofs = ProofsOfClients::of(policy);
     policy
         .granted()
-        .filter_map(|(client, model, version, operation, grant)| {
+        .filter_map(|(id, model, version, operation, grant)| {
             let model = policy.model(model)?;
-            let client = policy.client(client)?;
-            if !proofs::can_meet(client, model) {
+            let client = policy.client(id)?;
+            if !proofs.can_meet(id, model) {
                 return None;
             }
             let version = model.versions().get(usize::try_from(version).ok()?)?;

@@ -53,7 +53,7 @@ mod webhook;
 
 use std::collections::BTreeSet;
 
-use tensorgate_policy::policy::Policy;
+use tensorgate_policy::policy::{Policy, proofs_of};
 use tensorgate_policy::report::{Path, Report};
 use tensorgate_policy::request::Codings;
 use tensorgate_policy::values::fault::{Fault, Severity};
@@ -129,6 +129,7 @@ fn policy(root: &Path, raw: &raw::Policy) -> Option<Policy> {
         &root.field("models"),
         grants.granted.iter().map(|entry| (entry.0, entry.1)),
         &clients,
+        &proofs_of(&clients, &api_keys),
         &models,
     );
     openai::streams(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::{Client, Model};
+use tensorgate_policy::policy::{ClientId, Model, proofs_of};
 use tensorgate_policy::request::{Proof, Proofs, Requires};
 
 use super::limits::Allows;
@@ -21,11 +21,25 @@ pub(super) struct Changed {
     pub(super) allows: Option<Allows>,
 }
 
-/// Whether a client's credentials can provide the proofs that a model requires.
-pub(super) fn can_meet(client: &Client, model: &Model) -> bool {
-    model
-        .requires()
-        .is_none_or(|requires| requires.met_by(client.proofs()))
+/// The kinds of proof that each client can give.
+pub(super) struct ProofsOfClients(Vec<Proofs>);
+
+impl ProofsOfClients {
+    pub(super) fn of(policy: &Policy) -> Self {
+        Self(proofs_of(policy.clients(), policy.api_keys()))
+    }
+
+    fn get(&self, client: ClientId) -> Proofs {
+        let client = usize::try_from(client.0).ok();
+        let proofs = client.and_then(|client| self.0.get(client));
+        proofs.copied().unwrap_or(Proofs::NONE)
+    }
+
+    /// Whether a client's credentials can provide the proofs that a model requires.
+    pub(super) fn can_meet(&self, client: ClientId, model: &Model) -> bool {
+        let requires = model.requires();
+        requires.is_none_or(|requires| requires.met_by(self.get(client)))
+    }
 }
 
 /// Every model whose required proofs change for a client that is granted it before and after.
@@ -61,14 +75,15 @@ pub(super) fn changed(before: &Policy, after: &Policy) -> Vec<Changed> {
 type Sufficient = BTreeMap<(String, String), (Vec<u8>, Option<Requires>)>;
 
 fn sufficient(policy: &Policy) -> Sufficient {
+    let proofs = ProofsOfClients::of(policy);
     policy
         .granted()
-        .filter_map(|(client, model, ..)| {
-            let (client, model) = (policy.client(client)?, policy.model(model)?);
+        .filter_map(|(id, model, ..)| {
+            let (client, model) = (policy.client(id)?, policy.model(model)?);
             let requires = model.requires();
             let sets = (1..=u8::MAX).map_while(Proofs::from_bits);
             let enough = sets
-                .filter(|set| client.proofs().holds(*set))
+                .filter(|set| proofs.get(id).holds(*set))
                 .filter(|set| requires.is_none_or(|it| it.met_by(*set)))
                 .map(Proofs::to_bits)
                 .collect::<Vec<_>>();

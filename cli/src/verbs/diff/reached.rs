@@ -6,7 +6,7 @@ use serde::Serialize;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Ensemble, EnsembleStep};
 
-use super::proofs::can_meet;
+use super::proofs::ProofsOfClients;
 
 /// A model version that a client's requests reach.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -27,11 +27,12 @@ pub(super) fn changed(before: &Policy, after: &Policy) -> (Vec<Reached>, Vec<Rea
 }
 
 fn reached(policy: &Policy) -> BTreeSet<Reached> {
+    let proofs = ProofsOfClients::of(policy);
     let granted = policy
         .granted()
         .filter(|(.., operation, _)| operation.infers());
-    let reached = granted.filter_map(|(client, id, _, _, grant)| {
-        let (client, ensemble) = (policy.client(client)?, policy.model(id)?);
+    let reached = granted.filter_map(|(client_id, id, _, _, grant)| {
+        let (client, ensemble) = (policy.client(client_id)?, policy.model(id)?);
         let grant = policy.grant(grant)?;
         let steps = ensemble.ensemble().map_or(&[][..], Ensemble::steps);
         let of_step = |step: &EnsembleStep| {
@@ -43,7 +44,8 @@ fn reached(policy: &Policy) -> BTreeSet<Reached> {
                 grant: grant.name().to_owned(),
             })
         };
-        can_meet(client, ensemble).then(|| steps.iter().filter_map(of_step).collect::<Vec<_>>())
+        let can_meet = proofs.can_meet(client_id, ensemble);
+        can_meet.then(|| steps.iter().filter_map(of_step).collect::<Vec<_>>())
     });
     reached.flatten().collect()
 }

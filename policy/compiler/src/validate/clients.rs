@@ -76,7 +76,6 @@ pub(super) fn clients(
             named.and(valid)?;
             Some(Client {
                 name: name.clone(),
-                has_api_key: !client.api_keys.is_empty(),
                 jwt: jwt.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,
                 mtls: mtls.map_or(Some(None), |rule| rule.map(Some))?,
                 metadata: metadata.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,

@@ -8,7 +8,7 @@ use tensorgate_policy::policy::{
     Rules,
 };
 use tensorgate_policy::report::{Path, Valid, quote};
-use tensorgate_policy::request::{Operation, Protocol};
+use tensorgate_policy::request::{Operation, Proofs, Protocol};
 use tensorgate_policy::values::{BackendKind, Scope, Shared};
 
 use super::accepts::Sent;
@@ -371,11 +371,13 @@ fn returns(path: &Path, raw: &raw::Model, symbols: &Symbols<'_>) -> Valid<Option
     }
 }
 
-/// Warns of clients with a grant but without a rule for the required proofs.
+/// Warns of clients with a grant but without a rule for the required proofs. `proofs` are those
+/// that each client can give.
 pub(super) fn reachable(
     path: &Path,
     granted: impl Iterator<Item = (ClientId, ModelId)>,
     clients: &[Client],
+    proofs: &[Proofs],
     models: &[Model],
 ) {
     let mut last = None;
@@ -385,16 +387,15 @@ pub(super) fn reachable(
         if last.replace((client, model)) == Some((client, model)) {
             continue;
         }
-        let client = usize::try_from(client.0)
-            .ok()
-            .and_then(|at| clients.get(at));
+        let client = usize::try_from(client.0).ok();
+        let client = client.and_then(|at| Some((clients.get(at)?, *proofs.get(at)?)));
         let model = usize::try_from(model.0).ok().and_then(|at| models.get(at));
-        let (Some(client), Some(model)) = (client, model) else {
+        let (Some((client, proofs)), Some(model)) = (client, model) else {
             continue;
         };
         if model
             .requires()
-            .is_some_and(|requires| !requires.met_by(client.proofs()))
+            .is_some_and(|requires| !requires.met_by(proofs))
         {
             shut.entry(model.name())
                 .or_default()
