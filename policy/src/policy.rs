@@ -35,6 +35,7 @@ mod permissions;
 mod records;
 pub mod release;
 mod routing;
+mod rows;
 mod service;
 mod shadow;
 mod stored_models;
@@ -107,8 +108,10 @@ pub struct Policy {
     pub listen: Listen,
     pub issuers: Vec<Issuer>,
     pub revoked: Shared<Revoked>,
+    #[serde(deserialize_with = "rows::deserialize")]
     pub clients: Shared<Vec<Client>>,
     /// In the order of their digests. A policy may have a hundred thousand, in each worker.
+    #[serde(deserialize_with = "rows::deserialize")]
     pub api_keys: Shared<Vec<ApiKey>>,
     #[serde(with = "stored_models")]
     pub models: Vec<Model>,
@@ -466,10 +469,11 @@ impl Limits {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Client {
     pub name: String,
-    pub concurrency: Option<u64>,
+    /// Not an `Option<u64>`, which is twice as large.
+    pub concurrency: Option<NonZeroU64>,
     /// Rare fields are boxed to keep other clients small.
     pub jwt: Option<Box<JwtRule>>,
-    pub mtls: Option<PeerName>,
+    pub mtls: Option<Box<PeerName>>,
     pub metadata: Option<Box<MetadataRule>>,
     pub sources: Vec<Network>,
 }
@@ -477,15 +481,21 @@ pub struct Client {
 getters! { Client {
     /// Name of the client in logs, buckets and the context.
     name: &str,
-    /// Maximum requests in flight over all grants.
-    concurrency: Option<u64>,
-    /// Certificates that authenticate it.
-    mtls: Option<&PeerName>,
     /// Networks that it may call from; empty for any.
     sources: &[Network],
 } }
 
 impl Client {
+    /// Maximum requests in flight over all grants.
+    pub fn concurrency(&self) -> Option<u64> {
+        self.concurrency.map(NonZeroU64::get)
+    }
+
+    /// Certificates that authenticate it.
+    pub fn mtls(&self) -> Option<&PeerName> {
+        self.mtls.as_deref()
+    }
+
     /// Tokens that authenticate it.
     pub fn jwt(&self) -> Option<&JwtRule> {
         self.jwt.as_deref()

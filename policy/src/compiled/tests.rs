@@ -21,8 +21,8 @@ use crate::contract::Pattern;
 use crate::contract::openai::OpenAi;
 use crate::fixture;
 use crate::policy::{
-    Allowance, CallerLimits, ClientId, GrantId, Granted, Holder, Limit, Model, ModelId,
-    ModelSigner, RoleId, Unit, filter_part,
+    Allowance, ApiKey, CallerLimits, Client, ClientId, GrantId, Granted, Holder, Limit, Model,
+    ModelId, ModelSigner, RoleId, Unit, filter_part,
 };
 use crate::request::Operation;
 use crate::values::{FNV_OFFSET, Scope};
@@ -109,6 +109,34 @@ fn no_count_is_trusted() {
             let bytes = with_header(&[&vec![0; at][..], count].concat());
             assert!(Compiled::load(&bytes).is_err(), "{at}");
         }
+    }
+}
+
+#[test]
+fn clients_and_keys_take_exactly_the_memory_that_they_need() {
+    let mut compiled = compiled();
+    let policy = &mut compiled.policy;
+    let (client, key) = (policy.clients[0].clone(), policy.api_keys[0]);
+    // More than a vector without a hint reserves, and no power of two.
+    let many = 20_000;
+    *policy.clients = (0..many)
+        .map(|index| Client {
+            name: format!("client-{index:05}"),
+            ..client.clone()
+        })
+        .collect();
+    *policy.api_keys = (0..many)
+        .map(|index: u32| {
+            let mut sha256 = key.sha256;
+            sha256[..4].copy_from_slice(&index.to_be_bytes());
+            ApiKey { sha256, ..key }
+        })
+        .collect();
+    policy.granted.roles = vec![RoleId(0); policy.clients.len()];
+    let bytes = compiled.to_bytes();
+    let loaded = Compiled::load(&bytes).unwrap().policy;
+    for capacity in [loaded.clients.capacity(), loaded.api_keys.capacity()] {
+        assert_eq!(capacity, usize::try_from(many).unwrap());
     }
 }
 

@@ -77,10 +77,10 @@ pub(super) fn clients(
             Some(Client {
                 name: name.clone(),
                 jwt: jwt.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,
-                mtls: mtls.map_or(Some(None), |rule| rule.map(Some))?,
+                mtls: mtls.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,
                 metadata: metadata.map_or(Some(None), |rule| rule.map(Box::new).map(Some))?,
                 sources: sources?,
-                concurrency: concurrency?,
+                concurrency: concurrency?.and_then(NonZeroU64::new),
             })
         };
         clients.push(client());
