@@ -71,11 +71,11 @@ soak: filters components ## Saturate a host, then a whole gate, for SOAK_SECONDS
 
 bench: filters components handler-tools ## Measure against bare Envoy and the peers, write bench/results.md (half an hour the first time)
 	@tools/bench-peers.sh
-	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-workbench -p tensorgate-host -p tensorgate-bench
+	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-workbench -p tensorgate-host -p tensorgate-envoy-module -p tensorgate-bench
 	@$(STAGE) bench target/release/tensorgate-bench --out bench/results.md
 
 bench-overload: filters components ## Compare good answers at twice the load with those at full load (a minute)
-	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-workbench -p tensorgate-host -p tensorgate-bench
+	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-workbench -p tensorgate-host -p tensorgate-envoy-module -p tensorgate-bench
 	@$(STAGE) bench-overload target/release/tensorgate-bench --only overload --enforce
 
 bench-scan: ## Measure model scan against other scanners, write bench/scan.md (some minutes)

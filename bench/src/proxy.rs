@@ -22,10 +22,12 @@ const MODULE: &str = include_str!("../envoy/module.yaml");
 const TRANSPORT_SOCKET: &str = include_str!("../envoy/transport-socket.yaml");
 const NATIVE: &str = include_str!("../envoy/native.yaml");
 
-/// The single filter that `render` configures by default.
-pub const GATE: &str = "gate";
+/// Options of `render`: the gate's wasm module, which is its default.
+pub const GATE: &[&str] = &[];
 /// The same work in three filters.
-pub const CHAIN: &str = "auth,rate-limit,tensor-guard";
+pub const CHAIN: &[&str] = &["--chain", "auth,rate-limit,tensor-guard"];
+/// The gate's native module, which is built beside the programs.
+pub const NATIVE_GATE: &[&str] = &["--driver", "module"];
 
 /// The HTTP filters in front of the router.
 pub enum Filters<'a> {
@@ -178,18 +180,18 @@ impl Rendered {
     /// Renders a policy for the gate's filter. The upstream at `socket` receives the requests and
     /// the access log.
     pub fn new(lab: &Lab, folder: PathBuf, policy: &Value, socket: &Path) -> Outcome<Self> {
-        Self::with_chain(lab, folder, policy, socket, GATE)
+        Self::with_options(lab, folder, policy, socket, GATE)
     }
 
-    /// The same with these filters.
-    pub fn with_chain(
+    /// The same with these options.
+    pub fn with_options(
         lab: &Lab,
         folder: PathBuf,
         policy: &Value,
         socket: &Path,
-        chain: &str,
+        options: &[&str],
     ) -> Outcome<Self> {
-        Self::of(lab, folder, policy, (socket, socket), chain)
+        Self::of(lab, folder, policy, (socket, socket), options)
     }
 
     /// Renders a policy for a gate with a sandbox host, which has separate sockets for requests and
@@ -204,7 +206,7 @@ impl Rendered {
         folder: PathBuf,
         policy: &Value,
         (socket, audit): (&Path, &Path),
-        chain: &str,
+        options: &[&str],
     ) -> Outcome<Self> {
         let file = folder.join("gate.yaml");
         std::fs::write(&file, crate::policy::text(policy))?;
@@ -219,7 +221,11 @@ impl Rendered {
             folder.as_ref(),
             "--whole".as_ref(),
             "--filters".as_ref(),
-            lab.filters.as_ref(),
+            if options == NATIVE_GATE {
+                lab.bin.as_ref()
+            } else {
+                lab.filters.as_ref()
+            },
             "--host-socket".as_ref(),
             socket.as_ref(),
             "--audit-socket".as_ref(),
@@ -229,9 +235,7 @@ impl Rendered {
             "--stats".as_ref(),
             "127.0.0.1:0".as_ref(),
         ];
-        if chain != GATE {
-            arguments.extend([OsStr::new("--chain"), chain.as_ref()]);
-        }
+        arguments.extend(options.iter().map(OsStr::new));
         lab.tensorgate(&arguments)?;
         Ok(Self {
             bootstrap: serde_json::from_slice(&std::fs::read(folder.join("envoy.yaml"))?)?,

@@ -4,7 +4,7 @@
 //! are rejected here with the same reason; nothing else is checked.
 
 use tensorgate_filter_core::host::Field;
-use tensorgate_native_proxy::Request;
+use tensorgate_in_memory_proxy::Request;
 use tensorgate_policy::Reason;
 
 use crate::render::envoy::bounds::Bounds;

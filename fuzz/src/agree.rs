@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use prost::Message as _;
-use tensorgate_native_proxy::{NativeProxy, Request, Store};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Request, Store};
 use tensorgate_policy::{Datatype, Now, Reason};
 
 use crate::messages::{Contents, InferRequest, Input};
@@ -64,8 +64,8 @@ static BUNDLE: LazyLock<Vec<u8>> = LazyLock::new(|| {
 
 thread_local! {
     /// One gate for all runs. The policy has no limits, so the gate keeps no state.
-    static GATE: RefCell<NativeProxy> = RefCell::new(
-        NativeProxy::worker(&BUNDLE, CONTEXT_KEY, Store::default())
+    static GATE: RefCell<InMemoryProxy> = RefCell::new(
+        InMemoryProxy::worker(&BUNDLE, CONTEXT_KEY, Store::default())
             .expect("the policy of this target is valid"),
     );
 }

@@ -22,8 +22,8 @@ use tensorgate_filter_core::host::{
 use tensorgate_filter_core::report::request_id::request_id;
 use tensorgate_filter_core::root::{GateRoot, create_shared_state};
 use tensorgate_identity::api_key::format_key;
-use tensorgate_native_proxy::configuration;
-use tensorgate_native_proxy::{Limiter, Store};
+use tensorgate_in_memory_proxy::configuration;
+use tensorgate_in_memory_proxy::{Limiter, Store};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{HeaderMode, Now};
 use tensorgate_wire::Answer;

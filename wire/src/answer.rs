@@ -2,6 +2,7 @@
 //! field of its own request and what the contract expects of it. The cause is only logged.
 
 use core::fmt::Write as _;
+use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -38,7 +39,55 @@ pub enum Answer {
     },
 }
 
+/// An answer as an HTTP response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpAnswer<'a> {
+    /// Status.
+    pub status: u16,
+    /// Header fields.
+    pub fields: Cow<'a, [(&'a str, Cow<'a, str>)]>,
+    /// The body.
+    pub body: &'a [u8],
+}
+
 impl Answer {
+    /// The answer as an HTTP response. One of gRPC is a trailers-only response, not the proxy's own
+    /// gRPC form: that form depends on the request's content type, and would answer 200 with text
+    /// on a gRPC path without one.
+    pub fn to_http(&self) -> HttpAnswer<'_> {
+        fn borrowed<'a>((name, value): &'a (&'static str, String)) -> (&'a str, Cow<'a, str>) {
+            (name, value.into())
+        }
+        match self {
+            Self::Rest {
+                status,
+                headers,
+                body,
+            } => HttpAnswer {
+                status: *status,
+                fields: headers.iter().map(borrowed).collect::<Vec<_>>().into(),
+                body,
+            },
+            Self::Grpc {
+                status,
+                message,
+                headers,
+            } => {
+                let mut fields = vec![
+                    ("content-type", "application/grpc".into()),
+                    ("grpc-status", (*status as u8).to_string().into()),
+                    ("grpc-message", percent_encoded(message).into()),
+                ];
+                fields.extend(headers.iter().map(borrowed));
+                HttpAnswer {
+                    status: 200,
+                    fields: fields.into(),
+                    body: &[],
+                }
+            }
+        }
+    }
+
     /// The response to a denied request. All causes of one reason give the same text, except for
     /// the caller's own field and what is expected of it. `request_id` is the gate's id; an empty
     /// one is omitted.

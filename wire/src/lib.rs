@@ -4,6 +4,7 @@
 //! differently: duplicate keys and singular fields, unknown fields, trailing bytes. Every size,
 //! depth and count has a limit in [`limits`]. Protocol types stay inside their modules; the result
 //! is [`tensorgate_policy::InferRequest`].
+#![forbid(unsafe_code)]
 
 pub mod answer;
 pub mod context;

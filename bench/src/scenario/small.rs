@@ -5,7 +5,7 @@ use crate::load::{Expect, Http};
 use crate::models::{SMALL, json_shot};
 use crate::outcome::{Failure, Outcome};
 use crate::policy::key;
-use crate::proxy::{self, CHAIN, Filters, GATE, Upstream};
+use crate::proxy::{self, CHAIN, Filters, GATE, NATIVE_GATE, Upstream};
 use crate::race::{Contender, race};
 use crate::report::Report;
 
@@ -16,7 +16,7 @@ use crate::tokens::{Algorithm, public_keys};
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     report.section(
         "1 KB of JSON over HTTP/1.1",
-        "One worker, four connections, the same upstream on a Unix socket. `gate` is the filter in the bare listener. `the three filters` are the same work as a chain, also in the bare listener. `gate as rendered` is the whole bootstrap that `tensorgate render` writes, with access log and overload manager.",
+        "One worker, four connections, the same upstream on a Unix socket. `gate` is the filter in the bare listener, and `gate as native module` the same filter as native code. `the three filters` are the same work as a chain, also in the bare listener. `gate as rendered` is the whole bootstrap that `tensorgate render` writes, with access log and overload manager.",
     );
     let upstream = Server::start(lab, "upstream").await?;
     let authz = Server::start(lab, "ext-authz").await?;
@@ -38,6 +38,8 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
             None
         }
     };
+    let module = tokens::render(lab, &upstream, NATIVE_GATE)?;
+    let module = proxy::start(lab, "module", Filters::Json(module.filters()?), to()).await?;
     let whole = rendered.start(lab, "rendered", 1).await?;
 
     let plain = json_shot(SMALL)?;
@@ -73,6 +75,18 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         ),
         contender("gate, API key", &gate, keyed.clone(), None),
         contender("gate, cached token", &gate, with_token.clone(), None),
+        contender(
+            "gate as native module, API key",
+            &module,
+            keyed.clone(),
+            None,
+        ),
+        contender(
+            "gate as native module, cached token",
+            &module,
+            with_token.clone(),
+            None,
+        ),
         contender("gate as rendered, API key", &whole, keyed.clone(), None),
     ];
     if let Some(chain) = &chain {

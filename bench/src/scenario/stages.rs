@@ -19,7 +19,7 @@ use super::{client, course, tokens::KEYS_FILE};
 const IDLE: &str = include_str!("../../envoy/idle.wat");
 
 /// The authentication filter alone.
-const AUTH: &str = "auth";
+const AUTH: &[&str] = &["--chain", "auth"];
 
 /// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
@@ -29,7 +29,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     );
     let upstream = Server::start(lab, "upstream").await?;
     let to = || Upstream::Unix(&upstream.socket);
-    let gate = |limits, chain| gate(lab, &upstream, limits, chain);
+    let gate = |limits, options| gate(lab, &upstream, limits, options);
     let bare = proxy::start(lab, "bare", Filters::None, to()).await?;
     let idle = proxy::start(lab, "idle", Filters::Module(&module(lab, false)?), to()).await?;
     let holding = proxy::start(lab, "holding", Filters::Module(&module(lab, true)?), to()).await?;
@@ -126,11 +126,11 @@ fn module(lab: &Lab, holds: bool) -> Outcome<PathBuf> {
 }
 
 /// Renders a gate with these limits.
-fn gate(lab: &Lab, upstream: &Server, limits: Limits, chain: &str) -> Outcome<Rendered> {
+fn gate(lab: &Lab, upstream: &Server, limits: Limits, options: &[&str]) -> Outcome<Rendered> {
     let folder = lab.folder("stages")?;
     std::fs::write(folder.join(KEYS_FILE), crate::tokens::public_keys())?;
     let mut shape = Shape::plain(upstream.tcp()?);
     shape.issuers = Some(policy(KEYS_FILE));
     shape.limits = limits;
-    Rendered::with_chain(lab, folder, &shape.to_json(), &upstream.socket, chain)
+    Rendered::with_options(lab, folder, &shape.to_json(), &upstream.socket, options)
 }

@@ -25,17 +25,17 @@ const FOREIGN: &[u8] = b"verify_signature";
 const NOBODYS: &[u8] = b"verify_nothing__";
 
 /// Renders a gate with these filters and the bench's issuer.
-pub fn render(lab: &Lab, upstream: &Server, chain: &str) -> Outcome<Rendered> {
-    render_with(lab, upstream, chain, false)
+pub fn render(lab: &Lab, upstream: &Server, options: &[&str]) -> Outcome<Rendered> {
+    render_with(lab, upstream, options, false)
 }
 
-fn render_with(lab: &Lab, upstream: &Server, chain: &str, lockout: bool) -> Outcome<Rendered> {
+fn render_with(lab: &Lab, upstream: &Server, options: &[&str], lockout: bool) -> Outcome<Rendered> {
     let folder = lab.folder(if lockout { "lockout" } else { "tokens" })?;
     std::fs::write(folder.join(KEYS_FILE), public_keys())?;
     let mut shape = Shape::plain(upstream.tcp()?);
     shape.issuers = Some(policy(KEYS_FILE));
     shape.lockout = lockout;
-    Rendered::with_chain(lab, folder, &shape.to_json(), &upstream.socket, chain)
+    Rendered::with_options(lab, folder, &shape.to_json(), &upstream.socket, options)
 }
 
 /// Runs the scenario.

@@ -44,7 +44,7 @@ use tensorgate_policy_text::path::below;
 
 use super::Unrenderable;
 use super::envoy::control_plane::ControlPlane;
-use super::envoy::{RenderOptions, key_sets};
+use super::envoy::{Driver, RenderOptions, key_sets};
 use super::manifests::Manifests;
 use crate::model_artifacts::location;
 use workload::{ROOT, RUN, Workload, prints_audit_log};
@@ -116,6 +116,7 @@ fn proxy_options(control_plane: ControlPlane) -> RenderOptions {
     RenderOptions {
         control_plane,
         listen: None,
+        driver: Driver::Wasm,
         filters: PathBuf::new(),
         chain: vec![Filter::Gate],
         host_socket: format!("{RUN}/host.sock").into(),

@@ -11,6 +11,7 @@ pub mod access_log;
 pub mod bounds;
 pub mod clusters;
 pub mod control_plane;
+mod driver;
 pub mod dynamic;
 mod gate_filter;
 pub mod http;
@@ -36,8 +37,8 @@ use super::node::{Node, list, map};
 use bounds::Bounds;
 use clusters::Target;
 use control_plane::ControlPlane;
+pub use driver::Driver;
 use dynamic::{Filter, Form, Resource};
-pub use gate_filter::MODULE;
 use remote_host::RemoteHosts;
 
 /// Rendering options: paths on Envoy's machine, the control plane and the filter chain.
@@ -47,6 +48,8 @@ pub struct RenderOptions {
     pub control_plane: ControlPlane,
     /// Overrides the policy's listen address.
     pub listen: Option<SocketAddr>,
+    /// How Envoy runs the filters.
+    pub driver: Driver,
     /// Folder of the filters' modules.
     pub filters: PathBuf,
     /// The filters in front of the host, in order.
@@ -100,6 +103,11 @@ pub enum RenderError {
     /// The counters and the gate would have one address.
     #[error("--stats {0} is the address of the gate itself: give another port with --stats")]
     StatsAddress(SocketAddr),
+    /// The native module is the whole gate.
+    #[error(
+        "--driver module runs the gate, and no chain of its parts: leave out --chain, or use --driver wasm"
+    )]
+    Chain,
     /// The policy is too large for the control plane.
     #[error("the policy in the filter's configuration {0}")]
     Encoded(#[from] FilterConfigurationFault),

@@ -10,6 +10,7 @@ use tensorgate_cli_common::{Failure, user_folders};
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::hex;
 
+use super::options::Options;
 use super::probe::{Target, ask};
 use crate::programs;
 use crate::render::envoy::control_plane::ControlPlane;
@@ -105,17 +106,18 @@ pub fn validate(
 }
 
 /// Envoy's command-line arguments.
-pub fn arguments(bootstrap: &Path, concurrency: Option<u16>, dev: bool) -> Vec<OsString> {
+pub fn arguments(bootstrap: &Path, options: &Options) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = vec!["-c".into(), bootstrap.into()];
     // Without hot restart, several Envoys can run without shared memory.
     arguments.push("--disable-hot-restart".into());
-    let (general, wasm) = if dev {
-        ("info", "wasm:debug")
+    let (general, own) = if options.dev {
+        ("info", "debug")
     } else {
-        ("warning", "wasm:info")
+        ("warning", "info")
     };
-    arguments.extend(["-l", general, "--component-log-level", wasm].map(OsString::from));
-    if let Some(workers) = concurrency {
+    let own = format!("{}:{own}", options.driver.logger());
+    arguments.extend(["-l", general, "--component-log-level", &own].map(OsString::from));
+    if let Some(workers) = options.concurrency {
         arguments.extend(["--concurrency".into(), workers.to_string().into()]);
     }
     arguments

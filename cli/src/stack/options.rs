@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::chain::Chain;
+use crate::render::envoy::Driver;
 use crate::render::envoy::control_plane::ControlPlane;
 
 /// Options of the command.
@@ -13,6 +14,8 @@ pub struct Options {
     pub root: PathBuf,
     /// Folder for logs and rendered configuration.
     pub state: PathBuf,
+    /// How Envoy runs the filters.
+    pub driver: Driver,
     /// Folder of the filters' modules.
     pub filters: PathBuf,
     /// The filters in front of the host, in order.

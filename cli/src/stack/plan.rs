@@ -23,7 +23,7 @@ use super::running::{Lock, Running, unusable};
 use super::site::{OWN_FOLDERS, Site};
 use super::{envoy, ports, verified_models};
 use crate::programs;
-use crate::render::envoy::{MODULE, RenderOptions, key_sets};
+use crate::render::envoy::{RenderOptions, key_sets};
 
 /// Envoy's name for messages.
 pub const ENVOY: &str = "Envoy";
@@ -79,7 +79,7 @@ pub struct Plan {
 
 /// Writes the files of all processes and plans their start.
 pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
-    let module = options.filters.join(MODULE);
+    let module = options.filters.join(options.driver.file());
     if !module.is_file() {
         return Err(Failure::Failed(format!(
             "no filter at {}: {}give its folder with --filters",
@@ -164,6 +164,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     let render_options = RenderOptions {
         control_plane: options.control_plane,
         listen: reserved.listen.or(options.listen),
+        driver: options.driver,
         filters: options.filters.clone(),
         chain: options.chain.filters().to_vec(),
         host_socket: hosts("host.sock"),
@@ -247,7 +248,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     };
 
     let envoy_admin = Target::Unix(site.render_options.admin_socket.clone());
-    let mut arguments = envoy::arguments(&site.envoy_file(), options.concurrency, options.dev);
+    let mut arguments = envoy::arguments(&site.envoy_file(), options);
     arguments.extend(envoy::drain_arguments(options.control_plane));
     let spec = Spec {
         name: ENVOY.into(),

@@ -17,9 +17,9 @@ use tensorgate_cli_common::ui::Ui;
 use tensorgate_cli_common::{Failure, policy_file};
 use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 use tensorgate_filter_core::report::record::Record;
+use tensorgate_in_memory_proxy::{InMemoryProxy, Peer, Request, RequestOutcome, Store, compile};
 use tensorgate_judge::request as host;
 use tensorgate_judge::request::{Unspent, Verifier};
-use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store, compile};
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::fault::in_one_line;
 use tensorgate_policy::policy::Allowance;
@@ -280,7 +280,7 @@ impl<'l> Gate<'l> {
             Ok(request) => request,
             Err(refused) => return Ok(refused_by_envoy(file, refused)),
         };
-        let proxy = NativeProxy::configured(
+        let proxy = InMemoryProxy::configured(
             HeaderMode::Hold,
             self.chain.filters(),
             &self.configuration,

@@ -27,6 +27,7 @@ use crate::chain::Chain;
 use crate::duration::total_ms;
 use crate::files;
 use crate::public_address;
+use crate::render::envoy::Driver;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::stack::certificates::CertificateEvent;
 use crate::stack::follow::Sources;
@@ -65,6 +66,9 @@ pub struct Up {
     /// Filters in order: gate, or some of auth, rate-limit and tensor-guard.
     #[arg(long, value_name = "FILTER,…", default_value = "gate")]
     chain: Chain,
+    /// How Envoy runs the filters.
+    #[arg(long, value_name = "DRIVER", default_value = "wasm")]
+    driver: Driver,
     /// Folder of the filters' modules (default: `filters` or `../filters` beside the program).
     #[arg(long, value_name = "DIR", env = "TENSORGATE_FILTERS")]
     filters: Option<PathBuf>,
@@ -232,6 +236,7 @@ impl Up {
         Ok(Options {
             root,
             state: absolute(&state)?,
+            driver: self.driver,
             filters: absolute(&filters)?,
             chain: self.chain.clone(),
             control_plane: self.control_plane,

@@ -54,7 +54,7 @@ pub struct Gate {
 impl Gate {
     /// Creates the gate for one request.
     pub fn new(root: Rc<GateRoot>) -> Self {
-        let outcome = OutcomeReporter::new(root.filter);
+        let outcome = OutcomeReporter::new(root.filter());
         Self {
             root,
             stream: Stream::Fresh,
@@ -83,7 +83,7 @@ impl Gate {
         store: &mut dyn SharedStore,
         now: Now,
     ) -> Result<(), PermitFault> {
-        let limits = self.root.policy.listen().limits();
+        let limits = self.root.policy().listen().limits();
         let max_stream_ns = max_stream_ns(limits, ListenerBounds::default());
         let permits = &mut self.resources.permits;
         renew(store, permits, now.monotonic_ns, max_stream_ns)
@@ -170,7 +170,7 @@ impl Gate {
             return;
         }
         if let Some(decision) = self.stream.open_decision() {
-            self.outcome.aborted(proxy, &self.root.policy, decision);
+            self.outcome.aborted(proxy, self.root.policy(), decision);
         }
         self.outcome.number(proxy);
     }

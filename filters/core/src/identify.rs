@@ -36,10 +36,10 @@ impl PreviousFilters {
         proxy: &mut dyn Proxy,
         fields: &mut Vec<Field>,
     ) -> Result<Self, HostFault> {
-        if root.filter.capabilities().identify {
+        if root.filter().capabilities().identify {
             return Ok(Self::default());
         }
-        let is_claim = |field: &Field| root.policy.is_for_claims(&field.0);
+        let is_claim = |field: &Field| root.policy().is_for_claims(&field.0);
         let Some(said) = SharedIdentity::read(proxy)? else {
             // An identifying filter replaces all fields. Without such a filter, claim headers are
             // removed here.
@@ -49,7 +49,7 @@ impl PreviousFilters {
             }
             return Ok(Self::default());
         };
-        if root.policy.passes_claims_on() {
+        if root.policy().passes_claims_on() {
             fields.retain(|field| !is_claim(field));
         }
         let place = fields
@@ -101,7 +101,7 @@ pub(crate) fn identify(
             ..Identified::new(identity, said.credential.clone())
         });
     }
-    let credential = if root.filter.capabilities().identify {
+    let credential = if root.filter().capabilities().identify {
         read.credential
     } else {
         Credential::None

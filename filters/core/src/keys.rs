@@ -184,6 +184,21 @@ impl Keyring {
         })
     }
 
+    /// Issuers whose keys were requested since the last call.
+    pub(crate) fn take_requests(&mut self) -> Vec<String> {
+        let requested = |source: &mut Source| {
+            core::mem::take(&mut source.refresh_requested).then(|| source.issuer.clone())
+        };
+        self.sources.iter_mut().filter_map(requested).collect()
+    }
+
+    /// Requests an early fetch of an issuer's keys.
+    pub(crate) fn request(&mut self, issuer: &str) {
+        if let Some(source) = self.source(issuer) {
+            source.refresh_requested = true;
+        }
+    }
+
     /// Whether an awaited fetch is over, or will not end in time, as far as this worker knows.
     pub(crate) fn is_over(&self, awaited: &AwaitedFetch, now_ns: u64) -> bool {
         let mut sources = self.sources.iter();

@@ -1,8 +1,10 @@
-//! The Envoy filters. This is the only crate that knows proxy-wasm.
+//! The Envoy filters.
 //!
-//! Filters are written against [`host::Proxy`]. Inside Envoy that trait is implemented by the SDK;
-//! natively it is the in-memory proxy of `filters/native`. Every callback can therefore be tested
-//! natively in milliseconds, and `explain` runs the filters' own code.
+//! Filters are written against [`host::Proxy`]. Inside Envoy that trait is implemented on
+//! proxy-wasm (`filters/wasm`) and on dynamic modules (`filters/envoy-module`). Tests and `explain`
+//! run the same filters on the in-memory proxy of `filters/in-memory`, so that every callback can
+//! be tested in milliseconds.
+#![forbid(unsafe_code)]
 
 mod body;
 pub mod filter;
@@ -14,8 +16,6 @@ mod message_stream;
 pub mod quota;
 pub mod report;
 pub mod root;
-#[cfg(target_family = "wasm")]
-pub mod sdk;
 mod steps;
 pub mod store;
 pub mod upstream;

@@ -200,7 +200,7 @@ impl MessageStream {
         now: Now,
     ) -> Result<(), Denial> {
         let (plan, root) = (self.plan, ctx.root);
-        let (policy, capabilities) = (&root.policy, root.filter.capabilities());
+        let (policy, capabilities) = (root.policy(), root.filter().capabilities());
         let body = expand(&plan, frame)?;
         let addressee = addressee(plan.format, &body)?;
         let (mut step, mut request) = (decision.body(policy, body.len(), addressee), None);

@@ -5,7 +5,8 @@
 //! A counter cannot be decremented. In a chain the count therefore waits for the end of the stream,
 //! and the last writer counts.
 
-pub mod log_sequence;
+mod counters;
+mod log_sequence;
 pub mod property;
 pub mod record;
 pub mod request_id;
@@ -17,6 +18,8 @@ use tensorgate_policy::{Decision, Denial, Policy, Reason};
 use crate::filter::Filter;
 use crate::host::{Level, Proxy, Verdict};
 use crate::root::GateRoot;
+pub use counters::Counters;
+pub use log_sequence::WorkerNumbers;
 use log_sequence::set_sequence_number;
 use record::{Record, ReportedOutcome};
 
@@ -100,7 +103,7 @@ impl OutcomeReporter {
         id: String,
     ) {
         let mut one = Self::new(self.filter);
-        one.note(&root.policy, decision);
+        one.note(root.policy(), decision);
         one.record.request_id = id;
         one.record.credential.clone_from(&self.record.credential);
         let verdict = match denial {

@@ -1,11 +1,8 @@
-//! A configured filter: state that all requests of one policy version share.
-//!
-//! The configuration is a [`FilterConfiguration`] with a policy that `render` has compiled. The
-//! context key comes from the environment, because proxies show plugin configurations in their
-//! config dumps. Any error rejects the configuration; the proxy then keeps the previous one.
+//! A configured filter: state that all requests of one policy version share in one worker.
 
 mod body_limiter;
 mod body_memory;
+mod configuration;
 mod log_quotas;
 mod shared_state;
 mod small_bodies;
@@ -13,13 +10,10 @@ mod wait_limiter;
 
 use std::cell::{Cell, RefCell};
 
-use tensorgate_filter_load::{load, not_loaded};
 use tensorgate_identity::{Identifier, TokenCache};
-use tensorgate_policy::policy::{Grant, KeyLocations};
-use tensorgate_policy::{
-    Compiled, Fault, FilterConfiguration, FilterTarget, HeaderMode, Now, Policy, Severity,
-};
-use tensorgate_wire::context::{Key, KeyFault};
+use tensorgate_policy::policy::KeyLocations;
+use tensorgate_policy::{Fault, HeaderMode, Now, Policy};
+use tensorgate_wire::context::Key;
 
 use crate::body::{ALWAYS_BUFFERED_BYTES, Delivery};
 use crate::filter::Filter;
@@ -29,19 +23,13 @@ use crate::store::SlotFault;
 use body_limiter::PERIOD_MS;
 pub(crate) use body_limiter::{BodyLimiter, BodyProgress, Refused};
 pub(crate) use body_memory::BodyMemory;
+pub use configuration::{CONTEXT_KEY_VARIABLE, Configuration, READ_CONFIGURATION_BYTES};
 use log_quotas::LogQuotas;
 pub use shared_state::create_shared_state;
 use small_bodies::SmallBodies;
 pub(crate) use small_bodies::client_number;
 use wait_limiter::WaitLimiter;
 pub(crate) use wait_limiter::WaitPermit;
-
-/// Environment variable with the context key, 64 hex digits.
-pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";
-
-/// Maximum bytes to read of a configuration: one more than allowed, so that an oversized
-/// configuration is detected instead of truncated.
-pub const READ_CONFIGURATION_BYTES: usize = FilterConfiguration::MAX_BYTES + 1;
 
 /// Maximum number of requests of one worker that wait for a key. Each holds data of a client that
 /// is not authenticated yet.
@@ -51,36 +39,16 @@ const KEYS_NS: u64 = 20_000_000;
 /// Body bytes that these requests may buffer, all of one worker together. Their clients are not
 /// authenticated yet.
 const WAITING_BYTES: usize = 16 * ALWAYS_BUFFERED_BYTES;
-/// Maximum length of a policy version, in bytes; `render` writes 16 hex digits.
-const MAX_GENERATION_BYTES: usize = 64;
-
-/// The key that this filter signs with. The variable may hold the whole key file of the hosts,
-/// where the new key comes first and the one that it replaces second.
-fn signing_key(lines: &str) -> Result<Key, KeyFault> {
-    let lines = lines.lines().filter(|line| !line.trim_ascii().is_empty());
-    let mut keys = lines.map(Key::from_hex);
-    let first = keys.next().ok_or(KeyFault::Form)??;
-    keys.try_for_each(|key| key.map(drop))?;
-    Ok(first)
-}
 
 /// A configured filter.
 pub struct GateRoot {
-    pub(crate) filter: Filter,
-    pub(crate) policy: Policy,
+    configuration: Configuration,
     pub(crate) identifier: Identifier,
     /// Results of token verification. The cache belongs to this configuration; its keys include the
     /// policy version anyway.
     pub(crate) tokens: RefCell<TokenCache>,
-    pub(crate) generation: String,
-    /// `None` only if another filter signs the context, or if no host reads it.
-    pub(crate) context_key: Option<Key>,
-    /// Whether a sandbox host is behind this filter.
-    has_host: bool,
     /// Key sets that issuers publish.
     pub(crate) keys: RefCell<Keyring>,
-    /// Whether request headers wait for the verdict on the body.
-    pub(crate) headers: HeaderMode,
     /// Whether a large body may be streamed while this filter reads it.
     may_stream: bool,
     /// Whether the policy has limits of end users.
@@ -108,10 +76,7 @@ pub struct GateRoot {
 }
 
 impl GateRoot {
-    /// Loads a configuration. `Ok` carries the warnings, `Err` all faults. No fault quotes the
-    /// context key, which a filter that identifies callers must have, unless its configuration says
-    /// that no host is behind it. A VM's memory never shrinks, so input is freed before the result
-    /// grows.
+    /// Loads a configuration, as [`Configuration::load`] does.
     ///
     /// # Errors
     /// The faults of the configuration, if any is an error.
@@ -119,109 +84,27 @@ impl GateRoot {
         configuration: impl AsRef<[u8]>,
         context_key_hex: Option<&str>,
     ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
-        Self::configure_as(None, configuration, context_key_hex, None)
+        let (configuration, warnings) =
+            Configuration::load(None, configuration, context_key_hex, None)?;
+        Ok((Self::new(&configuration), warnings))
     }
 
-    /// As [`Self::configure`], as this filter and with this header mode.
-    ///
-    /// # Errors
-    /// The faults of the configuration, if any is an error.
-    pub fn configure_as(
-        filter: Option<Filter>,
-        configuration: impl AsRef<[u8]>,
-        context_key_hex: Option<&str>,
-        mode: Option<HeaderMode>,
-    ) -> Result<(Self, Vec<Fault>), Vec<Fault>> {
-        let mut faults = Vec::new();
-        let Compiled {
-            generation,
-            digest: _,
-            target,
-            warnings,
-            policy,
-        } = load(configuration).map_err(|fault| vec![fault])?;
-        let FilterTarget {
-            name,
-            headers,
-            host,
-        } = target.filter().map_err(|fault| vec![not_loaded(&fault)])?;
-        let headers = mode.unwrap_or(headers);
-        let named = match &name {
-            Some(name) => Filter::from_name(name),
-            None => Some(Filter::Gate),
-        };
-        let Some(filter) = filter.or(named) else {
-            faults.push(Fault::error(
-                "filter",
-                "must be gate, auth, rate-limit or tensor-guard",
-            ));
-            return Err(faults);
-        };
-        let context_key = context_key_hex.map(signing_key).transpose();
-        let fault = match &context_key {
-            Ok(None) if filter.capabilities().identify && host => Some("is not set".to_owned()),
-            // A lockout counts sources and credentials under names that are made with the key.
-            Ok(None) if filter.capabilities().identify && policy.lockout().is_some() => {
-                Some("is not set, and the policy's lockout needs it".to_owned())
-            }
-            Ok(_) => None,
-            Err(fault) => Some(fault.to_string()),
-        };
-        faults.extend(fault.map(|message| Fault::error(CONTEXT_KEY_VARIABLE, message)));
-        let context_key = context_key.unwrap_or_default();
-        let has_host = host && context_key.is_some();
-        if !is_generation(&generation) {
-            faults.push(Fault::error(
-                "generation",
-                "must be 1 to 64 letters, digits or dashes",
-            ));
-        }
-        if !has_host && messages_wait(&policy) {
-            let cause = "messages of streams cannot wait for limits of scope global without a sandbox host: give the grant `scope: local`, or put a host behind the filter";
-            faults.push(Fault::error("grants", cause));
-        } else if !has_host && policy.has_host_limits() {
-            let cause = "limits of users, sources and models are counted by a sandbox host: put one behind the filter";
-            faults.push(Fault::error("grants", cause));
-        } else if !has_host
-            && filter != Filter::Gate
-            && headers == HeaderMode::Forward
-            && policy.rate_limit_service().is_some()
-        {
-            // Each filter of a chain would withhold the body and restore it after its wait.
-            let cause = "limits of scope global need the filter `gate`, headers: hold, or a sandbox host behind the filter";
-            faults.push(Fault::error("rate_limit_service", cause));
-        }
-        let is_enforced = faults.is_empty();
-        faults.extend(warnings);
-        if !is_enforced {
-            return Err(faults);
-        }
-        let root = Self::with_policy(filter, policy, generation, headers, has_host, context_key);
-        faults.extend(root.unheld_bodies());
-        Ok((root, faults))
+    /// The same configuration, without anything that requests have left in this one.
+    #[must_use]
+    pub fn without_state(&self) -> Self {
+        Self::new(&self.configuration)
     }
 
-    /// A filter with a validated policy that has seen no request yet.
-    fn with_policy(
-        filter: Filter,
-        policy: Policy,
-        generation: String,
-        headers: HeaderMode,
-        has_host: bool,
-        context_key: Option<Key>,
-    ) -> Self {
-        let capabilities = filter.capabilities();
-        let may_charge = !has_host && (capabilities.charge || capabilities.check);
-        let may_stream =
-            !(may_charge && (policy.allowances()).any(|(.., allowance)| allowance.is_global()));
+    /// A filter of this configuration that has seen no request yet.
+    pub fn new(configuration: &Configuration) -> Self {
+        let policy = &configuration.policy;
+        let capabilities = configuration.filter.capabilities();
         let waiting_bytes = policy.listen().limits().hold_bytes.max(WAITING_BYTES);
         Self {
-            filter,
-            identifier: Identifier::new(&policy),
+            identifier: Identifier::new(policy),
             tokens: RefCell::default(),
-            keys: RefCell::new(Keyring::new(&policy, capabilities.identify)),
+            keys: RefCell::new(Keyring::new(policy, capabilities.identify)),
             key_waiters: WaitLimiter::new(MAX_WAITING_REQUESTS, waiting_bytes),
-            headers,
             delivery: Cell::default(),
             small_bodies: SmallBodies::default(),
             body_limiter: BodyLimiter::default(),
@@ -230,42 +113,26 @@ impl GateRoot {
             tick_requested: Cell::new(false),
             is_second_logged: Cell::new(false),
             mismatch_logged_ns: Cell::new(None),
-            has_host,
-            may_stream,
+            may_stream: configuration.may_stream(),
             limits_users: policy.limits_users(),
             limits_sources: policy.limits_sources(),
-            policy,
-            generation,
-            context_key,
+            configuration: configuration.clone(),
         }
-    }
-
-    /// The same configuration, without anything that requests have left in this one.
-    #[must_use]
-    pub fn without_state(&self) -> Self {
-        Self::with_policy(
-            self.filter,
-            self.policy.clone(),
-            self.generation.clone(),
-            self.headers,
-            self.has_host,
-            self.context_key.clone(),
-        )
     }
 
     /// How headers are treated while a body is evaluated.
     pub const fn headers(&self) -> HeaderMode {
-        self.headers
+        self.configuration.headers
     }
 
     /// Whether headers are forwarded before the body is evaluated.
     pub(crate) fn forwards_headers(&self) -> bool {
-        self.headers == HeaderMode::Forward
+        self.headers() == HeaderMode::Forward
     }
 
     /// The filter.
     pub const fn filter(&self) -> Filter {
-        self.filter
+        self.configuration.filter
     }
 
     /// Where requests may carry API keys, if this filter reads credentials. Other filters read the
@@ -273,32 +140,32 @@ impl GateRoot {
     /// route.
     pub(crate) fn key_locations(&self) -> &KeyLocations {
         static USUAL: KeyLocations = KeyLocations::USUAL;
-        if self.filter.capabilities().identify {
-            self.policy.listen().key_locations()
+        if self.filter().capabilities().identify {
+            self.policy().listen().key_locations()
         } else {
             &USUAL
         }
     }
 
     /// The policy.
-    pub const fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn policy(&self) -> &Policy {
+        &self.configuration.policy
     }
 
     /// The key that signs contexts, if this filter has one.
     pub const fn context_key(&self) -> Option<&Key> {
-        self.context_key.as_ref()
+        self.configuration.context_key.as_ref()
     }
 
     /// Whether a sandbox host is behind this filter and reads the contexts that it signs: the
     /// bundle does not deny it, and there is a key.
     pub const fn has_host(&self) -> bool {
-        self.has_host
+        self.configuration.has_host
     }
 
     /// The key that signs for the host and verifies what it has signed; `None` without a host.
     pub(crate) fn host_key(&self) -> Option<&Key> {
-        self.context_key.as_ref().filter(|_| self.has_host)
+        self.context_key().filter(|_| self.has_host())
     }
 
     /// Whether a large body may be streamed while this filter reads it. Not where requests wait for
@@ -307,22 +174,9 @@ impl GateRoot {
         self.may_stream
     }
 
-    /// A warning if bodies that the policy allows are too large to wait for shared limits.
-    fn unheld_bodies(&self) -> Option<Fault> {
-        let limits = self.policy.listen().limits();
-        let is_unheld = !self.may_stream && limits.hold_bytes < limits.body_bytes;
-        is_unheld.then(|| Fault {
-            severity: Severity::Warning,
-            ..Fault::error(
-                "listen.limits.hold_bytes",
-                "without a sandbox host, a body of more bytes is rejected: it would wait for limits of scope global",
-            )
-        })
-    }
-
     /// The policy version.
     pub fn generation(&self) -> &str {
-        &self.generation
+        &self.configuration.generation
     }
 
     /// Creates the slots of key sets and imports sets that workers of the previous policy have
@@ -337,9 +191,19 @@ impl GateRoot {
         Ok(())
     }
 
+    /// The proxy delivers bodies while headers are held, so no request is watched for that.
+    pub fn expect_bodies(&self) {
+        self.delivery.set(Delivery::Works);
+    }
+
+    /// Whether there are keys to fetch.
+    pub fn fetches_keys(&self) -> bool {
+        !self.keys.borrow().is_empty()
+    }
+
     /// Whether there is background work: keys to fetch, or streams to end.
     pub fn ticks(&self) -> bool {
-        !self.keys.borrow().is_empty() || self.forwards_headers()
+        self.fetches_keys() || self.forwards_headers()
     }
 
     /// Whether a request has asked for an early tick since the last call.
@@ -366,6 +230,34 @@ impl GateRoot {
         }
         let mut tokens = self.tokens.borrow_mut();
         self.keys.borrow_mut().on_tick(outside, tokens.keys_mut());
+    }
+
+    /// Measures how late this worker is. Part of [`Self::on_tick`], for a worker that fetches no
+    /// keys because another thread of its process does.
+    pub fn measure_lateness(&self, now_ns: u64) {
+        self.body_limiter.on_tick(now_ns);
+    }
+
+    /// No tick comes that would measure how late this worker is.
+    pub fn forget_tick(&self) {
+        self.body_limiter.forget_tick();
+    }
+
+    /// Imports the key sets that another thread has fetched.
+    pub fn import_keys(&self, store: &mut dyn SharedStore, now: Now) {
+        let mut tokens = self.tokens.borrow_mut();
+        let mut keys = self.keys.borrow_mut();
+        keys.refresh(store, tokens.keys_mut(), now, true);
+    }
+
+    /// Issuers whose keys this worker's requests have asked for since the last call.
+    pub fn take_key_requests(&self) -> Vec<String> {
+        self.keys.borrow_mut().take_requests()
+    }
+
+    /// Asks for an early fetch of an issuer's keys, for a request of another worker.
+    pub fn request_keys(&self, issuer: &str) {
+        self.keys.borrow_mut().request(issuer);
     }
 
     /// Handles the response to an HTTP call; `None` if there was none.
@@ -401,18 +293,6 @@ impl GateRoot {
         let mut keys = self.keys.borrow_mut();
         keys.publish(store, tokens.keys_mut(), issuer, document, now)
     }
-}
-
-/// Whether messages of streams may wait for the rate-limit service.
-fn messages_wait(policy: &Policy) -> bool {
-    policy.grants().iter().any(Grant::messages_wait)
-}
-
-fn is_generation(name: &str) -> bool {
-    (1..=MAX_GENERATION_BYTES).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// A failed host call during configuration, as a fault of the configuration.

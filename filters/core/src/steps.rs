@@ -63,7 +63,7 @@ pub(crate) fn run_quota_step(
     now: Now,
     step: Step,
 ) -> QuotaStep {
-    let (policy, capabilities) = (&root.policy, root.filter.capabilities());
+    let (policy, capabilities) = (root.policy(), root.filter().capabilities());
     QuotaStep::Done(match step {
         Step::Charge(charge)
             if root.has_host() && charge.is_of_host() && !charge.is_of_content() =>
@@ -99,7 +99,7 @@ pub(crate) fn run_quota_step(
             let bounds = *resources
                 .listener_bounds
                 .get_or_insert_with(|| ListenerBounds::read(proxy));
-            let max_stream_ns = max_stream_ns(root.policy.listen().limits(), bounds);
+            let max_stream_ns = max_stream_ns(root.policy().listen().limits(), bounds);
             let permits = &mut resources.permits;
             let (outcome, faults) =
                 permits::acquire(proxy, &acquire, now.monotonic_ns, max_stream_ns, permits);
@@ -115,7 +115,7 @@ pub(crate) fn run_quota_step(
 /// Whether this filter makes a charge. Without a host, content is charged by the filter that
 /// validates it, which in a chain is not the filter that counts requests.
 fn charges_here(root: &GateRoot, charge: &Charge) -> bool {
-    let capabilities = root.filter.capabilities();
+    let capabilities = root.filter().capabilities();
     let is_able = if charge.is_of_content() {
         capabilities.check
     } else {

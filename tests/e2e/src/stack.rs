@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use crate::ask;
 use crate::backend::Backend;
 use crate::policy;
-use crate::programs::{free_address, program, target};
+use crate::programs::{bin, free_address, program, target};
 pub use lease::Lease;
 pub use setup::Setup;
 use setup::WORKERS;
@@ -171,6 +171,7 @@ impl Stack {
 
         compiled::give(&target, &state).unwrap();
         let admin = free_address();
+        let driver = setup.driver();
         let mut command = if ends_with_tests {
             // The kernel ends it with the thread that has started it.
             let mut command = Command::new("setpriv");
@@ -191,6 +192,8 @@ impl Stack {
                 chain,
                 "--as",
                 &setup.control_plane(),
+                "--driver",
+                &driver,
                 "--admin",
                 &admin.to_string(),
             ])
@@ -199,7 +202,10 @@ impl Stack {
             .arg("--state")
             .arg(&state)
             .arg("--filters")
-            .arg(target.join(if faulty { "filters-faulty" } else { "filters" }))
+            .arg(match driver.as_str() {
+                "module" => bin(),
+                _ => target.join(if faulty { "filters-faulty" } else { "filters" }),
+            })
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

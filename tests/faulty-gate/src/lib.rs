@@ -8,7 +8,7 @@ mod entry {
 
     use proxy_wasm::traits::{Context, HttpContext, RootContext};
     use proxy_wasm::types::{Action, ContextType};
-    use tensorgate_filter_core::sdk;
+    use tensorgate_filter_wasm as sdk;
 
     /// The header field of a request at whose body's end the filter traps.
     const TRAP: &str = "x-test-trap";

@@ -22,7 +22,7 @@ use super::sizes::resources;
 use super::workload::{Pod, ROOT, RUN, Workload, restricted, without_sidecar};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
-use crate::render::envoy::{RenderOptions, key_sets, render, stats, tls};
+use crate::render::envoy::{Driver, RenderOptions, key_sets, render, stats, tls};
 use crate::render::manifests::Manifests;
 use crate::render::node::{Node, list, map};
 use crate::render::{Unrenderable, cluster};
@@ -105,6 +105,7 @@ impl Kubernetes {
             control_plane: ControlPlane::Plain,
             // The pod's own address; Services lead there.
             listen: Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)),
+            driver: Driver::Wasm,
             filters: PathBuf::from(FILTERS),
             chain: vec![Filter::Gate],
             host_socket: format!("{RUN}/host.sock").into(),

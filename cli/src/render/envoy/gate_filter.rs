@@ -6,12 +6,8 @@ use tensorgate_policy::{FilterConfiguration, FilterTarget, HeaderMode, Policy, T
 use tensorgate_policy_compiler::Version;
 
 use super::dynamic::Filter;
-use super::{RenderError, RenderOptions, key_sets, text};
+use super::{Driver, RenderError, RenderOptions, key_sets, text};
 use crate::render::node::{Node, list, map};
-
-/// File name of the module. Every filter is this module with another configuration, so a proxy
-/// compiles it once for a whole chain.
-pub const MODULE: &str = "gate.wasm";
 
 /// Proxy-wasm functions that every VM may use. An empty list would allow everything.
 ///
@@ -82,8 +78,59 @@ pub fn filter(
     options: &RenderOptions,
 ) -> Result<Filter, RenderError> {
     let plane = options.control_plane;
+    let headers = plane.headers();
+    // The module is the combined filter by default.
+    let part = (filter != tensorgate_filter_core::filter::Filter::Gate).then(|| filter.name());
+    let compiled = version.compile(Target::Filter(FilterTarget {
+        name: part.map(str::to_owned),
+        headers,
+        host: options.sandbox_host,
+    }));
+    let encoded = FilterConfiguration::new(&compiled.to_bytes(), plane.max_policy_bytes())?;
+    let configuration = string(&serde_json::to_string(&encoded)?);
+    let typed_config = match options.driver {
+        Driver::Wasm => wasm(filter, position, &version.policy, options, configuration)?,
+        Driver::Module => native(filter, options, configuration)?,
+    };
+    Ok(Filter {
+        name: plane.entry_name(filter.name(), position),
+        typed_config,
+    })
+}
+
+/// The filter as a native module.
+fn native(
+    filter: tensorgate_filter_core::filter::Filter,
+    options: &RenderOptions,
+    configuration: Node,
+) -> Result<Node, RenderError> {
+    if filter != tensorgate_filter_core::filter::Filter::Gate {
+        return Err(RenderError::Chain);
+    }
+    let module = options.filters.join(options.driver.file());
+    Ok(map! {
+        "@type" => "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
+        "dynamic_module_config" => map! {
+            "module" => map! {"local" => map! {"filename" => text(&module)?}},
+            // Its thread and what workers share stay, whatever configuration goes.
+            "do_not_close" => true,
+        },
+        "filter_name" => filter.name(),
+        "filter_config" => configuration,
+    })
+}
+
+/// The filter as a WebAssembly module. A proxy compiles it once for a whole chain.
+fn wasm(
+    filter: tensorgate_filter_core::filter::Filter,
+    position: usize,
+    policy: &Policy,
+    options: &RenderOptions,
+    configuration: Node,
+) -> Result<Node, RenderError> {
+    let plane = options.control_plane;
     let name = format!("tensorgate.{}", filter.name());
-    let module = options.filters.join(MODULE);
+    let module = options.filters.join(options.driver.file());
     let mut vm = Vec::new();
     if let Some(id) = plane.vm_id(position) {
         vm.push(("vm_id".to_owned(), id.into()));
@@ -100,11 +147,10 @@ pub fn filter(
             map! {"host_env_keys" => list![CONTEXT_KEY_VARIABLE]},
         ),
     ]);
-    let headers = plane.headers();
-    let (kind, capabilities) = capabilities(filter, &version.policy);
+    let (kind, capabilities) = capabilities(filter, policy);
     // Only a plain bootstrap can hold headers and restrict the VM's capabilities.
     let mut restrictions = Vec::new();
-    if headers == HeaderMode::Hold {
+    if plane.headers() == HeaderMode::Hold {
         if !kind.is_empty() {
             vm.push(("configuration".to_owned(), string(&kind)));
         }
@@ -126,22 +172,10 @@ pub fn filter(
     ];
     config.extend(plane.failure());
     config.extend(restrictions);
-    // The module is the combined filter by default.
-    let part = (filter != tensorgate_filter_core::filter::Filter::Gate).then(|| filter.name());
-    let compiled = version.compile(Target::Filter(FilterTarget {
-        name: part.map(str::to_owned),
-        headers,
-        host: options.sandbox_host,
-    }));
-    let encoded = FilterConfiguration::new(&compiled.to_bytes(), plane.max_policy_bytes())?;
-    let configuration = serde_json::to_string(&encoded)?;
-    config.push(("configuration".to_owned(), string(&configuration)));
-    Ok(Filter {
-        name: plane.entry_name(filter.name(), position),
-        typed_config: map! {
-            "@type" => "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
-            "config" => Node::Map(config),
-        },
+    config.push(("configuration".to_owned(), configuration));
+    Ok(map! {
+        "@type" => "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+        "config" => Node::Map(config),
     })
 }
 

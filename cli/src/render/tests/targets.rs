@@ -25,7 +25,7 @@ use crate::render::cluster::{gateway, helm, istio, kubernetes};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::remote_host::{Endpoint, HostName, RemoteHosts};
-use crate::render::envoy::{RenderError, RenderOptions, render, stats, tls};
+use crate::render::envoy::{Driver, RenderError, RenderOptions, render, stats, tls};
 use crate::render::manifests::Manifests;
 
 /// Rendered files, by name.
@@ -282,6 +282,7 @@ fn bootstrap(
     let options = RenderOptions {
         control_plane,
         listen: None,
+        driver: Driver::Wasm,
         filters: names.parse("/zq-filters-qz"),
         chain: vec![Filter::Gate],
         host_socket: names.parse("/zq-socket-qz"),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::bounded_file::read_at_most;
-use tensorgate_native_proxy::{Peer, PeerCertificate};
+use tensorgate_in_memory_proxy::{Peer, PeerCertificate};
 use tensorgate_policy::{Policy, unhex};
 
 /// Largest certificate file, bytes, including text before the certificate.

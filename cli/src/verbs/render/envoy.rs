@@ -19,7 +19,7 @@ use crate::chain::Chain;
 use crate::public_address;
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
-use crate::render::envoy::{RenderError, RenderOptions, key_sets, render, stats, tls};
+use crate::render::envoy::{Driver, RenderError, RenderOptions, key_sets, render, stats, tls};
 use crate::render::local_scheme;
 use crate::render::node::Node;
 use crate::render::output::{cannot_write, create_folder, write_file};
@@ -66,6 +66,9 @@ pub struct Envoy {
     /// Filters in order: gate, or some of auth, rate-limit and tensor-guard.
     #[arg(long, value_name = "FILTER,…", default_value = "gate")]
     chain: Chain,
+    /// How Envoy runs the filters.
+    #[arg(long, value_name = "DRIVER", default_value = "wasm")]
+    driver: Driver,
     /// Folder of the filters' modules on Envoy's machine.
     #[arg(long, value_name = "DIR", default_value = "/etc/tensorgate/filters")]
     filters: PathBuf,
@@ -135,6 +138,7 @@ impl Envoy {
         let options = RenderOptions {
             control_plane: self.control_plane,
             listen: self.listen,
+            driver: self.driver,
             filters: self.filters,
             chain: self.chain.filters().to_vec(),
             host_socket: self.host_socket,

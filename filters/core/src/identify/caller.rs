@@ -60,7 +60,7 @@ pub fn identify_caller(
     root.identifier.identify(
         &evidence,
         now.unix_s,
-        &root.generation,
+        root.generation(),
         &mut ByProxy {
             proxy,
             root,
@@ -89,8 +89,8 @@ struct ByProxy<'p, 'r> {
 impl<'r> ByProxy<'_, 'r> {
     /// `None` if the policy counts no failures. The address is read only when a failure is counted.
     fn marks(&mut self) -> Option<Marks<'r>> {
-        let rule = self.root.policy.lockout()?;
-        let key = self.root.context_key.as_ref()?;
+        let rule = self.root.policy().lockout()?;
+        let key = self.root.context_key()?;
         let source = self.proxy.source_address();
         let source = source.as_deref().and_then(address);
         Some(Marks::new(rule, key, source, self.now))

@@ -189,6 +189,11 @@ impl BodyLimiter {
         needs
     }
 
+    /// The tick that is due does not come.
+    pub(crate) fn forget_tick(&self) {
+        self.0.borrow_mut().due_ns = None;
+    }
+
     /// Measures how late a tick is. While bodies are watched, the next one is due after
     /// [`PERIOD_NS`].
     pub(crate) fn on_tick(&self, now_ns: u64) {

@@ -73,7 +73,7 @@ impl BodyMemory {
         client: Option<&str>,
         bytes: usize,
     ) -> Result<(), Denial> {
-        let limits = root.policy.listen().limits();
+        let limits = root.policy().listen().limits();
         let total = u64::try_from(limits.buffered_bytes).unwrap_or(u64::MAX);
         let amount = u64::try_from(bytes).unwrap_or(u64::MAX);
         let max_stream_ns = max_stream_ns(limits, ListenerBounds::default());
@@ -122,7 +122,7 @@ impl BodyMemory {
 /// # Errors
 /// The store failed or is full.
 pub(super) fn make_memory(store: &mut dyn SharedStore, root: &GateRoot) -> Result<(), SlotFault> {
-    if root.headers == HeaderMode::Hold {
+    if root.headers() == HeaderMode::Hold {
         return Ok(());
     }
     make_count(store, &total_key())?;

@@ -36,7 +36,7 @@ impl StreamingValidator {
         now: Now,
         body: &[u8],
     ) -> Result<Self, Denial> {
-        let checks = root.filter.capabilities().check;
+        let checks = root.filter().capabilities().check;
         let mut stream = BodyStream::new(plan.format, plan.hold_bytes, decision.declared())
             .ok_or_else(|| internal("a body that must be buffered is too large"))?;
         let mut judged = false;
@@ -51,7 +51,7 @@ impl StreamingValidator {
                 // much has arrived.
                 within(body_bytes, plan.max_bytes)?;
                 let named = addressee(decision.protocol(), request);
-                let mut step = decision.head_of_body(&root.policy, body_bytes, named);
+                let mut step = decision.head_of_body(root.policy(), body_bytes, named);
                 for _ in 0..MAX_STEPS {
                     step = match step {
                         Step::Deny(denial) => return Err(denial),
@@ -66,9 +66,9 @@ impl StreamingValidator {
                                 QuotaStep::Left => break,
                             }
                         }
-                        Step::Decode => decision.message(&root.policy, request),
+                        Step::Decode => decision.message(root.policy(), request),
                         Step::Check if !checks => return Ok(()),
-                        Step::Check => decision.check_head(&root.policy, request, elements),
+                        Step::Check => decision.check_head(root.policy(), request, elements),
                         Step::Forward => return Ok(()),
                         Step::Answer(..) | Step::ReadBody(_) | Step::ReadMessages(_) => break,
                     };
@@ -76,7 +76,7 @@ impl StreamingValidator {
                 Err(out_of_order())
             }
             Event::Part(_) if !checks => Ok(()),
-            Event::Part(part) => outcome(decision.pass(&root.policy, part)),
+            Event::Part(part) => outcome(decision.pass(root.policy(), part)),
         })?;
         if !judged {
             return Err(internal("a body has no head within its buffered part"));

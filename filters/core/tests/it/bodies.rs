@@ -6,7 +6,7 @@ use crate::support;
 use support::{
     BODY_BYTES, NOW, close, field, grpc, grpc_frame, head, json_body, play, proxy, rest,
 };
-use tensorgate_native_proxy::{Request, RequestOutcome};
+use tensorgate_in_memory_proxy::{Request, RequestOutcome};
 use tensorgate_policy::Reason;
 
 #[test]

@@ -10,7 +10,7 @@ use support::{
 use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::{Field, Verdict};
 use tensorgate_filter_core::report::record::Record;
-use tensorgate_native_proxy::{NativeProxy, RequestOutcome, Store, Stream};
+use tensorgate_in_memory_proxy::{InMemoryProxy, RequestOutcome, Store, Stream};
 use tensorgate_policy::Reason::{
     self, BodyTooLarge, Malformed, NotFinite, OutOfRange, RateLimited,
 };
@@ -19,7 +19,7 @@ use tensorgate_wire::context::HEADER;
 /// Number of floats in a larger body, with several chunks left after the buffered part.
 const FLOATS: usize = 120;
 
-fn proxy(filters: &[Filter]) -> NativeProxy {
+fn proxy(filters: &[Filter]) -> InMemoryProxy {
     hostless_of(filters, streaming(), &Store::default())
 }
 

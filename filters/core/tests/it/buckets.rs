@@ -6,12 +6,12 @@ use support::{
     BURST, Played, STORE_FAULTS, check_failed_closed, grpc, play, proxy, proxy_on, rest,
     sum_on_threads,
 };
-use tensorgate_native_proxy::{NativeProxy, Request, Store, StoreMode};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Request, Store, StoreMode};
 use tensorgate_policy::Reason;
 use tensorgate_policy::gcra::STATE_BYTES;
 
 /// A store with a policy's slots.
-fn made() -> (Store, NativeProxy) {
+fn made() -> (Store, InMemoryProxy) {
     let store = Store::default();
     let proxy = proxy_on(store.clone());
     (store, proxy)
@@ -52,7 +52,7 @@ fn the_burst_passes_and_no_more_whatever_the_protocol() {
 fn two_workers_share_a_bucket_and_a_reload_does_not_fill_it() {
     let (store, mut first) = made();
     let mut second = proxy_on(store.clone());
-    let passed = |worker: &mut NativeProxy| usize::from(play(worker, &rest("limited")).allowed());
+    let passed = |worker: &mut InMemoryProxy| usize::from(play(worker, &rest("limited")).allowed());
     let mut total = passed(&mut first) + passed(&mut second) + passed(&mut first);
     let mut reloaded = proxy_on(store);
     total += passed(&mut second) + passed(&mut reloaded);
@@ -144,7 +144,7 @@ fn a_store_that_fails_at_configure_refuses_the_configuration() {
     let store = Store::default();
     store.set_mode(StoreMode::FailsToWrite);
     let Err(faults) =
-        NativeProxy::worker(support::bundle().as_bytes(), support::CONTEXT_KEY, store)
+        InMemoryProxy::worker(support::bundle().as_bytes(), support::CONTEXT_KEY, store)
     else {
         panic!("refused")
     };

@@ -8,11 +8,11 @@ use support::{
 };
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
 use tensorgate_filter_core::host::{Field, Verdict};
-use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Request, RequestOutcome, Store};
 use tensorgate_policy::Reason;
 use tensorgate_wire::context::{Context, HEADER, Key};
 
-fn chain(filters: &[Filter]) -> NativeProxy {
+fn chain(filters: &[Filter]) -> InMemoryProxy {
     support::chain(filters, bundle())
 }
 
@@ -438,7 +438,7 @@ fn a_second_gate_that_sees_only_the_end_of_a_rejected_request_reports_nothing() 
 #[test]
 fn only_signing_filters_need_the_key() {
     let configure = |filter: Filter, key: Option<&str>| {
-        NativeProxy::chain(&[filter], bundle().as_bytes(), key, Store::default()).is_ok()
+        InMemoryProxy::chain(&[filter], bundle().as_bytes(), key, Store::default()).is_ok()
     };
     for (filter, without) in [
         (Gate, false),

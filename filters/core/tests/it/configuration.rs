@@ -5,7 +5,7 @@ use crate::support;
 use support::{CONTEXT_KEY, bundle};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::root::{GateRoot, READ_CONFIGURATION_BYTES};
-use tensorgate_native_proxy::configuration;
+use tensorgate_in_memory_proxy::configuration;
 use tensorgate_policy::{Compiled, Fault, FilterConfiguration, HostTarget, Target};
 
 /// A filter with a compiled bundle.

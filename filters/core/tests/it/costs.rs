@@ -7,18 +7,18 @@ use support::streamed::{self, CHAINS, RATE, streaming_with};
 use support::{NOW, grpc, rest, sum_on_threads};
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
 use tensorgate_filter_core::host::SharedStore as _;
-use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Request, RequestOutcome, Store};
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// A window long enough that no unit refills during a test.
 const MONTH_S: u64 = 2_678_400;
-fn chain(filters: &[Filter], limits: &str, store: Store) -> NativeProxy {
+fn chain(filters: &[Filter], limits: &str, store: Store) -> InMemoryProxy {
     support::hostless_of(filters, streaming_with(limits), &store)
 }
 
-fn gate(limits: &str) -> NativeProxy {
+fn gate(limits: &str) -> InMemoryProxy {
     chain(&[Gate], limits, Store::default())
 }
 
@@ -38,7 +38,7 @@ fn field_of(answer: &Answer, name: &str) -> Option<String> {
 }
 
 /// `ok`, or the reason of the rejection.
-fn ask(proxy: &mut NativeProxy, request: &Request, now: Now) -> &'static str {
+fn ask(proxy: &mut InMemoryProxy, request: &Request, now: Now) -> &'static str {
     match proxy.send(request, now).1.reason {
         None => "ok",
         Some(reason) => reason.name(),
@@ -46,7 +46,7 @@ fn ask(proxy: &mut NativeProxy, request: &Request, now: Now) -> &'static str {
 }
 
 /// `RateLimit-Policy`, `RateLimit` and `Retry-After` of a rejection.
-fn told(proxy: &mut NativeProxy, request: &Request, now: Now) -> [Option<String>; 3] {
+fn told(proxy: &mut InMemoryProxy, request: &Request, now: Now) -> [Option<String>; 3] {
     let (outcome, record) = proxy.send(request, now);
     let RequestOutcome::Denied(answer) = outcome else {
         panic!("{record:?}")

@@ -6,7 +6,7 @@ use crate::support;
 use support::{CONTEXT_KEY, NOW, bundle, close, field, grpc, head, json_body, rest};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::SharedStore as _;
-use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store, Stream};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Peer, Request, RequestOutcome, Store, Stream};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::in_flight::InFlight;
 use tensorgate_policy::{HeaderMode, Reason};
@@ -24,11 +24,16 @@ enum End {
 
 const ENDS: [End; 3] = [End::Piece, End::Empty, End::Trailers];
 
-fn proxy(headers: HeaderMode, filters: &[Filter], key: Option<&str>, store: Store) -> NativeProxy {
-    NativeProxy::chain_in(headers, filters, bundle().as_bytes(), key, store).unwrap()
+fn proxy(
+    headers: HeaderMode,
+    filters: &[Filter],
+    key: Option<&str>,
+    store: Store,
+) -> InMemoryProxy {
+    InMemoryProxy::chain_in(headers, filters, bundle().as_bytes(), key, store).unwrap()
 }
 
-fn forwarding(filters: &[Filter]) -> NativeProxy {
+fn forwarding(filters: &[Filter]) -> InMemoryProxy {
     proxy(
         HeaderMode::Forward,
         filters,
@@ -169,10 +174,10 @@ fn a_declared_body_is_judged_before_its_last_bytes_are_forwarded() {
 
 /// Proxies without a host behind them: the guard without a key, and the gate, with a bundle that
 /// says so, without a key and with one.
-fn hostless_proxies(policy: &[u8]) -> Vec<NativeProxy> {
+fn hostless_proxies(policy: &[u8]) -> Vec<InMemoryProxy> {
     let (mode, store) = (HeaderMode::Forward, Store::default);
-    let guard = NativeProxy::chain_in(mode, &[Filter::TensorGuard], policy, None, store());
-    let gate = |key| NativeProxy::without_host(mode, &[Filter::Gate], policy, key, store());
+    let guard = InMemoryProxy::chain_in(mode, &[Filter::TensorGuard], policy, None, store());
+    let gate = |key| InMemoryProxy::without_host(mode, &[Filter::Gate], policy, key, store());
     vec![
         guard.unwrap(),
         gate(None).unwrap(),
@@ -218,7 +223,7 @@ fn a_gate_that_holds_headers_signs_no_context_without_a_host() {
         let store = Store::default();
         let bundle = bundle();
         let mut proxy =
-            NativeProxy::without_host(HeaderMode::Hold, filters, bundle.as_bytes(), key, store)
+            InMemoryProxy::without_host(HeaderMode::Hold, filters, bundle.as_bytes(), key, store)
                 .unwrap();
         for (request, allowed) in [(rest("m"), true), (grpc("m"), true), (rest("none"), false)] {
             let mut stream = proxy.open(NOW);
@@ -259,8 +264,8 @@ fn bounded(buffered_bytes: usize) -> String {
 }
 
 /// A gate in forward mode with two MiB for all bodies.
-fn bounded_proxy(store: &Store) -> NativeProxy {
-    NativeProxy::chain_in(
+fn bounded_proxy(store: &Store) -> InMemoryProxy {
+    InMemoryProxy::chain_in(
         HeaderMode::Forward,
         &[Filter::Gate],
         bounded(2 << 20).as_bytes(),
@@ -312,7 +317,7 @@ fn bodies_that_are_kept_are_bounded_in_all_and_for_each_client() {
 fn small_bodies_take_nothing_of_what_workers_share() {
     let store = Store::default();
     let mut proxy = bounded_proxy(&store);
-    let small = |proxy: &mut NativeProxy| {
+    let small = |proxy: &mut InMemoryProxy| {
         let mut stream = proxy.open(NOW);
         stream.send_headers(&rest("m").headers, false);
         stream.send_body(&[b' '; 64 << 10], false);

@@ -6,7 +6,7 @@ use support::{
     CONTEXT_KEY, NOW, credential_name, field, grpc, head, key, play, proxy, rest, stranger_key,
 };
 use tensorgate_filter_core::host::Field;
-use tensorgate_native_proxy::Request;
+use tensorgate_in_memory_proxy::Request;
 use tensorgate_policy::Reason;
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::denial::GrpcStatus;
@@ -264,7 +264,7 @@ fn a_public_question_crosses_without_a_client() {
 fn a_refusal_speaks_the_callers_protocol() {
     let mut request = grpc("m");
     request.headers.retain(|(name, _)| name != b"x-api-key");
-    let Some(tensorgate_native_proxy::RequestOutcome::Denied(Answer::Grpc { status, .. })) =
+    let Some(tensorgate_in_memory_proxy::RequestOutcome::Denied(Answer::Grpc { status, .. })) =
         play(&mut proxy(), &request).outcome
     else {
         panic!("a gRPC answer")
@@ -282,7 +282,7 @@ fn a_refusal_speaks_the_callers_protocol() {
     assert!(
         matches!(
             answer,
-            Some(tensorgate_native_proxy::RequestOutcome::Denied(
+            Some(tensorgate_in_memory_proxy::RequestOutcome::Denied(
                 Answer::Grpc { .. }
             ))
         ),

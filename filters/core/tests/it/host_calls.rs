@@ -12,7 +12,7 @@ use tensorgate_filter_core::host::{
 };
 use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::root::GateRoot;
-use tensorgate_native_proxy::{Store, configuration};
+use tensorgate_in_memory_proxy::{Store, configuration};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;

@@ -10,7 +10,7 @@ use support::{
     rest,
 };
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
-use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store, Stream};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Request, RequestOutcome, Store, Stream};
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::{HeaderMode, Reason};
 
@@ -43,9 +43,9 @@ fn policy(listen: &Value) -> String {
     bundle.to_string()
 }
 
-fn proxy(mode: HeaderMode, filters: &[Filter], policy: &str) -> NativeProxy {
+fn proxy(mode: HeaderMode, filters: &[Filter], policy: &str) -> InMemoryProxy {
     let (key, store) = (Some(CONTEXT_KEY), Store::default());
-    NativeProxy::chain_in(mode, filters, policy.as_bytes(), key, store)
+    InMemoryProxy::chain_in(mode, filters, policy.as_bytes(), key, store)
         .unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 

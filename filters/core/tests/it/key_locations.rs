@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::{NOW, chain, field, json_body, key, stranger_key};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::Field;
-use tensorgate_native_proxy::{NativeProxy, Stream};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Stream};
 use tensorgate_policy::hex;
 
 fn policy() -> Value {
@@ -33,7 +33,7 @@ fn policy() -> Value {
     })
 }
 
-fn proxy(filters: &[Filter]) -> NativeProxy {
+fn proxy(filters: &[Filter]) -> InMemoryProxy {
     let bundle = json!({"generation": "0123456789abcdef", "policy": policy()}).to_string();
     chain(filters, bundle)
 }
@@ -140,7 +140,7 @@ fn a_clients_own_claims_go_on_through_no_filter() {
     ] {
         let mut proxy = proxy(filters);
         let reads_keys = filters[0].capabilities().identify;
-        proxy.set_peer(tensorgate_native_proxy::Peer {
+        proxy.set_peer(tensorgate_in_memory_proxy::Peer {
             metadata: vec![("f".into(), vec!["sub".into()], "scorer".into())],
             ..Default::default()
         });

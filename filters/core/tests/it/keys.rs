@@ -10,7 +10,7 @@ use support::issuer::{
 };
 use support::{CONTEXT_KEY, NOW, close, field};
 use tensorgate_filter_core::host::FetchOutcome;
-use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store, Stream};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Request, RequestOutcome, Store, Stream};
 use tensorgate_policy::Reason;
 use tensorgate_vectors::sign::Signer;
 
@@ -389,7 +389,7 @@ fn a_body_that_cannot_be_held_does_not_wait() {
     let mut wide = wide;
     wide["policy"]["listen"]["limits"] = json!({"body_bytes": 1 << 20, "hold_bytes": 300_000});
     let store = Store::default();
-    let mut proxy = NativeProxy::worker(wide.to_string().as_bytes(), CONTEXT_KEY, store).unwrap();
+    let mut proxy = InMemoryProxy::worker(wide.to_string().as_bytes(), CONTEXT_KEY, store).unwrap();
     fetch(&mut proxy, at(0), Some(&good(&document(&["ed"]))));
     let mut stream = proxy.open(at(10));
     stream.send_headers(&by("ec").headers, false);

@@ -1,7 +1,7 @@
 //! A worker that is late takes no more bodies than it finishes in time.
 
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Stream};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Request, RequestOutcome, Stream};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{Now, Reason};
 
@@ -17,7 +17,7 @@ const fn at(ms: u64) -> Now {
 }
 
 /// A request whose body has begun.
-fn begin(proxy: &mut NativeProxy, request: &Request, now: Now) -> Stream {
+fn begin(proxy: &mut InMemoryProxy, request: &Request, now: Now) -> Stream {
     let mut stream = proxy.open(now);
     stream.send_headers(&request.headers, false);
     if !stream.is_denied() {
@@ -27,7 +27,7 @@ fn begin(proxy: &mut NativeProxy, request: &Request, now: Now) -> Stream {
 }
 
 /// A worker with so many bodies in progress, whose ticks are late.
-fn late(proxy: &mut NativeProxy, bodies: usize) -> Vec<Stream> {
+fn late(proxy: &mut InMemoryProxy, bodies: usize) -> Vec<Stream> {
     let open: Vec<_> = (0..bodies)
         .map(|_| begin(proxy, &rest("m"), at(0)))
         .collect();

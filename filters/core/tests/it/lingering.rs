@@ -4,7 +4,7 @@
 use crate::support;
 
 use support::{BODY_BYTES, NOW, Played, close, field, grpc, head, proxy, rest, stranger_key};
-use tensorgate_native_proxy::{NativeProxy, Stream};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Stream};
 use tensorgate_policy::{Now, Reason};
 
 /// Bytes beyond the largest body that are discarded.
@@ -13,7 +13,7 @@ const EXCESS_BYTES: usize = 1 << 20;
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// A stream over this version of HTTP with these fields, its body still to come.
-fn open(proxy: &mut NativeProxy, version: &str, fields: &[(&str, String)]) -> Stream {
+fn open(proxy: &mut InMemoryProxy, version: &str, fields: &[(&str, String)]) -> Stream {
     let mut stream = proxy.open(NOW);
     stream.set_http_version(version);
     let mut headers = rest("m").headers;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::{CONTEXT_KEY, NOW, field, liveness, stranger_key};
 use tensorgate_filter_core::report::record::Record;
 use tensorgate_identity::api_key::{digest, format_key};
-use tensorgate_native_proxy::{NativeProxy, Peer, RequestOutcome, Store, StoreMode};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Peer, RequestOutcome, Store, StoreMode};
 use tensorgate_policy::lockout::{
     CHECKS_PER_S, DECOYS_PER_S, HOLDER_CHECKS_PER_S, HOLDERS_CHECKS_PER_S,
 };
@@ -54,8 +54,8 @@ fn bundle() -> String {
     .to_string()
 }
 
-fn proxy(store: &Store) -> NativeProxy {
-    NativeProxy::worker(bundle().as_bytes(), CONTEXT_KEY, store.clone()).unwrap()
+fn proxy(store: &Store) -> InMemoryProxy {
+    InMemoryProxy::worker(bundle().as_bytes(), CONTEXT_KEY, store.clone()).unwrap()
 }
 
 fn at(seconds: u64) -> Now {
@@ -65,7 +65,7 @@ fn at(seconds: u64) -> Now {
     }
 }
 
-fn from(proxy: &mut NativeProxy, address: &str) {
+fn from(proxy: &mut InMemoryProxy, address: &str) {
     proxy.set_peer(Peer {
         address: address.into(),
         ..Peer::default()
@@ -73,15 +73,15 @@ fn from(proxy: &mut NativeProxy, address: &str) {
 }
 
 /// Asks whether the server is alive, which any client may.
-fn ask(proxy: &mut NativeProxy, name: &str, value: &str, now: Now) -> (RequestOutcome, Record) {
+fn ask(proxy: &mut InMemoryProxy, name: &str, value: &str, now: Now) -> (RequestOutcome, Record) {
     proxy.send(&liveness(field(name, value)), now)
 }
 
-fn by_key(proxy: &mut NativeProxy, key: &str, now: Now) -> Record {
+fn by_key(proxy: &mut InMemoryProxy, key: &str, now: Now) -> Record {
     ask(proxy, "x-api-key", key, now).1
 }
 
-fn by_token(proxy: &mut NativeProxy, token: &str, now: Now) -> Record {
+fn by_token(proxy: &mut InMemoryProxy, token: &str, now: Now) -> Record {
     ask(proxy, "authorization", &format!("Bearer {token}"), now).1
 }
 
@@ -391,7 +391,7 @@ fn many_different_failures_lock_their_source_and_one_stale_client_does_not() {
     for _ in 0..100 {
         by_token(&mut proxy, &forged("stale", 0), NOW);
     }
-    let fresh = |proxy: &mut NativeProxy, from: u64| {
+    let fresh = |proxy: &mut InMemoryProxy, from: u64| {
         (from..from + 100)
             .map(|jti| by_token(proxy, &right(&format!("s{jti}"), jti), NOW))
             .filter(|record| record.reason.is_none())
@@ -415,7 +415,7 @@ fn who_renews_a_token_has_a_turn_at_a_source_that_another_has_locked() {
     let store = Store::default();
     let mut proxy = proxy(&store);
     assert_eq!(by_token(&mut proxy, &right("regular", 0), NOW).reason, None);
-    let spray = |proxy: &mut NativeProxy, second: u64| {
+    let spray = |proxy: &mut InMemoryProxy, second: u64| {
         for number in 0..500 {
             let subject = format!("sprayed {second} {number}");
             by_token(proxy, &forged(&subject, 0), at(second));
@@ -438,7 +438,7 @@ fn who_renews_a_token_has_a_turn_at_a_source_that_another_has_locked() {
     }
     let second = 100;
     spray(&mut proxy, second);
-    let forge = |proxy: &mut NativeProxy, subject: &str, tokens: u64| {
+    let forge = |proxy: &mut InMemoryProxy, subject: &str, tokens: u64| {
         (0..tokens)
             .map(|jti| by_token(proxy, &forged(subject, 1_000 + jti), at(second)))
             .filter(|record| !record.detail.ends_with(UNCHECKED))
@@ -454,13 +454,13 @@ fn who_renews_a_token_has_a_turn_at_a_source_that_another_has_locked() {
 #[test]
 fn a_site_is_one_source_and_another_site_is_another() {
     let mut proxy = proxy(&Store::default());
-    let lock = |proxy: &mut NativeProxy, address: &str| {
+    let lock = |proxy: &mut InMemoryProxy, address: &str| {
         from(proxy, address);
         for _ in 0..FAILURES {
             by_key(proxy, &stranger_key(), NOW);
         }
     };
-    let locked = |proxy: &mut NativeProxy, address: &str| {
+    let locked = |proxy: &mut InMemoryProxy, address: &str| {
         from(proxy, address);
         by_key(proxy, &stranger_key(), NOW).reason == Some(Reason::LockedOut)
     };

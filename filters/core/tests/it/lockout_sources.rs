@@ -8,7 +8,7 @@ use std::thread;
 use serde_json::json;
 use support::{CONTEXT_KEY, NOW, field, liveness};
 use tensorgate_identity::api_key::{digest, format_key};
-use tensorgate_native_proxy::{NativeProxy, Peer, Store};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Peer, Store};
 use tensorgate_policy::{Reason, hex};
 use tensorgate_vectors::alone::is_alone;
 use tensorgate_vectors::is_long;
@@ -48,7 +48,7 @@ fn resident_bytes() -> usize {
 }
 
 /// One worker's share of the sources, interleaved with the others.
-fn ask(proxy: &mut NativeProxy, numbers: impl Iterator<Item = u32>) {
+fn ask(proxy: &mut InMemoryProxy, numbers: impl Iterator<Item = u32>) {
     for number in numbers {
         proxy.set_peer(Peer {
             address: address(number),
@@ -75,7 +75,7 @@ fn many_sources_take_no_more_memory_than_the_first_of_them() {
     let sources = if is_long() { LONG_SOURCES } else { SOURCES };
     let max_growth_bytes = sources as usize * MAX_GROWTH_BYTES_PER_SOURCE;
     let store = Store::default();
-    let _first = NativeProxy::worker(bundle().as_bytes(), CONTEXT_KEY, store.clone()).unwrap();
+    let _first = InMemoryProxy::worker(bundle().as_bytes(), CONTEXT_KEY, store.clone()).unwrap();
     let fixed = (store.keys(), store.bytes());
     let (begun, measured) = (
         Barrier::new(WORKERS as usize + 1),
@@ -86,7 +86,7 @@ fn many_sources_take_no_more_memory_than_the_first_of_them() {
             let (store, begun, measured) = (store.clone(), &begun, &measured);
             scope.spawn(move || {
                 let mut proxy =
-                    NativeProxy::worker(bundle().as_bytes(), CONTEXT_KEY, store).unwrap();
+                    InMemoryProxy::worker(bundle().as_bytes(), CONTEXT_KEY, store).unwrap();
                 let of = |from: u32, to: u32| (from + worker..to).step_by(WORKERS as usize);
                 ask(&mut proxy, of(0, FIRST));
                 begun.wait();

@@ -2,14 +2,14 @@
 //! a known client.
 
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_native_proxy::{NativeProxy, Request};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Request};
 use tensorgate_policy::Now;
 
 use crate::support;
 use support::{NOW, bundle, chain, close, deliver, rest, stranger_key};
 
 /// The log lines about a request so many seconds after the start of the window.
-fn lines(proxy: &mut NativeProxy, request: &Request, second: u64) -> Vec<String> {
+fn lines(proxy: &mut InMemoryProxy, request: &Request, second: u64) -> Vec<String> {
     let mut stream = proxy.open(Now {
         monotonic_ns: second * 1_000_000_000,
         ..NOW

@@ -4,7 +4,7 @@
 use crate::support;
 
 use support::{grpc, play, proxy, rest};
-use tensorgate_native_proxy::Request;
+use tensorgate_in_memory_proxy::Request;
 
 /// Requests of each kind.
 const ROUNDS: usize = 4_000;

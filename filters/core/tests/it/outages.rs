@@ -10,7 +10,7 @@ use support::issuer::{
 };
 use support::{CONTEXT_KEY, close, field, play, rest};
 use tensorgate_filter_core::host::{FetchOutcome, HttpResponse, Level};
-use tensorgate_native_proxy::{NativeProxy, Store, StoreMode};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Store, StoreMode};
 use tensorgate_policy::Reason;
 use tensorgate_policy::denial::OverloadCause;
 
@@ -45,7 +45,7 @@ fn keys_count_through_an_outage_for_as_long_as_the_policy_says_and_no_longer() {
             "an API key is an API key"
         );
     }
-    let line = |proxy: &NativeProxy| {
+    let line = |proxy: &InMemoryProxy| {
         let (level, line) = proxy.world.lines.last().unwrap();
         (*level, serde_json::from_str::<Value>(line).unwrap())
     };
@@ -157,7 +157,7 @@ fn another_policy_has_the_keys_that_were_fetched_under_this_one() {
     assert!(next.world.http_calls.is_empty());
     // Keys of another URL are another set.
     let moved = policy().replace("login.example.com:8443", "login.example.com:8444");
-    let mut moved = NativeProxy::worker(moved.as_bytes(), CONTEXT_KEY, store).unwrap();
+    let mut moved = InMemoryProxy::worker(moved.as_bytes(), CONTEXT_KEY, store).unwrap();
     assert!(send(&mut moved, &by("ed"), at(1)).waits());
 }
 

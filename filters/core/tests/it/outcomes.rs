@@ -8,7 +8,7 @@ use support::streamed::{self, CHAINS, RATE, streaming_with};
 use support::{CONTEXT_KEY, NOW, bundle, field, grpc, head, key, outcome_told, rest, stranger_key};
 use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_identity::api_key::digest;
-use tensorgate_native_proxy::{Logged, NativeProxy, Request, RequestOutcome, Store};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Logged, Request, RequestOutcome, Store};
 use tensorgate_policy::policy::{RemainingQuota, Wait};
 use tensorgate_policy::{Operation, Reason, hex};
 use tensorgate_wire::context::{Context, HEADER, Key};
@@ -17,17 +17,17 @@ use tensorgate_wire::context::{Context, HEADER, Key};
 const LIMITS: &str = r#""rate": {"quota": 1, "window_s": 2678400}, "budget": {"requests": 9, "per": "day"},
     "cost": {"elements": 128, "window_s": 2678400}"#;
 
-fn chain(filters: &[Filter], mode: &str) -> NativeProxy {
+fn chain(filters: &[Filter], mode: &str) -> InMemoryProxy {
     support::chain(filters, streaming_with(&format!("{LIMITS}{mode}")))
 }
 
 /// The same without a host, so that the filters charge content.
-fn hostless(filters: &[Filter], mode: &str) -> NativeProxy {
+fn hostless(filters: &[Filter], mode: &str) -> InMemoryProxy {
     let policy = streaming_with(&format!("{LIMITS}{mode}"));
     support::hostless_of(filters, policy, &Store::default())
 }
 
-fn play(proxy: &mut NativeProxy, request: &Request) -> (Option<RequestOutcome>, Logged) {
+fn play(proxy: &mut InMemoryProxy, request: &Request) -> (Option<RequestOutcome>, Logged) {
     let mut stream = proxy.open(NOW);
     stream.send_headers(&request.headers, false);
     let mut pieces = request.body.iter().peekable();

@@ -13,30 +13,30 @@ use support::{
     json_body, logs_error, proxy_of, rest,
 };
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_native_proxy::{NativeProxy, Request, Store, StoreMode, Stream};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Request, Store, StoreMode, Stream};
 use tensorgate_policy::{Now, Reason};
 
 /// The longest stream of these tests plus its grace time, in ns; permits expire within an eighth
 /// more.
 const LONGEST_NS: u64 = 65_000_000_000;
 
-fn proxy(bundle: &[u8]) -> NativeProxy {
+fn proxy(bundle: &[u8]) -> InMemoryProxy {
     chain(&[Filter::Gate], bundle)
 }
 
 /// A gate that counts the load of models itself.
-fn hostless(bundle: &[u8]) -> NativeProxy {
+fn hostless(bundle: &[u8]) -> InMemoryProxy {
     hostless_of(&[Filter::Gate], bundle, &Store::default())
 }
 
 /// A request that is in flight until its stream is closed.
-fn open(proxy: &mut NativeProxy, request: &Request) -> Stream {
+fn open(proxy: &mut InMemoryProxy, request: &Request) -> Stream {
     let mut stream = proxy.open(NOW);
     deliver(&mut stream, request);
     stream
 }
 
-fn reason(proxy: &mut NativeProxy, request: &Request) -> Option<Reason> {
+fn reason(proxy: &mut InMemoryProxy, request: &Request) -> Option<Reason> {
     let stream = open(proxy, request);
     close(stream).reason()
 }

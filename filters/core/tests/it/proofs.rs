@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::{CONTEXT_KEY, NOW, chain, field, json_body};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_identity::api_key::{digest, format_key};
-use tensorgate_native_proxy::{NativeProxy, Peer, PeerCertificate, Request, RequestOutcome};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Peer, PeerCertificate, Request, RequestOutcome};
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_policy::{Reason, hex};
 use tensorgate_wire::context::{Context, HEADER, Key};
@@ -47,12 +47,12 @@ fn policy() -> Value {
     })
 }
 
-fn proxy(filters: &[Filter], policy: &Value) -> NativeProxy {
+fn proxy(filters: &[Filter], policy: &Value) -> InMemoryProxy {
     let bundle = json!({"generation": "0123456789abcdef", "policy": policy}).to_string();
     chain(filters, bundle)
 }
 
-fn shows(proxy: &mut NativeProxy, uri: Option<&str>) {
+fn shows(proxy: &mut InMemoryProxy, uri: Option<&str>) {
     proxy.set_peer(Peer {
         certificate: uri.map(|uri| PeerCertificate {
             uris: vec![uri.into()],
@@ -63,7 +63,7 @@ fn shows(proxy: &mut NativeProxy, uri: Option<&str>) {
 }
 
 /// An inference: its forwarded context, or the reason of the rejection.
-fn infer(proxy: &mut NativeProxy, model: &str, key: Option<&str>) -> Result<Context, Reason> {
+fn infer(proxy: &mut InMemoryProxy, model: &str, key: Option<&str>) -> Result<Context, Reason> {
     let path = format!("/v2/models/{model}/infer");
     let mut headers = vec![
         field(":method", "POST"),

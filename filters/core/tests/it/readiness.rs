@@ -3,7 +3,7 @@
 use crate::support;
 
 use support::{CONTEXT_KEY, NOW, field};
-use tensorgate_native_proxy::RequestOutcome;
+use tensorgate_in_memory_proxy::RequestOutcome;
 use tensorgate_wire::context::{Context, HEADER, Key};
 use tensorgate_wire::readiness::{FILTER_CHAIN, MAX_AGE_S, PATH};
 

@@ -13,9 +13,9 @@ use support::{
 };
 use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::{Level, LimitCallOutcome};
-use tensorgate_filter_core::root::GateRoot;
-use tensorgate_native_proxy::{
-    Limiter, LimiterMode, Logged, NativeProxy, Request, RequestOutcome, Store, configuration,
+use tensorgate_filter_core::root::Configuration;
+use tensorgate_in_memory_proxy::{
+    InMemoryProxy, Limiter, LimiterMode, Logged, Request, RequestOutcome, Store, configuration,
 };
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{HeaderMode, Now, Reason};
@@ -41,11 +41,11 @@ fn with(limits: &str, service: &str) -> String {
 }
 
 /// A gateway with a service and without a host.
-fn gateway(filters: &[Filter], policy: &str, limiter: &Limiter) -> NativeProxy {
+fn gateway(filters: &[Filter], policy: &str, limiter: &Limiter) -> InMemoryProxy {
     gateway_on(filters, policy, limiter, Store::default())
 }
 
-fn gateway_on(filters: &[Filter], policy: &str, limiter: &Limiter, store: Store) -> NativeProxy {
+fn gateway_on(filters: &[Filter], policy: &str, limiter: &Limiter, store: Store) -> InMemoryProxy {
     let mut proxy = hostless_of(filters, policy, &store);
     proxy.set_limiter(limiter.clone());
     proxy
@@ -57,9 +57,9 @@ fn gateway_in(
     filters: &[Filter],
     policy: &str,
     limiter: &Limiter,
-) -> NativeProxy {
+) -> InMemoryProxy {
     let (store, key) = (Store::default(), Some(CONTEXT_KEY));
-    let proxy = NativeProxy::without_host(mode, filters, policy.as_bytes(), key, store);
+    let proxy = InMemoryProxy::without_host(mode, filters, policy.as_bytes(), key, store);
     let mut proxy = proxy.unwrap_or_else(|faults| panic!("{faults:#?}"));
     proxy.set_limiter(limiter.clone());
     proxy
@@ -73,7 +73,7 @@ fn after(ns: u64) -> Now {
 }
 
 /// `ok`, or the reason of the rejection.
-fn ask(proxy: &mut NativeProxy, request: &Request, now: Now) -> &'static str {
+fn ask(proxy: &mut InMemoryProxy, request: &Request, now: Now) -> &'static str {
     let (outcome, record) = proxy.send(request, now);
     match (outcome, record.reason) {
         (RequestOutcome::Forwarded { .. }, None) => "ok",
@@ -119,7 +119,7 @@ fn a_policy_with_bodies_that_cannot_be_held_has_a_warning() {
     let warns = |filter, policy: &str, host| {
         let bundle = policy.replacen('{', &format!("{{\"host\": {host}, "), 1);
         let (key, mode) = (Some(CONTEXT_KEY), Some(HeaderMode::Hold));
-        let root = GateRoot::configure_as(Some(filter), configuration(bundle).unwrap(), key, mode);
+        let root = Configuration::load(Some(filter), configuration(bundle).unwrap(), key, mode);
         let (_, warnings) = root.unwrap_or_else(|faults| panic!("{faults:#?}"));
         let mut warnings = warnings.iter().map(ToString::to_string);
         warnings.any(|warning| warning.contains(WARNING))
@@ -167,9 +167,14 @@ fn what_requests_carry_is_spent_from_one_limit_too() {
 }
 
 /// A gateway with a host behind it.
-fn with_host(mode: HeaderMode, filters: &[Filter], policy: &str, limiter: &Limiter) -> NativeProxy {
+fn with_host(
+    mode: HeaderMode,
+    filters: &[Filter],
+    policy: &str,
+    limiter: &Limiter,
+) -> InMemoryProxy {
     let (store, key) = (Store::default(), Some(CONTEXT_KEY));
-    let proxy = NativeProxy::chain_in(mode, filters, policy.as_bytes(), key, store);
+    let proxy = InMemoryProxy::chain_in(mode, filters, policy.as_bytes(), key, store);
     let mut proxy = proxy.unwrap_or_else(|faults| panic!("{faults:#?}"));
     proxy.set_limiter(limiter.clone());
     proxy
@@ -273,14 +278,14 @@ fn in_forward_mode_only_a_gate_alone_waits_for_shared_limits() {
     let (policy, mode) = (with(FIVE, ""), HeaderMode::Forward);
     let (policy, key) = (policy.as_bytes(), Some(CONTEXT_KEY));
     let refused = |filters: &[Filter]| {
-        let proxy = NativeProxy::without_host(mode, filters, policy, key, Store::default());
+        let proxy = InMemoryProxy::without_host(mode, filters, policy, key, Store::default());
         let faults = proxy.err().unwrap_or_default();
         let mut faults = faults.iter().map(ToString::to_string);
         faults.any(|fault| fault.starts_with("rate_limit_service: limits of scope global need"))
     };
     assert!(!refused(&[Gate]));
     assert!(refused(&Filter::THREE));
-    assert!(NativeProxy::chain_in(mode, &Filter::THREE, policy, key, Store::default()).is_ok());
+    assert!(InMemoryProxy::chain_in(mode, &Filter::THREE, policy, key, Store::default()).is_ok());
 }
 
 #[test]
@@ -337,7 +342,7 @@ fn lines(logged: &[Logged]) -> Vec<(Level, String)> {
 }
 
 /// Plays a request and returns what it logged.
-fn play(proxy: &mut NativeProxy, request: &Request, now: Now) -> (Option<Reason>, Logged) {
+fn play(proxy: &mut InMemoryProxy, request: &Request, now: Now) -> (Option<Reason>, Logged) {
     let mut stream = proxy.open(now);
     support::deliver(&mut stream, request);
     let (_, record, logged) = stream.close();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use support::limited::limited;
 use support::{NOW, hostless_of};
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_native_proxy::{NativeProxy, Store, Stream};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Store, Stream};
 
 /// Two clients on one model, whose bodies beyond 300 bytes are streamed.
 fn two_clients(limits: &Value) -> Vec<u8> {
@@ -25,7 +25,7 @@ fn two_clients(limits: &Value) -> Vec<u8> {
 }
 
 /// A body of about 600 bytes of which enough has arrived to accept its head.
-fn stalled(proxy: &mut NativeProxy, key: &str) -> Stream {
+fn stalled(proxy: &mut InMemoryProxy, key: &str) -> Stream {
     let json = r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[60,2],"parameters":{"binary_data_size":480}}]}"#;
     let mut headers = support::head("POST", "/v2/models/m/infer");
     headers.retain(|(name, _)| name != b"x-api-key");

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use tensorgate_filter_core::host::SharedStore as _;
-use tensorgate_filter_core::report::log_sequence::allocate_vm_id;
+use tensorgate_filter_core::report::WorkerNumbers;
 use tensorgate_filter_core::store::{MAX_SLOTS, SlotFault, make_slot};
-use tensorgate_native_proxy::Store;
+use tensorgate_in_memory_proxy::Store;
 
 const MADE: &str = "tensorgate/v4/slots";
 
@@ -46,8 +46,13 @@ fn every_vm_and_every_process_has_a_different_number() {
     let mut store = Store::default();
     let mut numbers = Vec::new();
     for now_ns in [1_000, 5_000, 900] {
-        numbers.push(allocate_vm_id(&mut store, now_ns).unwrap());
+        numbers.push(WorkerNumbers::allocate(&mut store, now_ns).unwrap());
     }
-    numbers.push(allocate_vm_id(&mut Store::default(), 9_000).unwrap());
-    assert_eq!(numbers, [1_001, 1_002, 1_003, 9_001]);
+    numbers.push(WorkerNumbers::allocate(&mut Store::default(), 9_000).unwrap());
+    for (numbers, worker) in numbers.iter().zip([1_001, 1_002, 1_003, 9_001]) {
+        for entry in 1..=2 {
+            let expected = format!("{worker:016x}.{entry}");
+            assert_eq!(numbers.next_sequence_number(), expected);
+        }
+    }
 }

@@ -11,7 +11,7 @@ use support::{
 };
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate};
 use tensorgate_filter_core::host::{Field, Verdict};
-use tensorgate_native_proxy::{NativeProxy, Store, Stream};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Store, Stream};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::{HeaderMode, Now, Reason};
 use tensorgate_wire::context::{Context, HEADER, Key};
@@ -59,15 +59,15 @@ fn with_host(
     filters: &[Filter],
     policy: impl AsRef<[u8]>,
     store: &Store,
-) -> NativeProxy {
+) -> InMemoryProxy {
     let (policy, key) = (policy.as_ref(), Some(CONTEXT_KEY));
-    NativeProxy::chain_in(mode, filters, policy, key, store.clone())
+    InMemoryProxy::chain_in(mode, filters, policy, key, store.clone())
         .unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
-fn without_host(mode: HeaderMode, filters: &[Filter], policy: impl AsRef<[u8]>) -> NativeProxy {
+fn without_host(mode: HeaderMode, filters: &[Filter], policy: impl AsRef<[u8]>) -> InMemoryProxy {
     let (policy, key) = (policy.as_ref(), Some(CONTEXT_KEY));
-    NativeProxy::without_host(mode, filters, policy, key, Store::default())
+    InMemoryProxy::without_host(mode, filters, policy, key, Store::default())
         .unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
@@ -80,7 +80,7 @@ fn headers() -> Vec<Field> {
     headers
 }
 
-fn open(proxy: &mut NativeProxy) -> Stream {
+fn open(proxy: &mut InMemoryProxy) -> Stream {
     let mut stream = proxy.open(NOW);
     stream.send_headers(&headers(), false);
     assert!(stream.dispatched(), "its head goes on");

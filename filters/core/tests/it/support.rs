@@ -10,8 +10,10 @@ use std::thread;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::{Field, Level};
 use tensorgate_identity::api_key::{digest, format_key};
-pub use tensorgate_native_proxy::played::{Played, STREAM, close, deliver, outcome_told, property};
-use tensorgate_native_proxy::{Logged, NativeProxy, Request, Store, StoreMode, Stream};
+pub use tensorgate_in_memory_proxy::played::{
+    Played, STREAM, close, deliver, outcome_told, property,
+};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Logged, Request, Store, StoreMode, Stream};
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::request::{CallerDigests, Operations, Proofs};
@@ -80,26 +82,26 @@ pub fn bundle() -> String {
     )
 }
 
-pub fn proxy() -> NativeProxy {
+pub fn proxy() -> InMemoryProxy {
     proxy_on(Store::default())
 }
 
-pub fn proxy_on(store: Store) -> NativeProxy {
-    NativeProxy::worker(bundle().as_bytes(), CONTEXT_KEY, store)
+pub fn proxy_on(store: Store) -> InMemoryProxy {
+    InMemoryProxy::worker(bundle().as_bytes(), CONTEXT_KEY, store)
         .unwrap_or_else(|faults| panic!("the policy of these tests is valid: {faults:#?}"))
 }
 
 /// A worker with these filters, on a store that may be shared.
-pub fn proxy_of(filters: &[Filter], bundle: impl AsRef<[u8]>, store: &Store) -> NativeProxy {
-    NativeProxy::chain(filters, bundle.as_ref(), Some(CONTEXT_KEY), store.clone())
+pub fn proxy_of(filters: &[Filter], bundle: impl AsRef<[u8]>, store: &Store) -> InMemoryProxy {
+    InMemoryProxy::chain(filters, bundle.as_ref(), Some(CONTEXT_KEY), store.clone())
         .unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
 /// The same without a host behind it, so that the filters charge content and count the load of
 /// models.
-pub fn hostless_of(filters: &[Filter], bundle: impl AsRef<[u8]>, store: &Store) -> NativeProxy {
+pub fn hostless_of(filters: &[Filter], bundle: impl AsRef<[u8]>, store: &Store) -> InMemoryProxy {
     let (mode, key) = (HeaderMode::Hold, Some(CONTEXT_KEY));
-    NativeProxy::without_host(mode, filters, bundle.as_ref(), key, store.clone())
+    InMemoryProxy::without_host(mode, filters, bundle.as_ref(), key, store.clone())
         .unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
@@ -116,7 +118,7 @@ pub fn context_of(stream: &Stream) -> Context {
 }
 
 /// The same as [`proxy_of`] on a store of its own.
-pub fn chain(filters: &[Filter], bundle: impl AsRef<[u8]>) -> NativeProxy {
+pub fn chain(filters: &[Filter], bundle: impl AsRef<[u8]>) -> InMemoryProxy {
     proxy_of(filters, bundle, &Store::default())
 }
 
@@ -271,7 +273,7 @@ pub fn sum_on_threads<W>(
 }
 
 /// Plays a request, then checks its invariants.
-pub fn play(proxy: &mut NativeProxy, request: &Request) -> Played {
+pub fn play(proxy: &mut InMemoryProxy, request: &Request) -> Played {
     let mut stream = proxy.open(NOW);
     deliver(&mut stream, request);
     close(stream)

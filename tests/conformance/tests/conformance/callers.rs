@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tensorgate_filter_core::filter::Filter;
+use tensorgate_in_memory_proxy::{InMemoryProxy, Peer, Request, RequestOutcome, Store};
 use tensorgate_judge::request::Verifier;
-use tensorgate_native_proxy::{NativeProxy, Peer, Request, RequestOutcome, Store};
 use tensorgate_policy::{HeaderMode, Now, Reason};
 use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_vectors::sign::{Signer, jwks, token};
@@ -140,7 +140,8 @@ fn play_with(
     let verifier = Verifier::new(Arc::new(valid.0), generation.to_owned(), key);
     let outcomes = LOADED.map(|(mode, filters)| {
         let (bundle, key) = (bundle(&policy_json), Some(CONTEXT_KEY));
-        let proxy = NativeProxy::chain_in(mode, filters, bundle.as_bytes(), key, Store::default());
+        let proxy =
+            InMemoryProxy::chain_in(mode, filters, bundle.as_bytes(), key, Store::default());
         let mut proxy = proxy.unwrap();
         let counters = CountersOfOneHost::new(NOW);
         let outcomes = calls.iter().map(|call| {
@@ -337,7 +338,7 @@ fn a_filter_without_a_host_rejects_such_a_policy() {
         let (bundle, key) = (bundle(&policy.to_string()), Some(CONTEXT_KEY));
         let (mode, filters) = (HeaderMode::Hold, &[Filter::Gate]);
         let proxy =
-            NativeProxy::without_host(mode, filters, bundle.as_bytes(), key, Store::default());
+            InMemoryProxy::without_host(mode, filters, bundle.as_bytes(), key, Store::default());
         let faults = proxy.err().unwrap();
         let expected = "are counted by a sandbox host";
         assert!(

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use tensorgate_conformance::verdict;
 use tensorgate_filter_core::filter::Filter;
-use tensorgate_native_proxy::played::{Played, close, deliver, outcome_told};
-use tensorgate_native_proxy::{NativeProxy, Request, RequestOutcome, Store, Stream};
+use tensorgate_in_memory_proxy::played::{Played, close, deliver, outcome_told};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Request, RequestOutcome, Store, Stream};
 use tensorgate_policy::{Fault, HeaderMode, Now, Reason};
 use tensorgate_policy_compiler::raw;
 use tensorgate_vectors::{Driver, Expect, Lowered};
@@ -206,13 +206,13 @@ fn configure(
     headers: HeaderMode,
     filters: &[Filter],
     policy: &str,
-) -> Result<NativeProxy, Vec<Fault>> {
+) -> Result<InMemoryProxy, Vec<Fault>> {
     let (bundle, key) = (bundle(policy), Some(CONTEXT_KEY));
-    NativeProxy::without_host(headers, filters, bundle.as_bytes(), key, Store::default())
+    InMemoryProxy::without_host(headers, filters, bundle.as_bytes(), key, Store::default())
 }
 
 /// The first difference from a vector's decision.
-fn check(mut proxy: NativeProxy, vector: &Lowered, arrival: Arrival) -> Option<String> {
+fn check(mut proxy: InMemoryProxy, vector: &Lowered, arrival: Arrival) -> Option<String> {
     let request = arrival.request(vector);
     let now = now_of(vector);
     let mut last = None;

@@ -9,12 +9,12 @@ use serde_json::{Map, Value, json};
 use tensorgate_conformance::verdict;
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::Field;
+use tensorgate_in_memory_proxy::played::{Played, close, deliver};
+use tensorgate_in_memory_proxy::{InMemoryProxy, RequestOutcome, Store};
 use tensorgate_judge::request::{
     Allowed, Counted, Counters, DenialOrigin, DeniedRequest, Verifier,
 };
 use tensorgate_limits::{InFlight, LocalLimits, LocalReservation, Spent};
-use tensorgate_native_proxy::played::{Played, close, deliver};
-use tensorgate_native_proxy::{NativeProxy, RequestOutcome, Store};
 use tensorgate_policy::decision::{Acquire, AcquireOutcome};
 use tensorgate_policy::{Charge, Denial, HeaderMode, Now, Policy, Protocol, Reason};
 use tensorgate_policy_compiler::{raw, validate};
@@ -131,9 +131,9 @@ fn with_settings(policy_json: &str, settings: &str) -> String {
 }
 
 /// A proxy with a host behind its filters.
-fn configure((headers, filters): Loaded, policy_json: &str) -> NativeProxy {
+fn configure((headers, filters): Loaded, policy_json: &str) -> InMemoryProxy {
     let (bundle, key) = (bundle(policy_json), Some(CONTEXT_KEY));
-    let proxy = NativeProxy::chain_in(headers, filters, bundle.as_bytes(), key, Store::default());
+    let proxy = InMemoryProxy::chain_in(headers, filters, bundle.as_bytes(), key, Store::default());
     proxy.unwrap_or_else(|faults| panic!("{headers:?} {filters:?}: {faults:?}"))
 }
 
@@ -221,7 +221,7 @@ fn check_all(
 
 /// The error in the decision on the last repetition of a vector, if any.
 fn check(
-    mut proxy: NativeProxy,
+    mut proxy: InMemoryProxy,
     vector: &Lowered,
     arrival: Arrival,
     verifier: &Verifier,

@@ -54,19 +54,23 @@ const OTHERS: [&[&str]; 2] = [
 static VECTORS: LazyLock<Vec<Lowered>> =
     LazyLock::new(|| load().unwrap_or_else(|fault| panic!("{fault}")));
 
-/// How the filters are loaded: the control plane, and the filters.
-const LOADED: [(&str, &str); 4] = [
-    ("plain", "gate"),
-    ("plain", THREE),
-    ("istio", "gate"),
-    ("envoy-gateway", "gate"),
+/// How the filters are loaded: the control plane, the filters, and the driver if it is not wasm.
+const LOADED: [(&str, &str, Option<&str>); 7] = [
+    ("plain", "gate", None),
+    ("plain", THREE, None),
+    ("istio", "gate", None),
+    ("envoy-gateway", "gate", None),
+    ("plain", "gate", Some("module")),
+    ("istio", "gate", Some("module")),
+    ("envoy-gateway", "gate", Some("module")),
 ];
 
 /// Runs every vector of these policies, in order, through one gate.
-async fn play((control_plane, chain): (&str, &str), policy_files: &[&str]) {
+async fn play((control_plane, chain, driver): (&str, &str, Option<&str>), policy_files: &[&str]) {
     let setup = Setup {
         chain,
         control_plane: Some(control_plane),
+        driver,
         ..Setup::default()
     };
     let mut running: Option<Stack> = None;
@@ -96,7 +100,7 @@ async fn play((control_plane, chain): (&str, &str), policy_files: &[&str]) {
         }
         assert!(
             wrong.is_empty(),
-            "{control_plane}, {chain}, {policy_file}: {} of {} are wrong:\n{}",
+            "{control_plane}, {chain}, {driver:?}, {policy_file}: {} of {} are wrong:\n{}",
             wrong.len(),
             vectors.len(),
             wrong.join("\n")
@@ -217,6 +221,20 @@ async fn every_vector_of_the_main_policy_gets_its_decision_as_istio_loads_the_ga
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_vector_of_the_main_policy_gets_its_decision_as_envoy_gateway_loads_it() {
     play(LOADED[3], &[MAIN]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_gets_its_decision_from_the_native_module() {
+    play(LOADED[4], &[MAIN]).await;
+    for policy_files in OTHERS {
+        play(LOADED[4], policy_files).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_vector_gets_its_decision_from_the_native_module_in_meshes() {
+    play(LOADED[5], &[MAIN]).await;
+    play(LOADED[6], &[MAIN]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -28,6 +28,7 @@ mod large;
 mod lifecycle;
 mod limits;
 mod meshes;
+mod module;
 mod mutated;
 mod no_leaks;
 mod places;

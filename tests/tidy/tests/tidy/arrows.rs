@@ -24,10 +24,27 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tensorgate-filter-load", &["tensorgate-policy"]),
-    ("tensorgate-gate", &["tensorgate-filter-core"]),
+    (
+        "tensorgate-filter-wasm",
+        &[
+            "tensorgate-filter-core",
+            "tensorgate-identity",
+            "tensorgate-policy",
+            "tensorgate-wire",
+        ],
+    ),
+    ("tensorgate-gate", &["tensorgate-filter-wasm"]),
+    (
+        "tensorgate-envoy-module",
+        &[
+            "tensorgate-filter-core",
+            "tensorgate-policy",
+            "tensorgate-wire",
+        ],
+    ),
     // The filters without Envoy, for tests and `explain`.
     (
-        "tensorgate-native-proxy",
+        "tensorgate-in-memory-proxy",
         &[
             "tensorgate-filter-core",
             "tensorgate-identity",
@@ -37,7 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // The gate with faults in it, for tests.
-    ("tensorgate-faulty-gate", &["tensorgate-filter-core"]),
+    ("tensorgate-faulty-gate", &["tensorgate-filter-wasm"]),
     ("tensorgate-handler", &[]),
     ("tensorgate-componentize", &[]),
     ("tensorgate-kit", &[]),
@@ -198,7 +215,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-judge",
             "tensorgate-limits",
             "tensorgate-models",
-            "tensorgate-native-proxy",
+            "tensorgate-in-memory-proxy",
             "tensorgate-net",
             "tensorgate-os-sandbox",
             "tensorgate-policy",
@@ -221,7 +238,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-filter-core",
             "tensorgate-judge",
             "tensorgate-limits",
-            "tensorgate-native-proxy",
+            "tensorgate-in-memory-proxy",
             "tensorgate-policy",
             "tensorgate-vectors",
             "tensorgate-wire",
@@ -323,12 +340,12 @@ const TOOLS: [&str; 5] = [
     "tensorgate-vectors",
     "tensorgate-client",
     "tensorgate-tidy",
-    "tensorgate-native-proxy",
+    "tensorgate-in-memory-proxy",
 ];
 
 /// Crates that may name the proxy's SDK.
 const PROXY_WASM: [&str; 3] = [
-    "tensorgate-filter-core",
+    "tensorgate-filter-wasm",
     "tensorgate-gate",
     "tensorgate-faulty-gate",
 ];

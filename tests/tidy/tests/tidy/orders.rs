@@ -244,7 +244,6 @@ const FILTERS: Crate = Crate {
         "upstream",
         "message_stream",
         "gate",
-        "sdk",
     ],
     for_tests: &[],
     section: "## The filter's crate",

@@ -59,7 +59,7 @@ impl PendingRequest {
             Some(_) => body.len(),
             None => self.body_bytes,
         };
-        let step = self.decision.body(&ctx.root.policy, bytes, addressee);
+        let step = self.decision.body(ctx.root.policy(), bytes, addressee);
         self.advance(ctx, now, step, Some((plan, &body)), true)
     }
 
@@ -74,7 +74,7 @@ impl PendingRequest {
         end: bool,
     ) -> Transition {
         let root = ctx.root;
-        let (policy, capabilities) = (&root.policy, root.filter.capabilities());
+        let (policy, capabilities) = (root.policy(), root.filter().capabilities());
         let mut step = first;
         let mut request = None;
         for _ in 0..MAX_STEPS {
@@ -167,13 +167,13 @@ impl PendingRequest {
         plan: BodyPlan,
         end: bool,
     ) -> Transition {
-        let (root, capabilities) = (ctx.root, ctx.root.filter.capabilities());
+        let (root, capabilities) = (ctx.root, ctx.root.filter().capabilities());
         if let Err(denial) = self.count_body(ctx, now, end) {
             return self.refuse(ctx, denial);
         }
         // Where there is a host, it counts the bytes in flight.
         let counts_bytes =
-            capabilities.charge && !root.has_host() && self.decision.needs_body_size(&root.policy);
+            capabilities.charge && !root.has_host() && self.decision.needs_body_size(root.policy());
         let is_needed = needs_complete_body(capabilities, plan.format, counts_bytes);
         if !is_needed || !self.may_judge(plan.format) {
             return self.forward(ctx, now, Remainder::unread(end));
@@ -194,12 +194,12 @@ impl PendingRequest {
     /// Counts a body that is still to come, if this worker can finish it in time.
     fn count_body(&self, ctx: &mut EventContext<'_>, now: Now, end: bool) -> Result<(), Denial> {
         // After a wait the whole body may have arrived.
-        if end || !ctx.is_open || !ctx.root.filter.capabilities().identify {
+        if end || !ctx.is_open || !ctx.root.filter().capabilities().identify {
             return Ok(());
         }
         let limiter = &ctx.root.body_limiter;
         let client = self.decision.client();
-        let client = client.and_then(|id| ctx.root.policy.client(id));
+        let client = client.and_then(|id| ctx.root.policy().client(id));
         let client = client_number(client.map(Client::name));
         let progress = limiter.admit(client, self.decision.declared(), now.monotonic_ns);
         let progress = progress.map_err(|Refused| {
@@ -233,7 +233,8 @@ impl PendingRequest {
         }
         // A held head is memory that a client occupies. For a large head, only the fields to
         // forward are kept.
-        if self.head_bytes > MAX_BUFFERED_HEADER_BYTES && ctx.root.filter.capabilities().identify {
+        if self.head_bytes > MAX_BUFFERED_HEADER_BYTES && ctx.root.filter().capabilities().identify
+        {
             if let Err(fault) = ctx.proxy.replace_request_headers(&self.upstream.fields()) {
                 return self.refuse(ctx, cannot_decide(fault));
             }
@@ -252,7 +253,7 @@ impl PendingRequest {
         ctx: &mut EventContext<'_>,
         now: Now,
     ) -> Transition {
-        ctx.outcome.note(&ctx.root.policy, &self.decision);
+        ctx.outcome.note(ctx.root.policy(), &self.decision);
         if let Err(denial) = self.send_headers(ctx, now, false) {
             return self.refuse(ctx, denial);
         }

@@ -50,7 +50,7 @@ impl EventContext<'_> {
     /// Records that the stream ended before its verdict.
     pub(super) fn aborted(&mut self, decision: Option<&Decision>) -> Transition {
         self.outcome
-            .aborted(self.proxy, &self.root.policy, decision);
+            .aborted(self.proxy, self.root.policy(), decision);
         (Stream::OVER, Effect::Pause)
     }
 

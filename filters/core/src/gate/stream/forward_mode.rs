@@ -97,10 +97,10 @@ fn keep_copy(
     let Some(head) = &mut pending.forwarded_head else {
         return Ok(());
     };
-    let capabilities = root.filter.capabilities();
+    let capabilities = root.filter().capabilities();
     let is_read = match pending.body {
         Body::Validate(plan) => {
-            reads_body(capabilities, plan.format, &pending.decision, &root.policy)
+            reads_body(capabilities, plan.format, &pending.decision, root.policy())
         }
         Body::ServerQuery(_) => true,
         Body::None => false,
@@ -111,7 +111,7 @@ fn keep_copy(
     // A body that is evaluated within one callback needs no reservation.
     if !(end && head.copy.is_empty()) {
         let client = ctx.outcome.record.client.as_deref();
-        let hold_bytes = root.policy.listen().limits().hold_bytes;
+        let hold_bytes = root.policy().listen().limits().hold_bytes;
         let most = pending.bound.unwrap_or(hold_bytes);
         let memory = &mut ctx.resources.body_memory;
         memory.reserve(root, ctx.proxy, client, pending.body_bytes, most)?;

@@ -42,7 +42,7 @@ pub(super) fn evaluate(
         return transition;
     }
     if root.forwards_headers() {
-        let limits = root.policy.listen().limits();
+        let limits = root.policy().listen().limits();
         ctx.resources.ends_ns = Some(reset_ns(limits, now.monotonic_ns));
     }
     let read = ReadHead::read_keys(&fields, end, root.key_locations());
@@ -52,7 +52,7 @@ pub(super) fn evaluate(
     if ctx.outcome.record.request_id.is_empty() {
         let given = previous.request_id().map(str::to_owned);
         ctx.outcome.record.request_id =
-            given.unwrap_or_else(|| ctx.proxy.new_request_id(root.context_key.as_ref()));
+            given.unwrap_or_else(|| ctx.proxy.new_request_id(root.context_key()));
     }
     let request_id = &ctx.outcome.record.request_id;
     let mut upstream = Upstream::new(read.method, &read.path, request_id, &fields);
@@ -83,12 +83,12 @@ pub(super) fn evaluate(
         Some(_) => CallerDigests::default(),
     };
     let (proofs, withheld) = (identified.proofs, identified.withheld);
-    let mut head = read.into_head_under(identified.identity, proofs, withheld, &root.policy);
+    let mut head = read.into_head_under(identified.identity, proofs, withheld, root.policy());
     head.request_hash = RequestHash::from_request_id(&upstream.request_id);
     ctx.outcome.record.operation = head.route.operation();
     upstream.accept(&head);
-    let (decision, step) = Decision::begin(&root.policy, &head);
-    let rewrite = if root.filter.capabilities().identify {
+    let (decision, step) = Decision::begin(root.policy(), &head);
+    let rewrite = if root.filter().capabilities().identify {
         Rewrite::plan(&fields, &upstream.fields())
     } else {
         Rewrite::DONE
@@ -110,7 +110,7 @@ pub(super) fn evaluate(
         body_bytes: 0,
         bound: root
             .has_host()
-            .then(|| judged_bytes(&root.policy, ctx.proxy)),
+            .then(|| judged_bytes(root.policy(), ctx.proxy)),
         leaves_charge: false,
         withheld,
         caller,

@@ -57,7 +57,7 @@ impl LingerBounds {
         if !HTTP_VERSIONS.contains(&version.as_slice()) || (is_late && version == HTTP_2) {
             return None;
         }
-        let limits = ctx.root.policy.listen().limits();
+        let limits = ctx.root.policy().listen().limits();
         let max_bytes = limits.body_bytes.saturating_add(MAX_EXCESS_BYTES);
         // The buffers of both kernels take about as much again. Of a longer body the rest would be
         // reset in any case.

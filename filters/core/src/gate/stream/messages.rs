@@ -36,7 +36,7 @@ impl Messages {
     ) -> Stream {
         let judge = if ctx.root.has_host() {
             let client = pending.decision.client();
-            let policy = &ctx.root.policy;
+            let policy = ctx.root.policy();
             let has_several = client.is_some_and(|client| policy.may_get_several_answers(client));
             MessageJudge::Host(UnansweredChunks::new(!has_several))
         } else {

@@ -66,8 +66,8 @@ impl PendingRequest {
         ctx: &mut EventContext<'_>,
         plan: BodyPlan,
     ) -> Result<Rc<Vec<u8>>, Denial> {
-        let capabilities = ctx.root.filter.capabilities();
-        let is_read = reads_body(capabilities, plan.format, &self.decision, &ctx.root.policy);
+        let capabilities = ctx.root.filter().capabilities();
+        let is_read = reads_body(capabilities, plan.format, &self.decision, ctx.root.policy());
         self.received(ctx.proxy, if is_read { self.body_bytes } else { 0 })
     }
 
@@ -91,7 +91,7 @@ impl PendingRequest {
         now: Now,
         rest: Remainder,
     ) -> Transition {
-        ctx.outcome.note(&ctx.root.policy, &self.decision);
+        ctx.outcome.note(ctx.root.policy(), &self.decision);
         let sent = if self.forwarded_head.is_some() {
             self.release_copy(ctx)
         } else {
@@ -165,7 +165,7 @@ impl PendingRequest {
         self.rewrite
             .carry_out(ctx.proxy, &self.upstream.fields(), added)
             .map_err(cannot_decide)?;
-        if ctx.root.filter.shares_identity() && self.previous.is_empty() {
+        if ctx.root.filter().shares_identity() && self.previous.is_empty() {
             let record = &ctx.outcome.record;
             let identity = SharedIdentity {
                 client: record.client.clone(),
@@ -185,7 +185,7 @@ impl PendingRequest {
         denial: Denial,
     ) -> Transition {
         let fallback = denial.clone();
-        let denial = match self.decision.refuse(&ctx.root.policy, denial) {
+        let denial = match self.decision.refuse(ctx.root.policy(), denial) {
             Step::Deny(denial) => denial,
             // The cause found here stands, whatever else the decision returns.
             _ => fallback,
@@ -195,7 +195,7 @@ impl PendingRequest {
 
     /// Rejects the request by its decision.
     pub(super) fn deny(&self, ctx: &mut EventContext<'_>, denial: &Denial) -> Transition {
-        ctx.outcome.note(&ctx.root.policy, &self.decision);
+        ctx.outcome.note(ctx.root.policy(), &self.decision);
         let before = previous_rates(self, ctx);
         let shown = Denial {
             rates: before.into_iter().chain(denial.rates.clone()).collect(),

@@ -34,7 +34,7 @@ pub(super) fn probe(ctx: &mut EventContext<'_>, fields: &[Field], now: Now) -> O
         request_id: String::new(),
         method: method.to_owned(),
         path: PATH.to_owned(),
-        generation: ctx.root.generation.clone(),
+        generation: ctx.root.generation().to_owned(),
         issued_unix_s: now.unix_s,
         until_unix_s: None,
         work: FilterWork::default(),

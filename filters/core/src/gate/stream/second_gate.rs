@@ -37,7 +37,7 @@ pub(super) fn behind_another(
     // Most requests have no context here, and cost no host call.
     let is_context = |name: &[u8]| name.eq_ignore_ascii_case(context::HEADER.as_bytes());
     let has_context = fields.iter().any(|(name, _)| is_context(name));
-    if ctx.root.filter != Filter::Gate || !has_context {
+    if ctx.root.filter() != Filter::Gate || !has_context {
         return None;
     }
     let checked = match FirstFilter::read(ctx.proxy) {
@@ -95,7 +95,7 @@ fn check_first_gate(
     if context.request_id != ctx.outcome.record.request_id {
         return Err(denial("the context is of another request"));
     }
-    if context.generation != ctx.root.generation {
+    if context.generation != ctx.root.generation() {
         return Err(denial("they have different policy versions"));
     }
     if !context.work.checks {

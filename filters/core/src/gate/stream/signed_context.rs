@@ -50,7 +50,7 @@ pub(super) fn sign(
             request_id: pending.upstream.request_id.clone(),
             method: pending.upstream.method.clone(),
             path: pending.upstream.path.clone(),
-            generation: ctx.root.generation.clone(),
+            generation: ctx.root.generation().to_owned(),
             issued_unix_s: now.unix_s,
             until_unix_s: pending.until_unix_s,
             work: own_work,
@@ -66,7 +66,7 @@ pub(super) fn sign(
 
 /// What this filter does with a request.
 fn work(pending: &PendingRequest, ctx: &EventContext<'_>, buffered: bool) -> FilterWork {
-    let capabilities = ctx.root.filter.capabilities();
+    let capabilities = ctx.root.filter().capabilities();
     FilterWork {
         counts: capabilities.charge,
         checks: capabilities.check,
@@ -82,7 +82,7 @@ pub(super) fn previous_rates(
     pending: &PendingRequest,
     ctx: &mut EventContext<'_>,
 ) -> Vec<RateNote> {
-    let (policy, decision) = (&ctx.root.policy, &pending.decision);
+    let (policy, decision) = (ctx.root.policy(), &pending.decision);
     let before = pending.previous.context.as_ref();
     let before = before.zip(ctx.root.host_key());
     let Some((before, key)) = before.filter(|_| limits_requests(policy, decision)) else {

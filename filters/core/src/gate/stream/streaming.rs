@@ -83,7 +83,7 @@ impl Streaming {
             small_chunks,
         } = &mut *self;
         let checked = read_body(ctx.proxy, bytes).and_then(|chunk| {
-            validator.chunk(&ctx.root.policy, &mut pending.decision, &chunk)?;
+            validator.chunk(ctx.root.policy(), &mut pending.decision, &chunk)?;
             if end {
                 validator.end(&mut pending.decision)?;
             }
@@ -93,7 +93,7 @@ impl Streaming {
             Err(denial) => self.pending.refuse(ctx, denial),
             Ok(()) if end => {
                 // A shadowed denial may have occurred while the body streamed.
-                ctx.outcome.note(&ctx.root.policy, &self.pending.decision);
+                ctx.outcome.note(ctx.root.policy(), &self.pending.decision);
                 ctx.outcome.allowed(ctx.proxy, ctx.root);
                 (Stream::Forwarded(Forwarded::Complete), Effect::Continue)
             }

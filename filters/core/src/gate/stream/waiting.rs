@@ -186,7 +186,7 @@ impl LimitWait {
                 return pending.refuse(ctx, cannot_decide(fault));
             }
         };
-        let policy = &ctx.root.policy;
+        let policy = ctx.root.policy();
         let outcome = charge_outcome(policy, ctx.proxy, &charge.charge, answer, now);
         let step = pending.decision.charged(policy, outcome);
         if arrived.end != End::Evaluated {
@@ -332,6 +332,6 @@ fn can_buffer(ctx: &mut EventContext<'_>, bytes: usize) -> usize {
     if bytes <= ALWAYS_BUFFERED_BYTES {
         return ALWAYS_BUFFERED_BYTES;
     }
-    let own = ctx.root.policy.listen().limits().hold_bytes;
+    let own = ctx.root.policy().listen().limits().hold_bytes;
     ListenerBounds::within_listener(ctx.proxy, own).max(ALWAYS_BUFFERED_BYTES)
 }

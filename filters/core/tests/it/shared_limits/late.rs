@@ -2,7 +2,7 @@
 
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::LimitCallOutcome;
-use tensorgate_native_proxy::{Limiter, LimiterMode, Logged, Request, RequestOutcome, Stream};
+use tensorgate_in_memory_proxy::{Limiter, LimiterMode, Logged, Request, RequestOutcome, Stream};
 use tensorgate_policy::{HeaderMode, Reason};
 use tensorgate_wire::rate_limit;
 

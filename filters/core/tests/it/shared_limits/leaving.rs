@@ -3,7 +3,7 @@
 
 use tensorgate_filter_core::filter::Filter::{self, Gate};
 use tensorgate_filter_core::host::{Level, LimitCallOutcome};
-use tensorgate_native_proxy::{Limiter, LimiterMode, NativeProxy, Request, Store, Stream};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Limiter, LimiterMode, Request, Store, Stream};
 use tensorgate_policy::{Now, Reason};
 
 use super::support::{self, NOW, rest};
@@ -18,7 +18,7 @@ fn plenty() -> String {
 }
 
 /// Opens the circuit with failures, so that one request per second probes and waits.
-fn open_breaker(proxy: &mut NativeProxy, limiter: &Limiter) {
+fn open_breaker(proxy: &mut InMemoryProxy, limiter: &Limiter) {
     limiter.set_mode(LimiterMode::Fails(14));
     for _ in 0..5 {
         assert_eq!(
@@ -29,14 +29,14 @@ fn open_breaker(proxy: &mut NativeProxy, limiter: &Limiter) {
     limiter.set_mode(LimiterMode::Waits);
 }
 
-fn open(proxy: &mut NativeProxy, request: &Request, now: Now) -> Stream {
+fn open(proxy: &mut InMemoryProxy, request: &Request, now: Now) -> Stream {
     let mut stream = proxy.open(now);
     support::deliver(&mut stream, request);
     stream
 }
 
 /// Outcomes of calls for one more request.
-fn asked(proxy: &mut NativeProxy, now: Now) -> Vec<LimitCallOutcome> {
+fn asked(proxy: &mut InMemoryProxy, now: Now) -> Vec<LimitCallOutcome> {
     play(proxy, &rest("limited"), now).1.asked
 }
 

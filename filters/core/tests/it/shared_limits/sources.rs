@@ -2,7 +2,7 @@
 
 use tensorgate_filter_core::host::SharedStore as _;
 use tensorgate_identity::api_key::format_key;
-use tensorgate_native_proxy::Peer;
+use tensorgate_in_memory_proxy::Peer;
 use tensorgate_vectors::is_long;
 
 use super::*;

@@ -2,7 +2,7 @@
 //! it makes no call for them. A filter without one refuses such a policy.
 
 use tensorgate_filter_core::filter::Filter::{Auth, Gate, RateLimit, TensorGuard};
-use tensorgate_native_proxy::{Limiter, NativeProxy, Store};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Limiter, Store};
 use tensorgate_policy::{Fault, HeaderMode};
 
 use super::support::{CONTEXT_KEY, NOW, STREAM, field, grpc_frame, grpc_message, head};
@@ -28,7 +28,7 @@ fn with_a_host_no_message_asks_for_its_limits() {
             let (policy, key) = (streaming(limits), Some(CONTEXT_KEY));
             let limiter = Limiter::default();
             let proxy =
-                NativeProxy::chain_in(mode, filters, policy.as_bytes(), key, Store::default());
+                InMemoryProxy::chain_in(mode, filters, policy.as_bytes(), key, Store::default());
             let mut proxy = proxy.unwrap_or_else(|faults| panic!("{faults:#?}"));
             proxy.set_limiter(limiter.clone());
             let mut stream = proxy.open(NOW);
@@ -50,7 +50,7 @@ fn with_a_host_no_message_asks_for_its_limits() {
 
 #[test]
 fn without_a_host_a_policy_whose_messages_would_wait_is_refused() {
-    let refused = |proxy: Result<NativeProxy, Vec<Fault>>| {
+    let refused = |proxy: Result<InMemoryProxy, Vec<Fault>>| {
         let faults = proxy.err().unwrap_or_default();
         let mut faults = faults.iter().map(ToString::to_string);
         faults.any(|fault: String| {
@@ -64,7 +64,7 @@ fn without_a_host_a_policy_whose_messages_would_wait_is_refused() {
             for key in [None, Some(CONTEXT_KEY)] {
                 let (mode, store) = (HeaderMode::Hold, Store::default());
                 let policy = policy.as_bytes();
-                let proxy = NativeProxy::without_host(mode, filters, policy, key, store);
+                let proxy = InMemoryProxy::without_host(mode, filters, policy, key, store);
                 assert!(refused(proxy), "{filters:?}");
             }
             // Without streams it is valid.
@@ -72,13 +72,13 @@ fn without_a_host_a_policy_whose_messages_would_wait_is_refused() {
         }
         // A filter that has no key judges the messages itself.
         let store = Store::default();
-        let keyless = NativeProxy::chain(&[TensorGuard], policy.as_bytes(), None, store.clone());
+        let keyless = InMemoryProxy::chain(&[TensorGuard], policy.as_bytes(), None, store.clone());
         assert!(refused(keyless));
         let local = policy.replace("\"scope\": \"global\"", "\"scope\": \"local\"");
         gateway(&[Gate], &local, &Limiter::default());
         for filter in [Auth, Gate, RateLimit, TensorGuard] {
             let key = Some(CONTEXT_KEY);
-            let proxy = NativeProxy::chain(&[filter], policy.as_bytes(), key, store.clone());
+            let proxy = InMemoryProxy::chain(&[filter], policy.as_bytes(), key, store.clone());
             assert!(proxy.is_ok(), "{filter:?}");
         }
     }

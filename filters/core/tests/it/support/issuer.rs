@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use tensorgate_filter_core::host::HttpResponse;
-use tensorgate_native_proxy::{NativeProxy, Request, Store, Stream};
+use tensorgate_in_memory_proxy::{InMemoryProxy, Request, Store, Stream};
 use tensorgate_policy::{Now, Reason};
 use tensorgate_vectors::sign::{Signer, jwks, token};
 
@@ -30,8 +30,8 @@ pub fn policy() -> String {
     bundle.to_string()
 }
 
-pub fn worker(store: &Store) -> NativeProxy {
-    NativeProxy::worker(policy().as_bytes(), CONTEXT_KEY, store.clone())
+pub fn worker(store: &Store) -> InMemoryProxy {
+    InMemoryProxy::worker(policy().as_bytes(), CONTEXT_KEY, store.clone())
         .unwrap_or_else(|faults| panic!("{faults:#?}"))
 }
 
@@ -106,28 +106,28 @@ fn signed(kid: &str, signer: Signer, is_named: bool) -> Request {
 }
 
 /// A worker that has fetched these keys.
-pub fn with_keys(store: &Store, kids: &[&str]) -> NativeProxy {
+pub fn with_keys(store: &Store, kids: &[&str]) -> InMemoryProxy {
     let mut proxy = worker(store);
     fetch(&mut proxy, at(0), Some(&good(&document(kids))));
     proxy
 }
 
 /// Makes a worker fetch, which must be due now.
-pub fn fetch(proxy: &mut NativeProxy, now: Now, answered: Option<&HttpResponse>) {
+pub fn fetch(proxy: &mut InMemoryProxy, now: Now, answered: Option<&HttpResponse>) {
     proxy.tick(now);
     let asked = core::mem::take(&mut proxy.world.http_calls);
     assert_eq!(asked.len(), 1, "one fetch is due");
     proxy.answer(asked[0].token, answered, now);
 }
 
-pub fn send(proxy: &mut NativeProxy, request: &Request, now: Now) -> Stream {
+pub fn send(proxy: &mut InMemoryProxy, request: &Request, now: Now) -> Stream {
     let mut stream = proxy.open(now);
     deliver(&mut stream, request);
     stream
 }
 
 /// Outcome of a request that does not wait.
-pub fn outcome(proxy: &mut NativeProxy, request: &Request, now: Now) -> Result<(), Reason> {
+pub fn outcome(proxy: &mut InMemoryProxy, request: &Request, now: Now) -> Result<(), Reason> {
     let stream = send(proxy, request, now);
     assert!(!stream.waits());
     verdict(stream)

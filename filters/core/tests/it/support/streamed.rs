@@ -1,7 +1,7 @@
 //! Requests whose bodies may exceed the buffer, and a policy with a small buffer.
 
 use tensorgate_filter_core::filter::Filter::{self, Auth, Gate, RateLimit, TensorGuard};
-use tensorgate_native_proxy::Request;
+use tensorgate_in_memory_proxy::Request;
 
 use super::{BODY_BYTES, bundle, field, grpc_frame, head};
 

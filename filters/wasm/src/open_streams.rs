@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
 use super::{Host, abi};
-use crate::gate::Gate;
-use crate::host::{Level, Proxy as _};
+use tensorgate_filter_core::gate::Gate;
+use tensorgate_filter_core::host::{Level, Proxy as _};
 
 /// Streams that are reset in one tick. Envoy carries out the next reset inside the previous one, so
 /// each needs more of its stack.
@@ -18,7 +18,7 @@ const MAX_RESETS: usize = 16;
 
 /// The open streams by the context of their request.
 #[derive(Clone, Default)]
-pub(super) struct OpenStreams(Rc<RefCell<BTreeMap<u32, OpenStream>>>);
+pub(crate) struct OpenStreams(Rc<RefCell<BTreeMap<u32, OpenStream>>>);
 
 struct OpenStream {
     gate: Weak<RefCell<Gate>>,
@@ -32,7 +32,7 @@ struct OpenStream {
 
 impl OpenStreams {
     /// Adds a stream.
-    pub(super) fn add(&self, context: u32, ends_ns: u64, gate: &Rc<RefCell<Gate>>) {
+    pub(crate) fn add(&self, context: u32, ends_ns: u64, gate: &Rc<RefCell<Gate>>) {
         let stream = OpenStream {
             gate: Rc::downgrade(gate),
             ends_ns,
@@ -43,7 +43,7 @@ impl OpenStreams {
     }
 
     /// Removes a stream that has ended.
-    pub(super) fn remove(&self, context: u32) {
+    pub(crate) fn remove(&self, context: u32) {
         self.0.borrow_mut().remove(&context);
     }
 
@@ -52,7 +52,7 @@ impl OpenStreams {
     ///
     /// A stream that is still open at a later tick keeps its permits. Envoy does not reset a stream
     /// whose answer it has received completely: it ends when the client reads or disconnects.
-    pub(super) fn end_late(&self, own: u32) -> bool {
+    pub(crate) fn end_late(&self, own: u32) -> bool {
         let mut outside = Host::outside();
         let Ok(now) = outside.now() else {
             return false;

@@ -8,11 +8,11 @@ use tensorgate_wire::Answer;
 use tensorgate_wire::request_id::is_uuid;
 
 use super::{Host, abi};
-use crate::host::{Level, Proxy as _, Verdict};
+use tensorgate_filter_core::host::{Level, Proxy as _, Verdict};
 
 /// A request to a filter without a configuration. A proxy that continues after a rejected
 /// configuration must not forward requests, so every callback pauses.
-pub(super) struct Unconfigured;
+pub(crate) struct Unconfigured;
 
 impl Context for Unconfigured {}
 

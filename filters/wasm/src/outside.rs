@@ -9,19 +9,19 @@ use proxy_wasm::hostcalls;
 use tensorgate_policy::Now;
 
 use super::{Host, abi};
-use crate::gate::Gate;
-use crate::host::{
+use tensorgate_filter_core::gate::Gate;
+use tensorgate_filter_core::host::{
     FetchOutcome, HostFault, HttpCall, HttpResponse, Level, Outside, Proxy as _, Shared,
     SharedStore,
 };
-use crate::keys::document::MAX_DOCUMENT_BYTES;
+use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
 
 /// Tick period for background work, in milliseconds.
-pub(super) const TICK_MS: u32 = 1_000;
+pub(crate) const TICK_MS: u32 = 1_000;
 /// Tick period while requests wait.
 const WAITING_TICK_MS: u32 = 20;
 /// Tick period for an immediate tick.
-pub(super) const SOON_MS: u32 = 1;
+pub(crate) const SOON_MS: u32 = 1;
 
 thread_local! {
     /// Metrics of key sets by name. They outlive a configuration change, as the VM does.
@@ -29,7 +29,7 @@ thread_local! {
 }
 
 /// The proxy outside of requests.
-pub(super) struct Outer;
+pub(crate) struct Outer;
 
 impl SharedStore for Outer {
     fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
@@ -107,7 +107,7 @@ fn metric(name: String, define: fn(&str) -> Result<u32, HostFault>) -> Option<u3
 }
 
 /// The HTTP response; `None` if there was none.
-pub(super) fn answered(fields: usize) -> Option<HttpResponse> {
+pub(crate) fn answered(fields: usize) -> Option<HttpResponse> {
     if fields == 0 {
         return None;
     }
@@ -119,7 +119,7 @@ pub(super) fn answered(fields: usize) -> Option<HttpResponse> {
 
 /// Waiting requests of one configuration, by context.
 #[derive(Clone, Default)]
-pub(super) struct Waiting(Rc<RefCell<Vec<Waiter>>>);
+pub(crate) struct Waiting(Rc<RefCell<Vec<Waiter>>>);
 
 struct Waiter {
     context: u32,
@@ -135,7 +135,7 @@ impl Waiter {
 
 impl Waiting {
     /// Called after each request callback, which may have started a wait.
-    pub(super) fn note(&self, context: u32, gate: &Rc<RefCell<Gate>>) {
+    pub(crate) fn note(&self, context: u32, gate: &Rc<RefCell<Gate>>) {
         if gate.borrow().waits() {
             let gate = Rc::downgrade(gate);
             self.0.borrow_mut().push(Waiter { context, gate });
@@ -143,7 +143,7 @@ impl Waiting {
     }
 
     /// Tick period that the waiting requests need.
-    pub(super) fn tick_ms(&self) -> u32 {
+    pub(crate) fn tick_ms(&self) -> u32 {
         if self.0.borrow().is_empty() {
             TICK_MS
         } else {
@@ -153,7 +153,7 @@ impl Waiting {
 
     /// Delivers the rate-limit service's answer to a request, from a callback of the
     /// configuration's own context.
-    pub(super) fn charge_response(&self, host: Host, token: u32, answer: Result<Vec<u8>, u32>) {
+    pub(crate) fn charge_response(&self, host: Host, token: u32, answer: Result<Vec<u8>, u32>) {
         let asked = |waiter: &Waiter| {
             let gate = waiter.gate.upgrade()?;
             let its_own = gate.borrow().is_waiting_for(token);
@@ -175,7 +175,7 @@ impl Waiting {
     }
 
     /// Wakes every request whose wait is over, from a callback of the configuration's own context.
-    pub(super) fn wake(&self, own: u32) {
+    pub(crate) fn wake(&self, own: u32) {
         let now_ns = match Host::outside().now() {
             Ok(now) => now.monotonic_ns,
             // Without a clock every wait counts as over.

@@ -1,9 +1,9 @@
 //! An in-memory proxy that makes the same callbacks in the same order as Envoy.
 //!
-//! [`NativeProxy::send`] plays one whole request; [`Stream`] plays one callback at a time. Envoy's
-//! own limits (header size, buffer size, timeouts) and normalisations (path, `Host`, hop-by-hop
-//! fields) are not simulated: the input is what Envoy would pass to a filter. Three exceptions
-//! exist because filters rely on them:
+//! [`InMemoryProxy::send`] plays one whole request; [`Stream`] plays one callback at a time.
+//! Envoy's own limits (header size, buffer size, timeouts) and normalisations (path, `Host`,
+//! hop-by-hop fields) are not simulated: the input is what Envoy would pass to a filter. Three
+//! exceptions exist because filters rely on them:
 //! - names are lower-cased,
 //! - a client's `x-request-id` is replaced,
 //! - a client's `x-forwarded-client-cert` is replaced, or kept before the proxy's own value if the
@@ -22,7 +22,7 @@ use std::rc::Rc;
 use tensorgate_filter_core::filter::{Filter, check_chain};
 use tensorgate_filter_core::host::{Field, HttpResponse, ListenerBounds};
 use tensorgate_filter_core::report::record::Record;
-use tensorgate_filter_core::root::{GateRoot, create_shared_state, host_fault};
+use tensorgate_filter_core::root::{Configuration, GateRoot, create_shared_state, host_fault};
 use tensorgate_policy::{Denial, Fault, HeaderMode, Now, Policy, Protocol, Reason};
 use tensorgate_wire::Answer;
 
@@ -65,7 +65,7 @@ pub enum RequestOutcome {
 }
 
 /// A proxy with the combined filter or a chain of filters, configured with empty buckets.
-pub struct NativeProxy {
+pub struct InMemoryProxy {
     /// One per filter, in order; at least one.
     roots: Vec<Rc<GateRoot>>,
     policy: Policy,
@@ -83,7 +83,7 @@ pub struct NativeProxy {
     limiter: Limiter,
 }
 
-impl NativeProxy {
+impl InMemoryProxy {
     /// Configures the combined filter with a policy (JSON, [`configuration()`]) and the context key
     /// (hex), as one of several workers or after a reload: buckets are in `store`.
     ///
@@ -138,14 +138,10 @@ impl NativeProxy {
         let mut roots = Vec::new();
         let mut warnings = Vec::new();
         for filter in filters {
-            let (root, warned) = GateRoot::configure_as(
-                Some(*filter),
-                configuration,
-                context_key_hex,
-                Some(headers),
-            )?;
+            let (configuration, warned) =
+                Configuration::load(Some(*filter), configuration, context_key_hex, Some(headers))?;
             warnings = warned;
-            roots.push(root);
+            roots.push(GateRoot::new(&configuration));
         }
         Self::start(roots, warnings, store)
     }

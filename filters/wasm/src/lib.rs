@@ -7,6 +7,7 @@
 //!
 //! One possible panic remains in the SDK's dispatcher: a callback for a context that the proxy
 //! never created. No client can cause that.
+#![cfg(target_family = "wasm")]
 
 mod abi;
 mod counters;
@@ -15,7 +16,7 @@ mod open_streams;
 mod outside;
 mod unconfigured;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -25,29 +26,27 @@ use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Now, Severity};
 use tensorgate_wire::Answer;
-use tensorgate_wire::answer::percent_encoded;
+use tensorgate_wire::answer::HttpAnswer;
 use tensorgate_wire::context::Key;
 
-use crate::filter::Filter;
-use crate::gate::Gate;
-use crate::host::signature::{self, SignatureCall};
-use crate::host::{
-    Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
-};
-use crate::identify::shared_identity;
-use crate::report::request_id::request_id;
-use crate::root::{
-    CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, create_shared_state, host_fault,
-};
 use open_streams::OpenStreams;
 use outside::{Outer, SOON_MS, Waiting, answered};
+use tensorgate_filter_core::IDENTITY_PROPERTY;
+use tensorgate_filter_core::filter::Filter;
+use tensorgate_filter_core::gate::Gate;
+use tensorgate_filter_core::host::signature::{self, SignatureCall};
+use tensorgate_filter_core::host::{
+    Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
+};
+use tensorgate_filter_core::report::WorkerNumbers;
+use tensorgate_filter_core::root::{
+    CONTEXT_KEY_VARIABLE, GateRoot, READ_CONFIGURATION_BYTES, create_shared_state, host_fault,
+};
 use unconfigured::Unconfigured;
 
 thread_local! {
-    /// This VM's id and its last sequence number.
-    static ENTRIES: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
-    /// Number of requests that this VM has given an id.
-    static REQUESTS: Cell<u64> = const { Cell::new(0) };
+    /// This VM's numbers. A VM without an id has no configuration, and so no requests.
+    static NUMBERS: OnceCell<WorkerNumbers> = const { OnceCell::new() };
 }
 
 /// Registers the module with the proxy. Called once per VM, before anything else.
@@ -96,7 +95,7 @@ impl Root {
     /// Declares the caller's identity as a read-only property, so no later filter can change it.
     fn declare_identity(&mut self, filter: Filter) -> Result<(), HostFault> {
         if filter.shares_identity() && !self.declared {
-            abi::declare_read_only_text(shared_identity::PROPERTY)?;
+            abi::declare_read_only_text(IDENTITY_PROPERTY)?;
             self.declared = true;
         }
         Ok(())
@@ -373,37 +372,16 @@ impl Proxy for Host {
     }
 
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {
-        match answer {
-            Answer::Rest {
-                status,
-                headers,
-                body,
-            } => {
-                let fields: Vec<_> = headers
-                    .iter()
-                    .map(|(name, value)| (*name, value.as_str()))
-                    .collect();
-                abi::send_local_response(u32::from(*status), &fields, body)
-            }
-            Answer::Grpc {
-                status,
-                message,
-                headers,
-            } => {
-                // Written as a trailers-only response, not through the proxy's own gRPC form. That
-                // form depends on the request's content type and would answer 200 with text on a
-                // gRPC path without one.
-                let status = (*status as u8).to_string();
-                let message = percent_encoded(message);
-                let mut fields = vec![
-                    ("content-type", "application/grpc"),
-                    ("grpc-status", status.as_str()),
-                    ("grpc-message", message.as_str()),
-                ];
-                fields.extend(headers.iter().map(|(name, value)| (*name, value.as_str())));
-                abi::send_local_response(200, &fields, &[])
-            }
-        }
+        let HttpAnswer {
+            status,
+            fields,
+            body,
+        } = answer.to_http();
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| (*name, value.as_ref()))
+            .collect();
+        abi::send_local_response(u32::from(status), &fields, body)
     }
 
     fn resume(&mut self) -> Result<(), HostFault> {
@@ -458,11 +436,11 @@ impl Proxy for Host {
     }
 
     fn count(&mut self, verdict: Verdict) {
-        counters::verdict(verdict);
+        counters::increment(|counters| counters.verdict(verdict));
     }
 
     fn count_overload(&mut self, cause: OverloadCause) {
-        counters::overload(cause);
+        counters::increment(|counters| counters.overload(cause));
     }
 
     fn call_rate_limit_service(
@@ -474,11 +452,11 @@ impl Proxy for Host {
     }
 
     fn count_limit_call(&mut self, asked: LimitCallOutcome) {
-        counters::asked(asked);
+        counters::increment(|counters| counters.limit_call(asked));
     }
 
     fn count_shadow(&mut self, reason: &str) {
-        counters::shadow(reason);
+        counters::increment(|counters| counters.shadow(reason));
     }
 
     fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {
@@ -490,29 +468,24 @@ impl Proxy for Host {
     }
 
     fn new_request_id(&mut self, key: Option<&Key>) -> String {
-        let number = REQUESTS.get().saturating_add(1);
-        REQUESTS.set(number);
-        // A VM without an id has no configuration, and so no requests.
-        let vm = ENTRIES.get().map_or(0, |(vm, _)| vm);
-        request_id(key, vm, number)
+        let id = |numbers: &OnceCell<WorkerNumbers>| Some(numbers.get()?.new_request_id(key));
+        NUMBERS.with(id).unwrap_or_default()
     }
 
     fn next_sequence_number(&mut self) -> Option<String> {
-        let (vm, last) = ENTRIES.with(Cell::get)?;
-        let number = last.saturating_add(1);
-        ENTRIES.with(|entries| entries.set(Some((vm, number))));
-        Some(format!("{vm:016x}.{number}"))
+        NUMBERS.with(|numbers| Some(numbers.get()?.next_sequence_number()))
     }
 }
 
 /// Sets this VM's id, once.
 fn set_vm_id() -> Result<(), HostFault> {
-    if ENTRIES.with(Cell::get).is_none() {
-        let vm = crate::report::log_sequence::allocate_vm_id(
-            &mut Host::outside(),
-            abi::clock_ns(abi::CLOCK_REALTIME)?,
-        )?;
-        ENTRIES.with(|entries| entries.set(Some((vm, 0))));
-    }
-    Ok(())
+    NUMBERS.with(|numbers| {
+        if numbers.get().is_none() {
+            let now_ns = abi::clock_ns(abi::CLOCK_REALTIME)?;
+            let own = WorkerNumbers::allocate(&mut Host::outside(), now_ns)?;
+            // The cell was empty before, on this single thread.
+            let _ = numbers.set(own);
+        }
+        Ok(())
+    })
 }

@@ -6,7 +6,7 @@ use proxy_wasm::hostcalls;
 use tensorgate_wire::rate_limit::{MAX_MESSAGE_BYTES, METHOD, SERVICE};
 
 use super::{Host, abi};
-use crate::host::{HostFault, RATE_LIMIT_CLUSTER};
+use tensorgate_filter_core::host::{HostFault, RATE_LIMIT_CLUSTER};
 
 /// `GrpcService.envoy_grpc` and its `cluster_name`: both are field 1, a message and a text.
 const FIELD_1: u8 = 1 << 3 | 2;
@@ -16,7 +16,7 @@ const INTERNAL: u32 = 13;
 /// Sends the call and returns the token of its answer. The call belongs to the configuration's
 /// context. With a request's context, the call would end with the request, and the SDK would keep
 /// its token until the VM ends.
-pub(super) fn ask(host: Host, question: &[u8], timeout_ms: u64) -> Result<u32, HostFault> {
+pub(crate) fn ask(host: Host, question: &[u8], timeout_ms: u64) -> Result<u32, HostFault> {
     let fault = |status| HostFault {
         call: "grpc_call",
         status,
@@ -47,7 +47,7 @@ fn service() -> Option<String> {
 }
 
 /// The answer: a message or a gRPC status.
-pub(super) fn answer(host: Host, status: u32) -> Result<Vec<u8>, u32> {
+pub(crate) fn answer(host: Host, status: u32) -> Result<Vec<u8>, u32> {
     if status != 0 {
         return Err(status);
     }

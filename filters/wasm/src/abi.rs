@@ -7,20 +7,20 @@
 
 use std::ptr;
 
-use crate::host::{Field, HostFault, Shared};
+use tensorgate_filter_core::host::{Field, HostFault, Shared};
 
-pub(super) const REQUEST_HEADERS: u32 = 0;
-pub(super) const REQUEST_TRAILERS: u32 = 1;
-pub(super) const RESPONSE_TRAILERS: u32 = 3;
-pub(super) const LOG_INFO: u32 = 2;
-pub(super) const LOG_WARN: u32 = 3;
-pub(super) const LOG_ERROR: u32 = 4;
-pub(super) const LOG_CRITICAL: u32 = 5;
-pub(super) const CLOCK_REALTIME: u32 = 0;
+pub(crate) const REQUEST_HEADERS: u32 = 0;
+pub(crate) const REQUEST_TRAILERS: u32 = 1;
+pub(crate) const RESPONSE_TRAILERS: u32 = 3;
+pub(crate) const LOG_INFO: u32 = 2;
+pub(crate) const LOG_WARN: u32 = 3;
+pub(crate) const LOG_ERROR: u32 = 4;
+pub(crate) const LOG_CRITICAL: u32 = 5;
+pub(crate) const CLOCK_REALTIME: u32 = 0;
 /// One clock for all workers of a proxy process, which `std::time::Instant` would hide.
-pub(super) const CLOCK_MONOTONIC: u32 = 1;
+pub(crate) const CLOCK_MONOTONIC: u32 = 1;
 /// [`set_shared_data`] without comparing.
-pub(super) const NO_CAS: u32 = 0;
+pub(crate) const NO_CAS: u32 = 0;
 
 const BUFFER_REQUEST_BODY: u32 = 0;
 const BUFFER_RESPONSE_BODY: u32 = 1;
@@ -37,7 +37,7 @@ const NOT_GRPC: i32 = -1;
 const DETAILS: &str = "tensorgate";
 
 const OK: u32 = 0;
-pub(super) const NOT_FOUND: u32 = 1;
+pub(crate) const NOT_FOUND: u32 = 1;
 const SERIALIZATION_FAILURE: u32 = 3;
 const CAS_MISMATCH: u32 = 8;
 
@@ -46,47 +46,47 @@ mod raw {
 
     #[link(wasm_import_module = "env")]
     unsafe extern "C" {
-        pub(super) fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
-        pub(super) fn proxy_get_buffer_bytes(
+        pub(crate) fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
+        pub(crate) fn proxy_get_buffer_bytes(
             buffer: u32,
             start: usize,
             max: usize,
             data: *mut *mut u8,
             size: *mut usize,
         ) -> u32;
-        pub(super) fn proxy_set_buffer_bytes(
+        pub(crate) fn proxy_set_buffer_bytes(
             buffer: u32,
             start: usize,
             size: usize,
             data: *const u8,
             data_size: usize,
         ) -> u32;
-        pub(super) fn proxy_get_header_map_pairs(
+        pub(crate) fn proxy_get_header_map_pairs(
             map: u32,
             data: *mut *mut u8,
             size: *mut usize,
         ) -> u32;
-        pub(super) fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize) -> u32;
-        pub(super) fn proxy_get_header_map_value(
+        pub(crate) fn proxy_set_header_map_pairs(map: u32, data: *const u8, size: usize) -> u32;
+        pub(crate) fn proxy_get_header_map_value(
             map: u32,
             name: *const u8,
             name_size: usize,
             value: *mut *mut u8,
             value_size: *mut usize,
         ) -> u32;
-        pub(super) fn proxy_replace_header_map_value(
+        pub(crate) fn proxy_replace_header_map_value(
             map: u32,
             name: *const u8,
             name_size: usize,
             value: *const u8,
             value_size: usize,
         ) -> u32;
-        pub(super) fn proxy_remove_header_map_value(
+        pub(crate) fn proxy_remove_header_map_value(
             map: u32,
             name: *const u8,
             name_size: usize,
         ) -> u32;
-        pub(super) fn proxy_call_foreign_function(
+        pub(crate) fn proxy_call_foreign_function(
             name: *const u8,
             name_size: usize,
             arguments: *const u8,
@@ -94,33 +94,33 @@ mod raw {
             results: *mut *mut u8,
             results_size: *mut usize,
         ) -> u32;
-        pub(super) fn proxy_get_property(
+        pub(crate) fn proxy_get_property(
             path: *const u8,
             path_size: usize,
             data: *mut *mut u8,
             size: *mut usize,
         ) -> u32;
-        pub(super) fn proxy_set_property(
+        pub(crate) fn proxy_set_property(
             path: *const u8,
             path_size: usize,
             data: *const u8,
             size: usize,
         ) -> u32;
-        pub(super) fn proxy_get_shared_data(
+        pub(crate) fn proxy_get_shared_data(
             key: *const u8,
             key_size: usize,
             data: *mut *mut u8,
             size: *mut usize,
             cas: *mut u32,
         ) -> u32;
-        pub(super) fn proxy_set_shared_data(
+        pub(crate) fn proxy_set_shared_data(
             key: *const u8,
             key_size: usize,
             data: *const u8,
             size: usize,
             cas: u32,
         ) -> u32;
-        pub(super) fn proxy_send_local_response(
+        pub(crate) fn proxy_send_local_response(
             status: u32,
             details: *const u8,
             details_size: usize,
@@ -130,23 +130,23 @@ mod raw {
             headers_size: usize,
             grpc_status: i32,
         ) -> u32;
-        pub(super) fn proxy_define_metric(
+        pub(crate) fn proxy_define_metric(
             kind: u32,
             name: *const u8,
             size: usize,
             id: *mut u32,
         ) -> u32;
-        pub(super) fn proxy_increment_metric(id: u32, offset: i64) -> u32;
-        pub(super) fn proxy_record_metric(id: u32, value: u64) -> u32;
-        pub(super) fn proxy_continue_stream(kind: u32) -> u32;
-        pub(super) fn proxy_close_stream(kind: u32) -> u32;
-        pub(super) fn proxy_set_effective_context(context: u32) -> u32;
-        pub(super) fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+        pub(crate) fn proxy_increment_metric(id: u32, offset: i64) -> u32;
+        pub(crate) fn proxy_record_metric(id: u32, value: u64) -> u32;
+        pub(crate) fn proxy_continue_stream(kind: u32) -> u32;
+        pub(crate) fn proxy_close_stream(kind: u32) -> u32;
+        pub(crate) fn proxy_set_effective_context(context: u32) -> u32;
+        pub(crate) fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
     }
 
     #[link(wasm_import_module = "wasi_snapshot_preview1")]
     unsafe extern "C" {
-        pub(super) fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
+        pub(crate) fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
     }
 }
 
@@ -175,7 +175,7 @@ fn take(data: *mut u8, size: usize) -> Vec<u8> {
     }
 }
 
-pub(super) fn log(level: u32, message: &str) {
+pub(crate) fn log(level: u32, message: &str) {
     // A line that cannot be written is lost.
     // SAFETY: pointer and length are of one live string, which the proxy only reads.
     #[expect(unsafe_code, reason = "a host call")]
@@ -194,17 +194,17 @@ fn get_buffer(buffer: u32, start: usize, max_bytes: usize) -> Result<Vec<u8>, Ho
     }
 }
 
-pub(super) fn request_body(start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+pub(crate) fn request_body(start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     get_buffer(BUFFER_REQUEST_BODY, start, max_bytes)
 }
 
 /// Part of a response's body, in the callback that brings it.
-pub(super) fn response_body(start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+pub(crate) fn response_body(start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     get_buffer(BUFFER_RESPONSE_BODY, start, max_bytes)
 }
 
 /// Replaces the request's body.
-pub(super) fn replace_request_body(data: &[u8]) -> Result<(), HostFault> {
+pub(crate) fn replace_request_body(data: &[u8]) -> Result<(), HostFault> {
     // A length beyond the end means the whole body.
     let (start, instead_of) = (0, usize::MAX);
     // SAFETY: pointer and length are of one live slice, which the proxy only reads.
@@ -221,26 +221,26 @@ pub(super) fn replace_request_body(data: &[u8]) -> Result<(), HostFault> {
     check("set_buffer_bytes", status)
 }
 
-pub(super) fn plugin_configuration(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+pub(crate) fn plugin_configuration(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     get_buffer(BUFFER_PLUGIN_CONFIGURATION, 0, max_bytes)
 }
 
 /// At most `max_bytes` of a gRPC response message.
-pub(super) fn grpc_message(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+pub(crate) fn grpc_message(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     get_buffer(BUFFER_GRPC_RECEIVED, 0, max_bytes)
 }
 
 /// At most `max_bytes` of an HTTP response body.
-pub(super) fn call_body(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
+pub(crate) fn call_body(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     get_buffer(BUFFER_CALL_RESPONSE_BODY, 0, max_bytes)
 }
 
-pub(super) fn get_request_headers() -> Result<Vec<Field>, HostFault> {
+pub(crate) fn get_request_headers() -> Result<Vec<Field>, HostFault> {
     get_headers(REQUEST_HEADERS)
 }
 
 /// Header fields of an HTTP response.
-pub(super) fn get_call_headers() -> Result<Vec<Field>, HostFault> {
+pub(crate) fn get_call_headers() -> Result<Vec<Field>, HostFault> {
     get_headers(CALL_RESPONSE_HEADERS)
 }
 
@@ -250,14 +250,14 @@ fn get_headers(map: u32) -> Result<Vec<Field>, HostFault> {
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe { raw::proxy_get_header_map_pairs(map, &mut data, &mut size) };
     check("get_header_map_pairs", status)?;
-    crate::host::deserialize(&take(data, size)).ok_or(HostFault {
+    tensorgate_filter_core::host::deserialize(&take(data, size)).ok_or(HostFault {
         call: "get_header_map_pairs",
         status: SERIALIZATION_FAILURE,
     })
 }
 
 /// Value of a field; `None` if it is missing or empty.
-pub(super) fn get_header(map: u32, name: &str) -> Result<Option<Vec<u8>>, HostFault> {
+pub(crate) fn get_header(map: u32, name: &str) -> Result<Option<Vec<u8>>, HostFault> {
     let (mut data, mut size) = (ptr::null_mut(), 0);
     // SAFETY: the name's pointer and length are of one live string; both out-pointers are of live
     // locals.
@@ -272,7 +272,7 @@ pub(super) fn get_header(map: u32, name: &str) -> Result<Option<Vec<u8>>, HostFa
     }
 }
 
-pub(super) fn set_header_map(map: u32, fields: &[(&str, &str)]) -> Result<(), HostFault> {
+pub(crate) fn set_header_map(map: u32, fields: &[(&str, &str)]) -> Result<(), HostFault> {
     let fields = serialize("set_header_map_pairs", fields)?;
     // SAFETY: pointer and length are of one live vector, which the proxy only reads.
     #[expect(unsafe_code, reason = "a host call")]
@@ -280,7 +280,7 @@ pub(super) fn set_header_map(map: u32, fields: &[(&str, &str)]) -> Result<(), Ho
     check("set_header_map_pairs", status)
 }
 
-pub(super) fn replace_header(map: u32, name: &str, value: &str) -> Result<(), HostFault> {
+pub(crate) fn replace_header(map: u32, name: &str, value: &str) -> Result<(), HostFault> {
     // SAFETY: pointers and lengths are of two live strings, which the proxy only reads.
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe {
@@ -295,7 +295,7 @@ pub(super) fn replace_header(map: u32, name: &str, value: &str) -> Result<(), Ho
     check("replace_header_map_value", status)
 }
 
-pub(super) fn remove_header(map: u32, name: &str) -> Result<(), HostFault> {
+pub(crate) fn remove_header(map: u32, name: &str) -> Result<(), HostFault> {
     // SAFETY: pointer and length are of one live string, which the proxy only reads.
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe { raw::proxy_remove_header_map_value(map, name.as_ptr(), name.len()) };
@@ -303,7 +303,7 @@ pub(super) fn remove_header(map: u32, name: &str) -> Result<(), HostFault> {
 }
 
 /// Calls a function of the proxy by name and returns its result.
-pub(super) fn call_foreign_function(
+pub(crate) fn call_foreign_function(
     name: &'static str,
     arguments: &[u8],
 ) -> Result<Vec<u8>, HostFault> {
@@ -325,7 +325,7 @@ pub(super) fn call_foreign_function(
 }
 
 /// Declares a text property that is set once and lives as long as the request in the filter chain.
-pub(super) fn declare_read_only_text(name: &str) -> Result<(), HostFault> {
+pub(crate) fn declare_read_only_text(name: &str) -> Result<(), HostFault> {
     /// `DeclarePropertyArguments`: readonly (field 2) is true, type (3) is String (1); span (5)
     /// stays 0, the filter chain.
     const READ_ONLY_TEXT: [u8; 4] = [2 << 3, 1, 3 << 3, 1];
@@ -343,14 +343,14 @@ pub(super) fn declare_read_only_text(name: &str) -> Result<(), HostFault> {
 }
 
 fn serialize(call: &'static str, fields: &[(&str, &str)]) -> Result<Vec<u8>, HostFault> {
-    crate::host::serialize(fields).ok_or(HostFault {
+    tensorgate_filter_core::host::serialize(fields).ok_or(HostFault {
         call,
         status: SERIALIZATION_FAILURE,
     })
 }
 
 /// `path`: parts separated by zero bytes.
-pub(super) fn get_property(path: &[u8]) -> Result<Option<Vec<u8>>, HostFault> {
+pub(crate) fn get_property(path: &[u8]) -> Result<Option<Vec<u8>>, HostFault> {
     let (mut data, mut size) = (ptr::null_mut(), 0);
     // SAFETY: the path's pointer and length are of one live slice; both out-pointers are of live
     // locals.
@@ -363,7 +363,7 @@ pub(super) fn get_property(path: &[u8]) -> Result<Option<Vec<u8>>, HostFault> {
     }
 }
 
-pub(super) fn set_property(name: &str, value: &str) -> Result<(), HostFault> {
+pub(crate) fn set_property(name: &str, value: &str) -> Result<(), HostFault> {
     // SAFETY: pointers and lengths are of two live strings, which the proxy only reads.
     #[expect(unsafe_code, reason = "a host call")]
     let status =
@@ -371,7 +371,7 @@ pub(super) fn set_property(name: &str, value: &str) -> Result<(), HostFault> {
     check("set_property", status)
 }
 
-pub(super) fn get_shared_data(key: &str) -> Result<Option<Shared>, HostFault> {
+pub(crate) fn get_shared_data(key: &str) -> Result<Option<Shared>, HostFault> {
     let (mut data, mut size, mut token) = (ptr::null_mut(), 0, 0);
     // SAFETY: the key's pointer and length are of one live string; the out-pointers are of live
     // locals.
@@ -391,7 +391,7 @@ pub(super) fn get_shared_data(key: &str) -> Result<Option<Shared>, HostFault> {
 }
 
 /// `false`: another worker wrote since `cas` was read. [`NO_CAS`] disables the comparison.
-pub(super) fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<bool, HostFault> {
+pub(crate) fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<bool, HostFault> {
     // SAFETY: pointers and lengths are of one live string and one live slice, which the proxy only
     // reads.
     #[expect(unsafe_code, reason = "a host call")]
@@ -404,7 +404,7 @@ pub(super) fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<bool,
     }
 }
 
-pub(super) fn send_local_response(
+pub(crate) fn send_local_response(
     status: u32,
     fields: &[(&str, &str)],
     body: &[u8],
@@ -428,11 +428,11 @@ pub(super) fn send_local_response(
     check("send_local_response", answered)
 }
 
-pub(super) fn define_counter(name: &str) -> Result<u32, HostFault> {
+pub(crate) fn define_counter(name: &str) -> Result<u32, HostFault> {
     define_metric(METRIC_COUNTER, name)
 }
 
-pub(super) fn define_gauge(name: &str) -> Result<u32, HostFault> {
+pub(crate) fn define_gauge(name: &str) -> Result<u32, HostFault> {
     define_metric(METRIC_GAUGE, name)
 }
 
@@ -444,14 +444,14 @@ fn define_metric(kind: u32, name: &str) -> Result<u32, HostFault> {
     check("define_metric", status).map(|()| id)
 }
 
-pub(super) fn increment(counter: u32) {
+pub(crate) fn increment(counter: u32) {
     // A lost count fails no request. SAFETY: takes numbers only.
     #[expect(unsafe_code, reason = "a host call")]
     let _ = unsafe { raw::proxy_increment_metric(counter, 1) };
 }
 
 /// Sets a gauge.
-pub(super) fn record(gauge: u32, value: u64) {
+pub(crate) fn record(gauge: u32, value: u64) {
     // As above.
     // SAFETY: takes numbers only.
     #[expect(unsafe_code, reason = "a host call")]
@@ -459,7 +459,7 @@ pub(super) fn record(gauge: u32, value: u64) {
 }
 
 /// Resumes the request of the effective context after the running callback.
-pub(super) fn continue_request() -> Result<(), HostFault> {
+pub(crate) fn continue_request() -> Result<(), HostFault> {
     // SAFETY: takes a number only.
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe { raw::proxy_continue_stream(STREAM_REQUEST) };
@@ -467,7 +467,7 @@ pub(super) fn continue_request() -> Result<(), HostFault> {
 }
 
 /// Resets the request of the effective context, and its response, after the running callback.
-pub(super) fn close_request() -> Result<(), HostFault> {
+pub(crate) fn close_request() -> Result<(), HostFault> {
     // SAFETY: takes a number only.
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe { raw::proxy_close_stream(STREAM_REQUEST) };
@@ -475,7 +475,7 @@ pub(super) fn close_request() -> Result<(), HostFault> {
 }
 
 /// Makes host calls act on this context for the rest of the running callback.
-pub(super) fn set_effective_context(context: u32) -> Result<(), HostFault> {
+pub(crate) fn set_effective_context(context: u32) -> Result<(), HostFault> {
     // SAFETY: takes a number only.
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe { raw::proxy_set_effective_context(context) };
@@ -484,14 +484,14 @@ pub(super) fn set_effective_context(context: u32) -> Result<(), HostFault> {
 
 /// Sets the tick period of the configuration's context, in milliseconds; 0: never. The first tick
 /// comes after one period.
-pub(super) fn set_tick_period(ms: u32) -> Result<(), HostFault> {
+pub(crate) fn set_tick_period(ms: u32) -> Result<(), HostFault> {
     // SAFETY: takes a number only.
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe { raw::proxy_set_tick_period_milliseconds(ms) };
     check("set_tick_period", status)
 }
 
-pub(super) fn clock_ns(clock: u32) -> Result<u64, HostFault> {
+pub(crate) fn clock_ns(clock: u32) -> Result<u64, HostFault> {
     let mut time = 0;
     // SAFETY: the out-pointer is of a live local.
     #[expect(unsafe_code, reason = "a host call")]

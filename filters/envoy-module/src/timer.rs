@@ -1,0 +1,122 @@
+//! Timers of streams. Envoy has none for HTTP filters, so one thread of the process wakes streams
+//! when their timers are due. It sleeps while there is none.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::abi::Scheduler;
+use crate::clock::monotonic_ns;
+
+/// A stream or a configuration that can be woken until it ends.
+pub struct Wakeable(Mutex<Option<Scheduler>>);
+
+impl Wakeable {
+    pub const fn new(scheduler: Scheduler) -> Self {
+        Self(Mutex::new(Some(scheduler)))
+    }
+
+    /// It ends: it is not woken any more.
+    pub fn end(&self) {
+        drop(lock(&self.0).take());
+    }
+
+    /// Wakes it now.
+    pub fn wake(&self, event: u64) {
+        // The lock is held, so that the scheduler is not deleted meanwhile.
+        if let Some(scheduler) = &*lock(&self.0) {
+            scheduler.wake(event);
+        }
+    }
+}
+
+/// When a timer is due, in ns of the monotonic clock, and its number.
+pub type Due = (u64, u64);
+
+/// What a timer wakes, and with which event.
+type Timer = (Weak<Wakeable>, u64);
+
+#[derive(Default)]
+struct Timers {
+    by_due: BTreeMap<Due, Timer>,
+    last: u64,
+}
+
+static TIMERS: Mutex<Timers> = Mutex::new(Timers {
+    by_due: BTreeMap::new(),
+    last: 0,
+});
+static CHANGED: Condvar = Condvar::new();
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind each lock here is consistent between statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the thread, once.
+///
+/// # Errors
+/// The system starts none.
+pub fn start() -> Result<(), String> {
+    static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
+    let start = || {
+        let thread = std::thread::Builder::new().name("tensorgate".to_owned());
+        let started = thread.spawn(run).map(drop);
+        started.map_err(|fault| format!("no thread for timers: {fault}"))
+    };
+    STARTED.get_or_init(start).clone()
+}
+
+/// Wakes a stream with this event at a time of the monotonic clock.
+pub fn wake_at(due_ns: u64, stream: &Arc<Wakeable>, event: u64) -> Due {
+    let mut timers = lock(&TIMERS);
+    let is_first = timers
+        .by_due
+        .first_key_value()
+        .is_none_or(|((first_ns, _), _)| due_ns < *first_ns);
+    timers.last = timers.last.wrapping_add(1);
+    let due = (due_ns, timers.last);
+    timers.by_due.insert(due, (Arc::downgrade(stream), event));
+    drop(timers);
+    if is_first {
+        CHANGED.notify_one();
+    }
+    due
+}
+
+/// Removes timers. Those of streams that have ended would stay until they are due.
+pub fn cancel(timers: impl IntoIterator<Item = Due>) {
+    let mut all = lock(&TIMERS);
+    for due in timers {
+        all.by_due.remove(&due);
+    }
+}
+
+fn run() {
+    let mut timers = lock(&TIMERS);
+    loop {
+        let now_ns = monotonic_ns();
+        let first_ns = timers
+            .by_due
+            .first_key_value()
+            .map(|((due_ns, _), _)| *due_ns);
+        timers = match first_ns {
+            Some(due_ns) if due_ns <= now_ns => {
+                let due = timers.by_due.pop_first();
+                drop(timers);
+                if let Some((_, (stream, event))) = due
+                    && let Some(stream) = stream.upgrade()
+                {
+                    stream.wake(event);
+                }
+                lock(&TIMERS)
+            }
+            Some(due_ns) => {
+                let wait = Duration::from_nanos(due_ns.saturating_sub(now_ns));
+                let woken = CHANGED.wait_timeout(timers, wait);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => CHANGED.wait(timers).unwrap_or_else(PoisonError::into_inner),
+        };
+    }
+}
