@@ -78,6 +78,26 @@ pub trait SharedStore {
     fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault>;
 }
 
+/// A port whose shared store is another value.
+pub trait HasStore {
+    /// The store.
+    fn store(&mut self) -> impl SharedStore;
+}
+
+impl<T: HasStore> SharedStore for T {
+    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
+        self.store().get(key)
+    }
+
+    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
+        self.store().swap(key, value, token)
+    }
+
+    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
+        self.store().put(key, value)
+    }
+}
+
 /// An HTTP request to another server.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpCall<'a> {
@@ -108,12 +128,23 @@ pub enum FetchOutcome {
 }
 
 impl FetchOutcome {
-    /// Name in metrics.
-    pub const fn name(self) -> &'static str {
-        match self {
+    /// Name of an issuer's counter.
+    pub fn metric(self, issuer: &str) -> String {
+        let outcome = match self {
             Self::Good(_) => "fetched",
             Self::Failed => "failed",
-        }
+        };
+        format!("tensorgate_key_sets;issuer={issuer};outcome={outcome};")
+    }
+
+    /// Name of the gauge with the time of an issuer's last good fetch, in Unix seconds.
+    pub fn time_metric(issuer: &str) -> String {
+        format!("tensorgate_key_set_fetched_unix_s;issuer={issuer};")
+    }
+
+    /// Name of the gauge with the number of an issuer's keys that cannot be used.
+    pub fn unused_keys_metric(issuer: &str) -> String {
+        format!("tensorgate_key_set_unused_keys;issuer={issuer};")
     }
 }
 

@@ -16,7 +16,8 @@ use crate::abi::{self, Call, ConfigurationCall, Headers, LogLevel};
 use crate::configuration::Module;
 use crate::host::{Effects, Host};
 use crate::key_fetches;
-use crate::stream::{Event, Hook, Panicked, Stream};
+use crate::stream::{Hook, Panicked, Stream};
+use crate::timer::Event;
 
 /// The answer to a request at which the gate has panicked, as Envoy answers for a wasm module.
 const PANIC: HttpAnswer<'_> = HttpAnswer {
@@ -71,11 +72,6 @@ pub fn configure(call: &ConfigurationCall<'_>, name: &[u8], bytes: &[u8]) -> Opt
         abi::log(level, &format!("tensorgate: configuration: {fault}"));
     }
     module.inspect(key_fetches::begin)
-}
-
-/// Drops Envoy's share of a configuration.
-pub fn end_configuration(module: Arc<Module>) {
-    key_fetches::end(&module);
 }
 
 /// Begins a stream. `None`: it is answered as after a panic.
@@ -174,7 +170,7 @@ pub fn scheduled(call: Call<'_>, stream: &Stream, event: u64) {
         return;
     }
     let event = match Event::from_number(event) {
-        Some(Event::Tick) => return stream.tick(),
+        Some(Event::Tick) => return stream.state.worker.tick(),
         Some(event) if !stream.is_poisoned() => event,
         _ => return,
     };

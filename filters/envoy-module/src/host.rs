@@ -2,8 +2,9 @@
 //! returned, because Envoy may call further hooks, and destroy the stream, before it returns.
 
 use tensorgate_filter_core::host::{
-    Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
+    Field, HasStore, HostFault, Level, LimitCallOutcome, Proxy, SharedStore, Verdict,
 };
+use tensorgate_filter_core::report::property::VIA_UPSTREAM;
 use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_wire::Answer;
@@ -19,9 +20,6 @@ use crate::store::Store;
 pub fn state_name(property: &str) -> String {
     format!("wasm.{property}")
 }
-
-/// `response.code_details` of a response of the upstream. Envoy 1.38 does not show them.
-const UPSTREAM: &[u8] = b"via_upstream";
 
 /// What the gate has asked for.
 #[derive(Debug, Default)]
@@ -62,12 +60,15 @@ impl<'h> Host<'h> {
         }
     }
 
+    /// Bytes of these buffers.
+    fn bytes(&self, buffers: &[Body]) -> usize {
+        let sizes = buffers.iter().map(|buffer| self.call.body_bytes(*buffer));
+        sizes.fold(0, usize::saturating_add)
+    }
+
     /// Bytes of the request's body that Envoy has.
     pub fn request_body_bytes(&self) -> usize {
-        let sizes = self.request_body_buffers().iter();
-        sizes.fold(0_usize, |sum, body| {
-            sum.saturating_add(self.call.body_bytes(*body))
-        })
+        self.bytes(self.request_body_buffers())
     }
 
     /// New bytes of the response's body.
@@ -77,9 +78,8 @@ impl<'h> Host<'h> {
 
     /// At most `max_bytes` of these buffers from offset `start`.
     fn read(&self, buffers: &[Body], start: usize, max_bytes: usize) -> Vec<u8> {
-        let sizes = buffers.iter().map(|buffer| self.call.body_bytes(*buffer));
-        let bytes = sizes.fold(0_usize, usize::saturating_add);
-        let mut read = Vec::with_capacity(bytes.saturating_sub(start).min(max_bytes));
+        let left = self.bytes(buffers).saturating_sub(start);
+        let mut read = Vec::with_capacity(left.min(max_bytes));
         let mut skip = start;
         for buffer in buffers {
             self.call.read(*buffer, &mut skip, max_bytes, &mut read);
@@ -122,17 +122,9 @@ impl<'h> Host<'h> {
     }
 }
 
-impl SharedStore for Host<'_> {
-    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
-        Store.get(key)
-    }
-
-    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
-        Store.swap(key, value, token)
-    }
-
-    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
-        Store.put(key, value)
+impl HasStore for Host<'_> {
+    fn store(&mut self) -> impl SharedStore {
+        Store
     }
 }
 
@@ -246,7 +238,8 @@ impl Proxy for Host<'_> {
             }
             ["request", "protocol"] => self.call.text(Attribute::Protocol),
             ["response", "code_details"] if newer => self.call.text(Attribute::CodeDetails),
-            ["response", "code_details"] => stream.is_of_upstream().then(|| UPSTREAM.to_vec()),
+            // Envoy 1.38 does not show them.
+            ["response", "code_details"] => stream.is_of_upstream().then(|| VIA_UPSTREAM.to_vec()),
             ["xds", "filter_chain_name"] if newer => self.call.text(Attribute::FilterChainName),
             ["connection", "uri_san_peer_certificate"] => self.call.text(Attribute::UriSanPeer),
             ["connection", "dns_san_peer_certificate"] => self.call.text(Attribute::DnsSanPeer),

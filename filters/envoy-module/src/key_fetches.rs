@@ -5,20 +5,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use tensorgate_filter_core::host::{
-    FetchOutcome, HostFault, HttpCall, HttpResponse, Level, Outside, Shared, SharedStore,
+    FetchOutcome, HasStore, HostFault, HttpCall, HttpResponse, Level, Outside, SharedStore,
 };
 use tensorgate_filter_core::root::GateRoot;
 use tensorgate_policy::Now;
+use tensorgate_policy::time::SECOND_NS;
 
 use crate::abi::{self, ConfigurationCall, LogLevel};
 use crate::clock;
 use crate::configuration::Module;
 use crate::key_requests::KeyRequests;
 use crate::store::Store;
-use crate::timer::{self, Due, wake_at};
+use crate::timer::{self, Due, Event, wake_at};
 
 /// Period of ticks, ns.
-const TICK_NS: u64 = 1_000_000_000;
+const TICK_NS: u64 = SECOND_NS;
 
 /// The key sets of a configuration on the main thread.
 struct Fetcher {
@@ -45,7 +46,7 @@ pub fn begin(module: &Arc<Module>) {
             next: None,
         });
     });
-    requests.wakeable.wake(0);
+    requests.wakeable.wake(Event::Wait);
 }
 
 /// Ends with a configuration: its fetches are abandoned.
@@ -71,7 +72,7 @@ pub fn tick(call: ConfigurationCall<'_>, module: &Arc<Module>) {
     FETCHERS.with(|fetchers| {
         let Ok(mut fetchers) = fetchers.try_borrow_mut() else {
             // Envoy has answered a fetch inside the function that starts it.
-            return requests.wakeable.wake(0);
+            return requests.wakeable.wake(Event::Wait);
         };
         let own = fetchers.iter_mut().find(|fetcher| fetcher.is_of(module));
         let Some(Fetcher { root, next, .. }) = own else {
@@ -80,7 +81,7 @@ pub fn tick(call: ConfigurationCall<'_>, module: &Arc<Module>) {
         // A timer is set whatever happens: keys that an issuer has removed must not stay.
         timer::cancel(next.take());
         let due_ns = clock::monotonic_ns().saturating_add(TICK_NS);
-        *next = Some(wake_at(due_ns, &requests.wakeable, 0));
+        *next = Some(wake_at(due_ns, &requests.wakeable, Event::Wait));
         let mut main = Main { call, requests };
         let work = AssertUnwindSafe(|| {
             for (token, response) in requests.take_responses() {
@@ -125,17 +126,9 @@ struct Main<'h> {
     requests: &'h KeyRequests,
 }
 
-impl SharedStore for Main<'_> {
-    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
-        Store.get(key)
-    }
-
-    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
-        Store.swap(key, value, token)
-    }
-
-    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
-        Store.put(key, value)
+impl HasStore for Main<'_> {
+    fn store(&mut self) -> impl SharedStore {
+        Store
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tensorgate_filter_core::host::{FetchOutcome, HostFault, HttpResponse};
 use tensorgate_policy::Policy;
 
 use crate::abi::{Call, ConfigurationCall};
-use crate::timer::Wakeable;
+use crate::lock::lock;
+use crate::timer::{Event, Wakeable};
 
 /// The key sets of a configuration.
 pub struct KeyRequests {
@@ -48,16 +49,11 @@ impl KeyRequests {
         let mut metrics = BTreeMap::new();
         for issuer in policy.issuers().iter().filter(|it| it.key_set().is_some()) {
             let name = issuer.name();
-            let outcomes = [FetchOutcome::Good(0), FetchOutcome::Failed].map(FetchOutcome::name);
-            let [fetched, failed] = outcomes
-                .map(|outcome| format!("tensorgate_key_sets;issuer={name};outcome={outcome};"));
-            let fetched_unix_s = format!("tensorgate_key_set_fetched_unix_s;issuer={name};");
-            let unused_keys = format!("tensorgate_key_set_unused_keys;issuer={name};");
             let own = KeyMetrics {
-                fetched: call.define_counter(&fetched)?,
-                failed: call.define_counter(&failed)?,
-                fetched_unix_s: call.define_gauge(&fetched_unix_s)?,
-                unused_keys: call.define_gauge(&unused_keys)?,
+                fetched: call.define_counter(&FetchOutcome::Good(0).metric(name))?,
+                failed: call.define_counter(&FetchOutcome::Failed.metric(name))?,
+                fetched_unix_s: call.define_gauge(&FetchOutcome::time_metric(name))?,
+                unused_keys: call.define_gauge(&FetchOutcome::unused_keys_metric(name))?,
             };
             metrics.insert(name.to_owned(), own);
         }
@@ -81,7 +77,7 @@ impl KeyRequests {
                 }
             }
             drop(all);
-            self.wakeable.wake(0);
+            self.wakeable.wake(Event::Wait);
         }
     }
 
@@ -154,9 +150,4 @@ impl KeyRequests {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is behind each lock here is consistent between statements.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

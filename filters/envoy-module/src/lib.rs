@@ -14,6 +14,7 @@ mod hooks;
 mod host;
 mod key_fetches;
 mod key_requests;
+mod lock;
 mod state;
 mod store;
 mod stream;

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use tensorgate_filter_core::host::{HostFault, Shared, SharedStore};
+
+use crate::lock::lock;
 
 /// Number of further locks. Workers rarely wait for each other: each holds one for a copy of some
 /// bytes.
@@ -35,9 +37,7 @@ fn shard(key: &str) -> MutexGuard<'static, Slots> {
     let hash = usize::try_from(shards.hasher.hash_one(key)).unwrap_or_default();
     let number = hash.checked_rem(MORE_SHARDS.saturating_add(1));
     let more = number.and_then(|number| shards.more.get(number));
-    // Slots are consistent between statements, also after a panic.
-    let slots = more.unwrap_or(&shards.first).lock();
-    slots.unwrap_or_else(PoisonError::into_inner)
+    lock(more.unwrap_or(&shards.first))
 }
 
 /// Writes into a slot's memory.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{HostFault, Level, Proxy as _};
+use tensorgate_policy::time::SECOND_NS;
 
 use crate::abi::{self, Call, LogLevel};
 use crate::clock;
@@ -14,15 +15,15 @@ use crate::configuration::Module;
 use crate::host::{Effects, Host, state_name};
 use crate::state::StreamState;
 use crate::store::Store;
-use crate::timer::{self, Due, Wakeable, wake_at};
+use crate::timer::{self, Due, Event, Wakeable, wake_at};
 use crate::worker::{MILLISECOND_NS, Worker};
 
 /// Time after which a wait is looked at again, ns.
 const WAIT_NS: u64 = 20 * MILLISECOND_NS;
 /// Time after which key sets are imported again, ns.
-const IMPORT_NS: u64 = 1_000 * MILLISECOND_NS;
+const IMPORT_NS: u64 = SECOND_NS;
 /// Time after which the permits of a stream that has outlived its reset are looked at again, ns.
-const RENEW_NS: u64 = 1_000 * MILLISECOND_NS;
+const RENEW_NS: u64 = SECOND_NS;
 
 /// A hook that calls the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,31 +35,6 @@ pub enum Hook {
     ResponseTrailers,
     StreamComplete,
     Scheduled,
-}
-
-/// The number of [`Event::Tick`].
-const TICK: u64 = Event::Tick as u64;
-
-/// What a timer of a stream is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A wait may be over.
-    Wait = 0,
-    /// The stream's time is over.
-    End = 1,
-    /// Background work of the worker is due.
-    Tick = 2,
-}
-
-impl Event {
-    pub const fn from_number(number: u64) -> Option<Self> {
-        match number {
-            0 => Some(Self::Wait),
-            1 => Some(Self::End),
-            2 => Some(Self::Tick),
-            _ => None,
-        }
-    }
 }
 
 /// The gate has panicked.
@@ -188,11 +164,6 @@ impl Stream {
         false
     }
 
-    /// Runs the worker's background work, which is due.
-    pub fn tick(&self) {
-        self.state.worker.tick(TICK);
-    }
-
     /// Sets the timers that the gate needs after a call.
     fn set_timers(&self, call: &Call<'_>, gate: &Gate) {
         let mut timers = self.timers.borrow_mut();
@@ -205,7 +176,7 @@ impl Stream {
         let now_ns = clock::monotonic_ns();
         let new = || Arc::new(Wakeable::new(call.scheduler()));
         let wakeable = Arc::clone(timers.wakeable.get_or_insert_with(new));
-        let set = |due_ns, event| wake_at(due_ns, &wakeable, event as u64);
+        let set = |due_ns, event| wake_at(due_ns, &wakeable, event);
         if waits {
             timers.wait = Some(set(now_ns.saturating_add(WAIT_NS), Event::Wait));
         }
@@ -220,7 +191,7 @@ impl Stream {
         }
         if needs_ticks {
             timers.ticks = true;
-            self.state.worker.add_wakeable(&wakeable, TICK);
+            self.state.worker.add_wakeable(&wakeable);
         }
     }
 
@@ -238,7 +209,7 @@ impl Stream {
         wakeable.end();
         timer::cancel([wait, end].into_iter().flatten());
         if ticks {
-            self.state.worker.remove_wakeable(&wakeable, TICK);
+            self.state.worker.remove_wakeable(&wakeable);
         }
     }
 

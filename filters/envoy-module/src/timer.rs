@@ -2,11 +2,34 @@
 //! when their timers are due. It sleeps while there is none.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::abi::Scheduler;
 use crate::clock::monotonic_ns;
+use crate::lock::lock;
+
+/// What a stream or a configuration is woken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A wait may be over.
+    Wait = 0,
+    /// The stream's time is over.
+    End = 1,
+    /// Background work of the worker is due.
+    Tick = 2,
+}
+
+impl Event {
+    pub const fn from_number(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Wait),
+            1 => Some(Self::End),
+            2 => Some(Self::Tick),
+            _ => None,
+        }
+    }
+}
 
 /// A stream or a configuration that can be woken until it ends.
 pub struct Wakeable(Mutex<Option<Scheduler>>);
@@ -22,10 +45,10 @@ impl Wakeable {
     }
 
     /// Wakes it now.
-    pub fn wake(&self, event: u64) {
+    pub fn wake(&self, event: Event) {
         // The lock is held, so that the scheduler is not deleted meanwhile.
         if let Some(scheduler) = &*lock(&self.0) {
-            scheduler.wake(event);
+            scheduler.wake(event as u64);
         }
     }
 }
@@ -34,7 +57,7 @@ impl Wakeable {
 pub type Due = (u64, u64);
 
 /// What a timer wakes, and with which event.
-type Timer = (Weak<Wakeable>, u64);
+type Timer = (Weak<Wakeable>, Event);
 
 #[derive(Default)]
 struct Timers {
@@ -47,11 +70,6 @@ static TIMERS: Mutex<Timers> = Mutex::new(Timers {
     last: 0,
 });
 static CHANGED: Condvar = Condvar::new();
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is behind each lock here is consistent between statements.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Starts the thread, once.
 ///
@@ -68,7 +86,7 @@ pub fn start() -> Result<(), String> {
 }
 
 /// Wakes a stream with this event at a time of the monotonic clock.
-pub fn wake_at(due_ns: u64, stream: &Arc<Wakeable>, event: u64) -> Due {
+pub fn wake_at(due_ns: u64, stream: &Arc<Wakeable>, event: Event) -> Due {
     let mut timers = lock(&TIMERS);
     let is_first = timers
         .by_due

@@ -11,7 +11,7 @@ use tensorgate_filter_core::root::GateRoot;
 use crate::clock;
 use crate::configuration::Module;
 use crate::store::Store;
-use crate::timer::{self, Due, Wakeable, wake_at};
+use crate::timer::{self, Due, Event, Wakeable, wake_at};
 
 /// Nanoseconds per millisecond.
 pub const MILLISECOND_NS: u64 = 1_000_000;
@@ -85,13 +85,13 @@ impl Worker {
     }
 
     /// A stream that can be woken for a tick. Sets the next tick, if none is set.
-    pub fn add_wakeable(&self, stream: &Arc<Wakeable>, event: u64) {
+    pub fn add_wakeable(&self, stream: &Arc<Wakeable>) {
         self.wakeable.borrow_mut().push(Arc::downgrade(stream));
-        self.set_tick(event);
+        self.set_tick();
     }
 
     /// Such a stream ends. Another one is woken for the tick instead.
-    pub fn remove_wakeable(&self, stream: &Arc<Wakeable>, event: u64) {
+    pub fn remove_wakeable(&self, stream: &Arc<Wakeable>) {
         let is_it = |other: &Weak<Wakeable>| std::ptr::eq(other.as_ptr(), Arc::as_ptr(stream));
         self.wakeable.borrow_mut().retain(|other| !is_it(other));
         let mut tick = self.tick.borrow_mut();
@@ -99,18 +99,18 @@ impl Worker {
             drop(tick);
             timer::cancel([due]);
             // A tick that comes early does not count as late.
-            self.tick(event);
+            self.tick();
         }
     }
 
     /// Runs background work, and sets the next tick if one is needed.
-    pub fn tick(&self, event: u64) {
+    pub fn tick(&self) {
         timer::cancel(self.tick.take().map(|(due, _)| due));
         self.root.measure_lateness(clock::monotonic_ns());
-        self.set_tick(event);
+        self.set_tick();
     }
 
-    fn set_tick(&self, event: u64) {
+    fn set_tick(&self) {
         let mut tick = self.tick.borrow_mut();
         let Some(period_ms) = self.root.busy_tick_ms().filter(|_| tick.is_none()) else {
             return;
@@ -119,7 +119,7 @@ impl Worker {
         if let Some(stream) = streams.iter().rev().find_map(Weak::upgrade) {
             let period_ns = u64::from(period_ms).saturating_mul(MILLISECOND_NS);
             let due_ns = clock::monotonic_ns().saturating_add(period_ns);
-            let due = wake_at(due_ns, &stream, event);
+            let due = wake_at(due_ns, &stream, Event::Tick);
             *tick = Some((due, Arc::downgrade(&stream)));
         } else {
             // Without a tick the worker would seem late.

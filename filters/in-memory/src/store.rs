@@ -149,38 +149,3 @@ impl SharedStore for Store {
         })
     }
 }
-
-/// Implements [`SharedStore`] for a type with a field `store`.
-macro_rules! delegate_store {
-    ($proxy:ty) => {
-        impl ::tensorgate_filter_core::host::SharedStore for $proxy {
-            fn get(
-                &mut self,
-                key: &str,
-            ) -> Result<
-                Option<::tensorgate_filter_core::host::Shared>,
-                ::tensorgate_filter_core::host::HostFault,
-            > {
-                self.store.get(key)
-            }
-
-            fn swap(
-                &mut self,
-                key: &str,
-                value: &[u8],
-                token: u32,
-            ) -> Result<bool, ::tensorgate_filter_core::host::HostFault> {
-                self.store.swap(key, value, token)
-            }
-
-            fn put(
-                &mut self,
-                key: &str,
-                value: &[u8],
-            ) -> Result<(), ::tensorgate_filter_core::host::HostFault> {
-                self.store.put(key, value)
-            }
-        }
-    };
-}
-pub(crate) use delegate_store;

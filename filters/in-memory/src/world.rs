@@ -1,10 +1,12 @@
 //! The in-memory environment outside of requests. HTTP calls of filters are recorded, and the test
 //! delivers the responses.
 
-use tensorgate_filter_core::host::{FetchOutcome, HostFault, HttpCall, Level, Outside};
+use tensorgate_filter_core::host::{
+    FetchOutcome, HasStore, HostFault, HttpCall, Level, Outside, SharedStore,
+};
 use tensorgate_policy::Now;
 
-use crate::store::{Store, delegate_store};
+use crate::store::Store;
 
 /// An HTTP call of a filter that waits for its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +58,11 @@ impl World {
     }
 }
 
-delegate_store!(World);
+impl HasStore for World {
+    fn store(&mut self) -> impl SharedStore {
+        self.store.clone()
+    }
+}
 
 impl Outside for World {
     fn clocks(&mut self) -> Result<Now, HostFault> {

@@ -11,7 +11,7 @@ use tensorgate_policy::Now;
 use super::{Host, abi};
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{
-    FetchOutcome, HostFault, HttpCall, HttpResponse, Level, Outside, Proxy as _, Shared,
+    FetchOutcome, HasStore, HostFault, HttpCall, HttpResponse, Level, Outside, Proxy as _,
     SharedStore,
 };
 use tensorgate_filter_core::keys::document::MAX_DOCUMENT_BYTES;
@@ -31,17 +31,9 @@ thread_local! {
 /// The proxy outside of requests.
 pub(crate) struct Outer;
 
-impl SharedStore for Outer {
-    fn get(&mut self, key: &str) -> Result<Option<Shared>, HostFault> {
-        Host::outside().get(key)
-    }
-
-    fn swap(&mut self, key: &str, value: &[u8], token: u32) -> Result<bool, HostFault> {
-        Host::outside().swap(key, value, token)
-    }
-
-    fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
-        Host::outside().put(key, value)
+impl HasStore for Outer {
+    fn store(&mut self) -> impl SharedStore {
+        Host::outside()
     }
 }
 
@@ -72,13 +64,11 @@ impl Outside for Outer {
     }
 
     fn count_fetch(&mut self, issuer: &str, fetched: FetchOutcome) {
-        let outcome = fetched.name();
-        let name = format!("tensorgate_key_sets;issuer={issuer};outcome={outcome};");
-        if let Some(counter) = metric(name, abi::define_counter) {
+        if let Some(counter) = metric(fetched.metric(issuer), abi::define_counter) {
             abi::increment(counter);
         }
         if let FetchOutcome::Good(unix_s) = fetched {
-            let name = format!("tensorgate_key_set_fetched_unix_s;issuer={issuer};");
+            let name = FetchOutcome::time_metric(issuer);
             if let Some(gauge) = metric(name, abi::define_gauge) {
                 abi::record(gauge, unix_s);
             }
@@ -86,7 +76,7 @@ impl Outside for Outer {
     }
 
     fn record_unused_keys(&mut self, issuer: &str, keys: usize) {
-        let name = format!("tensorgate_key_set_unused_keys;issuer={issuer};");
+        let name = FetchOutcome::unused_keys_metric(issuer);
         if let (Some(gauge), Ok(keys)) = (metric(name, abi::define_gauge), u64::try_from(keys)) {
             abi::record(gauge, keys);
         }

@@ -15,8 +15,6 @@ use crate::host::{HostFault, Level, Proxy, Shared, SharedStore};
 
 /// The proxy's property that names the source of the response.
 const DETAILS: [&str; 2] = ["response", "code_details"];
-/// Value of that property for a response from the upstream.
-const UPSTREAM: &[u8] = b"via_upstream";
 
 /// Shared data key of the last allocated VM id, for all VMs of a proxy process.
 const VM_IDS: &str = "tensorgate/entry-names";
@@ -92,7 +90,7 @@ fn allocate_vm_id(store: &mut impl SharedStore, now_ns: u64) -> Result<u64, Host
 /// Numbers a finished request, unless the host has logged it or another filter has numbered it.
 pub(crate) fn set_sequence_number(proxy: &mut dyn Proxy) {
     // A request with an unreadable property is numbered: an extra entry does no harm.
-    if matches!(proxy.property(&DETAILS), Ok(Some(details)) if details == UPSTREAM) {
+    if matches!(proxy.property(&DETAILS), Ok(Some(details)) if details == property::VIA_UPSTREAM) {
         return;
     }
     if matches!(proxy.property(&[property::SEQUENCE]), Ok(Some(_))) {

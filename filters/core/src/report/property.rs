@@ -11,3 +11,5 @@ pub const OUTCOME: &str = "tg_outcome";
 pub const FORWARDED: &str = "tg_forwarded";
 /// VM id and sequence number of this outcome; see `super::log_sequence`.
 pub const SEQUENCE: &str = "tg_entry";
+/// The proxy's `response.code_details` for a response from the upstream.
+pub const VIA_UPSTREAM: &[u8] = b"via_upstream";

@@ -105,7 +105,7 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(configuration: 
     // SAFETY: the pointer is that of `config_new`. Envoy gives it back once, when no more streams
     // begin with it. Streams have shares of their own. `Module` may be dropped on any thread.
     guard((), || {
-        hooks::end_configuration(unsafe { Arc::from_raw(configuration.cast::<Module>()) })
+        key_fetches::end(&unsafe { Arc::from_raw(configuration.cast::<Module>()) });
     });
 }
 

@@ -2,7 +2,8 @@
 
 use tensorgate_filter_core::IDENTITY_PROPERTY;
 use tensorgate_filter_core::host::{
-    Field, HostFault, Level, LimitCallOutcome, Proxy, Verdict, check_signature,
+    Field, HasStore, HostFault, Level, LimitCallOutcome, Proxy, SharedStore, Verdict,
+    check_signature,
 };
 use tensorgate_filter_core::report::property;
 use tensorgate_identity::VerifyFault;
@@ -14,7 +15,6 @@ use tensorgate_wire::context::Key;
 use tensorgate_wire::headers::CERTIFICATE;
 
 use super::Io;
-use crate::store::delegate_store;
 
 /// proxy-wasm's `BAD_ARGUMENT`.
 const BAD_ARGUMENT: u32 = 2;
@@ -49,7 +49,11 @@ impl Io {
     }
 }
 
-delegate_store!(Io);
+impl HasStore for Io {
+    fn store(&mut self) -> impl SharedStore {
+        self.store.clone()
+    }
+}
 
 impl Proxy for Io {
     fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
