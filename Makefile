@@ -50,9 +50,10 @@ demo-filter:
 
 demo-programs: base
 	@$(STAGE) --about "the command, the host and the demo's model server: 9 minutes, later 1 s" programs tools/programs.sh
+	@if [ "$(DRIVER)" = module ]; then cargo build --quiet --locked -p tensorgate-envoy-module; fi
 
-demo: demo-build ## Start the whole gate, send good and hostile requests, print the table, stop; builds only what it runs
-	@$(STAGE) --about "five gates, good and hostile requests, alerts: 25 s" demo target/debug/tensorgate-demo
+demo: demo-build ## Start the whole gate, send good and hostile requests, print the table, stop; DRIVER=module: as native code
+	@$(STAGE) --about "five gates, good and hostile requests, alerts: 25 s" demo env DRIVER=$(DRIVER) target/debug/tensorgate-demo
 
 up: demo-build ## Start the same gate and keep it running until Ctrl-C
 	@exec target/debug/tensorgate up -c examples/policies/digits/gate.yaml --state target/up

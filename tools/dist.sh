@@ -29,6 +29,11 @@ flags=(-Ctarget-feature=+crt-static "${remap[@]}")
 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
     cargo build --quiet --locked --release --target "$target" "${packages[@]/#/--package=}" --package=tensorgate-componentize
 built=$out/$target/release
+# The native module is loaded by Envoy, so it uses Envoy's C library.
+flags=("${remap[@]}")
+CARGO_TARGET_DIR=$out/native CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
+    cargo build --quiet --locked --release --target "$target" --package=tensorgate-envoy-module
+native=$out/native/$target/release/libtensorgate_gate.so
 tools/filters.sh "${filters[@]}"
 mapfile -t handlers < <(tools/builtins.sh --names)
 COMPONENTIZE=$built/tensorgate-componentize tools/components.sh --release --into "$out/dist/components" "${handlers[@]}"
@@ -38,7 +43,7 @@ rm -rf "$made" "$made.tar.gz" "$made.tar.gz.sha256"
 mkdir -p "$made"
 install -m 0755 -t "$made" "${programs[@]/#/$built/}"
 modules=("${filters[@]/#/$out/filters/}")
-install -D -m 0644 -t "$made/filters" "${modules[@]/%/.wasm}"
+install -D -m 0644 -t "$made/filters" "${modules[@]/%/.wasm}" "$native"
 FROM=$out/dist/components INTO=$made TENSORGATE=$made/tensorgate tools/builtins.sh "$signing_key"
 install -D -m 0644 -t "$made/prometheus" monitoring/prometheus/*.yaml
 install -D -m 0644 -t "$made/grafana" monitoring/grafana/*.json
@@ -46,7 +51,7 @@ install -m 0644 LICENSE "$made/LICENSE"
 sed "s/VERSION/$version/g" tools/dist-readme.md >"$made/README.md"
 # `tensorgate-handler` carries the tensor kit.
 tools/sbom.py --target "$target" --sbom "$made/sbom.cdx.json" --licences "$made/THIRD-PARTY-LICENCES.txt" \
-    --programs "${packages[@]}" --filters "${filters[@]/#/tensorgate-}" --handlers "${handlers[@]}" tensorgate-kit
+    --programs "${packages[@]}" tensorgate-envoy-module --filters "${filters[@]/#/tensorgate-}" --handlers "${handlers[@]}" tensorgate-kit
 (cd "$made" && find . -type f -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum -- >"$out/dist/sums")
 mv "$out/dist/sums" "$made/SHA256SUMS"
 chmod -R u=rwX,go=rX "$made"

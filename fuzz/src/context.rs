@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_policy::decision::FilterWork;
-use tensorgate_policy::policy::RemainingQuota;
+use tensorgate_policy::policy::{RemainingQuota, Wait};
 use tensorgate_policy::request::{CallerDigest, CallerDigests, HolderDigest, Operations, Proofs};
 use tensorgate_wire::context::{Context, ContextFault, Key};
 
@@ -32,7 +32,20 @@ fn caller_digest(data: &mut Unstructured<'_>) -> Result<CallerDigest> {
 
 fn levels(data: &mut Unstructured<'_>) -> Result<Vec<RemainingQuota>> {
     let count = data.int_in_range(0..=2_usize)?;
-    (0..count).map(|_| remaining_quota(data)).collect()
+    // They are sent in milliseconds.
+    let in_ms = |ns: u64| ns - ns % 1_000_000;
+    let quotas = (0..count).map(|_| {
+        let quota = remaining_quota(data)?;
+        Ok(RemainingQuota {
+            full_after_ns: in_ms(quota.full_after_ns),
+            wait: match quota.wait {
+                Wait::Ns(wait_ns) => Wait::Ns(in_ms(wait_ns)),
+                other => other,
+            },
+            ..quota
+        })
+    });
+    quotas.collect()
 }
 
 fn signed(data: &mut Unstructured<'_>, key: &Key) -> Result<()> {

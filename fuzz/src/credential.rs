@@ -82,7 +82,9 @@ fn judge(
     text: &[u8],
 ) {
     let [.., (name, value)] = fields;
-    let read = ReadHead::read_keys(fields, true, policy.listen().key_locations());
+    let slices = fields.iter();
+    let slices = slices.map(|(name, value)| (name.as_slice(), value.as_slice()));
+    let read = ReadHead::read_keys(slices, true, policy.listen().key_locations());
     let mut signatures = Signatures {
         issuers: !policy.issuers().is_empty(),
     };

@@ -54,7 +54,9 @@ fn keys(fields: &[Field], end_of_stream: bool) {
     static POLICY: LazyLock<Policy> = LazyLock::new(|| {
         policy(r#"{"version": 1, "listen": {"api_key": {"cookie": "k", "query": "k"}}}"#)
     });
-    let read = ReadHead::read_keys(fields, end_of_stream, POLICY.listen().key_locations());
+    let slices = fields.iter();
+    let slices = slices.map(|(name, value)| (name.as_slice(), value.as_slice()));
+    let read = ReadHead::read_keys(slices, end_of_stream, POLICY.listen().key_locations());
     let plain = ReadHead::read(fields, end_of_stream);
     let (key, in_path, path) = (read.credential, read.key_in_path, read.path.clone());
     let (complete, of_field) = (plain.path.clone(), plain.credential);

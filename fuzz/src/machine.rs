@@ -228,7 +228,7 @@ fn head<'a>(data: &mut Unstructured<'a>) -> Result<Head<'a>> {
         identity: match data.int_in_range(0..=9)? {
             0 => Identity::Missing,
             1 => Identity::Refused("wrong"),
-            _ => Identity::Client((*data.choose(&CLIENTS)?).to_owned()),
+            _ => Identity::Client((*data.choose(&CLIENTS)?).into()),
         },
         proofs: Proofs::from_bits(data.int_in_range(0..=15)?).unwrap_or_default(),
         withheld: [Operation::Infer, Operation::Metadata]

@@ -83,7 +83,7 @@ fn allowed(api: Api, body: &[u8]) -> bool {
         header_bytes: 100,
         header_count: 4,
         ambiguous: None,
-        identity: Identity::Client("scorer".to_owned()),
+        identity: Identity::Client("scorer".into()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
         caller: CallerDigests::default(),

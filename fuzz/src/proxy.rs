@@ -17,7 +17,7 @@ use std::rc::Rc;
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{
-    Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
+    Action, Field, Fields, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
 };
 use tensorgate_filter_core::report::request_id::request_id;
 use tensorgate_filter_core::root::{GateRoot, create_shared_state};
@@ -190,8 +190,9 @@ impl Proxy for Faulty {
 
     fn tick_soon(&mut self) {}
 
-    fn request_headers(&mut self) -> std::result::Result<Vec<Field>, HostFault> {
-        let headers = self.headers.clone();
+    fn request_headers(&mut self) -> std::result::Result<Fields, HostFault> {
+        let headers = self.headers.iter().map(|(name, value)| (name, value));
+        let headers = headers.collect();
         self.call("get_header_map_pairs", headers)
     }
 

@@ -15,7 +15,6 @@
 
 mod text;
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 use core::num::NonZeroU64;
@@ -24,7 +23,7 @@ use sha2::{Digest, Sha256};
 use tensorgate_policy::policy::{ApiKey, Client, Revoked};
 use tensorgate_policy::request::Identity;
 use tensorgate_policy::values::{KeyFormat, Shared};
-use tensorgate_policy::{Policy, hex};
+use tensorgate_policy::{Policy, SmolStr, hex_digits};
 
 use crate::evidence::{Identified, NEITHER};
 
@@ -122,9 +121,9 @@ const NAME_BYTES: usize = 8;
 
 /// Log name of a key: `key:` and the first 16 hex digits of its digest. They do not reveal a key of
 /// 160 random bits, or of the 112 that [`MIN_FOREIGN_CHARS`] requires.
-fn name(digest: &[u8; 32]) -> String {
+fn name(digest: &[u8; 32]) -> SmolStr {
     let first = digest.get(..NAME_BYTES).unwrap_or_default();
-    ["key:", &hex(first)].concat()
+    "key:".chars().chain(hex_digits(first)).collect()
 }
 
 /// SHA-256 of a key's whole text, as in a policy.

@@ -7,13 +7,13 @@
 //! valid as long as the issuer publishes that key.
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 
 use crate::attempts::Attempt;
 use crate::claim_headers::Fields;
 use crate::claims::EndUser;
 use crate::key_sets::{KeyMark, KeySets};
 use sha2::{Digest as _, Sha256};
+use tensorgate_policy::SmolStr;
 use tensorgate_policy::request::Operations;
 
 /// Maximum number of valid tokens: about 2 MiB, plus up to 4 KiB each for forwarded claims.
@@ -41,9 +41,9 @@ impl TokenId {
 #[derive(Clone, Debug, PartialEq)]
 pub struct VerifiedToken {
     /// Its client.
-    pub client: String,
+    pub client: SmolStr,
     /// Its log name.
-    pub credential: String,
+    pub credential: SmolStr,
     /// Start of validity, in Unix seconds.
     pub from_unix_s: f64,
     /// End of validity, in Unix seconds.
@@ -82,7 +82,7 @@ pub struct TokenRejection {
     /// Cause, for the log.
     pub cause: &'static str,
     /// Its log name, if its signature is valid.
-    pub credential: Option<String>,
+    pub credential: Option<SmolStr>,
     /// The key for counting its failures.
     pub attempt: Attempt,
     /// The fetched key that verified it, if any.

@@ -3,6 +3,7 @@
 use alloc::string::String;
 use core::net::IpAddr;
 
+use tensorgate_policy::SmolStr;
 use tensorgate_policy::request::{Credential, Identity, Operations, Proofs};
 
 use crate::claim_headers::Fields;
@@ -67,7 +68,7 @@ pub struct Identified {
     /// Log name of the evaluated credential: `key:<first 16 hex digits of its sha-256>`,
     /// `jwt:<issuer>:<sub>`, `mtls:<uri or dns name>`, `metadata:<filter>`. `None` if it has no
     /// name.
-    pub credential: Option<String>,
+    pub credential: Option<SmolStr>,
     /// The kinds of proof; none unless a client was identified.
     pub proofs: Proofs,
     /// Operations that the credential does not allow.
@@ -80,14 +81,14 @@ pub struct Identified {
     pub awaits: Option<String>,
     /// The client of a revoked key, for the audit log only. The caller is not identified by it, and
     /// no response depends on it.
-    pub revoked_client: Option<String>,
+    pub revoked_client: Option<SmolStr>,
     /// Expiry of the credential, in Unix seconds; `None` without expiry. Streams check it later.
     pub until_unix_s: Option<u64>,
 }
 
 impl Identified {
     /// An identity without proof or restrictions.
-    pub fn new(identity: Identity, credential: Option<String>) -> Self {
+    pub fn new(identity: Identity, credential: Option<SmolStr>) -> Self {
         Self {
             identity,
             credential,

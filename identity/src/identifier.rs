@@ -5,13 +5,12 @@
 //! conflict. An identified client must also call from its allowed networks.
 
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tensorgate_policy::Policy;
 use tensorgate_policy::policy::Network;
 use tensorgate_policy::request::{Credential, Identity, Operations, Proof, Proofs};
+use tensorgate_policy::{Policy, SmolStr, format_smolstr};
 
 use crate::api_key::KeyRing;
 use crate::attempts::{Attempt, Attempts};
@@ -61,9 +60,9 @@ enum ProofResult {
 
 /// A client identified by one proof.
 struct KnownClient {
-    client: String,
+    client: SmolStr,
     /// Log name of the proof.
-    credential: String,
+    credential: SmolStr,
     withheld: Operations,
     claims: Fields,
     user: Option<EndUser>,
@@ -73,7 +72,7 @@ struct KnownClient {
 
 impl KnownClient {
     /// A proof without restrictions or claims.
-    fn by(client: &str, credential: String) -> ProofResult {
+    fn by(client: &str, credential: SmolStr) -> ProofResult {
         ProofResult::Client(Self {
             client: client.into(),
             credential,
@@ -279,7 +278,7 @@ impl Identifier {
         match shown.map(|shown| self.certificates.judge(shown)) {
             None | Some(certificates::CertificateProof::None) => ProofResult::Absent,
             Some(certificates::CertificateProof::Client(client, credential)) => {
-                KnownClient::by(&client, credential)
+                KnownClient::by(&client, credential.into())
             }
             Some(certificates::CertificateProof::Rejected(cause)) => {
                 ProofResult::Refused(Identified::refused(cause))
@@ -314,7 +313,7 @@ impl Identifier {
         }
         match found {
             Some((client, location)) => {
-                KnownClient::by(client, format!("metadata:{}", location.filter))
+                KnownClient::by(client, format_smolstr!("metadata:{}", location.filter))
             }
             None if unknown => {
                 ProofResult::Refused(Identified::refused("metadata matches no client"))

@@ -6,14 +6,13 @@
 //! the signature check costs the same time ([`decoy`]).
 
 use alloc::collections::BTreeMap;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial, Revoked};
 use tensorgate_policy::request::{Identity, Operations};
 use tensorgate_policy::values::Shared;
+use tensorgate_policy::{Policy, SmolStr, format_smolstr};
 
 use crate::attempts::{Attempt, Attempts, CheckBudget};
 use crate::cache::{Known, TokenCache, TokenId, TokenRejection, VerifiedToken};
@@ -364,8 +363,8 @@ struct Claimed<'s, 'a> {
 
 impl Claimed<'_, '_> {
     /// Log name: the policy's name of the issuer, and the subject.
-    fn credential(&self) -> String {
-        format!("jwt:{}:{}", self.rules.issuer.name(), self.subject)
+    fn credential(&self) -> SmolStr {
+        format_smolstr!("jwt:{}:{}", self.rules.issuer.name(), self.subject)
     }
 
     /// Operations whose scope the token lacks.

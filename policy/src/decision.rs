@@ -44,6 +44,8 @@ mod step;
 
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 use crate::contract::{Contract, Elements, OutputScope, Part, RequestCost, StreamingCheck};
 use crate::denial::{Denial, Reason};
 use crate::policy::{
@@ -100,10 +102,13 @@ pub struct Decision {
     /// Validation of streamed elements, in [`Stage::Streaming`].
     streaming: Option<StreamingCheck>,
     /// Quotas of the charged limits.
-    charged_quotas: Vec<(Allowance, RemainingQuota)>,
+    charged_quotas: Charged,
     /// Denials that the grant's shadow mode let pass.
     shadowed: Vec<Denial>,
 }
+
+/// Limits that were charged, and their quotas.
+type Charged = SmallVec<[(Allowance, RemainingQuota); 1]>;
 
 /// The call that may come next. A denial is stored separately: it answers every call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,7 +187,7 @@ impl Decision {
             body_bytes: 0,
             streamed: false,
             streaming: None,
-            charged_quotas: Vec::new(),
+            charged_quotas: Charged::new(),
             shadowed: Vec::new(),
         };
         let step = decision.head(policy, head);

@@ -3,12 +3,16 @@
 //! the state.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 pub mod budget;
 pub mod circuit_breaker;
 pub mod gcra;
 pub mod in_flight;
 pub mod lockout;
+
+/// A state as it is stored. Only a bucket with reservations is larger than this and allocated.
+pub type StateBytes = SmallVec<[u8; 64]>;
 
 /// The counted unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

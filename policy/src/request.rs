@@ -9,6 +9,7 @@ mod proofs;
 
 use alloc::borrow::Cow;
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use crate::values::named;
 
@@ -300,7 +301,7 @@ pub fn looks_like_jwt(text: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// A client of the policy, by name.
-    Client(alloc::string::String),
+    Client(SmolStr),
     /// No credential.
     Missing,
     /// A wrong, unknown or expired credential, or one from a wrong network.

@@ -36,7 +36,7 @@ pub use code_kind::CodeKind;
 pub use file_exception::{ExceptionFault, FileException};
 pub use fnv::{FNV_OFFSET, fnv1a};
 pub(crate) use getters::getters;
-pub use hex::{hex, unhex};
+pub use hex::{hex, hex_digits, unhex};
 pub use host_name::is_host_name;
 pub use jwk::{Jwk, Secret};
 pub use model_format::ModelFormat;

@@ -39,6 +39,7 @@ DASHBOARDS = ["artifacts.json", "client-kind.json", "handlers.json", "model.json
 TEXTS = ["LICENSE", "README.md", "SHA256SUMS", "THIRD-PARTY-LICENCES.txt", "sbom.cdx.json"]
 # Packages that a release cannot be without: of its programs, its filters and its handlers.
 BUILT_OF = ["tokio", "wasmtime", "proxy-wasm", "wit-bindgen", "rust-std"]
+NATIVE_MODULE = "filters/libtensorgate_gate.so"
 # ELF: a program header that names a loader, and a section with symbols.
 PT_INTERP, SHT_SYMTAB = 3, 2
 # An image of a one.
@@ -75,7 +76,7 @@ def unpack(folder, into):
 def check_files(made):
     """All files are there, nothing else is, and SHA256SUMS has each."""
     expected = PROGRAMS + TEXTS
-    expected += [f"filters/{name}.wasm" for name in FILTERS] + [f"builtins/{name}.wasm" for name in HANDLERS]
+    expected += [f"filters/{name}.wasm" for name in FILTERS] + [NATIVE_MODULE] + [f"builtins/{name}.wasm" for name in HANDLERS]
     expected += [f"prometheus/{name}" for name in MONITORING] + [f"grafana/{name}" for name in DASHBOARDS]
     found = [str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()]
     found = [name for name in found if not name.endswith(".sigstore.json")]
@@ -93,17 +94,28 @@ def check_files(made):
     return sums
 
 
-def check_program(path):
-    """A program is executable, linked statically, and has no symbols."""
-    require(os.access(path, os.X_OK), f"{path.name} is not executable")
+def header_types(path):
+    """The types of an ELF file's program headers, and those of its sections."""
     content = path.read_bytes()
     require(content[:5] == b"\x7fELF\x02", f"{path.name} is no 64-bit ELF file")
     segments, sections = struct.unpack_from("<QQ", content, 0x20)
     segment_bytes, segment_count, section_bytes, section_count = struct.unpack_from("<HHHH", content, 0x36)
-    types = [struct.unpack_from("<I", content, segments + at * segment_bytes)[0] for at in range(segment_count)]
-    require(PT_INTERP not in types, f"{path.name} needs a loader: it is not static")
-    types = [struct.unpack_from("<I", content, sections + at * section_bytes + 4)[0] for at in range(section_count)]
-    require(SHT_SYMTAB not in types, f"{path.name} is not stripped")
+    of_segments = [struct.unpack_from("<I", content, segments + at * segment_bytes)[0] for at in range(segment_count)]
+    of_sections = [struct.unpack_from("<I", content, sections + at * section_bytes + 4)[0] for at in range(section_count)]
+    return of_segments, of_sections
+
+
+def check_program(path):
+    """A program is executable, linked statically, and has no symbols."""
+    require(os.access(path, os.X_OK), f"{path.name} is not executable")
+    segments, sections = header_types(path)
+    require(PT_INTERP not in segments, f"{path.name} needs a loader: it is not static")
+    require(SHT_SYMTAB not in sections, f"{path.name} is not stripped")
+
+
+def check_native_module(path):
+    """The native module has no symbols but those that Envoy looks up."""
+    require(SHT_SYMTAB not in header_types(path)[1], f"{path.name} is not stripped")
 
 
 def check_sbom(made):
@@ -153,9 +165,9 @@ def check_names(command):
 class Gate(Process):
     """`./tensorgate up` in the unpacked folder."""
 
-    def __init__(self, made, environment, log):
+    def __init__(self, made, driver, environment, log):
         (admin,) = free_ports(1)
-        command = ["env", "-C", made, "./tensorgate", "--json", "up", "--state", made / "state"]
+        command = ["env", "-C", made, "./tensorgate", "--json", "up", "--driver", driver, "--state", made / "state"]
         command += ["--listen", "127.0.0.1:0", "--admin", f"127.0.0.1:{admin}", "--concurrency", "1"]
         super().__init__("gate", command, log, environment, subprocess.PIPE)
         patience = threading.Timer(START_S, self.process.kill)
@@ -177,7 +189,7 @@ class Gate(Process):
 
 
 def check_gate(made, sums, environment, folder, command):
-    """The gate starts, serves, rejects and stops."""
+    """The gate starts with each filter, serves, rejects and stops."""
     key = json.loads(command("--json", "keys", "new", "app"))
     policy = (HERE / "gate.yaml").read_text()
     digests = {
@@ -190,7 +202,12 @@ def check_gate(made, sums, environment, folder, command):
     (made / "gate.yaml").write_text(policy)
     shutil.copytree(TOP / "examples/models", made / "models")
     command("check", "gate.yaml")
-    gate = Gate(made, environment, folder / "gate.log")
+    for driver in ["wasm", "module"]:
+        check_driver(Gate(made, driver, environment, folder / f"{driver}.log"), key)
+
+
+def check_driver(gate, key):
+    """A gate that runs serves, rejects and stops."""
     try:
         status, answer = gate.infer(DIGIT, key["key"])
         require(status == 200, f"the good request: {status} {answer}\n{gate.tail()}")
@@ -220,6 +237,7 @@ def main():
         sums = check_files(made)
         for program in PROGRAMS:
             check_program(made / program)
+        check_native_module(made / NATIVE_MODULE)
         check_sbom(made)
         # Nothing of the tree, of its caches or of its toolchain.
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder / "home"), "ENVOY": envoy}

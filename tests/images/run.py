@@ -132,6 +132,9 @@ def check_container(name, pulled, release, folder):
         found = folder / "usr/local/bin" / each
         require(found.read_bytes() == (release / each).read_bytes(), f"{each} in the image")
         run(found, "--version")
+    if name == "host":
+        for each in ["filters/gate.wasm", "filters/libtensorgate_gate.so"]:
+            require((folder / each).read_bytes() == (release / each).read_bytes(), f"{each} in the image")
     entrypoint = PROGRAMS[name][0]
     require(pulled.config["config"]["Entrypoint"] == [f"/usr/local/bin/{entrypoint}"], f"how {name} starts")
 

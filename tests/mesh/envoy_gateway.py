@@ -1,7 +1,7 @@
 """What Envoy Gateway makes of its intermediate representation: listeners with their connection managers,
 routes, access logs and clusters. It follows these files of envoyproxy/gateway at
 d32f28294245e454d20f81d323d626a90e660c1e (main after 1.9.0), as far as rendered manifests need them:
-internal/xds/translator/{wasm,listener,route,accesslog,cluster,translator,httpfilters}.go. Where we
+internal/xds/translator/{wasm,dynamicmodule,listener,route,accesslog,cluster,translator,httpfilters}.go. Where we
 have the published outputs, translate.py compares.
 """
 
@@ -10,6 +10,7 @@ import json
 BUFFER = 32768
 STREAMS, STREAM_WINDOW, CONNECTION_WINDOW = 100, 65536, 1048576
 FILTER = "envoy.filters.http.wasm"
+NATIVE_FILTER = "envoy.filters.http.dynamic_modules"
 TYPE = "type.googleapis.com/"
 ROUTER = TYPE + "envoy.extensions.filters.http.router.v3.Router"
 MANAGER = TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
@@ -66,8 +67,27 @@ def wasm_filter(wasm):
     }
 
 
-def _wasms(route):
-    return (route.get("envoyExtensions") or {}).get("wasms") or []
+def native_filter(module):
+    """dynamicmodule.go, buildHCMDynamicModuleFilter: the same for a native module."""
+    config = dense({
+        "dynamicModuleConfig": dense({"doNotClose": module.get("doNotClose"), "module": {"local": {"filename": module["path"]}}}),
+        "filterName": module.get("filterName"),
+        "filterConfig": None if module.get("config") is None else {
+            "@type": TYPE + "google.protobuf.StringValue",
+            "value": json.dumps(module["config"], separators=(",", ":"), ensure_ascii=False),
+        },
+    })
+    return {
+        "name": f"{NATIVE_FILTER}/{module['name']}",
+        "disabled": True,
+        "typedConfig": {"@type": TYPE + "envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter", **config},
+    }
+
+
+def extensions(route):
+    """The filters that a route's extensions are, each disabled in the listener."""
+    found = route.get("envoyExtensions") or {}
+    return [wasm_filter(one) for one in found.get("wasms") or []] + [native_filter(one) for one in found.get("dynamicModules") or []]
 
 
 def filters(listener):
@@ -76,8 +96,7 @@ def filters(listener):
     """
     found = {}
     for route in listener["routes"]:
-        for wasm in _wasms(route):
-            made = wasm_filter(wasm)
+        for made in extensions(route):
             found.setdefault(made["name"], made)
     shown = (listener.get("headers") or {}).get("enableEnvoyHeaders")
     router = dense({"@type": ROUTER, "suppressEnvoyHeaders": None if shown else True})
@@ -216,8 +235,8 @@ def route(made_for, stream_idle=None):
         if stream_idle is None:
             action["idleTimeout"] = _idle(made_for["timeout"])
     enabled = {
-        f"{FILTER}/{wasm['name']}": {"@type": TYPE + "envoy.config.route.v3.FilterConfig", "config": {}}
-        for wasm in _wasms(made_for)
+        made["name"]: {"@type": TYPE + "envoy.config.route.v3.FilterConfig", "config": {}}
+        for made in extensions(made_for)
     }
     return dense({
         "name": made_for["name"],

@@ -63,6 +63,7 @@ class Programs:
         folder.mkdir()
         self.envoy = shutil.copy(envoy, folder / "envoy")
         self.module = shutil.copy(pods.MODULE, folder / "gate.wasm")
+        self.native_module = shutil.copy(pods.NATIVE_MODULE, folder)
 
 
 class Gate:
@@ -91,7 +92,8 @@ class Gate:
         """
         self.pod.start_host()
         self.programs, self.has_filter = programs, has_filter
-        start = self._start_gateway if self.target == "gateway-patched" else getattr(self, f"_start_{self.target.replace('-', '_')}")
+        name = self.target.removesuffix("-patched").removesuffix("-module").replace("-", "_")
+        start = getattr(self, f"_start_{name}")
         start(rendered)
         if has_filter:
             self.pod.wait_ready()
@@ -171,7 +173,8 @@ class Gate:
         shutil.copytree(rendered, folder)
         around = [one for one in manifests.read([HERE / "data/around.yaml"]) if one[1]["apiVersion"].startswith(group)]
         (folder / "around.yaml").write_text(yaml.safe_dump_all([one for _, one in around]))
-        return bootstraps.bootstrap(folder, platform, {"*": str(self.programs.module)}, addresses)
+        modules = {"*": str(self.programs.module), "native": str(self.programs.native_module)}
+        return bootstraps.bootstrap(folder, platform, modules, addresses)
 
     def _proxy(self, name, rendered, platform, addresses, port):
         """Starts an Envoy whose listeners or filters are in files that it watches. A sidecar has a user of
@@ -205,7 +208,7 @@ class Gate:
 
     def deliver_to_filter(self, rendered):
         """Replaces the policy of the filter, as the control plane does."""
-        if self.target == "kubernetes":
+        if self.target.startswith("kubernetes"):
             self._put(rendered, ["dynamic"])
         for watched, platform, addresses in self.envoys:
             put_files(self._translated(rendered, platform, addresses), watched, platform)

@@ -116,7 +116,7 @@ def _client_traffic(spec):
 def _wasms(rendered, policy, urls):
     """envoyextensionpolicy.go, buildWasms: the filters of an EnvoyExtensionPolicy."""
     metadata, made = policy["metadata"], []
-    followed("EnvoyExtensionPolicy", policy["spec"], {"targetRef", "targetRefs", "wasm"})
+    followed("EnvoyExtensionPolicy", policy["spec"], {"targetRef", "targetRefs", "wasm", "dynamicModule"})
     for number, wasm in enumerate(policy["spec"].get("wasm", [])):
         name = f"envoyextensionpolicy/{metadata['namespace']}/{metadata['name']}/wasm/{number}"
         code = wasm["code"]
@@ -136,13 +136,34 @@ def _wasms(rendered, policy, urls):
     return made
 
 
-def _extensions(rendered, gateway, section, route, urls):
+def _modules(rendered, policy, proxy):
+    """envoyextensionpolicy.go, buildDynamicModules: the native filters of an EnvoyExtensionPolicy. The
+    EnvoyProxy lists the modules that may be named.
+    """
+    metadata, made = policy["metadata"], []
+    listed = {one["name"]: one for one in proxy.get("dynamicModules", [])}
+    for number, module in enumerate(policy["spec"].get("dynamicModule", [])):
+        entry = listed[module["name"]]
+        followed("a module", entry, {"name", "source", "doNotClose"})
+        if entry["source"]["type"] != "Local":
+            raise ValueError("only local modules are translated here")
+        made.append(envoy_gateway.dense({
+            "name": f"envoyextensionpolicy/{metadata['namespace']}/{metadata['name']}/dynamicmodule/{number}",
+            "path": rendered.modules.get("native", entry["source"]["local"]["path"]),
+            "doNotClose": entry.get("doNotClose"),
+            "filterName": module.get("filterName"),
+            "config": module.get("config"),
+        }))
+    return made
+
+
+def _extensions(rendered, gateway, section, route, proxy, urls):
     """The filters of a route: of the policy nearest to it, the route's own before the Gateway's."""
     policies = [one for one in rendered.of("EnvoyExtensionPolicy") if one["metadata"]["namespace"] == route["metadata"]["namespace"]]
     for kind, name in ((route["kind"], route["metadata"]["name"]), ("Gateway", gateway["name"])):
         for policy in policies:
             if targets(policy, kind, name, section):
-                return {"wasms": _wasms(rendered, policy, urls)}
+                return {"wasms": _wasms(rendered, policy, urls), "dynamicModules": _modules(rendered, policy, proxy)}
     return None
 
 
@@ -264,7 +285,7 @@ def _routes(rendered, gateway, section, listener_host, proxy, backend, urls):
                         "pathMatch": match,
                         "timeout": timeout if timeout is not None else request_timeout,
                         **_headers(rule.get("filters", [])),
-                        "envoyExtensions": _extensions(rendered, gateway, section, route, urls),
+                        "envoyExtensions": _extensions(rendered, gateway, section, route, proxy, urls),
                     })
     made.sort(key=_order)
     return made, clusters

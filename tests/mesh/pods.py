@@ -20,6 +20,7 @@ HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or TOP / "target")
 MODULE = TARGET / "filters/gate.wasm"
+NATIVE_MODULE = TARGET / "debug/libtensorgate_gate.so"
 # Folders whose content a container must not find by chance on this machine, beside those of mounts.
 OURS = [f"/{folder}/tensorgate" for folder in ("run", "etc", "var/lib", "var/cache", "opt")]
 # The length of a compiled policy's header. Its last eight bytes are a checksum (FNV-1a) of the rest.
@@ -211,7 +212,8 @@ class Pod:
         container = self.container("filters")
         if container["args"][0] != "install-filters":
             raise ValueError(f"{container['args']} of an init container is not followed here")
-        shutil.copy(MODULE, self.path(container["args"][1]))
+        for module in (MODULE, NATIVE_MODULE):
+            shutil.copy(module, self.path(container["args"][1]))
         self.install_program()
 
     def install_program(self):

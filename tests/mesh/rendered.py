@@ -35,12 +35,14 @@ AT_ENVOY_GATEWAY = ["--gateway", "models", "--section", "https", "--hosts", "mod
 TARGETS = {
     "kubernetes": ["kubernetes", *ENVOY],
     "kubernetes-monitored": ["kubernetes", *ENVOY, *MONITORED],
+    "kubernetes-module": ["kubernetes", *ENVOY, "--driver", "module"],
     "istio-sidecar": ["istio", *FILTER, "--clients", "web/frontend"],
     "istio-sidecar-1.29": ["istio", *FILTER, "--istio-release", "1.29", "--clients", "web/frontend"],
     "istio-gateway": ["istio", *FILTER, *AT_ISTIO],
     "istio-gateway-1.29": ["istio", *FILTER, *AT_ISTIO, "--istio-release", "1.29"],
     "gateway": ["gateway", *FILTER, *AT_ENVOY_GATEWAY],
     "gateway-patched": ["gateway", *FILTER, *AT_ENVOY_GATEWAY, "--patch-policy"],
+    "gateway-module": ["gateway", "--driver", "module", *AT_ENVOY_GATEWAY, "--patch-policy"],
     "helm": ["helm", *ENVOY],
     "helm-monitored": ["helm", *ENVOY, *MONITORED],
 }
@@ -49,7 +51,7 @@ CLIENTS, MODELS = 200, 100
 # The policies that served.py serves. The second has a limit that gateways share, which a host behind TCP
 # counts.
 SERVED = {"one": HERE / "data/gate.yaml", "shared": HERE / "data/shared.yaml"}
-SHARED = ["istio-gateway", "gateway-patched"]
+SHARED = ["istio-gateway", "gateway-patched", "gateway-module"]
 
 
 def many(folder):

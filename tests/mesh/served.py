@@ -27,6 +27,9 @@ TARGETS = {
     "istio-gateway": "shared",
     "gateway": "one",
     "gateway-patched": "shared",
+    # The filter as native code.
+    "kubernetes-module": "one",
+    "gateway-module": "shared",
 }
 RANGE = "range: [0, 16]"
 # What each later policy rejects and its predecessor serves.

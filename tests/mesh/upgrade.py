@@ -23,7 +23,7 @@ import yaml
 from processes import Process, fetch, free_ports, wait
 
 # What each context begins with: its format, and the release.
-PREFIX = re.compile(rb"v10;\d+\.\d+\.\d+;")
+PREFIX = re.compile(rb"v11;\d+\.\d+\.\d+;")
 OTHER = "of release 9"
 LATER = "tensorgate-next"
 PAUSE_S = 0.05
@@ -38,7 +38,7 @@ def other_release(program, folder):
     (own,) = found
     made = folder / f"other-{program.name}"
     # Of the same length.
-    made.write_bytes(content.replace(own, b"v11;9" + own[5:]))
+    made.write_bytes(content.replace(own, b"v12;9" + own[5:]))
     made.chmod(0o755)
     return made
 

@@ -14,6 +14,7 @@ use tensorgate_policy::request::{
 use tensorgate_policy::{Policy, RequestHash};
 
 use crate::limits::MAX_REQUEST_ID_BYTES;
+use crate::trace_context::{CLIENT_TRACEPARENT, TRACEPARENT};
 use crate::{credential, percent, route};
 pub(crate) use media_type::{
     Charset, classify, classify_text, is_token, is_token_byte, speaks_grpc,
@@ -22,6 +23,9 @@ use target::Target;
 
 /// Prefix of reserved headers, which clients must not send.
 pub const OWN_PREFIX: &[u8] = b"x-tensorgate-";
+
+/// Field with the signed context.
+pub(crate) const CONTEXT: &str = "x-tensorgate-context";
 
 /// Binary data extension: bytes of JSON at the beginning of a request or response body.
 pub const JSON_LENGTH: &str = "inference-header-content-length";
@@ -45,6 +49,15 @@ pub struct ReadHead<'a> {
     pub query_ignored: bool,
     /// `x-request-id` as it arrived; empty if absent. The proxy or its client has chosen it.
     pub request_id: &'a str,
+    /// `:authority`, if it occurs.
+    pub authority: Option<&'a str>,
+    /// `grpc-timeout`, if it occurs once and is text.
+    pub grpc_timeout: Option<&'a str>,
+    /// The caller's trace, if it occurs once and is text, with the name of its field: its own, or
+    /// the one to which Envoy moves it.
+    pub traceparent: Option<(&'static str, &'a str)>,
+    /// Whether a signed context was sent.
+    pub has_context: bool,
     /// The credential.
     pub credential: Credential<'a>,
     /// Whether the path contained a key, or something like one; [`Self::path`] is without it.
@@ -71,20 +84,22 @@ impl<'a> ReadHead<'a> {
     /// Parses all fields once, with keys at the default locations. Names are case-insensitive;
     /// values are any bytes. `end_of_stream`: no body follows.
     pub fn read<N: AsRef<[u8]>, V: AsRef<[u8]>>(fields: &'a [(N, V)], end_of_stream: bool) -> Self {
+        let fields = fields.iter();
+        let fields = fields.map(|(name, value)| (name.as_ref(), value.as_ref()));
         Self::read_keys(fields, end_of_stream, &KeyLocations::USUAL)
     }
 
     /// As [`Self::read`], with keys at a policy's locations.
-    pub fn read_keys<N: AsRef<[u8]>, V: AsRef<[u8]>>(
-        fields: &'a [(N, V)],
+    pub fn read_keys(
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
         end_of_stream: bool,
         places: &KeyLocations,
     ) -> Self {
         let mut known = Known::default();
-        let mut header_bytes = 0_usize;
+        let (mut header_bytes, mut header_count) = (0_usize, 0_usize);
         let mut doubt = Doubt(None);
         for (name, value) in fields {
-            let (name, value) = (name.as_ref(), value.as_ref());
+            header_count = header_count.saturating_add(1);
             // The proxy's own field is large and is not counted as client data.
             let value_bytes = if name.eq_ignore_ascii_case(CERTIFICATE) {
                 0
@@ -156,12 +171,16 @@ impl<'a> ReadHead<'a> {
             path,
             query_ignored,
             request_id: known.request_id.unwrap_or_default(),
+            authority: known.authority,
+            grpc_timeout: known.grpc_timeout.text(),
+            traceparent: known.traceparent(),
+            has_context: known.has_context,
             credential,
             key_in_path,
             key_in_cookie,
             certificate: known.certificate,
             header_bytes,
-            header_count: fields.len(),
+            header_count,
             ambiguous: doubt.0,
             route,
             refused_query,
@@ -240,6 +259,26 @@ impl<'a> ReadHead<'a> {
     }
 }
 
+/// Checks the name of a field that is not read.
+fn unknown_name(name: &[u8]) -> Result<(), &'static str> {
+    let (is_pseudo, token) = match name.strip_prefix(b":") {
+        Some(rest) => (true, rest),
+        None => (false, name),
+    };
+    if token.is_empty() || !token.iter().copied().all(is_token_byte) {
+        return Err("a field name is not a token");
+    }
+    if is_pseudo {
+        return Err("a pseudo-header is unknown");
+    }
+    Ok(())
+}
+
+/// Whether any byte is such a one. The loop does not stop early, so it can be vectorized.
+fn any_byte(bytes: &[u8], is_it: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(false, |any, byte| any | is_it(*byte))
+}
+
 /// The coding that a value names; names are case-insensitive (RFC 9110, 8.4.1).
 fn named(text: Option<&str>) -> Encoding {
     let Some(text) = text.map(|text| text.trim_matches(' ')) else {
@@ -288,6 +327,35 @@ struct Known<'a> {
     certificate: Option<&'a str>,
     request_id: Option<&'a str>,
     expect: Option<&'a str>,
+    grpc_timeout: Single<'a>,
+    traceparent: Single<'a>,
+    client_traceparent: Single<'a>,
+    has_context: bool,
+}
+
+/// A field that is ignored unless it occurs once.
+#[derive(Clone, Copy, Default)]
+enum Single<'a> {
+    #[default]
+    Absent,
+    One(&'a [u8]),
+    Repeated,
+}
+
+impl<'a> Single<'a> {
+    fn add(&mut self, value: &'a [u8]) {
+        *self = match self {
+            Self::Absent => Self::One(value),
+            Self::One(_) | Self::Repeated => Self::Repeated,
+        };
+    }
+
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Self::One(value) => str::from_utf8(value).ok(),
+            Self::Absent | Self::Repeated => None,
+        }
+    }
 }
 
 impl<'a> Known<'a> {
@@ -297,31 +365,20 @@ impl<'a> Known<'a> {
         value: &'a [u8],
         places: &KeyLocations,
     ) -> Result<(), &'static str> {
-        let pseudo = name.first() == Some(&b':');
-        let token = name.strip_prefix(b":").unwrap_or(name);
-        if token.is_empty() || !token.iter().copied().all(is_token_byte) {
-            return Err("a field name is not a token");
-        }
         // RFC 9110, 5.5: dangerous in any field.
-        if value
-            .iter()
-            .any(|byte| matches!(byte, b'\0' | b'\r' | b'\n'))
-        {
+        if any_byte(value, |byte| matches!(byte, b'\0' | b'\r' | b'\n')) {
             return Err("a field value holds NUL, CR or LF");
         }
         if name
             .get(..OWN_PREFIX.len())
             .is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX))
         {
+            self.has_context |= name.eq_ignore_ascii_case(CONTEXT.as_bytes());
             return Err("a header field that is reserved for tensorgate was sent");
         }
         let mut lower = [0; LONGEST_NAME];
         let Some(lower) = lower.get_mut(..name.len()) else {
-            return if pseudo {
-                Err("a pseudo-header is unknown")
-            } else {
-                Ok(())
-            };
+            return unknown_name(name);
         };
         lower.copy_from_slice(name);
         lower.make_ascii_lowercase();
@@ -346,6 +403,18 @@ impl<'a> Known<'a> {
             }
             b"x-request-id" => (&mut self.request_id, "x-request-id is repeated"),
             b"expect" => (&mut self.expect, "expect is repeated"),
+            b"grpc-timeout" => {
+                self.grpc_timeout.add(value);
+                return Ok(());
+            }
+            name if name == TRACEPARENT.as_bytes() => {
+                self.traceparent.add(value);
+                return Ok(());
+            }
+            name if name == CLIENT_TRACEPARENT.as_bytes() => {
+                self.client_traceparent.add(value);
+                return Ok(());
+            }
             // Another protocol or method, which an upstream might obey.
             b"upgrade" | b"http2-settings" => return Err("an upgrade is requested"),
             b"x-http-method-override" | b"x-http-method" | b"x-method-override" => {
@@ -355,14 +424,13 @@ impl<'a> Known<'a> {
                 self.cookies.push(value);
                 return Ok(());
             }
-            _ if pseudo => return Err("a pseudo-header is unknown"),
             name if places.headers().any(|known| known.as_bytes() == name) => {
                 (&mut self.api_key, "a field for keys is repeated")
             }
-            _ => return Ok(()),
+            _ => return unknown_name(name),
         };
         let text = str::from_utf8(value).map_err(|_| "a field value is not UTF-8")?;
-        if text.bytes().any(|byte| byte.is_ascii_control()) {
+        if any_byte(text.as_bytes(), |byte| byte.is_ascii_control()) {
             return Err("a field value holds control characters");
         }
         if slot.is_some() {
@@ -370,6 +438,16 @@ impl<'a> Known<'a> {
         }
         *slot = Some(text);
         Ok(())
+    }
+
+    fn traceparent(&self) -> Option<(&'static str, &'a str)> {
+        let (name, value) = match (self.traceparent, self.client_traceparent) {
+            (own, Single::Absent) => (TRACEPARENT, own),
+            (Single::Absent, moved) => (CLIENT_TRACEPARENT, moved),
+            // A client has sent both.
+            _ => return None,
+        };
+        Some((name, value.text()?))
     }
 
     /// Coding of the body, from the protocol's own field.

@@ -172,7 +172,7 @@ impl Descriptor {
         Self {
             entries: vec![
                 entry(LIMIT_KEY, allowance.public_name(&charge.grant)),
-                entry(CLIENT_KEY, charge.client.clone()),
+                entry(CLIENT_KEY, charge.client.to_string()),
             ],
             limit: LimitOverride::of(allowance.quota(), allowance.window_s()),
             hits: Some(limit_charge.amount),

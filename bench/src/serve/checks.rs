@@ -104,8 +104,8 @@ impl State {
             _ => None,
         };
         let mut context = Context {
-            client,
-            credential: identified.credential,
+            client: client.map(Into::into),
+            credential: identified.credential.map(Into::into),
             proofs: identified.proofs,
             withheld: identified.withheld,
             request_id: read.request_id.to_owned(),
@@ -184,7 +184,7 @@ fn spend(buckets: &mut HashMap<String, Vec<u8>>, charge: &Charge, now: Now) -> C
     for limit_charge in &charge.limit_charges {
         let stored = buckets
             .entry(charge.key(limit_charge))
-            .or_insert_with(|| limit_charge.allowance.fresh());
+            .or_insert_with(|| limit_charge.allowance.fresh().into_vec());
         let Some(drawn) = limit_charge
             .allowance
             .consume(stored, now, limit_charge.amount)
@@ -195,7 +195,7 @@ fn spend(buckets: &mut HashMap<String, Vec<u8>>, charge: &Charge, now: Now) -> C
             levels.push(drawn.before);
             return ChargeOutcome::Exceeded(levels);
         };
-        *stored = after;
+        *stored = after.into_vec();
         levels.push(level);
     }
     ChargeOutcome::Charged(levels)

@@ -28,6 +28,8 @@ const TEMPORARY: u32 = 0o1777;
 const PROGRAMS: &str = "usr/local/bin";
 /// The filter in a release, and in the image of the host.
 const MODULE: &str = "filters/gate.wasm";
+/// The filter as a native module, in a release and in the image of the host.
+const NATIVE_MODULE: &str = "filters/libtensorgate_gate.so";
 /// The filter's name in its own image. Source: Wasm image specification, compat variant.
 const PLUGIN: &str = "plugin.wasm";
 /// The annotation that the compat variant must have.
@@ -115,6 +117,9 @@ fn host(release: &Release, version: &str) -> Result<Contents, ImageError> {
         layer.file(&path, FILE, release.read(builtin)?);
     }
     layer.file(MODULE, FILE, module(release)?);
+    let native = release.read(NATIVE_MODULE)?;
+    same_processor(release, NATIVE_MODULE, &native, &mut Some(architecture))?;
+    layer.file(NATIVE_MODULE, FILE, native);
     Ok(Contents {
         layer,
         architecture,
@@ -182,18 +187,7 @@ fn base(release: &Release, programs: &[&str]) -> Result<(Layer, &'static str), I
     let mut processor = None;
     for name in programs {
         let program = release.read(name)?;
-        let found = architecture(&program).map_err(|fault| ImageError::Program {
-            file: release.path_of(name),
-            fault,
-        })?;
-        let first = *processor.get_or_insert(found);
-        if first != found {
-            return Err(ImageError::Mixed {
-                file: release.path_of(name),
-                found,
-                first,
-            });
-        }
+        same_processor(release, name, &program, &mut processor)?;
         layer.file(&format!("{PROGRAMS}/{name}"), PROGRAM, program);
     }
     let user = format!("{USER}:x:{USER_ID}:{USER_ID}:{USER}:/nonexistent:/sbin/nologin\n");
@@ -206,6 +200,29 @@ fn base(release: &Release, programs: &[&str]) -> Result<(Layer, &'static str), I
         layer.file(&path, FILE, release.read(text)?);
     }
     Ok((layer, processor.unwrap_or_default()))
+}
+
+/// Checks that a file is for the processor of those before it, if there are any.
+fn same_processor(
+    release: &Release,
+    name: &str,
+    content: &[u8],
+    processor: &mut Option<&'static str>,
+) -> Result<(), ImageError> {
+    let file = || release.path_of(name);
+    let found = architecture(content).map_err(|fault| ImageError::Program {
+        file: file(),
+        fault,
+    })?;
+    let first = *processor.get_or_insert(found);
+    if first == found {
+        return Ok(());
+    }
+    Err(ImageError::Mixed {
+        file: file(),
+        found,
+        first,
+    })
 }
 
 /// The filter.

@@ -14,7 +14,7 @@ use super::options::Options;
 use super::probe::{Target, ask};
 use crate::programs;
 use crate::render::envoy::control_plane::ControlPlane;
-use crate::render::envoy::{LISTENER, RenderError};
+use crate::render::envoy::{Driver, LISTENER, RenderError};
 
 /// Maximum number of Envoy's log lines in an error message.
 const SHOWN_LINES: usize = 12;
@@ -51,6 +51,47 @@ pub fn find() -> Result<PathBuf, Failure> {
         })
 }
 
+/// Finds the binary, and checks that it is a release that the driver is for. Other releases load
+/// the native module with only a warning, and it is not tested there.
+pub fn find_for(driver: Driver) -> Result<PathBuf, Failure> {
+    let envoy = find()?;
+    let Some(releases) = driver.releases() else {
+        return Ok(envoy);
+    };
+    let printed = Command::new(&envoy)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| {
+            Failure::Failed(format!("cannot run {} --version: {error}", envoy.display()))
+        })?;
+    let printed = String::from_utf8_lossy(&printed.stdout);
+    let release = release(&printed);
+    if release.is_some_and(|release| releases.contains(&release)) {
+        return Ok(envoy);
+    }
+    let listed = releases.iter();
+    let listed: Vec<_> = listed
+        .map(|(major, minor)| format!("{major}.{minor}"))
+        .collect();
+    let found = match release {
+        Some((major, minor)) => format!("of release {major}.{minor}"),
+        None => "of an unknown release".to_owned(),
+    };
+    Err(Failure::Input(format!(
+        "--driver module is for Envoy {}, and {} is {found}: name another Envoy in ENVOY, or leave out --driver",
+        listed.join(", "),
+        envoy.display()
+    )))
+}
+
+/// The release that `envoy --version` prints: `envoy  version: <commit>/1.40.0/Clean/RELEASE/…`.
+fn release(printed: &str) -> Option<(u32, u32)> {
+    let (_, version) = printed.split_once("version: ")?;
+    let mut numbers = version.split('/').nth(1)?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 /// Generates a context key of 64 hex digits.
 pub fn context_key() -> Result<String, Failure> {
     let mut random = [0; 32];
@@ -62,10 +103,11 @@ pub fn context_key() -> Result<String, Failure> {
 /// Validates a bootstrap with Envoy. `bootstrap` gets the folder of the secret files. Envoy
 /// configures the filter's VM, so the module must exist; certificates need not.
 pub fn validate(
+    driver: Driver,
     secrets: &[(String, String)],
     bootstrap: impl FnOnce(&Path) -> Result<String, RenderError>,
 ) -> Result<(), Failure> {
-    let envoy = find()?;
+    let envoy = find_for(driver)?;
     let folder = PrivateDir::new()
         .map_err(|error| Failure::Failed(format!("cannot make a private folder: {error}")))?;
     let write = |file: &Path, text: &str| {

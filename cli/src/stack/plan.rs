@@ -91,7 +91,7 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
             }
         )));
     }
-    let envoy_binary = envoy::find()?;
+    let envoy_binary = envoy::find_for(options.driver)?;
     folder(&options.state)?;
     let lock = Lock::claim(&options.state)?;
     let (listen, fix) = match options.listen {

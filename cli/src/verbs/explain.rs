@@ -368,8 +368,8 @@ fn with_the_hosts(record: Record, judged: &host::Allowed, policy: &Policy) -> Re
     let grant = last.and_then(|request| policy.grant(request.grant?));
     let shadowed = requests.iter().flat_map(|request| &request.shadowed);
     Record {
-        model: model.map(|model| model.name().to_owned()),
-        rule: grant.map(|grant| grant.name().to_owned()),
+        model: model.map(|model| model.name().into()),
+        rule: grant.map(|grant| grant.name().into()),
         shadow: shadowed.map(Shadowed::of).collect(),
         ..record
     }
@@ -403,8 +403,8 @@ fn refused_by_host(file: String, refused: host::DeniedRequest, record: Record) -
         &answer,
         Record {
             reason: Some(denial.reason),
-            model: body.model.or(record.model),
-            rule: body.grant.or(record.rule),
+            model: body.model.map(Into::into).or(record.model),
+            rule: body.grant.map(Into::into).or(record.rule),
             detail,
             shadow,
             ..record
@@ -476,9 +476,9 @@ fn explained(
         reason: None,
         status,
         grpc_status,
-        client,
-        model,
-        rule,
+        client: client.map(Into::into),
+        model: model.map(Into::into),
+        rule: rule.map(Into::into),
         detail,
         shadow,
         shared_limits: Vec::new(),

@@ -62,6 +62,7 @@ impl Release {
             ("builtins/tabular.wasm", b"component".to_vec()),
             ("builtins/tabular.wasm.sigstore.json", b"{}".to_vec()),
             ("filters/gate.wasm", MODULE.to_vec()),
+            ("filters/libtensorgate_gate.so", program(machine, LOAD)),
             ("sbom.cdx.json", sbom(VERSION)),
             ("tensorgate", program(machine, LOAD)),
             ("tensorgate-embedded", program(machine, LOAD)),
@@ -306,6 +307,7 @@ fn containers_hold_static_files_and_run_as_a_user_who_is_not_root() {
             vec![
                 ("filters/", 0o755),
                 ("filters/gate.wasm", 0o644),
+                ("filters/libtensorgate_gate.so", 0o644),
                 ("usr/local/bin/builtins/", 0o755),
                 ("usr/local/bin/builtins/tabular.wasm", 0o644),
                 ("usr/local/bin/builtins/tabular.wasm.sigstore.json", 0o644),
@@ -433,6 +435,11 @@ fn files_that_differ_from_the_list_or_do_not_run_in_an_image_are_refused() {
             "filters/gate.wasm",
             b"\0asm\x0d\0\x01\0".to_vec(),
             "is not a WebAssembly module",
+        ),
+        (
+            "filters/libtensorgate_gate.so",
+            program(AARCH64, LOAD),
+            "is for arm64, another program of the image for amd64",
         ),
         ("sbom.cdx.json", b"{}".to_vec(), "is not an SBOM"),
         ("sbom.cdx.json", sbom("1.0+b"), "cannot be the tag"),

@@ -618,3 +618,37 @@ fn it_takes_the_policy_of_this_folder_and_the_filters_beside_it() {
     std::fs::create_dir(beside.parent().unwrap()).unwrap();
     assert!(said().contains(&missing(&beside)), "{}", said());
 }
+
+#[test]
+fn the_native_module_is_refused_in_releases_of_envoy_that_it_is_not_for() {
+    let (scratch, program) = program(HOST);
+    let policy = std::fs::read(tree().join("envoy/gate.yaml")).unwrap();
+    scratch.file("gate.yaml", policy);
+    scratch.file("libtensorgate_gate.so", "");
+    let refusal = |version: &str| {
+        let text = format!("#!/bin/sh\necho '{version}'\n");
+        let (text, envoy) = (scratch.file("text", text), scratch.path().join("proxy"));
+        install(&text, &envoy);
+        let up = Command::new(&program)
+            .current_dir(scratch.path())
+            .args(["up", "--driver", "module", "--filters", "."])
+            .env("ENVOY", envoy)
+            .env("XDG_STATE_HOME", scratch.path())
+            .output()
+            .unwrap();
+        assert_eq!(up.status.code(), Some(2), "{version}");
+        String::from_utf8(up.stderr).unwrap()
+    };
+    let of_release = |version| {
+        refusal(&format!(
+            "envoy  version: 0199da4a13cb/{version}/Clean/RELEASE/BoringSSL"
+        ))
+    };
+    for version in ["1.37.4", "1.41.0-dev", "2.38.0"] {
+        let error = of_release(version);
+        let release = version.rsplit_once('.').unwrap().0;
+        assert!(error.contains("is for Envoy 1.38, 1.39, 1.40,"), "{error}");
+        assert!(error.contains(&format!("of release {release}:")), "{error}");
+    }
+    assert!(refusal("a program").contains("of an unknown release"));
+}

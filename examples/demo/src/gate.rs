@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::processes::{end, ours};
+use crate::processes::{driver, end, ours};
 
 /// Time from start to the readiness line. Components are compiled in this time.
 const START_LIMIT: Duration = Duration::from_secs(90);
@@ -39,6 +39,7 @@ impl Gate {
                 state.as_os_str(),
             ])
             .args(["--listen", "127.0.0.1:0", "--admin", &admin.to_string()])
+            .args(driver()?)
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,5 +1,7 @@
 //! Starts, awaits and ends programs of this repository.
 
+use std::env::VarError;
+use std::ffi::OsString;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,22 @@ const ATTEMPT_EVERY: Duration = Duration::from_millis(10);
 /// A program of this repository, which is beside this one.
 pub fn ours(name: &str) -> Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name(name))
+}
+
+/// How Envoy runs the filters, and their folder, as arguments of `up` and of `render envoy`: the
+/// native module if the variable `DRIVER` asks for it.
+pub fn driver() -> Result<[OsString; 4]> {
+    let (driver, folder) = match std::env::var("DRIVER").as_deref() {
+        Ok("module") => ("module", ours("")?),
+        Ok("" | "wasm") | Err(VarError::NotPresent) => ("wasm", ours("..")?.join("filters")),
+        _ => bail!("DRIVER is wasm or module"),
+    };
+    Ok([
+        "--driver".into(),
+        driver.into(),
+        "--filters".into(),
+        folder.into(),
+    ])
 }
 
 /// Runs a program to its end. Returns what it printed; an error if it fails.

@@ -11,7 +11,7 @@ use tensorgate_client::program;
 use tensorgate_client::run::free_port;
 use tokio::process::{Child, Command};
 
-use crate::processes::{end, ours, run, started};
+use crate::processes::{driver, end, ours, run, started};
 pub use gateways::Gateways;
 
 /// The name of the gateway that the host serves.
@@ -102,7 +102,6 @@ impl RemoteGate {
 /// Writes Envoy's configuration and the host's bundle.
 async fn render(folder: &Path, policy: &Path, addresses: &Addresses) -> Result<()> {
     let rendered = folder.join(RENDERED);
-    let filters = ours("..")?.join("filters");
     let mut command = Command::new(ours("tensorgate")?);
     command
         .args(["render", "envoy", "--whole"])
@@ -113,8 +112,7 @@ async fn render(folder: &Path, policy: &Path, addresses: &Addresses) -> Result<(
         .arg(&rendered)
         .arg("--tls-dir")
         .arg(folder)
-        .arg("--filters")
-        .arg(filters)
+        .args(driver()?)
         .arg("--admin-socket")
         .arg(folder.join("envoy.sock"))
         .args(["--stats", "127.0.0.1:0"])

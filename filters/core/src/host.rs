@@ -3,6 +3,7 @@
 //! The port contains every call that a filter makes to its proxy. A failing call returns a value:
 //! the filter decides what the failure means for the request. The port makes no decisions.
 
+mod fields;
 mod header_map;
 mod listener_bounds;
 pub mod signature;
@@ -12,11 +13,13 @@ use tensorgate_identity::VerifyFault;
 #[cfg(feature = "jwt-simple")]
 use tensorgate_identity::{PureVerifier, Verifier as _};
 use tensorgate_policy::denial::OverloadCause;
+use tensorgate_policy::limits::StateBytes;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Denial, Now, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
 
+pub use fields::Fields;
 pub use header_map::{deserialize, serialize};
 pub use listener_bounds::ListenerBounds;
 pub use verdict::Verdict;
@@ -66,6 +69,27 @@ pub struct Shared {
     pub token: u32,
 }
 
+/// Maximum number of swap attempts. An attempt fails only if another worker's write succeeded in
+/// between.
+pub(crate) const MAX_SWAP_TRIES: usize = 64;
+
+/// Why a value was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeFault {
+    /// The store did not answer.
+    Host(HostFault),
+    /// The key was never written.
+    Missing,
+    /// Another worker's write won every attempt.
+    Contended,
+}
+
+impl From<HostFault> for ChangeFault {
+    fn from(fault: HostFault) -> Self {
+        Self::Host(fault)
+    }
+}
+
 /// Shared data of all workers of one proxy process, by key.
 pub trait SharedStore {
     /// Reads a value; `None` if the key was never written.
@@ -76,6 +100,26 @@ pub trait SharedStore {
 
     /// Writes unconditionally. This is the only call that can create a key.
     fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault>;
+
+    /// Changes a value: `change` gets the current one and returns the new one, if any. It is called
+    /// again if another worker has written meanwhile. It must not use the store, which may be
+    /// locked.
+    fn change(
+        &mut self,
+        key: &str,
+        change: &mut dyn FnMut(&[u8]) -> Option<StateBytes>,
+    ) -> Result<(), ChangeFault> {
+        for _ in 0..MAX_SWAP_TRIES {
+            let slot = self.get(key)?.ok_or(ChangeFault::Missing)?;
+            let Some(new) = change(&slot.value) else {
+                return Ok(());
+            };
+            if self.swap(key, &new, slot.token)? {
+                return Ok(());
+            }
+        }
+        Err(ChangeFault::Contended)
+    }
 }
 
 /// A port whose shared store is another value.
@@ -96,6 +140,14 @@ impl<T: HasStore> SharedStore for T {
     fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
         self.store().put(key, value)
     }
+
+    fn change(
+        &mut self,
+        key: &str,
+        change: &mut dyn FnMut(&[u8]) -> Option<StateBytes>,
+    ) -> Result<(), ChangeFault> {
+        self.store().change(key, change)
+    }
 }
 
 /// An HTTP request to another server.
@@ -110,10 +162,10 @@ pub struct HttpCall<'a> {
 }
 
 /// Response to an [`HttpCall`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct HttpResponse {
     /// Header fields, `:status` among them.
-    pub headers: Vec<Field>,
+    pub headers: Fields,
     /// The body, possibly truncated above the readers' limits.
     pub body: Vec<u8>,
 }
@@ -199,7 +251,7 @@ pub trait Outside: SharedStore {
 /// Calls on behalf of one request.
 pub trait Proxy: SharedStore {
     /// All request header fields in order, including pseudo-headers.
-    fn request_headers(&mut self) -> Result<Vec<Field>, HostFault>;
+    fn request_headers(&mut self) -> Result<Fields, HostFault>;
 
     /// Replaces all request header fields.
     fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault>;

@@ -11,7 +11,7 @@ use tensorgate_policy::request::{Credential, Identity};
 use tensorgate_wire::context;
 use tensorgate_wire::headers::ReadHead;
 
-use crate::host::{Field, HostFault, Proxy};
+use crate::host::{Fields, HostFault, Proxy};
 use crate::keys::AwaitedFetch;
 use crate::root::{GateRoot, WaitPermit};
 pub use caller::identify_caller;
@@ -34,28 +34,25 @@ impl PreviousFilters {
     pub(crate) fn read(
         root: &GateRoot,
         proxy: &mut dyn Proxy,
-        fields: &mut Vec<Field>,
+        fields: &mut Fields,
     ) -> Result<Self, HostFault> {
         if root.filter().capabilities().identify {
             return Ok(Self::default());
         }
-        let is_claim = |field: &Field| root.policy().is_for_claims(&field.0);
+        let is_claim = |name: &[u8]| root.policy().is_for_claims(name);
         let Some(said) = SharedIdentity::read(proxy)? else {
             // An identifying filter replaces all fields. Without such a filter, claim headers are
             // removed here.
-            for (name, _) in fields.iter().filter(|field| is_claim(field)) {
+            for (name, _) in fields.iter().filter(|(name, _)| is_claim(name)) {
                 let name = String::from_utf8_lossy(name);
                 proxy.remove_request_header(&name)?;
             }
             return Ok(Self::default());
         };
         if root.policy().passes_claims_on() {
-            fields.retain(|field| !is_claim(field));
+            fields.retain(|name| !is_claim(name));
         }
-        let place = fields
-            .iter()
-            .position(|(name, _)| name.eq_ignore_ascii_case(context::HEADER.as_bytes()));
-        let context = place.map(|place| fields.remove(place).1);
+        let context = fields.take(context::HEADER);
         Ok(Self {
             said: Some(said),
             // A value that is not text fails verification like any other invalid value.

@@ -13,8 +13,11 @@ use tensorgate_policy::policy::{Algorithm, Issuer, KeySetUrl};
 use tensorgate_policy::time::SECOND_NS;
 use tensorgate_policy::{Now, Policy, hex};
 
-use crate::host::{FetchOutcome, HostFault, HttpCall, HttpResponse, Level, Outside, SharedStore};
-use crate::store::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
+use crate::host::{
+    ChangeFault, FetchOutcome, HostFault, HttpCall, HttpResponse, Level, MAX_SWAP_TRIES, Outside,
+    SharedStore,
+};
+use crate::store::{self, KEY_PREFIX, SlotFault, make_slot};
 use document::FetchFault;
 pub use slot::FETCH_MS;
 use slot::{RefreshIntervals, Slot};
@@ -442,27 +445,32 @@ impl Source {
     }
 }
 
+impl From<ChangeFault> for StoreFault {
+    fn from(fault: ChangeFault) -> Self {
+        match fault {
+            ChangeFault::Host(fault) => Self::Host(fault),
+            ChangeFault::Missing => Self::NoSlot,
+            ChangeFault::Contended => Self::Contended,
+        }
+    }
+}
+
 fn read<S: SharedStore + ?Sized>(store: &mut S, key: &str) -> Result<(Slot, u32), StoreFault> {
     let slot = store.get(key)?.ok_or(StoreFault::NoSlot)?;
     let read = Slot::from_bytes(&slot.value).ok_or(StoreFault::NoSlot)?;
     Ok((read, slot.token))
 }
 
-/// Changes a slot with compare-and-swap until no other write interferes; `None` if there was
-/// nothing to change.
+/// Changes a slot; `None` if there was nothing to change.
 fn change<S: SharedStore + ?Sized>(
     store: &mut S,
     key: &str,
     work: impl Fn(Slot) -> Option<Slot>,
 ) -> Result<Option<Slot>, StoreFault> {
-    for _ in 0..MAX_SWAP_TRIES {
-        let (slot, token) = read(store, key)?;
-        let Some(slot) = work(slot) else {
-            return Ok(None);
-        };
-        if store.swap(key, &slot.to_bytes(), token)? {
-            return Ok(Some(slot));
-        }
-    }
-    Err(StoreFault::Contended)
+    store::change(store, key, |bytes| {
+        let slot = Slot::from_bytes(bytes).ok_or(StoreFault::NoSlot)?;
+        let new = work(slot);
+        let bytes = new.as_ref().map(|new| new.to_bytes().into());
+        Ok((new, bytes))
+    })
 }

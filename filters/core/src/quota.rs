@@ -10,12 +10,13 @@
 
 pub mod rate_limit_service;
 
+use smallvec::SmallVec;
 use tensorgate_policy::decision::{Charge, LimitCharge};
 use tensorgate_policy::policy::{ChargePreview, RemainingQuota, Wait};
 use tensorgate_policy::{ChargeOutcome, Now, Policy};
 
-use crate::host::{HostFault, Level, Proxy, SharedStore};
-use crate::store::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
+use crate::host::{ChangeFault, HostFault, Level, MAX_SWAP_TRIES, Proxy, SharedStore};
+use crate::store::{KEY_PREFIX, SlotFault, change, make_slot};
 
 /// Why a charge could not be made; for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,7 +50,7 @@ pub fn make_slots(
         if has_host && allowance.is_of_host() {
             continue;
         }
-        let key = slot_key(&allowance.key(grant.name(), client.name()));
+        let key = allowance.key_with_prefix(KEY_PREFIX, grant.name(), client.name());
         make_slot(store, &key, &allowance.fresh())?;
     }
     Ok(())
@@ -96,22 +97,23 @@ fn try_consume(
     charge: &Charge,
     now: Now,
 ) -> Result<ChargeOutcome, (LimitCharge, QuotaFault)> {
-    let slots: Vec<(String, &LimitCharge)> = charge
+    let slots: SmallVec<[(String, &LimitCharge); 2]> = charge
         .limit_charges
         .iter()
-        .map(|limit_charge| (slot_key(&charge.key(limit_charge)), limit_charge))
+        .map(|limit_charge| {
+            (
+                charge.key_with_prefix(KEY_PREFIX, limit_charge),
+                limit_charge,
+            )
+        })
         .collect();
     let mut previews = Vec::new();
     if slots.len() > 1 {
         for (key, limit_charge) in &slots {
-            previews.push(
-                preview(store, key, limit_charge, now).map_err(|fault| (**limit_charge, fault))?,
-            );
+            let preview = preview(store, key, limit_charge, now);
+            previews.push(preview.map_err(|fault| (**limit_charge, fault))?);
         }
-        if previews
-            .iter()
-            .any(|(_, drawn)| drawn.before.wait != Wait::None)
-        {
+        if (previews.iter()).any(|(_, drawn)| drawn.before.wait != Wait::None) {
             let quotas = previews.into_iter().map(|(_, drawn)| drawn.before);
             return Ok(ChargeOutcome::Exceeded(quotas.collect()));
         }
@@ -119,10 +121,13 @@ fn try_consume(
     let mut previews = previews.into_iter();
     let mut quotas = Vec::with_capacity(slots.len());
     for (key, limit_charge) in &slots {
-        let drawn = commit(store, key, limit_charge, now, previews.next());
-        let level = drawn.map_err(|fault| (**limit_charge, fault))?;
-        quotas.push(level);
-        if level.wait != Wait::None {
+        let quota = match previews.next() {
+            Some(preview) => commit(store, key, limit_charge, now, preview),
+            None => charge_one(store, key, limit_charge, now),
+        };
+        let quota = quota.map_err(|fault| (**limit_charge, fault))?;
+        quotas.push(quota);
+        if quota.wait != Wait::None {
             return Ok(ChargeOutcome::Exceeded(quotas));
         }
     }
@@ -137,10 +142,7 @@ fn preview(
     now: Now,
 ) -> Result<(u32, ChargePreview), QuotaFault> {
     let slot = store.get(key)?.ok_or(QuotaFault::NoSlot)?;
-    let drawn = limit_charge
-        .allowance
-        .consume(&slot.value, now, limit_charge.amount)
-        .ok_or(QuotaFault::State(slot.value.len()))?;
+    let drawn = preview_of(&slot.value, limit_charge, now)?;
     if let Some(rebased) = &drawn.rebased {
         // A concurrent worker has made the same change.
         store.swap(key, rebased, slot.token)?;
@@ -154,24 +156,48 @@ fn commit(
     key: &str,
     limit_charge: &LimitCharge,
     now: Now,
-    mut previews: Option<(u32, ChargePreview)>,
+    (token, drawn): (u32, ChargePreview),
 ) -> Result<RemainingQuota, QuotaFault> {
-    for _ in 0..MAX_SWAP_TRIES {
-        let (token, drawn) = match previews.take() {
-            Some(previews) => previews,
-            None => preview(store, key, limit_charge, now)?,
-        };
-        let Some((level, state)) = drawn.after else {
-            return Ok(drawn.before);
-        };
-        if store.swap(key, &state, token)? {
-            return Ok(level);
-        }
+    match drawn.after {
+        Some((quota, state)) if store.swap(key, &state, token)? => Ok(quota),
+        Some(_) => charge_one(store, key, limit_charge, now),
+        None => Ok(drawn.before),
     }
-    Err(QuotaFault::Contended)
 }
 
-/// The store's key of a limit.
-fn slot_key(key: &str) -> String {
-    [KEY_PREFIX, key].concat()
+/// Charges a limit, if it has enough quota. Returns what is left.
+fn charge_one(
+    store: &mut dyn SharedStore,
+    key: &str,
+    limit_charge: &LimitCharge,
+    now: Now,
+) -> Result<RemainingQuota, QuotaFault> {
+    change(store, key, |stored| {
+        let drawn = preview_of(stored, limit_charge, now)?;
+        Ok(match drawn.after {
+            Some((quota, state)) => (quota, Some(state)),
+            None => (drawn.before, drawn.rebased),
+        })
+    })
+}
+
+/// Computes a charge on a stored state.
+fn preview_of(
+    stored: &[u8],
+    limit_charge: &LimitCharge,
+    now: Now,
+) -> Result<ChargePreview, QuotaFault> {
+    let LimitCharge { allowance, amount } = limit_charge;
+    let drawn = allowance.consume(stored, now, *amount);
+    drawn.ok_or(QuotaFault::State(stored.len()))
+}
+
+impl From<ChangeFault> for QuotaFault {
+    fn from(fault: ChangeFault) -> Self {
+        match fault {
+            ChangeFault::Host(fault) => Self::Host(fault),
+            ChangeFault::Missing => Self::NoSlot,
+            ChangeFault::Contended => Self::Contended,
+        }
+    }
 }

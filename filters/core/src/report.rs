@@ -13,7 +13,7 @@ pub mod request_id;
 
 use tensorgate_policy::denial::Shadowed;
 use tensorgate_policy::policy::Shadow;
-use tensorgate_policy::{Decision, Denial, Policy, Reason};
+use tensorgate_policy::{Decision, Denial, Policy, Reason, SmolStr};
 
 use crate::filter::Filter;
 use crate::host::{Level, Proxy, Verdict};
@@ -30,7 +30,7 @@ pub(crate) struct OutcomeReporter {
     pub(crate) record: Record,
     /// The client of the request's revoked key. The record names it only in a rejection for that
     /// key: a public request with such a key has no client.
-    pub(crate) revoked_client: Option<String>,
+    pub(crate) revoked_client: Option<SmolStr>,
     verdict: Option<Verdict>,
     counted: bool,
     numbered: bool,
@@ -60,14 +60,14 @@ impl OutcomeReporter {
         self.record.client = decision
             .client()
             .and_then(|id| policy.client(id))
-            .map(|client| client.name().to_owned());
+            .map(|client| client.name().into());
         self.record.model = decision
             .model()
             .and_then(|id| policy.model(id))
-            .map(|model| model.name().to_owned());
+            .map(|model| model.name().into());
         self.record.operation = decision.operation().or(self.record.operation);
         let grant = decision.grant().and_then(|id| policy.grant(id));
-        self.record.rule = grant.map(|grant| grant.name().to_owned());
+        self.record.rule = grant.map(|grant| grant.name().into());
         self.shadows = grant.is_some_and(|grant| grant.shadow() != Shadow::default());
         self.record.shadow = decision.shadowed().iter().map(Shadowed::of).collect();
     }

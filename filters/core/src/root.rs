@@ -51,6 +51,8 @@ pub struct GateRoot {
     pub(crate) keys: RefCell<Keyring>,
     /// Whether a large body may be streamed while this filter reads it.
     may_stream: bool,
+    /// Whether any client may open streams of messages, for which the policy searches all grants.
+    takes_messages: bool,
     /// Whether the policy has limits of end users.
     pub(crate) limits_users: bool,
     /// Whether the policy has limits of sources.
@@ -114,6 +116,7 @@ impl GateRoot {
             is_second_logged: Cell::new(false),
             mismatch_logged_ns: Cell::new(None),
             may_stream: configuration.may_stream(),
+            takes_messages: policy.takes_messages(),
             limits_users: policy.limits_users(),
             limits_sources: policy.limits_sources(),
             configuration: configuration.clone(),
@@ -166,6 +169,11 @@ impl GateRoot {
     /// The key that signs for the host and verifies what it has signed; `None` without a host.
     pub(crate) fn host_key(&self) -> Option<&Key> {
         self.context_key().filter(|_| self.has_host())
+    }
+
+    /// Whether any client may open streams of messages, whose responses are read.
+    pub const fn takes_messages(&self) -> bool {
+        self.takes_messages
     }
 
     /// Whether a large body may be streamed while this filter reads it. Not where requests wait for

@@ -4,14 +4,13 @@
 pub mod lockout;
 pub mod permits;
 
-use crate::host::{HostFault, SharedStore};
+use tensorgate_policy::limits::StateBytes;
+
+use crate::host::{ChangeFault, HostFault, SharedStore};
 
 /// Prefix of every key. The store may be shared with other filters under the same `vm_id`, and
 /// outlives a filter update. The number changes with the format of slots.
 pub(crate) const KEY_PREFIX: &str = "tensorgate/v4/";
-/// Maximum number of swap attempts. An attempt fails only if another worker's write succeeded in
-/// between.
-pub const MAX_SWAP_TRIES: usize = 64;
 /// Maximum number of slots. A slot is a name and a few numbers, about 200 bytes, plus 128 bytes if
 /// tokens are reserved: 320 MiB in all. A policy with a thousand clients in a thousand grants needs
 /// as many.
@@ -50,4 +49,22 @@ pub fn make_slot(store: &mut dyn SharedStore, key: &str, fresh: &[u8]) -> Result
     }
     store.put(&count_key, &made.saturating_add(1).to_le_bytes())?;
     Ok(store.put(key, fresh)?)
+}
+
+/// Changes a slot. `work` gets its bytes, and returns its result and the new bytes, if any.
+pub(crate) fn change<T, E: From<ChangeFault>>(
+    store: &mut (impl SharedStore + ?Sized),
+    key: &str,
+    mut work: impl FnMut(&[u8]) -> Result<(T, Option<StateBytes>), E>,
+) -> Result<T, E> {
+    let mut last = Err(E::from(ChangeFault::Missing));
+    store.change(key, &mut |bytes| {
+        let (result, new) = match work(bytes) {
+            Ok((result, new)) => (Ok(result), new),
+            Err(fault) => (Err(fault), None),
+        };
+        last = result;
+        new
+    })?;
+    last
 }

@@ -6,12 +6,16 @@
 
 mod rewrite;
 
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use smallvec::SmallVec;
 use tensorgate_identity::ClaimFields;
 use tensorgate_policy::request::{ContentType, Encoding, FORM, Head, Protocol};
-use tensorgate_wire::trace_context::{CLIENT_TRACEPARENT, TRACEPARENT, TraceParent};
+use tensorgate_wire::headers::ReadHead;
+use tensorgate_wire::trace_context::TraceParent;
 use tensorgate_wire::{headers, refused_in};
 
-use crate::host::Field;
 pub(crate) use rewrite::Rewrite;
 
 /// `:authority` if the caller's is not forwarded.
@@ -29,79 +33,112 @@ const SCHEME: &str = "http";
 /// Usual number of fields without claims, for preallocation.
 const USUAL_FIELDS: usize = 12;
 
+/// Usual size of the values, for preallocation.
+const USUAL_BYTES: usize = 256;
+
 /// Maximum digits of a `grpc-timeout` (gRPC over HTTP/2, "TimeoutValue").
 const MAX_TIMEOUT_DIGITS: usize = 8;
 
-/// Fields to forward.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Fields to forward. Their values are in one block of memory.
+#[derive(Clone, Debug)]
 pub struct Upstream {
-    /// `:method`.
-    pub method: String,
-    /// `:path` with its query.
-    pub path: String,
-    /// `:authority`. Envoy selects the route again after its headers have changed, and a gateway's
-    /// routes may be for certain hosts only.
-    authority: String,
-    /// The gate's id of the request.
-    pub request_id: String,
-    /// The `x-request-id` that is forwarded instead: the one that arrived. Empty: none.
-    pub client_request_id: Option<String>,
-    /// `grpc-timeout`, if it occurs once and is well-formed.
-    pub grpc_timeout: Option<String>,
-    /// The caller's `traceparent` for the host, with the name of its field. A model server never
-    /// gets it.
-    pub traceparent: Option<(&'static str, String)>,
+    /// All values that are not fixed.
+    text: String,
+    /// Names, and where their values are. The method and the path are the first two.
+    fields: Vec<(&'static str, Value)>,
+    request_id: Range<usize>,
     /// Claims of the caller's token.
     pub claims: ClaimFields,
-    content_type: Option<String>,
-    content_length: Option<String>,
-    json_length: Option<String>,
-    encoding: Encoding,
-    protocol: Protocol,
     answer_protocol: Protocol,
+}
+
+/// The value of a field.
+#[derive(Clone, Debug)]
+enum Value {
+    Fixed(&'static str),
+    Written(Range<usize>),
 }
 
 impl Upstream {
     /// Collects the fields that may be forwarded; [`Upstream::accept`] adds the rest once the head
-    /// is read.
-    pub fn new(method: &str, path: &str, request_id: &str, fields: &[Field]) -> Self {
-        Self {
-            method: method.to_owned(),
-            path: path.to_owned(),
-            authority: authority(fields).unwrap_or(AUTHORITY).to_owned(),
-            request_id: request_id.to_owned(),
-            client_request_id: None,
-            grpc_timeout: grpc_timeout(fields),
-            traceparent: None,
+    /// is evaluated. `request_id` is the gate's. Only a host can tell the id that arrived from the
+    /// gate's, which is in the context, so only a host (`has_host`) gets that one, and the caller's
+    /// trace.
+    pub fn new(read: &ReadHead<'_>, request_id: &str, has_host: bool) -> Self {
+        let mut new = Self {
+            text: String::with_capacity(USUAL_BYTES.saturating_add(read.path.len())),
+            fields: Vec::with_capacity(USUAL_FIELDS),
+            request_id: 0..0,
             claims: ClaimFields::new(),
-            content_type: None,
-            content_length: None,
-            json_length: None,
-            encoding: Encoding::Identity,
-            protocol: Protocol::OipRest,
             answer_protocol: Protocol::OipRest,
+        };
+        new.write(":method", read.method);
+        new.write(":path", &read.path);
+        // Envoy selects the route again after its headers have changed, and a gateway's routes may
+        // be for certain hosts only.
+        match read.authority.filter(|text| is_authority(text)) {
+            Some(authority) => new.write(":authority", authority),
+            None => new.fix(":authority", AUTHORITY),
         }
+        new.fix(":scheme", SCHEME);
+        // Envoy finds no route without this field.
+        new.fix("x-forwarded-proto", SCHEME);
+        new.request_id = new.append(request_id);
+        let (id, trace) = if has_host {
+            let trace = read.traceparent;
+            let trace = trace.filter(|(_, text)| TraceParent::read(text).is_some());
+            (new.append(read.request_id), trace)
+        } else {
+            (new.request_id.clone(), None)
+        };
+        if !id.is_empty() {
+            new.fields.push(("x-request-id", Value::Written(id)));
+        }
+        if let Some((name, text)) = trace {
+            new.write(name, text);
+        }
+        new
     }
 
-    /// Adds what the head declares.
-    pub fn accept(&mut self, head: &Head<'_>) {
-        self.protocol = head.route.protocol();
-        self.content_type = match &head.content_type {
-            ContentType::Json => Some("application/json".to_owned()),
-            ContentType::Grpc => Some("application/grpc".to_owned()),
-            ContentType::Form(boundary) => Some(format!("{FORM}; boundary={}", boundary.as_str())),
-            ContentType::Other(media_type) => Some(media_type.clone().into_owned()),
-            ContentType::Absent | ContentType::Malformed => None,
-        };
-        self.content_length = head.content_length.map(|bytes| bytes.to_string());
-        self.json_length = head.json_length.map(|bytes| bytes.to_string());
-        self.encoding = head.encoding;
+    /// Adds what the head declares. `grpc_timeout` is the caller's, as it arrived.
+    pub fn accept(&mut self, head: &Head<'_>, grpc_timeout: Option<&str>) {
+        let protocol = head.route.protocol();
+        match &head.content_type {
+            ContentType::Json => self.fix("content-type", "application/json"),
+            ContentType::Grpc => self.fix("content-type", "application/grpc"),
+            ContentType::Form(boundary) => {
+                let boundary = boundary.as_str();
+                self.format("content-type", format_args!("{FORM}; boundary={boundary}"));
+            }
+            ContentType::Other(media_type) => self.write("content-type", media_type),
+            ContentType::Absent | ContentType::Malformed => {}
+        }
+        if let Some(bytes) = head.content_length {
+            self.format("content-length", format_args!("{bytes}"));
+        }
+        if let Some(bytes) = head.json_length {
+            self.format(headers::JSON_LENGTH, format_args!("{bytes}"));
+        }
+        if let Encoding::Coded(coding) = head.encoding {
+            let name = if protocol.is_grpc() {
+                "grpc-encoding"
+            } else {
+                "content-encoding"
+            };
+            self.fix(name, coding.name());
+        }
+        if protocol.is_grpc() {
+            self.fix("te", "trailers");
+            if let Some(text) = grpc_timeout.filter(|text| is_grpc_timeout(text)) {
+                self.write("grpc-timeout", text);
+            }
+        }
         self.answer_protocol = if is_grpc(&head.content_type) {
             Protocol::OipGrpc
-        } else if self.protocol == Protocol::Json {
-            refused_in(&self.path, self.protocol)
+        } else if protocol == Protocol::Json {
+            refused_in(self.path(), protocol)
         } else {
-            self.protocol
+            protocol
         };
     }
 
@@ -112,79 +149,68 @@ impl Upstream {
         self.answer_protocol
     }
 
-    /// Every field except the signed context, in order.
-    pub fn fields(&self) -> Vec<(&str, &str)> {
-        let mut fields = Vec::with_capacity(USUAL_FIELDS);
-        fields.extend([
-            (":method", self.method.as_str()),
-            (":path", self.path.as_str()),
-            (":authority", self.authority.as_str()),
-            (":scheme", SCHEME),
-            // Envoy finds no route without this field.
-            ("x-forwarded-proto", SCHEME),
-        ]);
-        let request_id = self.client_request_id.as_ref().unwrap_or(&self.request_id);
-        fields.extend((!request_id.is_empty()).then_some(("x-request-id", request_id.as_str())));
-        fields.extend(
-            self.traceparent
-                .as_ref()
-                .map(|(name, value)| (*name, value.as_str())),
-        );
-        fields.extend(
-            self.content_type
-                .as_deref()
-                .map(|value| ("content-type", value)),
-        );
-        fields.extend(
-            self.content_length
-                .as_deref()
-                .map(|value| ("content-length", value)),
-        );
-        fields.extend(
-            self.json_length
-                .as_deref()
-                .map(|value| (headers::JSON_LENGTH, value)),
-        );
-        if let Encoding::Coded(coding) = self.encoding {
-            let name = if self.protocol.is_grpc() {
-                "grpc-encoding"
-            } else {
-                "content-encoding"
-            };
-            fields.push((name, coding.name()));
-        }
-        if self.protocol.is_grpc() {
-            fields.push(("te", "trailers"));
-            fields.extend(
-                self.grpc_timeout
-                    .as_deref()
-                    .map(|value| ("grpc-timeout", value)),
-            );
-        }
-        fields.extend(
-            self.claims
-                .iter()
-                .map(|(name, value)| (&**name, value.as_str())),
-        );
-        fields
+    /// `:method`.
+    pub fn method(&self) -> &str {
+        self.value(0)
     }
-}
 
-/// The caller's `:authority`, if it occurs once and is well-formed.
-fn authority(fields: &[Field]) -> Option<&str> {
-    single_text(fields, ":authority").filter(|text| is_authority(text))
-}
+    /// `:path` with its query.
+    pub fn path(&self) -> &str {
+        self.value(1)
+    }
 
-/// The value of a field that occurs once, as text. Names of fields are case-insensitive.
-pub(crate) fn single_text<'f>(fields: &'f [Field], name: &str) -> Option<&'f str> {
-    let mut values = fields
-        .iter()
-        .filter(|(known, _)| known.eq_ignore_ascii_case(name.as_bytes()))
-        .map(|(_, value)| value);
-    let (value, None) = (values.next()?, values.next()) else {
-        return None;
-    };
-    core::str::from_utf8(value).ok()
+    /// The gate's id of the request.
+    pub fn request_id(&self) -> &str {
+        self.written(&self.request_id)
+    }
+
+    /// Every field except the signed context, in order.
+    pub fn fields(&self) -> SmallVec<[(&str, &str); USUAL_FIELDS]> {
+        let fields = self.fields.iter();
+        let fields = fields.map(|(name, value)| (*name, self.text_of(value)));
+        let claims = self.claims.iter();
+        let claims = claims.map(|(name, value)| (&**name, value.as_str()));
+        fields.chain(claims).collect()
+    }
+
+    fn value(&self, position: usize) -> &str {
+        let field = self.fields.get(position);
+        field.map_or("", |(_, value)| self.text_of(value))
+    }
+
+    fn text_of(&self, value: &Value) -> &str {
+        match value {
+            Value::Fixed(text) => text,
+            Value::Written(range) => self.written(range),
+        }
+    }
+
+    fn written(&self, range: &Range<usize>) -> &str {
+        self.text.get(range.clone()).unwrap_or_default()
+    }
+
+    fn append(&mut self, value: &str) -> Range<usize> {
+        let start = self.text.len();
+        self.text.push_str(value);
+        start..self.text.len()
+    }
+
+    fn write(&mut self, name: &'static str, value: &str) {
+        let range = self.append(value);
+        self.fields.push((name, Value::Written(range)));
+    }
+
+    fn format(&mut self, name: &'static str, value: core::fmt::Arguments<'_>) {
+        let start = self.text.len();
+        // A string takes everything.
+        let _ = self.text.write_fmt(value);
+        let range = start..self.text.len();
+        self.fields.push((name, Value::Written(range)));
+    }
+
+    fn fix(&mut self, name: &'static str, value: &'static str) {
+        self.fields.push((name, Value::Fixed(value)));
+    }
 }
 
 /// Whether a text is `HOST` or `HOST:PORT`. The host's HTTP library resets a stream with another
@@ -232,79 +258,81 @@ fn is_grpc(content_type: &ContentType<'_>) -> bool {
     }
 }
 
-/// The single well-formed `grpc-timeout`; a repeated or malformed one is ignored.
-fn grpc_timeout(fields: &[Field]) -> Option<String> {
-    let text = single_text(fields, "grpc-timeout")?;
-    let digits = text.strip_suffix(['H', 'M', 'S', 'm', 'u', 'n'])?;
-    let well_formed = (1..=MAX_TIMEOUT_DIGITS).contains(&digits.len())
-        && digits.bytes().all(|byte| byte.is_ascii_digit());
-    well_formed.then(|| text.to_owned())
-}
-
-/// The caller's single valid `traceparent`, in its own field or in the one to which Envoy moves it.
-/// A repeated or invalid one is dropped.
-pub(crate) fn traceparent(fields: &[Field]) -> Option<(&'static str, String)> {
-    let has = |name: &str| {
-        let mut names = fields.iter().map(|(known, _)| known);
-        names.any(|known| known.eq_ignore_ascii_case(name.as_bytes()))
-    };
-    let name = match (has(TRACEPARENT), has(CLIENT_TRACEPARENT)) {
-        (true, false) => TRACEPARENT,
-        (false, true) => CLIENT_TRACEPARENT,
-        (true, true) | (false, false) => return None,
-    };
-    let text = single_text(fields, name)?;
-    TraceParent::read(text).map(|_| (name, text.to_owned()))
+/// Whether a text is a well-formed `grpc-timeout`.
+fn is_grpc_timeout(text: &str) -> bool {
+    let digits = text.strip_suffix(['H', 'M', 'S', 'm', 'u', 'n']);
+    digits.is_some_and(|digits| {
+        (1..=MAX_TIMEOUT_DIGITS).contains(&digits.len())
+            && digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use tensorgate_policy::policy::Templates;
+    use tensorgate_policy::request::Identity;
+    use tensorgate_wire::trace_context::{CLIENT_TRACEPARENT, TRACEPARENT};
+
     use super::*;
+
+    const PATH: &str = "/v2/models/m/infer";
+    const GRPC_PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
+
+    /// The forwarded values of a field, for a head with these fields.
+    fn forwarded(path: &str, has_host: bool, fields: &[(&str, &[u8])], name: &str) -> Vec<String> {
+        let first = [(":method", b"POST".as_slice()), (":path", path.as_bytes())];
+        let fields = [&first, fields].concat();
+        let read = ReadHead::read(&fields, false);
+        let mut upstream = Upstream::new(&read, "ours", has_host);
+        let grpc_timeout = read.grpc_timeout;
+        let head = read.into_head(Identity::Missing, &Templates::default());
+        upstream.accept(&head, grpc_timeout);
+        let fields = upstream.fields();
+        let named = fields.iter().filter(|(known, _)| *known == name);
+        named.map(|(_, value)| (*value).to_owned()).collect()
+    }
 
     #[test]
     fn a_trace_is_forwarded_only_if_single_and_valid() {
         const TRACE: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let check = |values: &[&[u8]], expected: Option<&[u8]>| {
-            let fields: Vec<Field> = values
-                .iter()
-                .map(|value| (b"traceparent".to_vec(), value.to_vec()))
-                .collect();
-            let mut upstream = Upstream::new("GET", "/v2", "ours", &fields);
-            assert_eq!(upstream.traceparent, None, "without a host");
-            upstream.traceparent = traceparent(&fields);
-            let forwarded = upstream.fields();
-            let found = forwarded.iter().find(|(name, _)| *name == TRACEPARENT);
-            let found = found.map(|(_, value)| value.as_bytes());
-            assert_eq!(found, expected, "{values:?}");
-        };
-        check(&[TRACE], Some(TRACE));
-        check(&[], None);
-        check(&[TRACE, TRACE], None);
-        check(&[b"00-x"], None);
-        check(&[b"\xff"], None);
-    }
-
-    #[test]
-    fn a_trace_that_envoy_has_moved_is_forwarded_where_it_is() {
-        const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
-        let moved = field(CLIENT_TRACEPARENT, TRACE);
-        let expected = Some((CLIENT_TRACEPARENT, TRACE.to_owned()));
-        assert_eq!(traceparent(std::slice::from_ref(&moved)), expected);
-        let both = [moved, field(TRACEPARENT, TRACE)];
-        assert_eq!(traceparent(&both), None, "a client has sent both");
-        let joined = field(CLIENT_TRACEPARENT, &format!("{TRACE},{TRACE}"));
-        assert_eq!(traceparent(&[joined]), None);
+        const JOINED: &[u8] = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01,\
+                                00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        // Envoy moves the field to the second name.
+        for (name, other) in [
+            (TRACEPARENT, CLIENT_TRACEPARENT),
+            (CLIENT_TRACEPARENT, TRACEPARENT),
+        ] {
+            let check = |fields: &[(&str, &[u8])], expected: &[&[u8]]| {
+                assert!(
+                    forwarded(PATH, false, fields, name).is_empty(),
+                    "without a host"
+                );
+                let found = forwarded(PATH, true, fields, name);
+                let found: Vec<_> = found.iter().map(String::as_bytes).collect();
+                assert_eq!(found, expected, "{fields:?}");
+                assert!(forwarded(PATH, true, fields, other).is_empty());
+            };
+            check(&[(name, TRACE)], &[TRACE]);
+            check(&[], &[]);
+            check(&[(name, TRACE), (name, TRACE)], &[]);
+            check(&[(name, JOINED)], &[]);
+            // A client has sent both.
+            check(&[(name, TRACE), (other, TRACE)], &[]);
+            check(&[(name, b"00-x")], &[]);
+            check(&[(name, b"\xff")], &[]);
+        }
     }
 
     #[test]
     fn a_deadline_is_forwarded_only_if_single_and_well_formed() {
         let check = |values: &[&[u8]], expected: Option<&str>| {
-            let fields: Vec<Field> = values
+            let mut fields: Vec<_> = values
                 .iter()
-                .map(|value| (b"grpc-timeout".to_vec(), value.to_vec()))
+                .map(|value| ("grpc-timeout", *value))
                 .collect();
-            assert_eq!(grpc_timeout(&fields).as_deref(), expected, "{values:?}");
+            fields.push(("content-type", b"application/grpc"));
+            let found = forwarded(GRPC_PATH, false, &fields, "grpc-timeout");
+            assert_eq!(found, Vec::from_iter(expected), "{values:?}");
         };
         check(&[], None);
         check(&[b"1S"], Some("1S"));
@@ -321,16 +349,9 @@ mod tests {
     #[test]
     fn only_one_well_formed_authority_is_forwarded() {
         let check = |values: &[&[u8]], expected: &str| {
-            let fields: Vec<Field> = values
-                .iter()
-                .map(|value| (b":authority".to_vec(), value.to_vec()))
-                .collect();
-            let upstream = Upstream::new("GET", "/v2", "", &fields);
-            let forwarded = upstream
-                .fields()
-                .into_iter()
-                .find(|(name, _)| *name == ":authority");
-            assert_eq!(forwarded, Some((":authority", expected)), "{values:?}");
+            let fields: Vec<_> = values.iter().map(|value| (":authority", *value)).collect();
+            let found = forwarded(PATH, false, &fields, ":authority");
+            assert_eq!(found, [expected], "{values:?}");
         };
         check(&[b"gate.example"], "gate.example");
         check(&[b"Gate_1.example:8443"], "Gate_1.example:8443");
@@ -353,20 +374,17 @@ mod tests {
         let longest = [b'a'; MAX_AUTHORITY_BYTES];
         check(&[&longest], &"a".repeat(MAX_AUTHORITY_BYTES));
         check(&[], AUTHORITY);
-        check(&[b"gate.example", b"gate.example"], AUTHORITY);
     }
 
     #[test]
     fn a_host_gets_the_id_that_arrived_and_a_model_server_the_gates() {
-        let check = |received: Option<&str>, expected: Option<&str>| {
-            let mut upstream = Upstream::new("GET", "/v2", "ours", &[]);
-            upstream.client_request_id = received.map(str::to_owned);
-            let fields = upstream.fields();
-            let forwarded = fields.iter().find(|(name, _)| *name == "x-request-id");
-            assert_eq!(forwarded.map(|(_, value)| *value), expected, "{received:?}");
+        let check = |has_host, received: Option<&str>, expected: Option<&str>| {
+            let fields = received.map(|id| ("x-request-id", id.as_bytes()));
+            let found = forwarded(PATH, has_host, fields.as_slice(), "x-request-id");
+            assert_eq!(found, Vec::from_iter(expected), "{received:?}");
         };
-        check(None, Some("ours"));
-        check(Some("a_b.c=d:e/f,g"), Some("a_b.c=d:e/f,g"));
-        check(Some(""), None);
+        check(false, Some("theirs"), Some("ours"));
+        check(true, Some("a_b.c=d:e/f,g"), Some("a_b.c=d:e/f,g"));
+        check(true, None, None);
     }
 }

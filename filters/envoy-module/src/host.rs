@@ -2,11 +2,11 @@
 //! returned, because Envoy may call further hooks, and destroy the stream, before it returns.
 
 use tensorgate_filter_core::host::{
-    Field, HasStore, HostFault, Level, LimitCallOutcome, Proxy, SharedStore, Verdict,
+    Fields, HasStore, HostFault, Level, LimitCallOutcome, Proxy, SharedStore, Verdict,
 };
 use tensorgate_filter_core::report::property::VIA_UPSTREAM;
-use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
+use tensorgate_policy::{Now, SmolStr, format_smolstr};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
 
@@ -17,8 +17,9 @@ use crate::store::Store;
 
 /// Name of a property in Envoy's filter state: as of a wasm module, so that the same access log
 /// shows both.
-pub fn state_name(property: &str) -> String {
-    format!("wasm.{property}")
+pub fn state_name(property: &str) -> SmolStr {
+    // Each is short enough to need no allocation.
+    format_smolstr!("wasm.{property}")
 }
 
 /// What the gate has asked for.
@@ -99,10 +100,10 @@ impl<'h> Host<'h> {
             if fields.iter().take(position).any(|field| named(&field)) {
                 continue;
             }
-            let now = current.iter().filter(|(own, _)| own == name.as_bytes());
+            let now = current.iter().filter(|(own, _)| *own == name.as_bytes());
             let wanted = fields.iter().filter(named);
             if now
-                .map(|(_, value)| value.as_slice())
+                .map(|(_, value)| value)
                 .eq(wanted.clone().map(|(_, value)| value.as_bytes()))
             {
                 continue;
@@ -129,7 +130,7 @@ impl HasStore for Host<'_> {
 }
 
 impl Proxy for Host<'_> {
-    fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
+    fn request_headers(&mut self) -> Result<Fields, HostFault> {
         self.call.fields(Headers::Request)
     }
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{LazyLock, Mutex, MutexGuard};
 
-use tensorgate_filter_core::host::{HostFault, Shared, SharedStore};
+use tensorgate_filter_core::host::{ChangeFault, HostFault, Shared, SharedStore};
+use tensorgate_policy::limits::StateBytes;
 
 use crate::lock::lock;
 
@@ -59,6 +60,20 @@ impl SharedStore for Store {
         };
         write(slot, value);
         Ok(true)
+    }
+
+    /// Under the lock, so no other worker writes meanwhile.
+    fn change(
+        &mut self,
+        key: &str,
+        change: &mut dyn FnMut(&[u8]) -> Option<StateBytes>,
+    ) -> Result<(), ChangeFault> {
+        let mut slots = shard(key);
+        let slot = slots.get_mut(key).ok_or(ChangeFault::Missing)?;
+        if let Some(new) = change(&slot.value) {
+            write(slot, &new);
+        }
+        Ok(())
     }
 
     fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {

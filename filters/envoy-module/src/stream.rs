@@ -245,7 +245,7 @@ impl Stream {
 
     /// Whether the policy has streams, whose responses the gate reads.
     pub fn reads_responses(&self) -> bool {
-        self.state.worker.root.policy().takes_messages()
+        self.state.worker.root.takes_messages()
     }
 
     /// The access log is written next.

@@ -59,15 +59,18 @@ pub type Due = (u64, u64);
 /// What a timer wakes, and with which event.
 type Timer = (Weak<Wakeable>, Event);
 
-#[derive(Default)]
 struct Timers {
     by_due: BTreeMap<Due, Timer>,
     last: u64,
+    /// When the thread wakes next, in ns of the monotonic clock. It sleeps on if a timer is
+    /// cancelled, so that most new timers need not wake it.
+    wakes_ns: u64,
 }
 
 static TIMERS: Mutex<Timers> = Mutex::new(Timers {
     by_due: BTreeMap::new(),
     last: 0,
+    wakes_ns: u64::MAX,
 });
 static CHANGED: Condvar = Condvar::new();
 
@@ -88,15 +91,12 @@ pub fn start() -> Result<(), String> {
 /// Wakes a stream with this event at a time of the monotonic clock.
 pub fn wake_at(due_ns: u64, stream: &Arc<Wakeable>, event: Event) -> Due {
     let mut timers = lock(&TIMERS);
-    let is_first = timers
-        .by_due
-        .first_key_value()
-        .is_none_or(|((first_ns, _), _)| due_ns < *first_ns);
+    let must_wake = due_ns < timers.wakes_ns;
     timers.last = timers.last.wrapping_add(1);
     let due = (due_ns, timers.last);
     timers.by_due.insert(due, (Arc::downgrade(stream), event));
     drop(timers);
-    if is_first {
+    if must_wake {
         CHANGED.notify_one();
     }
     due
@@ -121,6 +121,7 @@ fn run() {
         timers = match first_ns {
             Some(due_ns) if due_ns <= now_ns => {
                 let due = timers.by_due.pop_first();
+                timers.wakes_ns = 0;
                 drop(timers);
                 if let Some((_, (stream, event))) = due
                     && let Some(stream) = stream.upgrade()
@@ -130,11 +131,15 @@ fn run() {
                 lock(&TIMERS)
             }
             Some(due_ns) => {
+                timers.wakes_ns = due_ns;
                 let wait = Duration::from_nanos(due_ns.saturating_sub(now_ns));
                 let woken = CHANGED.wait_timeout(timers, wait);
                 woken.unwrap_or_else(PoisonError::into_inner).0
             }
-            None => CHANGED.wait(timers).unwrap_or_else(PoisonError::into_inner),
+            None => {
+                timers.wakes_ns = u64::MAX;
+                CHANGED.wait(timers).unwrap_or_else(PoisonError::into_inner)
+            }
         };
     }
 }

@@ -93,7 +93,7 @@ impl Limiter {
             let mut drawn = Vec::new();
             for descriptor in &question.descriptors {
                 let (key, limit_charge) = find(policy, descriptor).ok_or(NOT_FOUND)?;
-                let fresh = || limit_charge.allowance.fresh();
+                let fresh = || limit_charge.allowance.fresh().into_vec();
                 let stored = state.stored.get(&key).cloned().unwrap_or_else(fresh);
                 let spend = limit_charge
                     .allowance
@@ -106,7 +106,7 @@ impl Limiter {
                 let mut after = Vec::new();
                 for (key, drawn) in drawn {
                     let (level, stored) = drawn.after.ok_or(INVALID_ARGUMENT)?;
-                    state.stored.insert(key, stored);
+                    state.stored.insert(key, stored.into_vec());
                     after.push(level);
                 }
                 ChargeOutcome::Charged(after)

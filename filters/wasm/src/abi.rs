@@ -7,7 +7,7 @@
 
 use std::ptr;
 
-use tensorgate_filter_core::host::{Field, HostFault, Shared};
+use tensorgate_filter_core::host::{Fields, HostFault, Shared};
 
 pub(crate) const REQUEST_HEADERS: u32 = 0;
 pub(crate) const REQUEST_TRAILERS: u32 = 1;
@@ -235,22 +235,22 @@ pub(crate) fn call_body(max_bytes: usize) -> Result<Vec<u8>, HostFault> {
     get_buffer(BUFFER_CALL_RESPONSE_BODY, 0, max_bytes)
 }
 
-pub(crate) fn get_request_headers() -> Result<Vec<Field>, HostFault> {
+pub(crate) fn get_request_headers() -> Result<Fields, HostFault> {
     get_headers(REQUEST_HEADERS)
 }
 
 /// Header fields of an HTTP response.
-pub(crate) fn get_call_headers() -> Result<Vec<Field>, HostFault> {
+pub(crate) fn get_call_headers() -> Result<Fields, HostFault> {
     get_headers(CALL_RESPONSE_HEADERS)
 }
 
-fn get_headers(map: u32) -> Result<Vec<Field>, HostFault> {
+fn get_headers(map: u32) -> Result<Fields, HostFault> {
     let (mut data, mut size) = (ptr::null_mut(), 0);
     // SAFETY: both out-pointers are of live locals.
     #[expect(unsafe_code, reason = "a host call")]
     let status = unsafe { raw::proxy_get_header_map_pairs(map, &mut data, &mut size) };
     check("get_header_map_pairs", status)?;
-    tensorgate_filter_core::host::deserialize(&take(data, size)).ok_or(HostFault {
+    tensorgate_filter_core::host::deserialize(take(data, size)).ok_or(HostFault {
         call: "get_header_map_pairs",
         status: SERIALIZATION_FAILURE,
     })

@@ -36,7 +36,7 @@ use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::signature::{self, SignatureCall};
 use tensorgate_filter_core::host::{
-    Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
+    Action, Fields, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
 };
 use tensorgate_filter_core::report::WorkerNumbers;
 use tensorgate_filter_core::root::{
@@ -333,7 +333,7 @@ impl SharedStore for Host {
 }
 
 impl Proxy for Host {
-    fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
+    fn request_headers(&mut self) -> Result<Fields, HostFault> {
         abi::get_request_headers()
     }
 

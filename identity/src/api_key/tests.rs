@@ -13,9 +13,9 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{ApiKey, ClientId};
 use tensorgate_policy::request::Identity;
+use tensorgate_policy::{Policy, SmolStr};
 use tensorgate_policy_compiler::raw;
 use tensorgate_policy_compiler::validate::validate;
 
@@ -180,7 +180,7 @@ fn a_revoked_key_belongs_to_no_client_even_if_listed() {
 fn a_log_names_a_key_by_the_start_of_its_digest() {
     let (policy, [old, ..]) = policy();
     let ring = KeyRing::new(&policy);
-    let named = |digits: &str| Some(format!("key:{}", &digits[..16]));
+    let named = |digits: &str| Some(["key:", &digits[..16]].concat().into());
     assert_eq!(ring.identify(&old, 0).credential, named(&hex(&old)));
     let unknown = format_key(&[9; 20]);
     assert_eq!(ring.identify(&unknown, 0).credential, named(&hex(&unknown)));
@@ -317,7 +317,7 @@ fn a_foreign_key_is_accepted_only_with_format_any() {
         (UNNAMED, KeyFormat::Tensorgate),
         (&ours, KeyFormat::Any),
     ]);
-    let named = |text: &str| Some(format!("key:{}", &hex(text)[..16]));
+    let named = |text: &str| Some(SmolStr::from(format!("key:{}", &hex(text)[..16])));
     let of_another = "api key is not of tensorgate's format, which its entry requires";
     for (text, expected, credential) in [
         (FOREIGN, Identity::Client("alpha".into()), named(FOREIGN)),

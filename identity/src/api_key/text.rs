@@ -94,9 +94,8 @@ pub enum KeyFault {
 pub fn format_key(random: &[u8; 20]) -> String {
     let mut text = String::with_capacity(KEY_CHARS);
     text.push_str(PREFIX);
-    push_base62(&mut text, *random, RANDOM_CHARS);
-    let checksum = crc32(text.as_bytes()).to_be_bytes();
-    push_base62(&mut text, checksum, CHECKSUM_CHARS);
+    text.extend(base62::<_, RANDOM_CHARS>(*random).map(char::from));
+    text.extend(checksum(&text).map(char::from));
     text
 }
 
@@ -112,24 +111,23 @@ pub fn parse_key(text: &str) -> Result<(), KeyFault> {
     if !digits.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Err(KeyFault::Form);
     }
-    let (body, checksum) = text.split_at_checked(BODY_CHARS).ok_or(KeyFault::Form)?;
-    let mut expected = String::with_capacity(CHECKSUM_CHARS);
-    push_base62(
-        &mut expected,
-        crc32(body.as_bytes()).to_be_bytes(),
-        CHECKSUM_CHARS,
-    );
-    if checksum == expected {
+    let (body, sent) = text.split_at_checked(BODY_CHARS).ok_or(KeyFault::Form)?;
+    if sent.as_bytes() == checksum(body) {
         Ok(())
     } else {
         Err(KeyFault::Checksum)
     }
 }
 
-/// Appends a big-endian number as `digits` base-62 digits with leading zeros.
-fn push_base62<const N: usize>(text: &mut String, mut number: [u8; N], digits: usize) {
-    let mut reversed = String::with_capacity(digits);
-    for _ in 0..digits {
+/// The checksum of a key's beginning.
+fn checksum(body: &str) -> [u8; CHECKSUM_CHARS] {
+    base62(crc32(body.as_bytes()).to_be_bytes())
+}
+
+/// A big-endian number as base-62 digits with leading zeros.
+fn base62<const N: usize, const D: usize>(mut number: [u8; N]) -> [u8; D] {
+    let mut digits = [b'0'; D];
+    for digit in digits.iter_mut().rev() {
         // Schoolbook division by 62, byte by byte; a dividend is below 62 * 256, so its quotient is
         // a byte.
         let mut remainder = 0_u16;
@@ -138,26 +136,42 @@ fn push_base62<const N: usize>(text: &mut String, mut number: [u8; N], digits: u
             *byte = u8::try_from(dividend / 62).unwrap_or(u8::MAX);
             remainder = dividend % 62;
         }
-        reversed.push(
-            DIGITS
-                .get(usize::from(remainder))
-                .map_or('0', |digit| char::from(*digit)),
-        );
+        if let Some(known) = DIGITS.get(usize::from(remainder)) {
+            *digit = *known;
+        }
     }
-    text.extend(reversed.chars().rev());
+    digits
 }
 
-/// CRC-32 as in IEEE 802.3 and zlib, bit by bit: for 30 bytes a table would not pay off.
+/// CRC-32 as in IEEE 802.3 and zlib, by half bytes: for 30 bytes a larger table would not pay off.
 fn crc32(bytes: &[u8]) -> u32 {
-    const POLYNOMIAL: u32 = 0xedb8_8320;
     !bytes.iter().fold(u32::MAX, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            let carry = crc & 1 != 0;
-            let shifted = crc >> 1;
-            if carry { shifted ^ POLYNOMIAL } else { shifted }
+        let crc = crc ^ u32::from(*byte);
+        (0..2).fold(crc, |crc, _| {
+            let low = usize::try_from(crc & 0xf).unwrap_or_default();
+            (crc >> 4) ^ HALF_BYTES.get(low).copied().unwrap_or_default()
         })
     })
 }
+
+/// The checksum of each half byte.
+#[expect(clippy::indexing_slicing, reason = "the compiler computes it")]
+const HALF_BYTES: [u32; 16] = {
+    const POLYNOMIAL: u32 = 0xedb8_8320;
+    let mut table = [0; 16];
+    let (mut index, mut half) = (0, 0_u32);
+    while index < table.len() {
+        let (mut crc, mut bit) = (half, 0);
+        while bit < 4 {
+            crc = (crc >> 1) ^ if crc & 1 == 0 { 0 } else { POLYNOMIAL };
+            bit += 1;
+        }
+        table[index] = crc;
+        index += 1;
+        half += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

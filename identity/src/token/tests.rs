@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
 

@@ -3,8 +3,9 @@
 
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
+
+use smallvec::{SmallVec, smallvec};
 
 use super::items::Fault;
 use super::kernels::{DataPosition, Tally};
@@ -36,6 +37,11 @@ pub(super) struct StreamedTensor {
     /// Consecutive elements of one channel, if channels have ranges.
     pub(super) run: usize,
 }
+
+/// Number of tensors without an allocation.
+const USUAL_TENSORS: usize = 8;
+
+type Pairs<'r, 't> = SmallVec<[Pair<'r, 't>; USUAL_TENSORS]>;
 
 /// A tensor and its rule.
 #[derive(Clone, Copy)]
@@ -252,11 +258,11 @@ fn pair<'r, 't>(
     noun: &'static str,
     rules: &'r [TensorRule],
     tensors: &'t [Tensor<'t>],
-) -> Result<Vec<Pair<'r, 't>>, Denial> {
+) -> Result<Pairs<'r, 't>, Denial> {
     let named = |name: &str| format!("{noun} {}", quote(name));
-    let mut pairs = Vec::with_capacity(tensors.len().min(rules.len()));
+    let mut pairs = Pairs::with_capacity(tensors.len().min(rules.len()));
     let mut duplicate = None;
-    let mut seen = vec![false; rules.len()];
+    let mut seen: SmallVec<[bool; USUAL_TENSORS]> = smallvec![false; rules.len()];
     for tensor in tensors {
         let Some((rule, seen)) = rules
             .iter()
@@ -311,7 +317,7 @@ fn datatypes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
 
 /// `shape`: rank, bounds of every dimension, equal dimensions per symbol.
 fn shapes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
-    let mut symbols: Vec<(u32, u64, &Pair<'_, '_>)> = Vec::new();
+    let mut symbols: SmallVec<[(u32, u64, &Pair<'_, '_>); USUAL_TENSORS]> = SmallVec::new();
     for pair in pairs {
         // Lists that disagree with their shape, or with each other, leave no dimensions to check.
         if pair.tensor.data == Err(DataFault::Nesting) {

@@ -11,7 +11,7 @@ use super::permits::{
     can_stream, for_client, for_grant, for_model, for_streaming, for_streams, members,
 };
 use super::step::{Acquire, Charge, ChargeOutcome, LimitCharge, PermitRequest};
-use super::{After, Decision, Stage, Step, foreign_policy};
+use super::{After, Charged, Decision, Stage, Step, foreign_policy};
 use crate::contract::{RequestCost, quote};
 use crate::denial::{Denial, OverloadCause, RateNote, Reason};
 use crate::policy::{
@@ -134,6 +134,11 @@ impl Decision {
             return Ok(self.accept());
         }
         let model = self.model.and_then(|id| policy.model(id));
+        let (grant, _) = self.grant_and_client(policy)?;
+        let of_model = model.and_then(|model| model.daily().next());
+        if grant.per_content().next().or(of_model).is_none() {
+            return Ok(self.accept());
+        }
         let cost = cost.times(model.map_or(1, Model::calls));
         self.charge_content_from(policy, cost, Some(Limited::Grant(Scope::Local)))
     }
@@ -163,14 +168,13 @@ impl Decision {
         cost: Option<RequestCost>,
     ) -> Result<Option<Step>, Denial> {
         let (grant, client) = self.grant_and_client(policy)?;
-        let limit_charges: Vec<LimitCharge> = self
-            .limits(policy, limited, cost)?
-            .into_iter()
-            .map(|allowance| LimitCharge {
+        let mut limit_charges = Vec::new();
+        self.each_limit(policy, limited, cost, &mut |allowance| {
+            limit_charges.push(LimitCharge {
                 allowance,
                 amount: amount(allowance.unit, cost.unwrap_or_default()),
-            })
-            .collect();
+            });
+        })?;
         let scope = match limited {
             Limited::Grant(scope) => scope,
             Limited::Model => Scope::Local,
@@ -192,30 +196,33 @@ impl Decision {
         }))
     }
 
-    /// Limits of a charge, for the request or its content.
-    fn limits(
+    /// Passes each limit of a charge on, for the request or its content. An iterator over them
+    /// would be some hundred bytes, which are copied several times with each request.
+    fn each_limit(
         &self,
         policy: &Policy,
         limited: Limited,
         cost: Option<RequestCost>,
-    ) -> Result<Vec<Allowance>, Denial> {
+        add: &mut dyn FnMut(Allowance),
+    ) -> Result<(), Denial> {
         let (grant, _) = self.grant_and_client(policy)?;
-        let own = match limited {
-            Limited::Grant(scope) => Some(limits(grant, scope, cost)),
-            Limited::Model => None,
-        };
+        if let Limited::Grant(scope) = limited {
+            let is_counted =
+                |it: &Allowance| it.scope == scope && it.holder.is_counted(&self.caller);
+            match cost {
+                None => grant.per_request().filter(is_counted).for_each(&mut *add),
+                Some(_) => grant.per_content().filter(is_counted).for_each(&mut *add),
+            }
+        }
         let is_with_model = match (limited, cost) {
             (Limited::Grant(Scope::Local), Some(_)) => joins_model(grant),
             (Limited::Grant(_), _) => false,
             (Limited::Model, _) => !joins_model(grant),
         };
-        let of_model = match is_with_model {
-            true => Some(self.granted(policy)?.daily()),
-            false => None,
-        };
-        let own = own.into_iter().flatten();
-        let counted = own.filter(|it| it.holder.is_counted(&self.caller));
-        Ok(counted.chain(of_model.into_iter().flatten()).collect())
+        if is_with_model {
+            self.granted(policy)?.daily().for_each(add);
+        }
+        Ok(())
     }
 
     /// Applies the outcome of a charge, for the request or its content.
@@ -322,10 +329,13 @@ impl Decision {
         cost: Option<RequestCost>,
         quotas: Vec<RemainingQuota>,
     ) -> Result<usize, Denial> {
-        let limits = self.limits(policy, limited, cost)?;
-        let noted = self.charged_quotas.len();
-        self.charged_quotas.extend(limits.into_iter().zip(quotas));
-        Ok(noted)
+        let (mut charged, mut quotas) = (Charged::new(), quotas.into_iter());
+        self.each_limit(policy, limited, cost, &mut |allowance| {
+            charged.extend(quotas.next().map(|quota| (allowance, quota)));
+        })?;
+        let first = self.charged_quotas.len();
+        self.charged_quotas.append(&mut charged);
+        Ok(first)
     }
 
     /// The first exceeded limit of a charge, for the log; `noted` is where its quotas begin.

@@ -4,6 +4,8 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use smol_str::SmolStr;
+
 use crate::denial::{Denial, Reason};
 use crate::policy::{Allowance, Holder, RemainingQuota, Unit, Wait};
 use crate::request::{Api, Boundary, CallerDigests, Coding, Protocol, ServerQuery};
@@ -146,14 +148,14 @@ pub struct Charge {
     /// Where the limits are counted.
     pub scope: Scope,
     /// The grant's name.
-    pub grant: String,
+    pub grant: SmolStr,
     /// The client's name.
-    pub client: String,
+    pub client: SmolStr,
     /// Its end user and source, whose states are charged for [`Holder::User`] and
     /// [`Holder::Source`].
     pub caller: CallerDigests,
     /// The model's name, if its own limits are charged too ([`Holder::Model`]); otherwise empty.
-    pub model: String,
+    pub model: SmolStr,
     /// At least one; limits are unique.
     pub limit_charges: Vec<LimitCharge>,
 }
@@ -186,13 +188,18 @@ impl Charge {
     /// Key of the state of a limit, unique: no client's key begins with `slot` or `model`, and the
     /// part behind a client's name contains no colon.
     pub fn key(&self, limit_charge: &LimitCharge) -> String {
+        self.key_with_prefix("", limit_charge)
+    }
+
+    /// The same with a prefix.
+    pub fn key_with_prefix(&self, prefix: &str, limit_charge: &LimitCharge) -> String {
         let allowance = limit_charge.allowance;
         match (allowance.holder, allowance.holder.key_part(&self.caller)) {
-            (Holder::Model, _) => ["model:", &allowance.key("", &self.model)].concat(),
-            (_, None) => allowance.key(&self.grant, &self.client),
+            (Holder::Model, _) => [prefix, "model:", &allowance.key("", &self.model)].concat(),
+            (_, None) => allowance.key_with_prefix(prefix, &self.grant, &self.client),
             (_, Some(part)) => {
                 let of_client = allowance.key(&self.grant, &self.client);
-                [SLOT_PREFIX, &of_client, ":", &part].concat()
+                [prefix, SLOT_PREFIX, &of_client, ":", &part].concat()
             }
         }
     }

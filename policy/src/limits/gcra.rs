@@ -12,10 +12,11 @@
 //! that it left, and its minimum debt has two lower bounds ([`State::refunded_ns`],
 //! [`State::minimums`]). Several reservations never get each other's refund, in any order.
 
-use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-use minimum_debts::{MAX_STEPS, MinimumDebts, Return, STEP_BYTES, Step};
+use super::StateBytes;
+
+use minimum_debts::{MAX_STEPS, MinimumDebts, Return, Step};
 
 /// Parameters of a bucket, validated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +50,6 @@ pub struct State {
 
 /// Size of a stored state without reservations.
 pub const STATE_BYTES: usize = 48;
-/// Maximum size of a stored state.
-pub const MAX_STATE_BYTES: usize = STATE_BYTES + MAX_STEPS * STEP_BYTES;
 
 /// Added to [`State::refunded_ns`] when the rate changes: more than any bucket owes, so earlier
 /// charges get no refund.
@@ -112,7 +111,7 @@ impl State {
     }
 
     /// Encodes the state for storage.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> StateBytes {
         let numbers = [
             self.full_ns,
             self.part,
@@ -122,7 +121,7 @@ impl State {
             self.reservation.into(),
         ];
         let steps = self.minimums.steps().flat_map(|step| step.to_numbers());
-        let mut bytes = Vec::with_capacity(MAX_STATE_BYTES);
+        let mut bytes = StateBytes::new();
         let numbers = numbers.into_iter().chain(steps);
         numbers.for_each(|number| bytes.extend(number.to_le_bytes()));
         bytes

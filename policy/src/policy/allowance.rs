@@ -2,14 +2,14 @@
 //! the arithmetic of charges. Pure: the caller reads the clocks and stores the state.
 
 use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::string::String;
 use serde::{Deserialize, Serialize};
+use smol_str::format_smolstr;
 
 use super::holder::Holder;
-use crate::limits::Unit;
 use crate::limits::budget::{self, DailyUsage};
 use crate::limits::gcra::{self, Bucket};
+use crate::limits::{StateBytes, Unit};
 use crate::values::time::{DAY_S, Now, SECOND_NS};
 use crate::values::{Scope, getters};
 
@@ -107,9 +107,9 @@ pub struct ChargePreview {
     /// Quota before the charge.
     pub before: RemainingQuota,
     /// Quota after the charge, and the state to store; `None` if rejected.
-    pub after: Option<(RemainingQuota, Vec<u8>)>,
+    pub after: Option<(RemainingQuota, StateBytes)>,
     /// If rejected: a state to store anyway, after a reload that changed the limit.
-    pub rebased: Option<Vec<u8>>,
+    pub rebased: Option<StateBytes>,
 }
 
 impl Allowance {
@@ -152,15 +152,21 @@ impl Allowance {
     /// Names are length-prefixed, so keys are unique. The limit is not part of the key, so usage
     /// survives a change of the limit. [`crate::Charge::key`] has the keys of other holders.
     pub fn key(&self, grant: &str, client: &str) -> String {
+        self.key_with_prefix("", grant, client)
+    }
+
+    /// The same with a prefix.
+    pub fn key_with_prefix(&self, prefix: &str, grant: &str, client: &str) -> String {
         let (kind, unit) = match (self.limit, self.unit) {
             (Limit::Window(_), Unit::Requests) => ("rate:", None),
             (Limit::Window(_), unit) => ("cost:", Some(unit.name())),
             (Limit::Day(_), unit) => ("budget:", Some(unit.name())),
         };
         let (unit, behind) = unit.map_or(("", ""), |unit| (unit, ":"));
-        let length = grant.len().to_string();
-        // Built for each request, so without a formatter.
-        [kind, unit, behind, &length, ":", grant, ":", client].concat()
+        let length = format_smolstr!("{}", grant.len());
+        // Built for each request, so in one allocation.
+        let parts = [prefix, kind, unit, behind, &length, ":", grant, ":", client];
+        parts.concat()
     }
 
     /// Public name in responses. Names of grants contain no colon.
@@ -179,10 +185,10 @@ impl Allowance {
     }
 
     /// The initial state.
-    pub fn fresh(&self) -> Vec<u8> {
+    pub fn fresh(&self) -> StateBytes {
         match self.limit {
             Limit::Window(_) => gcra::State::default().to_bytes(),
-            Limit::Day(_) => DailyUsage::default().to_bytes().to_vec(),
+            Limit::Day(_) => DailyUsage::default().to_bytes().as_slice().into(),
         }
     }
 
@@ -232,7 +238,10 @@ impl Allowance {
                 Some(match spent.consume(units, now.unix_s, amount) {
                     budget::ConsumeResult::Allowed(after) => ChargePreview {
                         before: level(&spent, Wait::None),
-                        after: Some((level(&after, Wait::None), after.to_bytes().to_vec())),
+                        after: Some((
+                            level(&after, Wait::None),
+                            after.to_bytes().as_slice().into(),
+                        )),
                         rebased: None,
                     },
                     budget::ConsumeResult::Refused { retry_after_s } => ChargePreview {
@@ -253,7 +262,7 @@ impl Allowance {
         reserved: &[u8],
         now: Now,
         (amount, used): (u64, u64),
-    ) -> Option<Vec<u8>> {
+    ) -> Option<StateBytes> {
         let (unused, more) = (amount.saturating_sub(used), used.saturating_sub(amount));
         if (unused, more) == (0, 0) {
             return None;
@@ -280,7 +289,7 @@ impl Allowance {
                 } else {
                     spent.refund(&reserved, unused)
                 };
-                Some(settled?.to_bytes().to_vec())
+                Some(settled?.to_bytes().as_slice().into())
             }
         }
     }

@@ -4,19 +4,21 @@ use alloc::string::String;
 
 /// Lower-case hex digits.
 pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().saturating_mul(2));
+    text.extend(hex_digits(bytes));
+    text
+}
+
+/// The same digits, one by one.
+pub fn hex_digits(bytes: &[u8]) -> impl Iterator<Item = char> + '_ {
     let digit = |value: u8| {
         char::from(match value {
             0..=9 => value.wrapping_add(b'0'),
             _ => value.wrapping_add(b'a' - 10),
         })
     };
-    // Used several times per request: one allocation and little work per digit.
-    let mut text = String::with_capacity(bytes.len().saturating_mul(2));
-    for byte in bytes {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 0xf));
-    }
-    text
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.map(digit)
 }
 
 /// Decodes exactly `N` bytes of lower-case hex digits.

@@ -328,7 +328,7 @@ impl Verifier {
             Ok(Context {
                 client: Some(client),
                 ..
-            }) => Identity::Client(client.clone()),
+            }) => Identity::Client(client.as_str().into()),
             Ok(Context { client: None, .. }) | Err(_) => Identity::Missing,
         };
         let client_request_id = read.request_id.to_owned();

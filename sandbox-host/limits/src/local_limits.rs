@@ -107,7 +107,7 @@ impl LocalLimits {
             for (key, limit_charge, preview) in previews {
                 quotas.push(preview.before);
                 if let Some(rebased) = preview.rebased {
-                    state.store(key, &limit_charge.allowance, rebased, now);
+                    state.store(key, &limit_charge.allowance, rebased.into_vec(), now);
                 }
             }
             return (ChargeOutcome::Exceeded(quotas), Vec::new());
@@ -122,10 +122,10 @@ impl LocalLimits {
                 reserved.push(LocalReservation {
                     key: key.clone(),
                     limit_charge: *limit_charge,
-                    state: after.clone(),
+                    state: after.to_vec(),
                 });
             }
-            state.store(key, &limit_charge.allowance, after, now);
+            state.store(key, &limit_charge.allowance, after.into_vec(), now);
         }
         (ChargeOutcome::Charged(quotas), reserved)
     }
@@ -146,7 +146,7 @@ impl LocalLimits {
                 allowance.settle(&stored, &reserved, now, (amount, used.max(1)))
             };
             if let Some(settled) = settled {
-                state.store(key, &allowance, settled, now);
+                state.store(key, &allowance, settled.into_vec(), now);
             }
         }
     }
@@ -246,13 +246,13 @@ impl State {
     fn unused(&self, allowance: &Allowance) -> Vec<u8> {
         let fresh = allowance.fresh();
         if self.spent == Spent::Known || !is_long(allowance) {
-            return fresh;
+            return fresh.into_vec();
         }
         // Spent at the start, so it refills from then on.
         let half = allowance.most().div_ceil(2);
         let charged = allowance.consume(&fresh, self.began, half);
         let after = charged.and_then(|charged| charged.after);
-        after.map_or(fresh, |(_, state)| state)
+        after.map_or(fresh, |(_, state)| state).into_vec()
     }
 
     fn store(&mut self, key: String, allowance: &Allowance, state: Vec<u8>, now: Now) {
@@ -324,7 +324,9 @@ impl Slot {
             StateForm::Window => {
                 let state = gcra::State::from_bytes(&self.state)?;
                 let debt_ns = state.full_ns.saturating_sub(now.monotonic_ns);
-                Some(Cow::Owned(without_reservations(&state, debt_ns).to_bytes()))
+                Some(Cow::Owned(
+                    without_reservations(&state, debt_ns).to_bytes().into_vec(),
+                ))
             }
             StateForm::Day => Some(Cow::Borrowed(&self.state)),
         }
@@ -336,7 +338,7 @@ fn restored_bucket(saved: &[u8], ago_ns: u64, now: Now) -> Option<Vec<u8>> {
     let saved = gcra::State::from_bytes(saved)?;
     let debt_ns = saved.full_ns.saturating_sub(ago_ns);
     let full_ns = now.monotonic_ns.saturating_add(debt_ns);
-    Some(without_reservations(&saved, full_ns).to_bytes())
+    Some(without_reservations(&saved, full_ns).to_bytes().into_vec())
 }
 
 /// A bucket that is full at this time. Reservations end with the process that could settle them.

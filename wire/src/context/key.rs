@@ -1,8 +1,18 @@
 //! The key that filter and host share, and values derived from it. Never printed or stored.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use tensorgate_policy::unhex;
+
+use super::fault::ContextFault;
+
+/// Size of a signature: the first half of HMAC-SHA256, which RFC 2104 (5) allows.
+const MAC_BYTES: usize = 16;
+
+/// Size of a signature up to format 10.
+const FULL_MAC_BYTES: usize = 32;
 
 /// The shared HMAC-SHA256 key, 32 bytes. Never printed. Stored as HMAC's state after both paddings,
 /// which saves half of the cost of a signature.
@@ -48,13 +58,46 @@ impl Key {
     pub fn name(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.mac("name");
         for part in parts {
-            mac.update(&part.len().to_be_bytes());
+            // The same in a filter, which is compiled for 32 bits, and in a host.
+            let bytes = u64::try_from(part.len()).unwrap_or(u64::MAX);
+            mac.update(&bytes.to_be_bytes());
             mac.update(part);
         }
         mac.finalize().into_bytes().into()
     }
 
-    pub(crate) fn mac(&self, signed: &str) -> Hmac<Sha256> {
+    /// Appends the signature of a text to it, behind a dot.
+    pub(crate) fn sign(&self, text: &mut String) {
+        self.sign_with(text, MAC_BYTES);
+    }
+
+    /// The same with the whole HMAC, which every release verifies.
+    pub(crate) fn sign_for_all(&self, text: &mut String) {
+        self.sign_with(text, FULL_MAC_BYTES);
+    }
+
+    fn sign_with(&self, text: &mut String, bytes: usize) {
+        let mac = self.mac(text).finalize().into_bytes();
+        text.push('.');
+        let mac = mac.get(..bytes).unwrap_or(&mac);
+        URL_SAFE_NO_PAD.encode_string(mac, text);
+    }
+
+    /// The part of a text that its end signs. `Err`: the end is no signature, or not of this key.
+    /// Signatures are compared in constant time.
+    pub(crate) fn signed<'t>(&self, text: &'t str) -> Result<&'t str, ContextFault> {
+        let (signed, mac) = text.rsplit_once('.').ok_or(ContextFault::Form)?;
+        let mac = URL_SAFE_NO_PAD.decode(mac);
+        let mac = mac.map_err(|_| ContextFault::Form)?;
+        if mac.len() != MAC_BYTES && mac.len() != FULL_MAC_BYTES {
+            return Err(ContextFault::Signature);
+        }
+        let verified = self.mac(signed).verify_truncated_left(&mac);
+        verified.map_err(|_| ContextFault::Signature)?;
+        Ok(signed)
+    }
+
+    pub(super) fn mac(&self, signed: &str) -> Hmac<Sha256> {
         let mut mac = self.0.clone();
         mac.update(signed.as_bytes());
         mac

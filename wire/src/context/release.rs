@@ -5,24 +5,21 @@
 //! | part | form |
 //! |---|---|
 //! | the beginning | `v<format>;<release>;`, or `v<format>.` up to format 7 |
-//! | the end | `.<mac>`: HMAC-SHA256 with the context key over everything before the dot |
+//! | the end | `.<mac>`: HMAC-SHA256 with the context key over everything before the dot, or its first half, as from format 11 on |
 //!
-//! So a release can verify a context that it cannot read, and name the release that signed it. An
-//! unsigned text names nothing. Any change of what filter and host say to each other needs another
-//! format: contexts, and calls to the rate-limit service.
+//! So a release can verify a context that it cannot read, and name the release that signed it. One
+//! of format 10 or earlier verifies whole HMACs only. An unsigned text names nothing. Any change of
+//! what filter and host say to each other needs another format: contexts, and calls to the
+//! rate-limit service.
 
 use core::fmt;
 use core::hint::black_box;
-
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::Mac as _;
 
 use super::key::Key;
 
 /// Format and release of this build. No build has a switch for another one. A test that needs one
 /// replaces these bytes in a copy of a program.
-static OWN_PREFIX: &str = concat!("v10;", env!("CARGO_PKG_VERSION"), ";");
+static OWN_PREFIX: &str = concat!("v11;", env!("CARGO_PKG_VERSION"), ";");
 /// Beginning of what a host says of itself. It differs from all other signed texts.
 const HOST_PREFIX: &str = "host.";
 /// Maximum length of a release's name, in bytes.
@@ -70,15 +67,13 @@ impl Release {
     /// The release that signed a text in the form of a context, if the signature is valid. Nothing
     /// else of the text is read.
     pub fn of_signed(value: &str, key: &Key) -> Option<Self> {
-        Self::named(verified(value, key)?)
+        Self::named(key.signed(value).ok()?)
     }
 
     /// What this host says of itself, signed.
     pub fn signed_by_host(key: &Key) -> String {
         let mut value = format!("{HOST_PREFIX}{}", own_prefix());
-        let mac = key.mac(&value).finalize().into_bytes();
-        value.push('.');
-        URL_SAFE_NO_PAD.encode_string(mac, &mut value);
+        key.sign_for_all(&mut value);
         value
     }
 
@@ -92,7 +87,7 @@ impl Release {
         if value.len() > MAX_HOST_BYTES {
             return None;
         }
-        Self::named(verified(value, key)?.strip_prefix(HOST_PREFIX)?)
+        Self::named(key.signed(value).ok()?.strip_prefix(HOST_PREFIX)?)
     }
 
     /// Says that a gateway and a host do not understand each other, which release each is, and
@@ -157,14 +152,6 @@ fn is_name(name: &str) -> bool {
     (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_in_names)
 }
 
-/// The signed part of a text that ends in its MAC. The signature is compared in constant time.
-fn verified<'a>(value: &'a str, key: &Key) -> Option<&'a str> {
-    let (signed, mac) = value.rsplit_once('.')?;
-    let mac = URL_SAFE_NO_PAD.decode(mac).ok()?;
-    key.mac(signed).verify_slice(&mac).ok()?;
-    Some(signed)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
@@ -175,8 +162,9 @@ mod tests {
     }
 
     fn signed(text: &str) -> String {
-        let mac = key(7).mac(text).finalize().into_bytes();
-        format!("{text}.{}", URL_SAFE_NO_PAD.encode(mac))
+        let mut text = text.to_owned();
+        key(7).sign(&mut text);
+        text
     }
 
     fn shown(text: &str) -> Option<String> {
@@ -188,7 +176,7 @@ mod tests {
         let own = env!("CARGO_PKG_VERSION");
         assert_eq!(
             Release::own().to_string(),
-            format!("of release {own} (format 10)")
+            format!("of release {own} (format 11)")
         );
         for (text, expected) in [
             ("v7.AAAA", "of an early release (format 7)"),

@@ -7,10 +7,13 @@
     reason = "tests"
 )]
 
-use hmac::Hmac;
+use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
+use tensorgate_policy::policy::Wait;
+use tensorgate_policy::request::{CallerDigest, HolderDigest};
 
 use super::*;
+use crate::limits::MAX_CLAIM_FIELDS;
 
 const NOW: u64 = 1_780_000_000;
 
@@ -49,8 +52,9 @@ fn verify(value: &str) -> Result<Context, ContextFault> {
 
 /// `signed` with a valid signature, whatever it contains.
 fn signed(signed: &str) -> String {
-    let mac = key(7).mac(signed).finalize().into_bytes();
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))
+    let mut signed = signed.to_owned();
+    key(7).sign(&mut signed);
+    signed
 }
 
 #[test]
@@ -98,14 +102,18 @@ fn a_signed_context_verifies_and_is_read_back() {
 #[test]
 fn every_combination_of_work_and_proofs_is_read_back() {
     for flags in 0..=u8::MAX {
-        let max_body_bytes = u64::from(flags) << 56;
         let context = Context {
-            work: work_of(flags, max_body_bytes),
-            proofs: Proofs::from_bits(flags >> WORK_BITS).unwrap(),
+            work: FilterWork {
+                counts: flags & 1 != 0,
+                checks: flags & 2 != 0,
+                buffered: flags & 4 != 0,
+                leaves_charge: flags & 8 != 0,
+                max_body_bytes: u64::from(flags) << 56,
+            },
+            proofs: Proofs::from_bits(flags >> 4).unwrap(),
             withheld: Operations::from_bits(flags & 0x1f).unwrap(),
             ..context()
         };
-        assert_eq!(work_bits(&context.work), flags & 0xf);
         assert_eq!(verify(&context.sign(&key(7))), Ok(context));
     }
 }
@@ -115,7 +123,7 @@ fn another_release_with_the_same_format_is_read() {
     let own = context().sign(&key(7));
     let (own, _) = own.rsplit_once('.').unwrap();
     let fields = own.strip_prefix(release::own_prefix()).unwrap();
-    let other = signed(&format!("v10;9.9.9;{fields}"));
+    let other = signed(&format!("v11;9.9.9;{fields}"));
     assert_eq!(verify(&other), Ok(context()));
 }
 
@@ -158,7 +166,7 @@ fn every_other_context_is_refused_with_its_fault() {
         (
             "a cut signature",
             own().get(..own().len() - 2).unwrap().into(),
-            ContextFault::Form,
+            ContextFault::Signature,
         ),
         (
             "a padded signature",
@@ -168,22 +176,22 @@ fn every_other_context_is_refused_with_its_fault() {
         ("an early format", signed("v7.AAAA"), ContextFault::Release),
         (
             "a later format",
-            signed("v11;1.0.0;AAAA"),
+            signed("v12;1.0.0;AAAA"),
             ContextFault::Release,
         ),
         (
             "a later format, unsigned",
-            "v10;1.0.0;A.A".into(),
+            "v12;1.0.0;A.A".into(),
             ContextFault::Form,
         ),
         (
             "a later format, of another key",
-            format!("v10;1.0.0;AAAA.{}", URL_SAFE_NO_PAD.encode([0; 32])),
+            format!("v12;1.0.0;AAAA.{}", URL_SAFE_NO_PAD.encode([0; 16])),
             ContextFault::Signature,
         ),
         (
             "a name with a line break",
-            signed("v10;1\n2;AAAA"),
+            signed("v11;1\n2;AAAA"),
             ContextFault::Form,
         ),
         ("no format", signed("AAAA"), ContextFault::Form),
@@ -210,7 +218,7 @@ fn every_other_context_is_refused_with_its_fault() {
         (
             "too long",
             Context {
-                path: "/".repeat(12 << 10),
+                client: Some("a".repeat(12 << 10)),
                 ..context()
             }
             .sign(&key(7)),
@@ -298,67 +306,175 @@ fn every_other_context_is_refused_with_its_fault() {
 }
 
 #[test]
-fn a_client_is_named_or_not_but_not_both() {
-    let of = |named: u8, client: &str, withheld: u8| {
-        let mut fields = NOW.to_be_bytes().to_vec();
-        fields.push(1);
-        fields.extend(1_900_000_000_u64.to_be_bytes());
-        // Work 1 and 4, with credential kinds 9.
-        fields.extend([named, 1, 1 | 4 | 9 << 4, withheld]);
-        fields.extend(65_536_u64.to_be_bytes());
-        let credential = "key:0123456789abcdef";
-        for field in [
-            client,
-            credential,
-            "0f3c",
-            "POST",
-            "/v2/models/m/infer",
-            "ab12",
-        ] {
-            fields.extend_from_slice(&u32::try_from(field.len()).unwrap().to_be_bytes());
-            fields.extend_from_slice(field.as_bytes());
-        }
-        // No quotas, no claims, and neither a user nor a source.
-        fields.extend([0, 0, 0, 0]);
-        let fields = URL_SAFE_NO_PAD.encode(fields);
-        signed(&format!("{}{fields}", release::own_prefix()))
-    };
-    let fields = |named: u8, client: &str| of(named, client, 8);
-    assert_eq!(verify(&fields(1, "ocr")), Ok(context()));
-    // There are five operations.
-    assert_eq!(verify(&of(1, "ocr", 32)), Err(ContextFault::Form));
-    let no_client = Context {
-        client: None,
+fn the_context_of_a_small_request_is_short() {
+    let context = Context {
+        client: Some("team-a".into()),
+        until_unix_s: None,
+        request_id: "8f1a2b3c-0000-4000-8000-0000000000aa".into(),
+        generation: "0123456789abcdef".into(),
+        quotas: vec![RemainingQuota {
+            left: 999_999,
+            full_after_ns: 60_000_000_000,
+            wait: Wait::None,
+        }],
+        caller: CallerDigests {
+            user: CallerDigest::NotLimited,
+            source: CallerDigest::NotLimited,
+        },
         ..context()
     };
-    assert_eq!(verify(&fields(0, "")), Ok(no_client));
-    assert_eq!(verify(&fields(0, "ocr")), Err(ContextFault::Form));
-    assert_eq!(verify(&fields(2, "ocr")), Err(ContextFault::Form));
+    let value = context.sign(&key(7));
+    assert!(value.len() <= 120, "{}: {value}", value.len());
+    assert_eq!(verify(&value), Ok(context));
 }
 
 #[test]
-fn an_expiry_is_there_or_not_but_not_both() {
-    let with = |until_unix_s| Context {
-        until_unix_s,
-        ..context()
+fn quotas_are_read_back_in_milliseconds() {
+    let quota = |left, wait| RemainingQuota {
+        left,
+        full_after_ns: 7_000_000,
+        wait,
     };
+    for (quotas, expected) in [
+        (vec![], vec![]),
+        (
+            vec![quota(0, Wait::Ns(1)), quota(u64::MAX, Wait::None)],
+            vec![quota(0, Wait::Ns(1_000_000)), quota(u64::MAX, Wait::None)],
+        ),
+        (vec![quota(1, Wait::Forever)], vec![quota(1, Wait::Forever)]),
+        (
+            vec![quota(1, Wait::Ns(u64::MAX))],
+            vec![quota(1, Wait::Ns(u64::MAX))],
+        ),
+    ] {
+        let with = |quotas| Context {
+            quotas,
+            ..context()
+        };
+        assert_eq!(verify(&with(quotas).sign(&key(7))), Ok(with(expected)));
+    }
+}
+
+#[test]
+fn every_combination_of_callers_is_read_back() {
+    let digests = [
+        CallerDigest::Unknown,
+        CallerDigest::Known(HolderDigest::new(7)),
+        CallerDigest::NotLimited,
+    ];
+    for user in digests {
+        for source in digests {
+            let context = Context {
+                caller: CallerDigests { user, source },
+                ..context()
+            };
+            assert_eq!(verify(&context.sign(&key(7))), Ok(context));
+        }
+    }
+}
+
+/// This file's context with another byte at a position of its fields.
+fn with_byte(position: usize, byte: u8) -> Result<Context, ContextFault> {
+    let mut fields = URL_SAFE_NO_PAD
+        .decode(own_fields(&context().sign(&key(7))))
+        .unwrap();
+    fields[position] = byte;
+    let fields = URL_SAFE_NO_PAD.encode(fields);
+    verify(&signed(&format!("{}{fields}", release::own_prefix())))
+}
+
+#[test]
+fn forms_that_no_gate_writes_are_refused() {
+    // The time and the digest of the request come first.
+    let named = 4 + 8 + 1;
+    let (forms, counts) = (named + 1, named + 2);
+    // Operation 8, with a client and a key's name as bytes.
+    let of_context = 8 | 1 << 5 | 2 << 6;
+    assert_eq!(with_byte(named, of_context), Ok(context()));
+    for (position, byte) in [
+        // There are five operations, and three forms of a credential.
+        (named, of_context | 1 << 6),
+        // Nothing is of a fourth kind, and there are seven bits.
+        (forms, 3 | 1 << 4),
+        (forms, 3 << 2 | 1 << 4),
+        (forms, 1 << 4 | 1 << 7),
+        // Three quotas; or claims that are not there.
+        (counts, 3),
+        (counts, 1 << 2),
+    ] {
+        let read = with_byte(position, byte);
+        assert_eq!(read, Err(ContextFault::Form), "{position} {byte}");
+    }
+}
+
+#[test]
+fn no_text_and_no_number_has_two_encodings() {
+    let fields = |fields: &[&[u8]]| {
+        let fields = URL_SAFE_NO_PAD.encode(fields.concat());
+        verify(&signed(&format!("{}{fields}", release::own_prefix())))
+    };
+    let time = u32::try_from(NOW).unwrap().to_be_bytes();
+    let request = request_digest(&key(7), "POST", "/v2/models/m/infer");
+    let read = |credential: &[u8], id: &[u8], generation: &[u8], body: &[u8]| {
+        // A text as the name of the credential, no client, no expiry, no quotas and no claims.
+        let forms: [u8; 4] = [0, 1 << 6, 0, 0];
+        fields(&[&time, &request, &forms, credential, id, generation, body])
+    };
+    let [a, b] = [&b"\x01a"[..], &b"\x01b"[..]];
+    assert!(read(a, b, a, b"\x07").is_ok());
+    for (name, outcome) in [
+        (
+            "a key's name",
+            read(b"\x14key:0123456789abcdef", b, a, b"\x07"),
+        ),
+        (
+            "a UUID",
+            read(a, b"\x248f1a2b3c-0000-4000-8000-0000000000aa", a, b"\x07"),
+        ),
+        ("hex digits", read(a, b, b"\x100123456789abcdef", b"\x07")),
+        ("a long number", read(a, b, a, b"\x87\x00")),
+        ("a long length", read(b"\x81\x00a", b, a, b"\x07")),
+        ("a number beyond 64 bits", read(a, b, a, &[0xff; 10])),
+        (
+            "the same in ten bytes",
+            read(a, b, a, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02"),
+        ),
+        ("a text that is cut", read(a, b, b"\x7fa", b"\x07")),
+    ] {
+        assert_eq!(outcome, Err(ContextFault::Form), "{name}");
+    }
+    let most = read(a, b, a, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01");
+    assert_eq!(most.unwrap().work.max_body_bytes, u64::MAX);
+}
+
+#[test]
+fn the_digest_of_a_request_is_the_same_on_every_machine() {
+    // HMAC-SHA256 of "name" and of each part with its length before it, in eight bytes.
+    let digest = request_digest(&key(7), "POST", "/v2/models/m/infer");
+    assert_eq!(tensorgate_policy::hex(&digest), "31e17e795deddba5");
+}
+
+#[test]
+fn an_expiry_is_read_back() {
     for until_unix_s in [None, Some(0), Some(u64::MAX)] {
-        let context = with(until_unix_s);
+        let context = Context {
+            until_unix_s,
+            ..context()
+        };
         assert_eq!(verify(&context.sign(&key(7))), Ok(context));
     }
-    let of = |expires: u8, until_unix_s: u64| {
-        let mut fields = URL_SAFE_NO_PAD
-            .decode(own_fields(&context().sign(&key(7))))
-            .unwrap();
-        let at = NOW.to_be_bytes().len();
-        fields[at] = expires;
-        fields[at + 1..at + 9].copy_from_slice(&until_unix_s.to_be_bytes());
-        let fields = URL_SAFE_NO_PAD.encode(fields);
-        signed(&format!("{}{fields}", release::own_prefix()))
-    };
-    assert_eq!(verify(&of(0, 0)), Ok(with(None)));
-    assert_eq!(verify(&of(0, 1)), Err(ContextFault::Form));
-    assert_eq!(verify(&of(2, 1)), Err(ContextFault::Form));
+}
+
+#[test]
+fn a_signature_has_one_of_two_lengths() {
+    let value = context().sign(&key(7));
+    let (text, _) = value.rsplit_once('.').unwrap();
+    let mac = key(7).mac(text).finalize().into_bytes();
+    for bytes in 0..=mac.len() {
+        let cut = format!("{text}.{}", URL_SAFE_NO_PAD.encode(&mac[..bytes]));
+        // The whole one is that of releases up to format 10.
+        assert_eq!(verify(&cut).is_ok(), matches!(bytes, 16 | 32), "{bytes}");
+    }
 }
 
 /// The encoded fields of a signed context.
@@ -384,7 +500,7 @@ fn no_more_claims_are_read_than_an_issuer_may_have() {
         ..context()
     };
     assert!(verify(&with(MAX_CLAIM_FIELDS).sign(&key(7))).is_ok());
-    for count in [MAX_CLAIM_FIELDS + 1, 255, 256, 300] {
+    for count in [MAX_CLAIM_FIELDS + 1, 63, 64, 300] {
         let fault = verify(&with(count).sign(&key(7)));
         assert_eq!(fault, Err(ContextFault::Form), "{count}");
     }

@@ -53,7 +53,7 @@ fn policy() -> Policy {
 /// The model whose card a client gets.
 fn card(client: &str, method: &str, path: &str) -> Option<String> {
     card_for(
-        Identity::Client(client.to_owned()),
+        Identity::Client(client.into()),
         Operations::default(),
         method,
         path,
@@ -108,7 +108,7 @@ fn without_a_grant_for_metadata_nothing_changes() {
     assert_eq!(card("reader", "DELETE", path), None);
     let all = Operations::default;
     assert_eq!(card_for(Identity::Missing, all(), "GET", path), None);
-    let reader = || Identity::Client("reader".to_owned());
+    let reader = || Identity::Client("reader".into());
     assert!(card_for(reader(), all(), "GET", path).is_some());
     // The token lacks the scope.
     let withheld = [Operation::Metadata].into_iter().collect();

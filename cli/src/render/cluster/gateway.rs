@@ -40,6 +40,8 @@ const TLS: &str = "/etc/tensorgate/tls";
 /// How the host's Service announces HTTP/2. It is the only value with which Envoy Gateway uses
 /// HTTP/2 for an `HTTPRoute`; with a `BackendTLSPolicy` that is HTTP/2 over TLS.
 const HTTP2: Option<&str> = Some("kubernetes.io/h2c");
+/// Name under which the proxies have the native module.
+const MODULE: &str = "tensorgate";
 /// Most host names of a route.
 const MAX_HOSTS: usize = 16;
 /// Labels that Envoy Gateway gives to the pods of a Gateway's proxies.
@@ -51,10 +53,8 @@ const OWNER_NAMESPACE: &str = "gateway.envoyproxy.io/owning-gateway-namespace";
 pub struct EnvoyGateway {
     /// The pods.
     pub workload: Workload,
-    /// Image of the filter.
-    pub filter_image: Image,
-    /// Secret with the credentials of the filter's registry.
-    pub filter_pull_secret: Option<ObjectName>,
+    /// Where the proxies have the filter from.
+    pub filter: FilterSource,
     /// The Gateway, in the gate's namespace.
     pub gateway: ObjectName,
     /// Its listener; all if absent.
@@ -73,6 +73,20 @@ pub struct EnvoyGateway {
     pub host_authority: ObjectName,
     /// Whether to patch what the resources have no fields for.
     pub patch_policy: bool,
+}
+
+/// Where the Gateway's proxies have the filter from.
+#[derive(Clone, Debug)]
+pub enum FilterSource {
+    /// The WebAssembly module, from an image of its own.
+    Image {
+        /// The image.
+        image: Image,
+        /// Secret with the credentials of its registry.
+        pull_secret: Option<ObjectName>,
+    },
+    /// The native module, from the host's image.
+    HostImage,
 }
 
 impl EnvoyGateway {

@@ -164,6 +164,7 @@ impl Helm {
                 ..self.gate.workload.clone()
             },
             envoy_image: Image::placeholder(".Values.images.envoy"),
+            driver: self.gate.driver,
             clients_from: None,
             monitoring: self.gate.monitoring,
         }

@@ -19,7 +19,9 @@ use super::names::{Image, Namespace};
 use super::network::Admitted;
 use super::policy_files::Reader;
 use super::sizes::resources;
-use super::workload::{Pod, ROOT, RUN, Workload, restricted, without_sidecar};
+use super::workload::{
+    FILTERS, Pod, ROOT, RUN, Workload, filters_mount, filters_volume, restricted, without_sidecar,
+};
 use crate::render::envoy::control_plane::ControlPlane;
 use crate::render::envoy::dynamic::Form;
 use crate::render::envoy::{Driver, RenderOptions, key_sets, render, stats, tls};
@@ -34,10 +36,6 @@ const ENVOY: &str = "/etc/tensorgate/envoy";
 const ADMIN: &str = "/run/envoy";
 /// Folder that Envoy watches.
 const DYNAMIC: &str = "/etc/tensorgate/dynamic";
-/// Folder of the filter and of the host's program, which the first container copies there.
-const FILTERS: &str = "/opt/tensorgate/filters";
-/// Room for both.
-const FILTERS_SIZE: &str = "256Mi";
 /// The first port that needs no privilege.
 const UNPRIVILEGED: u16 = 1024;
 /// Envoy's option for its number of workers.
@@ -59,6 +57,8 @@ pub struct Kubernetes {
     pub workload: Workload,
     /// Image of Envoy.
     pub envoy_image: Image,
+    /// How Envoy runs the filter.
+    pub driver: Driver,
     /// Namespace of the clients; any if absent.
     pub clients_from: Option<Namespace>,
     /// Objects for monitoring.
@@ -105,7 +105,7 @@ impl Kubernetes {
             control_plane: ControlPlane::Plain,
             // The pod's own address; Services lead there.
             listen: Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)),
-            driver: Driver::Wasm,
+            driver: self.driver,
             filters: PathBuf::from(FILTERS),
             chain: vec![Filter::Gate],
             host_socket: format!("{RUN}/host.sock").into(),
@@ -188,7 +188,7 @@ impl Kubernetes {
                 ("prometheus.io/path".to_owned(), stats::PATH.into()),
             ],
             first: vec![
-                self.filters(),
+                workload.filters(),
                 workload.host(
                     &loaded.version.policy,
                     EndAfter::Envoy,
@@ -205,24 +205,8 @@ impl Kubernetes {
                 configuration("envoy"),
                 configuration("dynamic"),
                 map! {"name" => "admin", "emptyDir" => map! {"medium" => "Memory", "sizeLimit" => "1Mi"}},
-                map! {"name" => "filters", "emptyDir" => map! {"sizeLimit" => FILTERS_SIZE}},
+                filters_volume(),
             ],
-        }
-    }
-
-    /// The container that copies the filter and the host's program out of the host's image, where
-    /// Envoy's container cannot read them.
-    fn filters(&self) -> Node {
-        map! {
-            "name" => "filters",
-            "image" => self.workload.host_image.to_string(),
-            "args" => list!["install-filters", FILTERS],
-            "resources" => map! {
-                "requests" => map! {"cpu" => "10m", "memory" => "64Mi"},
-                "limits" => map! {"memory" => "64Mi"},
-            },
-            "securityContext" => restricted(),
-            "volumeMounts" => list![map! {"name" => "filters", "mountPath" => FILTERS}],
         }
     }
 
@@ -233,17 +217,18 @@ impl Kubernetes {
             map! {"name" => "admin", "mountPath" => ADMIN},
             map! {"name" => "envoy", "mountPath" => ENVOY, "readOnly" => true},
             map! {"name" => "dynamic", "mountPath" => DYNAMIC, "readOnly" => true},
-            map! {"name" => "filters", "mountPath" => FILTERS, "readOnly" => true},
+            filters_mount(),
         ];
         mounts.extend(workload.secret_mounts(Reader::Envoy));
         let sizes = workload.sizes;
+        let log_level = format!("{}:info", self.driver.logger());
         map! {
             "name" => "envoy",
             "image" => self.envoy_image.to_string(),
             "command" => list!["/usr/local/bin/envoy"],
             "args" => list![
                 "-c", format!("{ENVOY}/envoy.yaml"), "--disable-hot-restart",
-                "-l", "warning", "--component-log-level", "wasm:info",
+                "-l", "warning", "--component-log-level", log_level,
                 // By default Envoy has a worker for each processor of the node.
                 CONCURRENCY, sizes.workers().to_string(),
             ],

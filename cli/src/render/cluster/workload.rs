@@ -25,6 +25,10 @@ use crate::render::node::{Node, entries, list, map};
 pub const OLDEST_KUBERNETES: &str = "1.30";
 /// The user and group of both programs. Their images name it too.
 pub const USER: u64 = 65_532;
+/// Folder of the filters and of the host's program, which the first container copies there.
+pub const FILTERS: &str = "/opt/tensorgate/filters";
+/// Room for them.
+const FILTERS_SIZE: &str = "256Mi";
 /// Port of the data plane, where the host is a Service.
 pub const GATE_PORT: u16 = 8443;
 /// Port of the access log, which no route of a client leads to.
@@ -111,6 +115,22 @@ pub fn prints_audit_log(policy: &raw::Policy) -> bool {
 }
 
 impl Workload {
+    /// The container that copies the filters and the host's program out of the host's image, where
+    /// Envoy's container cannot read them.
+    pub fn filters(&self) -> Node {
+        map! {
+            "name" => "filters",
+            "image" => self.host_image.to_string(),
+            "args" => list!["install-filters", FILTERS],
+            "resources" => map! {
+                "requests" => map! {"cpu" => "10m", "memory" => "64Mi"},
+                "limits" => map! {"memory" => "64Mi"},
+            },
+            "securityContext" => restricted(),
+            "volumeMounts" => list![map! {"name" => "filters", "mountPath" => FILTERS}],
+        }
+    }
+
     /// An object of this gate with its metadata.
     pub fn object(&self, api_version: &str, kind: &str, name: &str, rest: Node) -> Node {
         self.object_in(&self.namespace, (api_version, kind), name, rest)
@@ -466,6 +486,16 @@ pub struct Pod {
 /// network policy closes what a sidecar needs, so the pod would not start.
 pub fn without_sidecar() -> (String, Node) {
     ("sidecar.istio.io/inject".to_owned(), "false".into())
+}
+
+/// The volume of the filters and of the host's program.
+pub fn filters_volume() -> Node {
+    map! {"name" => "filters", "emptyDir" => map! {"sizeLimit" => FILTERS_SIZE}}
+}
+
+/// Where Envoy's container has that volume.
+pub fn filters_mount() -> Node {
+    map! {"name" => "filters", "mountPath" => FILTERS, "readOnly" => true}
 }
 
 /// A container's rights: none.

@@ -21,6 +21,14 @@ impl Driver {
         }
     }
 
+    /// The releases of Envoy that it is tested in; `None`: all that the gate supports.
+    pub const fn releases(self) -> Option<&'static [(u32, u32)]> {
+        match self {
+            Self::Wasm => None,
+            Self::Module => Some(&[(1, 38), (1, 39), (1, 40)]),
+        }
+    }
+
     /// Name of Envoy's logger that has the filter's lines.
     pub const fn logger(self) -> &'static str {
         match self {

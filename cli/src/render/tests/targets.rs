@@ -151,6 +151,7 @@ fn own_pods(names: &Names, loaded: &Loaded) -> Result<kubernetes::Kubernetes, Un
     Ok(kubernetes::Kubernetes {
         workload: workload(names, loaded)?,
         envoy_image: names.parse(PROXY_IMAGE),
+        driver: Driver::Wasm,
         clients_from: Some(names.parse("zq-from-qz")),
         monitoring: Monitoring::default(),
     })
@@ -229,8 +230,10 @@ pub fn in_ingress(names: &Names, loaded: &Loaded) -> Result<Files, Unrenderable>
 pub fn at_gateway(names: &Names, loaded: &Loaded) -> Result<Files, Unrenderable> {
     let gateway = gateway::EnvoyGateway {
         workload: workload(names, loaded)?,
-        filter_image: names.parse(PROXY_IMAGE),
-        filter_pull_secret: Some(names.parse("zq-pull-qz")),
+        filter: gateway::FilterSource::Image {
+            image: names.parse(PROXY_IMAGE),
+            pull_secret: Some(names.parse("zq-pull-qz")),
+        },
         gateway: names.parse("zq-gateway-qz"),
         section: Some(names.parse("zq-section-qz")),
         hosts: vec![names.parse("zq-hostname-qz.example")],

@@ -22,6 +22,7 @@ use crate::render::cluster::policy_files::PolicyFiles;
 use crate::render::cluster::sizes::{MAX_CPU, MAX_REPLICAS, Sizes};
 use crate::render::cluster::workload::{HandlerSource, Workload, prints_audit_log};
 use crate::render::cluster::{audit_log_stays, kubernetes};
+use crate::render::envoy::Driver;
 use crate::render::manifests::Manifests;
 use crate::render::source_record::SourceRecord;
 
@@ -256,9 +257,12 @@ fn left_over_note(files: &[String]) -> String {
 pub struct Kubernetes {
     #[command(flatten)]
     pub cluster: Cluster,
-    /// Image of Envoy 1.37 or later.
+    /// Image of Envoy 1.37 or later; with --driver module, of 1.38, 1.39 or 1.40.
     #[arg(long, value_name = "IMAGE@sha256:DIGEST")]
     pub(super) envoy_image: Image,
+    /// How Envoy runs the filter.
+    #[arg(long, value_name = "DRIVER", default_value = "wasm")]
+    pub(super) driver: Driver,
     /// Namespace of the clients; by default every pod of the cluster may connect.
     #[arg(long, value_name = "NAMESPACE")]
     pub(super) clients_from: Option<Namespace>,
@@ -295,6 +299,7 @@ impl Kubernetes {
         let Self {
             cluster,
             envoy_image,
+            driver,
             clients_from,
             monitoring,
         } = self;
@@ -302,6 +307,7 @@ impl Kubernetes {
             let target = kubernetes::Kubernetes {
                 workload,
                 envoy_image,
+                driver,
                 clients_from,
                 monitoring: monitoring.objects(),
             };

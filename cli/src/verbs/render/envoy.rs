@@ -173,7 +173,7 @@ impl Envoy {
         let whole = rendered(Form::Whole)?;
         if self.validate {
             // Always one complete file, because Envoy's validation does not read the separate ones.
-            stack::envoy::validate(&secrets, |folder| {
+            stack::envoy::validate(options.driver, &secrets, |folder| {
                 let options = RenderOptions {
                     secrets: folder.to_owned(),
                     ..options.clone()

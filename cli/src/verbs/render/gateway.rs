@@ -8,9 +8,10 @@ use tensorgate_policy_load::load::Loaded;
 use super::cluster::Cluster;
 use super::next_steps::{ANONYMOUS, NextSteps, request};
 use crate::render::cluster::domains::{Hostname, Identity};
-use crate::render::cluster::gateway;
+use crate::render::cluster::gateway::{self, FilterSource};
 use crate::render::cluster::names::{Image, Namespace, ObjectName};
 use crate::render::cluster::needs::Needs;
+use crate::render::envoy::Driver;
 use crate::render::manifests::Manifests;
 
 /// The gate at a Gateway of Envoy Gateway 1.8 to 1.10: the filter in its proxies, and the sandbox
@@ -26,11 +27,16 @@ use crate::render::manifests::Manifests;
 pub struct Gateway {
     #[command(flatten)]
     pub cluster: Cluster,
-    /// Image of the filter, as `tensorgate image build` makes it. The digest is the manifest's.
+    /// How Envoy runs the filter. The native module is copied out of the host's image, by an init
+    /// container of the proxies.
+    #[arg(long, value_name = "DRIVER", default_value = "wasm")]
+    driver: Driver,
+    /// With --driver wasm: image of the filter, as `tensorgate image build` makes it. The digest is
+    /// the manifest's.
     #[arg(long, value_name = "IMAGE@sha256:DIGEST")]
-    filter_image: Image,
+    filter_image: Option<Image>,
     /// Secret with the credentials of the filter's registry.
-    #[arg(long, value_name = "SECRET")]
+    #[arg(long, value_name = "SECRET", requires = "filter_image")]
     filter_pull_secret: Option<ObjectName>,
     /// The Gateway, in the gate's namespace.
     #[arg(long, value_name = "GATEWAY")]
@@ -67,10 +73,12 @@ pub struct Gateway {
 impl Gateway {
     /// Renders the policy.
     pub fn run(self, ui: &Ui, loaded: Loaded) -> Result<(), Failure> {
+        let filter = self.filter()?;
         let Self {
             cluster,
-            filter_image,
-            filter_pull_secret,
+            driver: _,
+            filter_image: _,
+            filter_pull_secret: _,
             gateway,
             section,
             hosts,
@@ -88,8 +96,7 @@ impl Gateway {
                 gateway_certificate: gateway_certificate.unwrap_or_else(|| derived("gateway-tls")),
                 host_authority: host_authority.unwrap_or_else(|| derived("host-ca")),
                 workload,
-                filter_image,
-                filter_pull_secret,
+                filter,
                 gateway,
                 section,
                 hosts,
@@ -104,6 +111,26 @@ impl Gateway {
             }
             Ok((manifests, steps))
         })
+    }
+}
+
+impl Gateway {
+    /// Where the proxies have the filter from.
+    fn filter(&self) -> Result<FilterSource, Failure> {
+        match (self.driver, self.filter_image.clone()) {
+            (Driver::Wasm, Some(image)) => Ok(FilterSource::Image {
+                image,
+                pull_secret: self.filter_pull_secret.clone(),
+            }),
+            (Driver::Module, None) => Ok(FilterSource::HostImage),
+            (Driver::Wasm, None) => Err(Failure::Input(
+                "--driver wasm needs --filter-image".to_owned(),
+            )),
+            (Driver::Module, Some(_)) => Err(Failure::Input(
+                "--driver module takes the filter from --host-image: leave out --filter-image"
+                    .to_owned(),
+            )),
+        }
     }
 }
 

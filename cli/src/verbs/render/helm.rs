@@ -30,6 +30,7 @@ impl Helm {
         let Kubernetes {
             cluster,
             envoy_image,
+            driver,
             clients_from,
             monitoring,
         } = self.gate;
@@ -42,6 +43,7 @@ impl Helm {
             let gate = kubernetes::Kubernetes {
                 workload,
                 envoy_image,
+                driver,
                 clients_from,
                 monitoring: monitoring.objects(),
             };

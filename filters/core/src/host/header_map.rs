@@ -2,31 +2,31 @@
 //! value followed by a zero byte. Numbers are 32-bit little-endian. Names and values are bytes and
 //! need not be text.
 
-use super::Field;
+use super::fields::{Fields, Place};
 
 /// Size of a number, in bytes.
 const NUMBER: usize = 4;
 
 /// Decodes a map; `None` if the bytes are invalid. An empty map may have no bytes at all.
-pub fn deserialize(bytes: &[u8]) -> Option<Vec<Field>> {
+pub fn deserialize(bytes: Vec<u8>) -> Option<Fields> {
     if bytes.is_empty() {
-        return Some(Vec::new());
+        return Some(Fields::default());
     }
-    let (count, rest) = number(bytes)?;
+    let (count, rest) = number(&bytes)?;
     let lengths_size = count.checked_mul(NUMBER.checked_mul(2)?)?;
-    let (mut lengths, mut texts) = rest.split_at_checked(lengths_size)?;
+    let mut lengths = rest.get(..lengths_size)?;
+    let mut end = NUMBER.checked_add(lengths_size)?;
     // The count is now known to fit the input.
-    let mut fields = Vec::with_capacity(count);
+    let mut places = Vec::with_capacity(count);
     while !lengths.is_empty() {
-        let (name_size, rest) = number(lengths)?;
-        let (value_size, rest) = number(rest)?;
+        let (name_bytes, rest) = number(lengths)?;
+        let (value_bytes, rest) = number(rest)?;
         lengths = rest;
-        let (name, rest) = text(texts, name_size)?;
-        let (value, rest) = text(rest, value_size)?;
-        texts = rest;
-        fields.push((name.to_vec(), value.to_vec()));
+        let name = text(&bytes, &mut end, name_bytes)?;
+        let value = text(&bytes, &mut end, value_bytes)?;
+        places.push([name, value]);
     }
-    Some(fields)
+    Some(Fields { bytes, places })
 }
 
 /// Encodes a map; `None` if a length does not fit its number.
@@ -55,9 +55,11 @@ fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
     Some((usize::try_from(u32::from_le_bytes(*number)).ok()?, rest))
 }
 
-fn text(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
-    let (text, rest) = bytes.split_at_checked(size)?;
-    Some((text, rest.strip_prefix(&[0])?))
+/// Where the next text of this size is. `end` is then behind its zero byte.
+fn text(bytes: &[u8], end: &mut usize, size: usize) -> Option<Place> {
+    let (start, zero) = (*end, end.checked_add(size)?);
+    *end = zero.checked_add(1)?;
+    (bytes.get(zero) == Some(&0)).then_some((start, size))
 }
 
 #[cfg(test)]
@@ -69,12 +71,9 @@ mod tests {
     #[test]
     fn a_written_map_is_read_back() {
         let fields = [(":method", "POST"), ("x-empty", ""), ("x", "a\0b")];
-        let read = deserialize(&serialize(&fields).unwrap()).unwrap();
-        let expected: Vec<Field> = fields
-            .iter()
-            .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
-            .collect();
-        assert_eq!(read, expected);
+        let read = deserialize(serialize(&fields).unwrap()).unwrap();
+        let expected = fields.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        assert!(read.iter().eq(expected));
     }
 
     #[test]
@@ -84,36 +83,35 @@ mod tests {
             b"\xff\0\xfe\xfd\0",
         ]
         .concat();
-        assert_eq!(
-            deserialize(&bytes),
-            Some(vec![(vec![0xff], vec![0xfe, 0xfd])])
-        );
+        let read = deserialize(bytes).unwrap();
+        assert!(read.iter().eq([(&b"\xff"[..], &b"\xfe\xfd"[..])]));
     }
 
     #[test]
     fn an_unterminated_string_is_rejected() {
         let closed = [&[1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0][..], b"a\0b\0"].concat();
-        assert!(deserialize(&closed).is_some());
+        assert!(deserialize(closed.clone()).is_some());
         for position in [13, 15] {
             let mut open = closed.clone();
             open[position] = 1;
-            assert_eq!(deserialize(&open), None, "byte {position}");
+            assert!(deserialize(open).is_none(), "byte {position}");
         }
     }
 
     #[test]
     fn no_bytes_are_an_empty_map() {
-        assert_eq!(deserialize(&[]), Some(Vec::new()));
-        assert_eq!(deserialize(&[0, 0, 0, 0]), Some(Vec::new()));
+        for bytes in [Vec::new(), vec![0; 4]] {
+            assert_eq!(deserialize(bytes).unwrap().iter().count(), 0);
+        }
     }
 
     #[test]
     fn wrong_lengths_are_rejected_and_truncation_does_not_panic() {
-        assert_eq!(deserialize(&[0xff; 4]), None);
-        assert_eq!(deserialize(&[0xff; 64]), None);
+        assert!(deserialize(vec![0xff; 4]).is_none());
+        assert!(deserialize(vec![0xff; 64]).is_none());
         let whole = serialize(&[("name", "value"), ("other", "one")]).unwrap();
         for cut in 1..whole.len() {
-            assert_eq!(deserialize(&whole[..cut]), None, "cut at {cut}");
+            assert!(deserialize(whole[..cut].to_vec()).is_none(), "cut at {cut}");
         }
     }
 }

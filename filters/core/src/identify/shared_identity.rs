@@ -5,6 +5,7 @@
 //! could come from a client; this property cannot. The property contains no verdict.
 
 use serde_json::{Value, json};
+use tensorgate_policy::SmolStr;
 use tensorgate_policy::request::Proofs;
 
 use crate::host::{HostFault, Proxy};
@@ -16,9 +17,9 @@ pub const PROPERTY: &str = "tg_identity";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SharedIdentity {
     /// Name of the client; `None` for a public request.
-    pub client: Option<String>,
+    pub client: Option<SmolStr>,
     /// Log name of the credential.
-    pub credential: Option<String>,
+    pub credential: Option<SmolStr>,
     /// Proofs that the credential provided.
     pub proofs: Proofs,
     /// The id that the first filter gave the request.
@@ -48,8 +49,8 @@ impl SharedIdentity {
     pub fn publish(&self, proxy: &mut dyn Proxy) -> Result<(), HostFault> {
         let proofs = self.proofs.to_bits();
         let said = json!({
-            "client": self.client,
-            "credential": self.credential,
+            "client": self.client.as_deref(),
+            "credential": self.credential.as_deref(),
             "proofs": proofs,
             "request_id": self.request_id,
         });
@@ -60,7 +61,7 @@ impl SharedIdentity {
         let value: Value = serde_json::from_slice(text).ok()?;
         let members = value.as_object()?;
         let text = |name: &str| match members.get(name) {
-            Some(Value::String(text)) => Some(Some(text.clone())),
+            Some(Value::String(text)) => Some(Some(SmolStr::new(text))),
             Some(Value::Null) => Some(None),
             _ => None,
         };

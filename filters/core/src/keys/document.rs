@@ -47,7 +47,7 @@ pub(crate) fn body(answered: Option<&HttpResponse>) -> Result<&[u8], FetchFault>
     let field = |wanted: &[u8]| {
         let mut fields = answered.headers.iter();
         let found = fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted))?;
-        Some(found.1.as_slice())
+        Some(found.1)
     };
     let status = field(b":status").unwrap_or_default();
     if status != b"200" {
@@ -77,14 +77,13 @@ fn short(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::Fields;
     use tensorgate_vectors::sign::jwks;
 
     fn answered(status: &str, fields: &[(&str, &str)], body: &[u8]) -> HttpResponse {
-        let field =
-            |(name, value): &(&str, &str)| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
         let status = [(":status", status)];
         HttpResponse {
-            headers: status.iter().chain(fields).map(field).collect(),
+            headers: status.iter().chain(fields).copied().collect(),
             body: body.to_vec(),
         }
     }
@@ -98,7 +97,7 @@ mod tests {
             (None, Err(FetchFault::NoAnswer)),
             (
                 Some(HttpResponse {
-                    headers: Vec::new(),
+                    headers: Fields::default(),
                     body: good.clone().into(),
                 }),
                 Err(FetchFault::NoAnswer),

@@ -5,13 +5,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tensorgate_policy::denial::{MAX_SHADOWED, OverloadCause, Shadowed};
 use tensorgate_policy::policy::Shadow;
-use tensorgate_policy::{Operation, Reason};
+use tensorgate_policy::{Operation, Reason, SmolStr};
 
 use crate::host::Verdict;
 
 /// Maximum length of a cause in the log, in bytes. A cause may quote names from the caller, which
 /// are limited themselves ([`tensorgate_wire::limits::MAX_NAME_BYTES`]).
 pub const MAX_DETAIL_BYTES: usize = 1024;
+
+/// Usual size of [`super::property::OUTCOME`], for preallocation.
+const USUAL_PROPERTY_BYTES: usize = 384;
 
 /// Name of the counter for a rejection as overloaded, in the form that the rendered `stats_tags`
 /// parse.
@@ -65,15 +68,15 @@ pub struct Record {
     /// What is exhausted or failed, for a rejection as overloaded.
     pub overload: Option<OverloadCause>,
     /// Name of the client, once known. For a rejected key that is revoked, its client.
-    pub client: Option<String>,
+    pub client: Option<SmolStr>,
     /// Log name of the evaluated credential.
-    pub credential: Option<String>,
+    pub credential: Option<SmolStr>,
     /// Public name of the model, once granted.
-    pub model: Option<String>,
+    pub model: Option<SmolStr>,
     /// The operation, once the route is known.
     pub operation: Option<Operation>,
     /// Name of the grant, once found.
-    pub rule: Option<String>,
+    pub rule: Option<SmolStr>,
     /// Full cause, for the log.
     pub detail: String,
     /// Denials that the grant's shadow mode let pass.
@@ -132,8 +135,10 @@ impl Record {
             detail: self.cause(),
             shadow: &self.shadow,
         };
-        // Only texts, so serialization cannot fail.
-        serde_json::to_string(&property_json).unwrap_or_default()
+        let mut text = Vec::with_capacity(USUAL_PROPERTY_BYTES);
+        // Only texts, so serialization cannot fail, and the result is text.
+        let _ = serde_json::to_writer(&mut text, &property_json);
+        String::from_utf8(text).unwrap_or_default()
     }
 
     /// One JSON line for the log. Control characters from the caller are escaped, so one request is
@@ -145,10 +150,10 @@ impl Record {
             "reason": verdict.reason(),
             "request_id": self.request_id,
             "source": source,
-            "client": self.client,
-            "credential": self.credential,
-            "model": self.model,
-            "rule": self.rule,
+            "client": self.client.as_deref(),
+            "credential": self.credential.as_deref(),
+            "model": self.model.as_deref(),
+            "rule": self.rule.as_deref(),
             "detail": truncate(&self.detail, MAX_DETAIL_BYTES),
         });
         if let Some(members) = line.as_object_mut() {

@@ -6,6 +6,7 @@
 //! others. Without that key there is no host, and an id contains the numbers as they are.
 
 use tensorgate_wire::context::Key;
+use tensorgate_wire::request_id::uuid_text;
 
 /// Purpose of the name that is computed with the context key.
 const PURPOSE: &[u8] = b"request-id";
@@ -34,9 +35,7 @@ fn uuid(bits: u128) -> String {
     let low = (bits & LOW_MASK) | (0b10 << LOW_BITS);
     let middle = ((bits >> LOW_BITS) & MIDDLE_MASK) | 0x8000;
     let high = (bits >> (LOW_BITS + 12)) & HIGH_MASK;
-    let (first, second) = (high >> 16, high & 0xffff);
-    let (fourth, last) = (low >> 48, low & HIGH_MASK);
-    format!("{first:08x}-{second:04x}-{middle:04x}-{fourth:04x}-{last:012x}")
+    uuid_text((high << 80 | middle << 64 | low).to_be_bytes())
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use tensorgate_policy::time::SECOND_NS;
 use tensorgate_policy::{Now, Policy};
 use tensorgate_wire::context::Key;
 
-use crate::host::{HostFault, Level, Proxy, SharedStore};
-use crate::store::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
+use crate::host::{ChangeFault, HostFault, Level, MAX_SWAP_TRIES, Proxy, SharedStore};
+use crate::store::{self, KEY_PREFIX, SlotFault, make_slot};
 
 /// Prefix of an IPv6 address that identifies a source, in bytes: a site has a /64 at least.
 const IPV6_SOURCE_BYTES: usize = 8;
@@ -272,26 +272,34 @@ fn read_unchanged(store: &mut dyn Proxy, location: &MarkLocation) -> Result<(), 
     change(store, location, |_| ((), false))
 }
 
-/// Changes a page with compare-and-swap until no other write interferes. `work` returns whether to
-/// store the page; if not, the page is read once more.
+impl From<ChangeFault> for Fault {
+    fn from(fault: ChangeFault) -> Self {
+        match fault {
+            ChangeFault::Host(fault) => Self::Host(fault),
+            ChangeFault::Missing => Self::NoPage,
+            ChangeFault::Contended => Self::Contended,
+        }
+    }
+}
+
+/// Changes a page. `work` returns whether to store the page; if not, the page is read once more,
+/// so that both take two host calls. Where the store is memory of the process, a call takes less
+/// than a client can measure.
 fn change<T>(
     store: &mut dyn Proxy,
     location: &MarkLocation,
     work: impl Fn(&mut Page) -> (T, bool),
 ) -> Result<T, Fault> {
-    for _ in 0..MAX_SWAP_TRIES {
-        let slot = store.get(&location.key)?.ok_or(Fault::NoPage)?;
-        let mut page = Page::from_bytes(&slot.value).ok_or(Fault::NoPage)?;
-        let (result, changed) = work(&mut page);
-        if !changed {
-            read(store, location)?;
-            return Ok(result);
-        }
-        if store.swap(&location.key, &page.to_bytes(), slot.token)? {
-            return Ok(result);
-        }
+    let (result, has_changed) = store::change(store, &location.key, |bytes| {
+        let mut page = Page::from_bytes(bytes).ok_or(Fault::NoPage)?;
+        let (result, has_changed) = work(&mut page);
+        let new = has_changed.then(|| page.to_bytes().into());
+        Ok::<_, Fault>(((result, has_changed), new))
+    })?;
+    if !has_changed {
+        read(store, location)?;
     }
-    Err(Fault::Contended)
+    Ok(result)
 }
 
 /// What identifies a source: an IPv4 address, in IPv6's form too, or the prefix of an IPv6 address.

@@ -9,8 +9,8 @@ use tensorgate_policy::decision::{Acquire, AcquireOutcome, PermitRequest};
 use tensorgate_policy::in_flight::{AcquireResult, InFlight};
 use tensorgate_policy::policy::Limits;
 
-use crate::host::{HostFault, ListenerBounds, SharedStore};
-use crate::store::{KEY_PREFIX, MAX_SWAP_TRIES, SlotFault, make_slot};
+use crate::host::{ChangeFault, HostFault, ListenerBounds, MAX_SWAP_TRIES, SharedStore};
+use crate::store::{self, KEY_PREFIX, SlotFault, make_slot};
 
 /// Nanoseconds per millisecond.
 const MILLISECOND_NS: u64 = 1_000_000;
@@ -233,25 +233,27 @@ pub(crate) fn acquire_amount(
     }))
 }
 
-/// Changes a counter with compare-and-swap until no other write interferes.
+impl From<ChangeFault> for PermitFault {
+    fn from(fault: ChangeFault) -> Self {
+        match fault {
+            ChangeFault::Host(fault) => Self::Host(fault),
+            ChangeFault::Missing => Self::NoSlot,
+            ChangeFault::Contended => Self::Contended,
+        }
+    }
+}
+
+/// Changes a counter.
 fn change<T>(
     store: &mut (impl SharedStore + ?Sized),
     key: &str,
     work: impl Fn(&InFlight) -> Result<(T, Option<InFlight>), PermitFault>,
 ) -> Result<T, PermitFault> {
-    for _ in 0..MAX_SWAP_TRIES {
-        let slot = store.get(key)?.ok_or(PermitFault::NoSlot)?;
-        let count =
-            InFlight::from_bytes(&slot.value).ok_or(PermitFault::State(slot.value.len()))?;
+    store::change(store, key, |bytes| {
+        let count = InFlight::from_bytes(bytes).ok_or(PermitFault::State(bytes.len()))?;
         let (result, next) = work(&count)?;
-        let Some(next) = next else {
-            return Ok(result);
-        };
-        if store.swap(key, &next.to_bytes(), slot.token)? {
-            return Ok(result);
-        }
-    }
-    Err(PermitFault::Contended)
+        Ok((result, next.map(|next| next.to_bytes().into())))
+    })
 }
 
 /// The store's key of a counter.

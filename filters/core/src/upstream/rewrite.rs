@@ -2,7 +2,11 @@
 //! otherwise as a whole. Both ways give the same fields. Replacing a whole map costs a proxy as
 //! much as a dozen single changes.
 
-use crate::host::{Field, HostFault, Proxy};
+use smallvec::{SmallVec, smallvec};
+use tensorgate_policy::SmolStr;
+
+use super::USUAL_FIELDS;
+use crate::host::{Fields, HostFault, Proxy};
 
 /// Maximum number of single changes, except the signed context.
 const MAX_CHANGES: usize = 6;
@@ -15,58 +19,77 @@ pub(crate) enum Rewrite {
     /// Remove the fields of these names, then set the other fields.
     Fields {
         /// Names that are not forwarded.
-        gone: Vec<String>,
-        /// Indices of forwarded fields whose value differs, or that occurred not exactly once.
-        put: Vec<usize>,
+        gone: SmallVec<[SmolStr; MAX_CHANGES]>,
+        /// Positions of forwarded fields whose value differs, or that occurred not exactly once.
+        put: SmallVec<[u8; MAX_CHANGES]>,
     },
+}
+
+/// How a forwarded field arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// Not at all.
+    Absent,
+    /// Once, with the value that is forwarded.
+    Same,
+    /// With another value, or more than once.
+    Different,
 }
 
 impl Rewrite {
     /// No changes except fields that are known only when the head is forwarded.
     pub(crate) const DONE: Self = Self::Fields {
-        gone: Vec::new(),
-        put: Vec::new(),
+        gone: SmallVec::new_const(),
+        put: SmallVec::new_const(),
     };
 
     /// Plans the changes from the proxy's fields to the forwarded fields.
-    pub(crate) fn plan(fields: &[Field], crossing: &[(&str, &str)]) -> Self {
-        let mut gone: Vec<String> = Vec::new();
-        for (name, _) in fields {
-            let crosses = crossing.iter().any(|(known, _)| known.as_bytes() == name);
-            if crosses || gone.iter().any(|known| known.as_bytes() == name) {
+    pub(crate) fn plan(fields: &Fields, crossing: &[(&str, &str)]) -> Self {
+        let mut arrivals: SmallVec<[Arrival; USUAL_FIELDS]> =
+            smallvec![Arrival::Absent; crossing.len()];
+        let mut left = MAX_CHANGES;
+        let mut gone: SmallVec<[SmolStr; MAX_CHANGES]> = SmallVec::new();
+        for (name, value) in fields.iter() {
+            let is_it = |known: &str| known.as_bytes() == name;
+            let mut forwarded = crossing.iter().zip(&mut arrivals);
+            if let Some(((_, wanted), arrival)) = forwarded.find(|((known, _), _)| is_it(known)) {
+                let is_same = *arrival == Arrival::Absent && wanted.as_bytes() == value;
+                *arrival = if is_same {
+                    Arrival::Same
+                } else {
+                    Arrival::Different
+                };
+                continue;
+            }
+            if gone.iter().any(|known| is_it(known)) {
                 continue;
             }
             // A name that is not text is rejected before anything is forwarded.
-            let (true, Ok(name)) = (gone.len() < MAX_CHANGES, str::from_utf8(name)) else {
+            let (Some(rest), Ok(name)) = (left.checked_sub(1), str::from_utf8(name)) else {
                 return Self::Whole;
             };
-            gone.push(name.to_owned());
+            left = rest;
+            gone.push(name.into());
         }
-        let is_so = |(name, value): &(&str, &str)| {
-            let mut came = fields
-                .iter()
-                .filter(|(known, _)| known == name.as_bytes())
-                .map(|(_, value)| value.as_slice());
-            (came.next(), came.next()) == (Some(value.as_bytes()), None)
-        };
-        let put: Vec<_> = crossing
-            .iter()
-            .enumerate()
-            .filter(|(_, field)| !is_so(field))
-            .map(|(place, _)| place)
-            .collect();
-        if gone.len().saturating_add(put.len()) > MAX_CHANGES {
-            return Self::Whole;
+        let mut put = SmallVec::new();
+        for (position, arrival) in arrivals.iter().enumerate() {
+            if *arrival == Arrival::Same {
+                continue;
+            }
+            match u8::try_from(position) {
+                Ok(position) if put.len() < left => put.push(position),
+                _ => return Self::Whole,
+            }
         }
         Self::Fields { gone, put }
     }
 
     /// Applies the plan. `crossing` are the planned fields; `added` is set in addition.
-    pub(crate) fn carry_out(
+    pub(crate) fn carry_out<'c>(
         &self,
         proxy: &mut dyn Proxy,
-        crossing: &[(&str, &str)],
-        added: Option<(&str, &str)>,
+        crossing: &[(&'c str, &'c str)],
+        added: Option<(&'c str, &'c str)>,
     ) -> Result<(), HostFault> {
         match self {
             Self::Whole => {
@@ -77,7 +100,8 @@ impl Rewrite {
                 for name in gone {
                     proxy.remove_request_header(name)?;
                 }
-                let changed = put.iter().filter_map(|place| crossing.get(*place));
+                let changed = put.iter().map(|position| usize::from(*position));
+                let changed = changed.filter_map(|position| crossing.get(position));
                 for (name, value) in changed.copied().chain(added) {
                     proxy.set_request_header(name, value)?;
                 }
@@ -97,17 +121,17 @@ mod tests {
 
     #[track_caller]
     fn check(fields: &[(&[u8], &[u8])], expected: Option<(&[&str], &[&str])>) {
-        let fields: Vec<Field> = fields
-            .iter()
-            .map(|(name, value)| (name.to_vec(), value.to_vec()))
-            .collect();
-        let expected = expected.map_or(Rewrite::Whole, |(gone, put)| Rewrite::Fields {
-            gone: gone.iter().map(|name| (*name).to_owned()).collect(),
-            put: (0..CROSSING.len())
-                .filter(|place| put.contains(&CROSSING[*place].0))
-                .collect(),
+        let fields: Fields = fields.iter().copied().collect();
+        let expected = expected.map_or(Rewrite::Whole, |(gone, put)| {
+            let positions = (0..).zip(CROSSING);
+            let positions = positions.filter(|(_, (name, _))| put.contains(name));
+            Rewrite::Fields {
+                gone: gone.iter().copied().map(SmolStr::from).collect(),
+                put: positions.map(|(position, _)| position).collect(),
+            }
         });
-        assert_eq!(Rewrite::plan(&fields, &CROSSING), expected, "{fields:?}");
+        let plan = Rewrite::plan(&fields, &CROSSING);
+        assert_eq!(plan, expected, "{fields:?}");
     }
 
     #[test]

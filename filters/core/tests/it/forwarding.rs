@@ -237,7 +237,7 @@ fn a_gate_that_holds_headers_signs_no_context_without_a_host() {
         }
         // A client cannot add one either.
         let mut forged = rest("m");
-        forged.headers.push(field(HEADER, "v10.a.b"));
+        forged.headers.push(field(HEADER, "v11.a.b"));
         let mut stream = proxy.open(NOW);
         support::deliver(&mut stream, &forged);
         assert!(!close(stream).allowed());

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use support::{CONTEXT_KEY, NOW, bundle, field, json_body, rest};
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{
-    Action, Field, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
+    Action, Fields, HostFault, Level, LimitCallOutcome, Proxy, Shared, SharedStore, Verdict,
 };
 use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::root::GateRoot;
@@ -112,7 +112,7 @@ impl Proxy for Faulty {
 
     fn count_limit_call(&mut self, _: LimitCallOutcome) {}
 
-    fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
+    fn request_headers(&mut self) -> Result<Fields, HostFault> {
         let mut fields = rest(self.model).headers;
         fields.push(field("x-request-id", "id"));
         if self.broken == Broken::LargeHead {
@@ -124,6 +124,7 @@ impl Proxy for Faulty {
         ) {
             fields.extend((0..9).map(|at| field(&format!("x-{at}"), "1")));
         }
+        let fields = fields.into_iter().collect();
         self.call("get_header_map_pairs", Broken::RequestHeaders, fields)
     }
 

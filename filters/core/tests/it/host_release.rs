@@ -51,7 +51,7 @@ fn what_a_host_without_the_key_says_is_not_logged() {
     let other_key = "ab".repeat(31) + "f0";
     for text in [
         from_host(&other_key),
-        trailer("host.v10;1.0.0;.AAAA".to_owned()),
+        trailer("host.v11;1.0.0;.AAAA".to_owned()),
         trailer("host.".to_owned()),
         trailer(format!("host.{}", "a".repeat(9_999))),
     ] {

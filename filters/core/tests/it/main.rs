@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod allocations;
 mod bodies;
 mod body_streaming;
 mod buckets;

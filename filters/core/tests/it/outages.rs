@@ -8,8 +8,8 @@ use support::issuer::{
     REFRESH_S, STALE_S, at, by, document, fetch, good, outcome, policy, send, verdict, with_keys,
     worker,
 };
-use support::{CONTEXT_KEY, close, field, play, rest};
-use tensorgate_filter_core::host::{FetchOutcome, HttpResponse, Level};
+use support::{CONTEXT_KEY, close, play, rest};
+use tensorgate_filter_core::host::{FetchOutcome, Fields, HttpResponse, Level};
 use tensorgate_in_memory_proxy::{InMemoryProxy, Store, StoreMode};
 use tensorgate_policy::Reason;
 use tensorgate_policy::denial::OverloadCause;
@@ -93,14 +93,11 @@ fn an_answer_that_is_none_changes_nothing() {
     for answered in [
         HttpResponse::default(),
         HttpResponse {
-            headers: vec![
-                field(":status", "302"),
-                field("location", "https://evil.example/"),
-            ],
+            headers: Fields::from_iter([(":status", "302"), ("location", "https://evil.example/")]),
             body: document(&["rsa"]),
         },
         HttpResponse {
-            headers: vec![field(":status", "500")],
+            headers: Fields::from_iter([(":status", "500")]),
             body: document(&["rsa"]),
         },
         good(b"<html>"),

@@ -4,13 +4,18 @@ use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::ptr;
 
-use tensorgate_filter_core::host::{Field, HostFault, HttpCall};
+use smallvec::{SmallVec, smallvec};
+use tensorgate_filter_core::host::{Fields, HostFault, HttpCall};
 use tensorgate_wire::answer::HttpAnswer;
 
 use super::{
     Attribute, Body, Buffer, DETAILS, Header, Headers, LOCAL_RESET, accepted, raw, slice,
     successful,
 };
+
+/// Fields of a map, and chunks of a body, for which no array is allocated.
+const USUAL_FIELDS: usize = 32;
+const USUAL_CHUNKS: usize = 4;
 
 /// A configuration in one of its hooks, on Envoy's main thread.
 pub struct ConfigurationCall<'h> {
@@ -99,12 +104,12 @@ impl Call<'_> {
     ///
     /// # Errors
     /// There is no such map.
-    pub fn fields(&self, map: Headers) -> Result<Vec<Field>, HostFault> {
+    pub fn fields(&self, map: Headers) -> Result<Fields, HostFault> {
         // SAFETY: the stream is the hook's.
         let count = unsafe {
             raw::envoy_dynamic_module_callback_http_get_headers_size(self.stream, map as u32)
         };
-        let mut fields = vec![Header::EMPTY; count];
+        let mut fields: SmallVec<[_; USUAL_FIELDS]> = smallvec![Header::EMPTY; count];
         // SAFETY: the array has room for as many fields as Envoy has just counted, on this thread.
         let read = unsafe {
             raw::envoy_dynamic_module_callback_http_get_headers(
@@ -114,16 +119,22 @@ impl Call<'_> {
             )
         };
         accepted("get_headers", read)?;
-        let copied = fields.iter().map(|field| {
+        let sizes = fields
+            .iter()
+            .map(|field| field.name_size.saturating_add(field.value_size));
+        let bytes = sizes.fold(0, usize::saturating_add);
+        let mut copied = Fields::with_capacity(count, bytes);
+        for field in fields {
             // SAFETY: Envoy has set all fields; they are unchanged until a header is set.
-            unsafe {
+            let (name, value) = unsafe {
                 (
-                    slice(field.name, field.name_size).to_vec(),
-                    slice(field.value, field.value_size).to_vec(),
+                    slice(field.name, field.name_size),
+                    slice(field.value, field.value_size),
                 )
-            }
-        });
-        Ok(copied.collect())
+            };
+            copied.push(name, value);
+        }
+        Ok(copied)
     }
 
     /// The first value of a field.
@@ -203,7 +214,7 @@ impl Call<'_> {
         let count = unsafe {
             raw::envoy_dynamic_module_callback_http_get_body_chunks_size(self.stream, body as u32)
         };
-        let mut chunks = vec![Buffer::EMPTY; count];
+        let mut chunks: SmallVec<[_; USUAL_CHUNKS]> = smallvec![Buffer::EMPTY; count];
         // SAFETY: the array has room for as many chunks as Envoy has just counted, on this thread.
         let has = unsafe {
             raw::envoy_dynamic_module_callback_http_get_body_chunks(

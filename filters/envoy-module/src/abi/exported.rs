@@ -158,8 +158,8 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_http_callout_done(
             // SAFETY: as above.
             unsafe {
                 (
-                    slice(field.name, field.name_size).to_vec(),
-                    slice(field.value, field.value_size).to_vec(),
+                    slice(field.name, field.name_size),
+                    slice(field.value, field.value_size),
                 )
             }
         });

@@ -2,7 +2,7 @@
 
 use tensorgate_filter_core::IDENTITY_PROPERTY;
 use tensorgate_filter_core::host::{
-    Field, HasStore, HostFault, Level, LimitCallOutcome, Proxy, SharedStore, Verdict,
+    Field, Fields, HasStore, HostFault, Level, LimitCallOutcome, Proxy, SharedStore, Verdict,
     check_signature,
 };
 use tensorgate_filter_core::report::property;
@@ -56,8 +56,12 @@ impl HasStore for Io {
 }
 
 impl Proxy for Io {
-    fn request_headers(&mut self) -> Result<Vec<Field>, HostFault> {
-        Ok(self.headers.clone())
+    fn request_headers(&mut self) -> Result<Fields, HostFault> {
+        Ok(self
+            .headers
+            .iter()
+            .map(|(name, value)| (name, value))
+            .collect())
     }
 
     fn replace_request_headers(&mut self, fields: &[(&str, &str)]) -> Result<(), HostFault> {

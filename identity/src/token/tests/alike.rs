@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::verifier::VerifyFault;
+use alloc::format;
 use tensorgate_policy::policy::{Algorithm, Hash, RsaScheme};
 
 /// The work done for one token.

@@ -136,7 +136,7 @@ fn characters(path: &Path, text: &str, max_bytes: usize, marks: &[u8]) -> Option
 }
 
 /// Header fields with a meaning for protocols, the proxy or its environment.
-const TAKEN_FIELDS: [&str; 29] = [
+const TAKEN_FIELDS: [&str; 32] = [
     "accept",
     "accept-encoding",
     "accept-language",
@@ -158,11 +158,14 @@ const TAKEN_FIELDS: [&str; 29] = [
     "referer",
     "set-cookie",
     "te",
+    "traceparent",
+    "tracestate",
     "trailer",
     "transfer-encoding",
     "upgrade",
     "user-agent",
     "via",
+    "x-client-traceparent",
     "x-http-method",
     "x-method-override",
     "x-request-id",

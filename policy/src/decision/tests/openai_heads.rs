@@ -3,7 +3,6 @@
 
 extern crate std;
 
-use alloc::borrow::ToOwned as _;
 use std::path::Path;
 
 use super::{Decision, Step};
@@ -53,7 +52,7 @@ fn operations_outside_a_tokens_scope_are_not_granted() {
             header_bytes: 100,
             header_count: 4,
             ambiguous: None,
-            identity: Identity::Client("scorer".to_owned()),
+            identity: Identity::Client("scorer".into()),
             proofs: Proofs::NONE,
             withheld: withheld.iter().copied().collect::<Operations>(),
             caller: CallerDigests::default(),
@@ -94,7 +93,7 @@ fn a_card_names_its_model_in_the_path_and_has_no_body() {
         header_bytes: 100,
         header_count: 4,
         ambiguous: None,
-        identity: Identity::Client("scorer".to_owned()),
+        identity: Identity::Client("scorer".into()),
         proofs: Proofs::NONE,
         withheld: Operations::default(),
         caller: CallerDigests::default(),

@@ -120,7 +120,7 @@ fn a_sticky_client_always_gets_the_same_version() {
         let got: alloc::collections::BTreeSet<_> = (0..20)
             .map(|number| {
                 let head = Head {
-                    identity: Identity::Client(client.clone()),
+                    identity: Identity::Client(client.as_str().into()),
                     ..drawn(rest("twice"), number)
                 };
                 version(&policy, &head).unwrap()

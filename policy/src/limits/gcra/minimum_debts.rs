@@ -9,9 +9,6 @@
 /// refunds are lost.
 pub(super) const MAX_STEPS: usize = 8;
 
-/// Size of a stored step.
-pub(super) const STEP_BYTES: usize = 16;
-
 /// A step: all charges from this one to the next step's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Step {

@@ -67,8 +67,8 @@ fn charge_of(client: &str, amounts: &[(Allowance, u64)]) -> Charge {
     };
     Charge {
         scope: Scope::Local,
-        grant: "g".to_owned(),
-        client: client.to_owned(),
+        grant: "g".into(),
+        client: client.into(),
         limit_charges: amounts.iter().map(limit_charge).collect(),
         ..Charge::default()
     }
@@ -129,7 +129,7 @@ fn each_client_and_grant_has_its_own_quota() {
     let counted = LocalLimits::new(Spent::Known, NOW);
     let of = |client: &str, grant: &str| {
         let mut charge = charge_of(client, &[(allowances[0], 9)]);
-        charge.grant = grant.to_owned();
+        charge.grant = grant.into();
         is_charged(&counted.charge(&charge, NOW).0)
     };
     assert!(of("a", "g") && of("b", "g") && of("a", "h"));
@@ -347,11 +347,11 @@ fn too_many_slots_leave_out_no_client() {
     let used = day.consume(&day.fresh(), NOW, 1).unwrap().after.unwrap().1;
     for slot in 0..MAX_SAVED_SLOTS + 7 {
         let key = format!("{SLOT_PREFIX}{slot}");
-        counted.lock().store(key, &day, used.clone(), NOW);
+        counted.lock().store(key, &day, used.to_vec(), NOW);
     }
     let clients = ["a", "b", "c"].map(|client| day.key("g", client));
     for key in &clients {
-        counted.lock().store(key.clone(), &day, used.clone(), NOW);
+        counted.lock().store(key.clone(), &day, used.to_vec(), NOW);
     }
     let mut bytes = Vec::new();
     assert_eq!(counted.append_saved(NOW, 0, &mut bytes), 7);

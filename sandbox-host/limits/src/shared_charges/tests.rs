@@ -212,8 +212,8 @@ impl Host {
         });
         Charge {
             scope: Scope::Global,
-            grant: "g".to_owned(),
-            client: "ocr".to_owned(),
+            grant: "g".into(),
+            client: "ocr".into(),
             limit_charges: limit_charges.collect(),
             ..Charge::default()
         }

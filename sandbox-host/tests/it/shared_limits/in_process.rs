@@ -79,8 +79,8 @@ impl Charges {
         let limits = limits.filter(|limit| limit.unit == unit);
         let charge = Charge {
             scope: Scope::Global,
-            grant: grant.name().to_owned(),
-            client: "scorer".to_owned(),
+            grant: grant.name().into(),
+            client: "scorer".into(),
             limit_charges: limits
                 .map(|allowance| LimitCharge { allowance, amount })
                 .collect(),

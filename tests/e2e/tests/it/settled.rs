@@ -181,7 +181,7 @@ async fn tokens_are_reserved_during_an_answer_and_stay_charged_if_it_breaks_off(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fields_of_the_gates_names_from_outside_reach_no_one() {
     let stack = Lease::of(tokens()).await;
-    let (name, value) = (RELEASE_TRAILER, "host.v10;1.0.0;AAAA");
+    let (name, value) = (RELEASE_TRAILER, "host.v11;1.0.0;AAAA");
     let field = || vec![(name.as_bytes().to_vec(), value.as_bytes().to_vec())];
     // Clients: such a head is ambiguous, and such trailers do not go on.
     for version in [Version::Http1, Version::Http2] {

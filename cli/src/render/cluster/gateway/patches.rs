@@ -6,7 +6,7 @@
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 
-use super::{EXTENSIONS, EnvoyGateway, GATEWAY_GROUP};
+use super::{EXTENSIONS, EnvoyGateway, FilterSource, GATEWAY_GROUP};
 use crate::render::Unrenderable;
 use crate::render::cluster;
 use crate::render::cluster::names::ObjectName;
@@ -49,9 +49,13 @@ pub(super) fn patches(
     let add = |at: &str, path: &str, value: Node| {
         change(map! {"op" => "add", "jsonPath" => at, "path" => path, "value" => value})
     };
-    let filter = format!(
-        "..http_filters[?(@.name=='envoy.filters.http.wasm/envoyextensionpolicy/{namespace}/{gate}/wasm/0')].typed_config.config"
-    );
+    // A trap returns 503 until the VM is rebuilt, instead of until its configuration changes.
+    let reload = matches!(gateway.filter, FilterSource::Image { .. }).then(|| {
+        let filter = format!(
+            "..http_filters[?(@.name=='envoy.filters.http.wasm/envoyextensionpolicy/{namespace}/{gate}/wasm/0')].typed_config.config"
+        );
+        add(&filter, "/failure_policy", "FAIL_RELOAD".into())
+    });
     // The log of every request, with the filter's state, instead of the one of requests that
     // the host has not answered.
     let logger = format!("..access_log[?(@.name=='{}')]", access_log::HTTP_LOGGER);
@@ -62,10 +66,8 @@ pub(super) fn patches(
         change(map! {"op" => "replace", "jsonPath" => logger.as_str(), "value" => value})
     };
     let mut patches: Vec<_> = loggers.into_iter().map(replace).collect();
+    patches.extend(reload);
     patches.extend([
-        // A trap returns 503 until the VM is rebuilt, instead of until its configuration
-        // changes.
-        add(&filter, "/failure_policy", "FAIL_RELOAD".into()),
         add(MANAGER, "/max_request_headers_kb", bounds.header_kib.into()),
         add(
             MANAGER,

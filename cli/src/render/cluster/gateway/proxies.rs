@@ -7,11 +7,12 @@ use tensorgate_audit::als::entry::{
 use tensorgate_policy::Policy;
 
 use super::duration::duration;
-use super::{EXTENSIONS, EnvoyGateway};
+use super::{EXTENSIONS, EnvoyGateway, FilterSource, MODULE};
 use crate::render::cluster::ending::{LEAVE_S, drain_s};
-use crate::render::cluster::workload::AUDIT_PORT;
+use crate::render::cluster::workload::{AUDIT_PORT, FILTERS, filters_mount, filters_volume};
+use crate::render::envoy::Driver;
 use crate::render::envoy::access_log::texts;
-use crate::render::node::{Node, list, map};
+use crate::render::node::{Node, entries, list, map};
 
 /// Requests that the host has not answered. The resource cannot log filter state, without which an
 /// entry about one that it has answered would read as a rejection. The host records these itself.
@@ -23,21 +24,45 @@ const STDOUT: &str = "/dev/stdout";
 pub(super) fn proxies(gateway: &EnvoyGateway, policy: &Policy) -> Node {
     let workload = &gateway.workload;
     let sizes = workload.sizes;
-    let container = map! {
+    let mut container = entries(map! {
         "env" => list![workload.context_key()],
         // No limit of memory: other routes of the Gateway need what this policy does not know.
         "resources" => map! {"requests" => map! {
             "cpu" => sizes.envoy_cpu.to_string(),
             "memory" => format!("{}Mi", sizes.envoy_mib(policy)),
         }},
-    };
+    });
+    let (mut deployment, mut modules) = (Vec::new(), Vec::new());
+    if matches!(gateway.filter, FilterSource::HostImage) {
+        container.push(("volumeMounts".to_owned(), list![filters_mount()]));
+        let mut pod = entries(map! {"volumes" => list![filters_volume()]});
+        let secrets = workload.pod_options.pull_secrets.iter();
+        let secrets: Vec<_> = secrets
+            .map(|secret| map! {"name" => secret.as_str()})
+            .collect();
+        if !secrets.is_empty() {
+            pod.push(("imagePullSecrets".to_owned(), secrets.into()));
+        }
+        deployment = entries(map! {
+            "initContainers" => list![workload.filters()],
+            "pod" => Node::Map(pod),
+        });
+        let file = format!("{FILTERS}/{}", Driver::Module.file());
+        modules = entries(map! {"dynamicModules" => list![map! {
+            "name" => MODULE,
+            "source" => map! {"type" => "Local", "local" => map! {"path" => file}},
+            // Its thread and what workers share stay, whatever configuration goes.
+            "doNotClose" => true,
+        }]});
+    }
+    deployment.push(("container".to_owned(), Node::Map(container)));
     let spec = map! {
         // Each worker has a VM of the filter. By default there is one for each processor of the
         // node.
         "concurrency" => sizes.workers(),
         "provider" => map! {
             "type" => "Kubernetes",
-            "kubernetes" => map! {"envoyDeployment" => map! {"container" => container}},
+            "kubernetes" => map! {"envoyDeployment" => Node::Map(deployment)},
         },
         "backendTLS" => map! {
             "clientCertificateRef" => map! {
@@ -61,8 +86,11 @@ pub(super) fn proxies(gateway: &EnvoyGateway, policy: &Policy) -> Node {
             map! {"sinks" => list![map! {"type" => "File", "file" => map! {"path" => STDOUT}}]},
         ]}},
     };
+    let mut spec = entries(spec);
+    spec.extend(modules);
     let name = workload.name.as_str();
-    workload.object(EXTENSIONS, "EnvoyProxy", name, map! {"spec" => spec})
+    let spec = map! {"spec" => Node::Map(spec)};
+    workload.object(EXTENSIONS, "EnvoyProxy", name, spec)
 }
 
 /// The access log to the host.

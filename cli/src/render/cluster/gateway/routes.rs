@@ -1,11 +1,13 @@
 //! The routes from the Gateway to the host, the filter in front of them, and the TLS behind them.
 
 use tensorgate_audit::record::SOURCE_HEADER;
+use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::policy::Limits;
 
 use super::duration::duration;
-use super::{EXTENSIONS, EnvoyGateway, GATEWAY_API, GATEWAY_GROUP};
+use super::{EXTENSIONS, EnvoyGateway, FilterSource, GATEWAY_API, GATEWAY_GROUP, MODULE};
+use crate::render::cluster::names::{Image, ObjectName};
 use crate::render::cluster::workload::GATE_PORT;
 use crate::render::envoy::http::{HIDDEN_HEADERS, STREAM_PATH};
 use crate::render::node::{Node, entries, list, map};
@@ -55,33 +57,48 @@ pub(super) fn route(gateway: &EnvoyGateway, limits: &Limits) -> Node {
 /// applications, and a policy of a route would replace it there.
 pub(super) fn filter(gateway: &EnvoyGateway, configuration: Node) -> Node {
     let workload = &gateway.workload;
-    let mut image = entries(map! {
-        "url" => format!("oci://{}", gateway.filter_image),
-        // The digest of the image's manifest, which Envoy Gateway compares.
-        "sha256" => gateway.filter_image.digest(),
-    });
-    if let Some(secret) = &gateway.filter_pull_secret {
-        let secret = map! {"name" => secret.as_str()};
-        image.push(("pullSecretRef".to_owned(), secret));
-    }
-    let spec = map! {
-        "targetRefs" => list![own_route(gateway)],
-        "wasm" => list![map! {
-            "name" => FILTER,
-            "rootID" => FILTER,
-            "failOpen" => false,
-            "code" => map! {
-                "type" => "Image",
-                "image" => Node::Map(image),
-                "pullPolicy" => "IfNotPresent",
-            },
-            "env" => map! {"hostKeys" => list![CONTEXT_KEY_VARIABLE]},
-            "config" => configuration,
-        }],
+    let (kind, filter) = match &gateway.filter {
+        FilterSource::Image { image, pull_secret } => {
+            ("wasm", wasm(image, pull_secret.as_ref(), configuration))
+        }
+        FilterSource::HostImage => {
+            let filter = map! {
+                "name" => MODULE,
+                "filterName" => Filter::Gate.name(),
+                "config" => configuration,
+            };
+            ("dynamicModule", filter)
+        }
     };
+    let spec = map! {"targetRefs" => list![own_route(gateway)], kind => list![filter]};
     let name = workload.name.as_str();
     let spec = map! {"spec" => spec};
     workload.object(EXTENSIONS, "EnvoyExtensionPolicy", name, spec)
+}
+
+/// The filter as a WebAssembly module of this image.
+fn wasm(image: &Image, pull_secret: Option<&ObjectName>, configuration: Node) -> Node {
+    let mut source = entries(map! {
+        "url" => format!("oci://{image}"),
+        // The digest of the image's manifest, which Envoy Gateway compares.
+        "sha256" => image.digest(),
+    });
+    if let Some(secret) = pull_secret {
+        let secret = map! {"name" => secret.as_str()};
+        source.push(("pullSecretRef".to_owned(), secret));
+    }
+    map! {
+        "name" => FILTER,
+        "rootID" => FILTER,
+        "failOpen" => false,
+        "code" => map! {
+            "type" => "Image",
+            "image" => Node::Map(source),
+            "pullPolicy" => "IfNotPresent",
+        },
+        "env" => map! {"hostKeys" => list![CONTEXT_KEY_VARIABLE]},
+        "config" => configuration,
+    }
 }
 
 /// TLS to all ports of the host.

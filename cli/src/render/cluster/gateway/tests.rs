@@ -40,8 +40,10 @@ fn shared() -> String {
 fn target(policy: &Loaded, patch_policy: bool) -> EnvoyGateway {
     EnvoyGateway {
         workload: workload(policy),
-        filter_image: image("filter"),
-        filter_pull_secret: None,
+        filter: FilterSource::Image {
+            image: image("filter"),
+            pull_secret: None,
+        },
         gateway: "models".parse().unwrap(),
         section: Some("https".parse().unwrap()),
         hosts: vec!["models.example".parse().unwrap()],
@@ -76,6 +78,52 @@ fn faults(policy: &str, patch_policy: bool) -> Vec<String> {
         Err(Unrenderable::Policy(faults)) => faults.into_iter().map(|fault| fault.path).collect(),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn the_native_module_comes_from_the_image_of_the_host() {
+    let loaded = loaded(&usual());
+    let objects = |filter: &FilterSource| -> Vec<Value> {
+        let target = EnvoyGateway {
+            filter: filter.clone(),
+            ..target(&loaded, true)
+        };
+        let manifests = target.render(&loaded).unwrap();
+        manifests.objects().map(|object| json!(object)).collect()
+    };
+    let objects = objects(&FilterSource::HostImage);
+    let module = &spec(&objects, "EnvoyExtensionPolicy")["dynamicModule"][0];
+    assert_eq!(module["filterName"], "gate");
+    let compiled = compiled(&module["config"]);
+    assert_eq!(compiled.generation, loaded.version.generation);
+    let proxies = spec(&objects, "EnvoyProxy");
+    let file = "/opt/tensorgate/filters/libtensorgate_gate.so";
+    let listed = json!([{
+        "name": module["name"],
+        "source": {"type": "Local", "local": {"path": file}},
+        "doNotClose": true,
+    }]);
+    assert_eq!(proxies["dynamicModules"], listed);
+    let deployment = &proxies["provider"]["kubernetes"]["envoyDeployment"];
+    let container = &deployment["initContainers"][0];
+    assert_eq!(container["image"], image("host").to_string());
+    let folder = "/opt/tensorgate/filters";
+    assert_eq!(container["args"], json!(["install-filters", folder]));
+    let mount = &deployment["container"]["volumeMounts"][0];
+    assert_eq!(mount["mountPath"], folder);
+    assert_eq!(mount["name"], deployment["pod"]["volumes"][0]["name"]);
+    // The key is in the environment of the proxies in either case.
+    assert!(
+        !deployment["container"]["env"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    let patches = spec(&objects, "EnvoyPatchPolicy").to_string();
+    assert!(
+        !patches.contains("wasm") && !patches.contains("FAIL_RELOAD"),
+        "{patches}"
+    );
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::render::cluster::pod_options::{
     Annotation, ExtraLabel, RESERVED_KEYS, RESERVED_PREFIXES, Toleration,
 };
 use crate::render::cluster::test_support::{image, loaded, policy, workload};
+use crate::render::envoy::Driver;
 use crate::render::tests::names::Numbers;
 use schema::accepts;
 
@@ -247,6 +248,7 @@ fn longest(policy: &Loaded) -> Helm {
     let gate = Kubernetes {
         workload,
         envoy_image: image("envoy"),
+        driver: Driver::Wasm,
         clients_from: Some(namespace("3")),
         monitoring: Monitoring::default(),
     };

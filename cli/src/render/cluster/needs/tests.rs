@@ -6,6 +6,7 @@ use crate::render::cluster::kubernetes::Kubernetes;
 use crate::render::cluster::monitoring::Monitoring;
 use crate::render::cluster::test_support::{image, loaded, policy, workload};
 use crate::render::cluster::workload::HandlerSource;
+use crate::render::envoy::Driver;
 use crate::render::node::{Node, list, map};
 
 /// The lines for a gate of its own, with TLS at its listener or without.
@@ -22,6 +23,7 @@ fn lines(is_encrypted: bool, handlers: Option<HandlerSource>) -> Vec<String> {
     let gate = Kubernetes {
         workload,
         envoy_image: image("envoy"),
+        driver: Driver::Wasm,
         clients_from: None,
         monitoring: Monitoring::default(),
     };

@@ -45,7 +45,7 @@ impl PendingRequest {
             Ok(body) => body,
             Err(denial) => return self.refuse(ctx, denial),
         };
-        let body = match expand(&plan, body.as_slice()) {
+        let body = match expand(&plan, &*body) {
             Ok(body) => body,
             Err(denial) => return self.refuse(ctx, denial),
         };
@@ -235,7 +235,8 @@ impl PendingRequest {
         // forward are kept.
         if self.head_bytes > MAX_BUFFERED_HEADER_BYTES && ctx.root.filter().capabilities().identify
         {
-            if let Err(fault) = ctx.proxy.replace_request_headers(&self.upstream.fields()) {
+            let replaced = ctx.proxy.replace_request_headers(&self.upstream.fields());
+            if let Err(fault) = replaced {
                 return self.refuse(ctx, cannot_decide(fault));
             }
             self.rewrite = Rewrite::DONE;

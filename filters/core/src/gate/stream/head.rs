@@ -12,7 +12,7 @@ use crate::host::cannot_decide;
 use crate::identify::{CallerState, PreviousFilters, digests, identify, remove_key_and_query};
 use crate::keys::AwaitedFetch;
 use crate::store::permits::reset_ns;
-use crate::upstream::{Rewrite, Upstream, traceparent};
+use crate::upstream::{Rewrite, Upstream};
 
 /// Maximum size of certificate information that is not counted as headers, in bytes.
 const MAX_BUFFERED_CERTIFICATE_BYTES: usize = 4096;
@@ -35,17 +35,17 @@ pub(super) fn evaluate(
         Err(fault) => return ctx.deny(&cannot_decide(fault), Protocol::OipRest),
     };
     root.log_quotas.end_windows(ctx.proxy, now);
-    if let Some(transition) = second_gate::behind_another(ctx, &fields, now) {
+    let read = ReadHead::read_keys(fields.iter(), end, root.key_locations());
+    if let Some(transition) = second_gate::behind_another(ctx, &read, &fields, now) {
         return transition;
     }
-    if let Some(transition) = readiness::probe(ctx, &fields, now) {
+    if let Some(transition) = readiness::probe(ctx, &read, now) {
         return transition;
     }
     if root.forwards_headers() {
         let limits = root.policy().listen().limits();
         ctx.resources.ends_ns = Some(reset_ns(limits, now.monotonic_ns));
     }
-    let read = ReadHead::read_keys(&fields, end, root.key_locations());
     if let Err(fault) = remove_key_and_query(ctx.proxy, &read) {
         return ctx.deny(&cannot_decide(fault), Protocol::OipRest);
     }
@@ -55,12 +55,7 @@ pub(super) fn evaluate(
             given.unwrap_or_else(|| ctx.proxy.new_request_id(root.context_key()));
     }
     let request_id = &ctx.outcome.record.request_id;
-    let mut upstream = Upstream::new(read.method, &read.path, request_id, &fields);
-    // Only a host can tell this id from the gate's, which is in the context.
-    if root.has_host() {
-        upstream.client_request_id = Some(read.request_id.to_owned());
-        upstream.traceparent = traceparent(&fields);
-    }
+    let mut upstream = Upstream::new(&read, request_id, root.has_host());
     let identified = match identify(ctx.proxy, root, &previous, &read, now, awaited) {
         CallerState::Known(identified) => identified,
         CallerState::Awaits(fetch, permit) => {
@@ -83,10 +78,11 @@ pub(super) fn evaluate(
         Some(_) => CallerDigests::default(),
     };
     let (proofs, withheld) = (identified.proofs, identified.withheld);
+    let grpc_timeout = read.grpc_timeout;
     let mut head = read.into_head_under(identified.identity, proofs, withheld, root.policy());
-    head.request_hash = RequestHash::from_request_id(&upstream.request_id);
+    head.request_hash = RequestHash::from_request_id(upstream.request_id());
     ctx.outcome.record.operation = head.route.operation();
-    upstream.accept(&head);
+    upstream.accept(&head, grpc_timeout);
     let (decision, step) = Decision::begin(root.policy(), &head);
     let rewrite = if root.filter().capabilities().identify {
         Rewrite::plan(&fields, &upstream.fields())
@@ -102,7 +98,7 @@ pub(super) fn evaluate(
             .iter()
             // A connection holds one certificate anyway, so a small one is not counted.
             .filter(|(name, value)| {
-                name != headers::CERTIFICATE || value.len() > MAX_BUFFERED_CERTIFICATE_BYTES
+                *name != headers::CERTIFICATE || value.len() > MAX_BUFFERED_CERTIFICATE_BYTES
             })
             .map(|(name, value)| name.len().saturating_add(value.len()))
             .fold(0, usize::saturating_add),

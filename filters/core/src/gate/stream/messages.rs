@@ -117,6 +117,6 @@ fn context<'c>(ctx: &'c mut EventContext<'_>, pending: &'c PendingRequest) -> Me
         stream: &pending.decision,
         resources: &mut *ctx.resources,
         outcome: &mut *ctx.outcome,
-        request_id: &pending.upstream.request_id,
+        request_id: pending.upstream.request_id(),
     }
 }

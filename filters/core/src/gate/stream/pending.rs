@@ -1,5 +1,6 @@
 //! A request whose verdict is open: what is known of it, how it is forwarded and rejected.
 
+use std::ops::Deref;
 use std::rc::Rc;
 
 use tensorgate_policy::decision::{BodyFormat, BodyPlan};
@@ -17,6 +18,25 @@ use crate::body::{ALWAYS_BUFFERED_BYTES, Body, reads_body};
 use crate::host::{ListenerBounds, Proxy, cannot_decide};
 use crate::identify::shared_identity::SharedIdentity;
 use crate::root::GateRoot;
+
+/// A body as it was received.
+pub(super) enum ReceivedBody {
+    /// Just read from the proxy.
+    Read(Vec<u8>),
+    /// The filter's copy.
+    Copy(Rc<Vec<u8>>),
+}
+
+impl Deref for ReceivedBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Read(body) => body,
+            Self::Copy(body) => body,
+        }
+    }
+}
 
 impl Remainder {
     /// A body that this filter does not read, or no more than has arrived.
@@ -65,7 +85,7 @@ impl PendingRequest {
         &self,
         ctx: &mut EventContext<'_>,
         plan: BodyPlan,
-    ) -> Result<Rc<Vec<u8>>, Denial> {
+    ) -> Result<ReceivedBody, Denial> {
         let capabilities = ctx.root.filter().capabilities();
         let is_read = reads_body(capabilities, plan.format, &self.decision, ctx.root.policy());
         self.received(ctx.proxy, if is_read { self.body_bytes } else { 0 })
@@ -76,10 +96,10 @@ impl PendingRequest {
         &self,
         proxy: &mut dyn Proxy,
         bytes: usize,
-    ) -> Result<Rc<Vec<u8>>, Denial> {
+    ) -> Result<ReceivedBody, Denial> {
         match &self.forwarded_head {
-            Some(head) => Ok(head.body()),
-            None => read_body(proxy, bytes).map(Rc::new),
+            Some(head) => Ok(ReceivedBody::Copy(head.body())),
+            None => read_body(proxy, bytes).map(ReceivedBody::Read),
         }
     }
 
@@ -101,18 +121,23 @@ impl PendingRequest {
         if let Err(denial) = sent {
             return self.refuse(ctx, denial);
         }
-        let head = self.forwarded_head.get_or_insert_default();
         let next = match rest {
             Remainder::None => Stream::Forwarded(Forwarded::Complete),
             Remainder::PassThrough => {
-                Stream::Forwarded(Forwarded::Unread(core::mem::take(&mut head.small_chunks)))
+                let head = self.forwarded_head.take();
+                let small_chunks = head.map(|head| head.small_chunks);
+                Stream::Forwarded(Forwarded::Unread(small_chunks.unwrap_or_default()))
             }
             // The verdict is still open.
             Remainder::Validated(validator) => {
                 ctx.outcome.forwarded(ctx.proxy);
+                self.forwarded_head.get_or_insert_default();
                 return (Streaming::begin(self, validator), Effect::Continue);
             }
-            Remainder::Messages(plan) => Messages::start(ctx, self, plan),
+            Remainder::Messages(plan) => {
+                self.forwarded_head.get_or_insert_default();
+                Messages::start(ctx, self, plan)
+            }
         };
         ctx.outcome.allowed(ctx.proxy, ctx.root);
         (next, Effect::Continue)
@@ -203,7 +228,7 @@ impl PendingRequest {
         };
         let protocol = self.upstream.answer_protocol();
         let request_id = &ctx.outcome.record.request_id;
-        let answer = Answer::to_denial_of_path(&shown, protocol, request_id, &self.upstream.path);
+        let answer = Answer::to_denial_of_path(&shown, protocol, request_id, self.upstream.path());
         match LingerBounds::begin(ctx, self, denial) {
             Some(bounds) => {
                 ctx.outcome.denied(ctx.proxy, ctx.root, &shown);

@@ -7,21 +7,24 @@ use tensorgate_policy::Now;
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::request::{CallerDigests, Operations, Proofs};
 use tensorgate_wire::context::{self, Context};
+use tensorgate_wire::headers::ReadHead;
 use tensorgate_wire::readiness::{FILTER_CHAIN, PATH};
 
 use super::event_context::{Effect, EventContext, Transition};
 use super::{Forwarded, Stream};
-use crate::host::{Field, Level};
-use crate::upstream::single_text;
+use crate::host::Level;
 
 /// Handles the head if it is the probe; `None` if not.
-pub(super) fn probe(ctx: &mut EventContext<'_>, fields: &[Field], now: Now) -> Option<Transition> {
+pub(super) fn probe(
+    ctx: &mut EventContext<'_>,
+    read: &ReadHead<'_>,
+    now: Now,
+) -> Option<Transition> {
     let key = ctx.root.host_key()?;
     // Other requests cost no host call.
-    if single_text(fields, ":path") != Some(PATH) {
+    if read.path != PATH {
         return None;
     }
-    let method = single_text(fields, ":method")?;
     let chain = ctx.proxy.property(&["xds", "filter_chain_name"]).ok()??;
     if chain != FILTER_CHAIN.as_bytes() {
         return None;
@@ -32,7 +35,7 @@ pub(super) fn probe(ctx: &mut EventContext<'_>, fields: &[Field], now: Now) -> O
         proofs: Proofs::NONE,
         withheld: Operations::default(),
         request_id: String::new(),
-        method: method.to_owned(),
+        method: read.method.to_owned(),
         path: PATH.to_owned(),
         generation: ctx.root.generation().to_owned(),
         issued_unix_s: now.unix_s,

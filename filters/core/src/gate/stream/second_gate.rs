@@ -15,14 +15,14 @@ use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::request::Protocol;
 use tensorgate_policy::{Denial, Now, Reason};
 use tensorgate_wire::context::{self, Context};
+use tensorgate_wire::headers::ReadHead;
 
 use super::event_context::{Effect, EventContext, Transition};
 use super::{Forwarded, Stream};
 use crate::filter::Filter;
-use crate::host::{Field, HostFault, Level, Proxy, cannot_decide};
+use crate::host::{Fields, HostFault, Level, Proxy, cannot_decide};
 use crate::report::property;
 use crate::report::record::ReportedOutcome;
-use crate::upstream::single_text;
 
 /// What an operator has to know and do.
 const TWO_GATES: &str = "two filters of tensorgate are in the filter chain of this proxy, and each \
@@ -31,13 +31,12 @@ const TWO_GATES: &str = "two filters of tensorgate are in the filter chain of th
 /// Handles the head if another filter of tensorgate has handled this request; `None` if not.
 pub(super) fn behind_another(
     ctx: &mut EventContext<'_>,
-    fields: &[Field],
+    read: &ReadHead<'_>,
+    fields: &Fields,
     now: Now,
 ) -> Option<Transition> {
     // Most requests have no context here, and cost no host call.
-    let is_context = |name: &[u8]| name.eq_ignore_ascii_case(context::HEADER.as_bytes());
-    let has_context = fields.iter().any(|(name, _)| is_context(name));
-    if ctx.root.filter() != Filter::Gate || !has_context {
+    if ctx.root.filter() != Filter::Gate || !read.has_context {
         return None;
     }
     let checked = match FirstFilter::read(ctx.proxy) {
@@ -63,7 +62,7 @@ pub(super) fn behind_another(
 fn check_first_gate(
     ctx: &mut EventContext<'_>,
     outcome: Option<&ReportedOutcome>,
-    fields: &[Field],
+    fields: &Fields,
     now: Now,
 ) -> Result<(), Denial> {
     let denial = |why: &str| {
@@ -82,7 +81,7 @@ fn check_first_gate(
         return Err(denial("the first one has not accepted the request"));
     }
     let values = [context::HEADER, ":method", ":path"];
-    let [Some(signed), Some(method), Some(path)] = values.map(|name| single_text(fields, name))
+    let [Some(signed), Some(method), Some(path)] = values.map(|name| fields.single_text(name))
     else {
         return Err(denial("a field of the first one is missing or repeated"));
     };

@@ -2,10 +2,11 @@
 //! filter signs it again if it adds information: what it does with the request, or the remaining
 //! quota of the limits on requests that it charges.
 
+use smallvec::SmallVec;
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::denial::{OverloadCause, RateNote};
 use tensorgate_policy::{Decision, Denial, Now, Policy, Reason};
-use tensorgate_wire::context::{Context, Key};
+use tensorgate_wire::context::{Context, Key, Unsigned};
 
 use super::PendingRequest;
 use super::event_context::EventContext;
@@ -22,7 +23,7 @@ pub(super) fn sign(
         return Ok(None);
     };
     let own_work = work(pending, ctx, buffered);
-    let own_quotas: Vec<_> = pending.decision.request_quotas().collect();
+    let own_quotas: SmallVec<[_; 2]> = pending.decision.request_quotas().collect();
     let context = match &pending.previous.context {
         Some(before) => {
             let before = read(before, key, pending, now)?;
@@ -37,29 +38,31 @@ pub(super) fn sign(
                 quotas: if own_quotas.is_empty() {
                     before.quotas
                 } else {
-                    own_quotas
+                    own_quotas.into_vec()
                 },
                 ..before
             }
         }
-        None => Context {
-            client: ctx.outcome.record.client.clone(),
-            credential: ctx.outcome.record.credential.clone(),
-            proofs: pending.decision.proofs(),
-            withheld: pending.withheld,
-            request_id: pending.upstream.request_id.clone(),
-            method: pending.upstream.method.clone(),
-            path: pending.upstream.path.clone(),
-            generation: ctx.root.generation().to_owned(),
-            issued_unix_s: now.unix_s,
-            until_unix_s: pending.until_unix_s,
-            work: own_work,
-            quotas: own_quotas,
-            claims: (pending.upstream.claims.iter())
-                .map(|(name, value)| (name.as_ref().to_owned(), value.clone()))
-                .collect(),
-            caller: pending.caller,
-        },
+        None => {
+            let claims = pending.upstream.claims.iter();
+            let own = Unsigned {
+                client: ctx.outcome.record.client.as_deref(),
+                credential: ctx.outcome.record.credential.as_deref(),
+                proofs: pending.decision.proofs(),
+                withheld: pending.withheld,
+                request_id: pending.upstream.request_id(),
+                method: pending.upstream.method(),
+                path: pending.upstream.path(),
+                generation: ctx.root.generation(),
+                issued_unix_s: now.unix_s,
+                until_unix_s: pending.until_unix_s,
+                work: own_work,
+                quotas: &own_quotas,
+                claims: claims.map(|(name, value)| (&**name, value.as_str())),
+                caller: pending.caller,
+            };
+            return Ok(Some(own.sign(key)));
+        }
     };
     Ok(Some(context.sign(key)))
 }
@@ -116,7 +119,7 @@ fn limits_requests(policy: &Policy, decision: &Decision) -> bool {
 
 /// Verifies the context that a previous filter has just signed.
 fn read(before: &str, key: &Key, pending: &PendingRequest, now: Now) -> Result<Context, Denial> {
-    let (method, path) = (&pending.upstream.method, &pending.upstream.path);
+    let (method, path) = (pending.upstream.method(), pending.upstream.path());
     Context::verify(before, key, method, path, now.unix_s, u64::MAX).map_err(|fault| {
         let cause = format!("the filter before this one: {fault}");
         Denial::new(Reason::Overloaded, cause).overloaded_by(OverloadCause::Configuration)

@@ -199,7 +199,7 @@ impl LimitWait {
                     Ok(body) => body,
                     Err(denial) => return pending.refuse(ctx, denial),
                 };
-                match expand(&plan, body.as_slice()) {
+                match expand(&plan, &*body) {
                     Ok(body) => pending.advance(ctx, now, step, Some((plan, &body)), true),
                     Err(denial) => pending.refuse(ctx, denial),
                 }

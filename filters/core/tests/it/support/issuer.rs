@@ -2,7 +2,7 @@
 //! demand.
 
 use serde_json::{Value, json};
-use tensorgate_filter_core::host::HttpResponse;
+use tensorgate_filter_core::host::{Fields, HttpResponse};
 use tensorgate_in_memory_proxy::{InMemoryProxy, Request, Store, Stream};
 use tensorgate_policy::{Now, Reason};
 use tensorgate_vectors::sign::{Signer, jwks, token};
@@ -56,10 +56,7 @@ pub fn document(kids: &[&str]) -> Vec<u8> {
 
 pub fn good(document: &[u8]) -> HttpResponse {
     HttpResponse {
-        headers: vec![
-            field(":status", "200"),
-            field("content-type", "application/json"),
-        ],
+        headers: Fields::from_iter([(":status", "200"), ("content-type", "application/json")]),
         body: document.to_vec(),
     }
 }
