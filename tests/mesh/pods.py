@@ -250,8 +250,11 @@ def version(compiled):
 
 def compiled_of(document):
     """The compiled policy in an object's filter configuration."""
-    gateway = document["kind"] == "EnvoyExtensionPolicy"
-    configured = document["spec"]["wasm"][0]["config"] if gateway else istio.extension(document)["wasm"]["pluginConfig"]
+    if document["kind"] == "EnvoyExtensionPolicy":
+        (filters,) = (document["spec"][kind] for kind in ("wasm", "dynamicModule") if kind in document["spec"])
+        configured = filters[0]["config"]
+    else:
+        configured = istio.extension(document)["wasm"]["pluginConfig"]
     if configured.keys() != {"bundle"}:
         raise ValueError(f"the filter's configuration has {sorted(configured)}; expected bundle alone")
     return base64.b64decode(configured["bundle"], validate=True)
