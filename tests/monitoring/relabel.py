@@ -16,6 +16,9 @@ COUNTERS = {
     "tensorgate_key_sets": ["issuer", "outcome"],
 }
 
+# What Envoy puts before the counters of a native module.
+NATIVE_PREFIX = "envoy_dynamicmodulescustom_"
+
 
 def configurations():
     """The relabelling steps."""
@@ -51,7 +54,8 @@ def faults_of(samples):
     for name in COUNTERS.keys() - {name for name, _ in ours}:
         faults.append(f"Envoy has no {name}")
     for name, labels in ours:
-        found = relabelled({"__name__": untagged(name, labels)})
-        if found != {"__name__": name, **labels}:
-            faults.append(f"envoy-relabel.yaml makes {found} of {name}{labels}")
+        for prefix in ["", NATIVE_PREFIX]:
+            found = relabelled({"__name__": prefix + untagged(name, labels)})
+            if found != {"__name__": name, **labels}:
+                faults.append(f"envoy-relabel.yaml makes {found} of {prefix}{name}{labels}")
     return faults

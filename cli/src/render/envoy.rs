@@ -33,7 +33,7 @@ use tensorgate_policy::compiled::FilterConfigurationFault;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 use tensorgate_policy_compiler::Version;
 
-use super::node::{Node, list, map};
+use super::node::{Node, entries, list, map};
 use bounds::Bounds;
 use clusters::Target;
 use control_plane::ControlPlane;
@@ -201,7 +201,7 @@ pub fn render(
         ),
     ];
     entries.extend(sources);
-    if let Node::Map(rest) = process(&bounds, options.own_cgroup) {
+    if let Node::Map(rest) = process(&bounds, options) {
         entries.extend(rest);
     }
     Ok(Rendered {
@@ -225,21 +225,27 @@ pub fn limits_cluster(policy: &Policy, options: &RenderOptions) -> Result<Node, 
 }
 
 /// Process-wide settings, which cannot change while Envoy runs.
-fn process(bounds: &Bounds, own_cgroup: bool) -> Node {
+fn process(bounds: &Bounds, options: &RenderOptions) -> Node {
+    let mut settings = entries(map! {
+        "http.max_requests_per_io_cycle" => 1_u64,
+        // Envoy's default is 32 MiB.
+        "http.async_response_buffer_limit" => key_sets::ANSWER_BYTES,
+    });
+    if options.driver == Driver::Module {
+        // Counters are called `tensorgate_...`, as those of the WebAssembly module.
+        let names = "envoy.reloadable_features.dynamic_modules_strip_custom_stat_prefix";
+        settings.push((names.to_owned(), Node::from(true)));
+    }
     map! {
         // At most one request of a connection is processed per read. So Envoy detects a flood of
         // streams that are opened and reset (CVE-2023-44487) before the host is affected.
         "layered_runtime" => map! {
             "layers" => list![map! {
                 "name" => "gate",
-                "static_layer" => map! {
-                    "http.max_requests_per_io_cycle" => 1_u64,
-                    // Envoy's default is 32 MiB.
-                    "http.async_response_buffer_limit" => key_sets::ANSWER_BYTES,
-                },
+                "static_layer" => Node::Map(settings),
             }],
         },
-        "overload_manager" => overload::manager(bounds, own_cgroup),
+        "overload_manager" => overload::manager(bounds, options.own_cgroup),
         "memory_allocator_manager" => overload::allocator(),
         "stats_config" => map! {"stats_tags" => gate_filter::stats_tags()},
     }

@@ -23,7 +23,7 @@ use super::running::{Lock, Running, unusable};
 use super::site::{OWN_FOLDERS, Site};
 use super::{envoy, ports, verified_models};
 use crate::programs;
-use crate::render::envoy::{RenderOptions, key_sets};
+use crate::render::envoy::{Driver, RenderOptions, key_sets};
 
 /// Envoy's name for messages.
 pub const ENVOY: &str = "Envoy";
@@ -81,14 +81,16 @@ pub struct Plan {
 pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
     let module = options.filters.join(options.driver.file());
     if !module.is_file() {
-        return Err(Failure::Failed(format!(
-            "no filter at {}: {}give its folder with --filters",
-            module.display(),
-            if programs::in_source_tree() {
-                "run `make filters`, or "
-            } else {
-                "a release has it in `filters` beside tensorgate; unpack the whole release, or "
+        let advice = match (programs::in_source_tree(), options.driver) {
+            (true, Driver::Wasm) => "run `make filters`, or give its folder with --filters",
+            (true, Driver::Module) => "run `make build`, and add --filters target/debug",
+            (false, _) => {
+                "a release has it in `filters` beside tensorgate; unpack the whole release, or give its folder with --filters"
             }
+        };
+        return Err(Failure::Failed(format!(
+            "no filter at {}: {advice}",
+            module.display()
         )));
     }
     let envoy_binary = envoy::find_for(options.driver)?;

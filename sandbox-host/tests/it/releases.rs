@@ -23,7 +23,7 @@ const GRPC: &str = "/inference.GRPCInferenceService/ModelInfer";
 fn later(name: &str, key_byte: u8) -> String {
     let mut key = [key_byte; 32];
     key[31] = 0xf0;
-    let signed = format!("v11;{name};AAAA.later");
+    let signed = format!("v12;{name};AAAA.later");
     let mac = Hmac::<Sha256>::new_from_slice(&key).unwrap();
     let mac = mac.chain_update(&signed).finalize().into_bytes();
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac))
@@ -94,7 +94,7 @@ async fn a_gateway_of_another_release_and_this_host_name_each_other() {
     assert_eq!(status, 200, "it may serve other gateways: {text}");
     let host = format!("the host is {}: the host is the older one", Release::own());
     for part in [
-        "release: the gateway's filter is of release 1.2.3 (format 11)",
+        "release: the gateway's filter is of release 1.2.3 (format 12)",
         host.as_str(),
     ] {
         assert!(text.contains(part), "{part}: {text}");

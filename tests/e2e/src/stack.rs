@@ -499,7 +499,7 @@ impl Stack {
     }
 
     /// What Envoy's admin socket answers.
-    async fn ask_envoy(&self, method: &str, path: &str) -> String {
+    pub async fn ask_envoy(&self, method: &str, path: &str) -> String {
         let rendered = self.log("envoy.yaml");
         let socket = rendered
             .split_whitespace()

@@ -15,8 +15,9 @@
 //! | claims | texts |
 //! | end user, source | 8 bytes each |
 //!
-//! Of a byte, the lowest bits come first. Numbers are LEB128 in their shortest form. A text has its length before it. Names of keys, ids
-//! of requests and generations are mostly hex digits, and then stand as bytes.
+//! Of a byte, the lowest bits come first. Numbers are LEB128 in their shortest form. A text has its
+//! length before it. Names of keys, ids of requests and generations are mostly hex digits, and then
+//! stand as bytes.
 
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::policy::{RemainingQuota, Wait};
@@ -52,8 +53,8 @@ const _: () = assert!(MAX_CLAIM_FIELDS <= (u8::MAX >> CLAIMS_SHIFT) as usize);
 /// What a key's name in logs begins with; 16 hex digits follow.
 const KEY: &str = "key:";
 
-/// Nanoseconds per millisecond. Times of quotas are rounded up to milliseconds: whoever shows them
-/// rounds up to seconds.
+/// Nanoseconds per millisecond. Times of quotas are rounded up to milliseconds, because
+/// answers show seconds, rounded up.
 const MILLISECOND_NS: u64 = 1_000_000;
 
 /// Which form a credential has.

@@ -90,7 +90,7 @@ impl Key {
         let mac = URL_SAFE_NO_PAD.decode(mac);
         let mac = mac.map_err(|_| ContextFault::Form)?;
         if mac.len() != MAC_BYTES && mac.len() != FULL_MAC_BYTES {
-            return Err(ContextFault::Signature);
+            return Err(ContextFault::Form);
         }
         let verified = self.mac(signed).verify_truncated_left(&mac);
         verified.map_err(|_| ContextFault::Signature)?;

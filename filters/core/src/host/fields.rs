@@ -1,7 +1,7 @@
 //! Header fields in one block of memory.
 
 /// Where a name or a value stands, and its size.
-pub(super) type Place = (usize, usize);
+pub(super) type Span = (usize, usize);
 
 /// Header fields in order. Names and values are bytes, because neither is known to be text. All
 /// are in one block of memory, because a head is read with every request.
@@ -9,7 +9,7 @@ pub(super) type Place = (usize, usize);
 pub struct Fields {
     pub(super) bytes: Vec<u8>,
     /// Where each name and its value are.
-    pub(super) places: Vec<[Place; 2]>,
+    pub(super) spans: Vec<[Span; 2]>,
 }
 
 impl Fields {
@@ -17,28 +17,28 @@ impl Fields {
     pub fn with_capacity(fields: usize, bytes: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(bytes),
-            places: Vec::with_capacity(fields),
+            spans: Vec::with_capacity(fields),
         }
     }
 
     /// Adds a field.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        let places = [name, value].map(|text| {
-            let place = (self.bytes.len(), text.len());
+        let spans = [name, value].map(|text| {
+            let span = (self.bytes.len(), text.len());
             self.bytes.extend_from_slice(text);
-            place
+            span
         });
-        self.places.push(places);
+        self.spans.push(spans);
     }
 
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.spans.is_empty()
     }
 
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
-        self.places.iter().map(|places| at(&self.bytes, places))
+        self.spans.iter().map(|spans| at(&self.bytes, spans))
     }
 
     /// The value of a field that occurs once, as text. Names are case-insensitive.
@@ -54,21 +54,21 @@ impl Fields {
     /// Removes all fields except these.
     pub(crate) fn retain(&mut self, stays: impl Fn(&[u8]) -> bool) {
         let bytes = &self.bytes;
-        self.places.retain(|places| stays(at(bytes, places).0));
+        self.spans.retain(|spans| stays(at(bytes, spans).0));
     }
 
     /// Removes the first field of this name. Returns its value.
     pub(crate) fn take(&mut self, name: &str) -> Option<Vec<u8>> {
         let is_it = |(known, _): (&[u8], _)| known.eq_ignore_ascii_case(name.as_bytes());
         let position = self.iter().position(is_it)?;
-        let places = self.places.remove(position);
-        Some(at(&self.bytes, &places).1.to_vec())
+        let spans = self.spans.remove(position);
+        Some(at(&self.bytes, &spans).1.to_vec())
     }
 }
 
-/// The field at these places.
-fn at<'b>(bytes: &'b [u8], places: &[Place; 2]) -> (&'b [u8], &'b [u8]) {
-    let [name, value] = places.map(|(start, size)| {
+/// The field at these spans.
+fn at<'b>(bytes: &'b [u8], spans: &[Span; 2]) -> (&'b [u8], &'b [u8]) {
+    let [name, value] = spans.map(|(start, size)| {
         let rest = bytes.get(start..).unwrap_or_default();
         rest.get(..size).unwrap_or_default()
     });

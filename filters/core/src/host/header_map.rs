@@ -2,7 +2,7 @@
 //! value followed by a zero byte. Numbers are 32-bit little-endian. Names and values are bytes and
 //! need not be text.
 
-use super::fields::{Fields, Place};
+use super::fields::{Fields, Span};
 
 /// Size of a number, in bytes.
 const NUMBER: usize = 4;
@@ -17,16 +17,16 @@ pub fn deserialize(bytes: Vec<u8>) -> Option<Fields> {
     let mut lengths = rest.get(..lengths_size)?;
     let mut end = NUMBER.checked_add(lengths_size)?;
     // The count is now known to fit the input.
-    let mut places = Vec::with_capacity(count);
+    let mut spans = Vec::with_capacity(count);
     while !lengths.is_empty() {
         let (name_bytes, rest) = number(lengths)?;
         let (value_bytes, rest) = number(rest)?;
         lengths = rest;
         let name = text(&bytes, &mut end, name_bytes)?;
         let value = text(&bytes, &mut end, value_bytes)?;
-        places.push([name, value]);
+        spans.push([name, value]);
     }
-    Some(Fields { bytes, places })
+    Some(Fields { bytes, spans })
 }
 
 /// Encodes a map; `None` if a length does not fit its number.
@@ -56,7 +56,7 @@ fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
 }
 
 /// Where the next text of this size is. `end` is then behind its zero byte.
-fn text(bytes: &[u8], end: &mut usize, size: usize) -> Option<Place> {
+fn text(bytes: &[u8], end: &mut usize, size: usize) -> Option<Span> {
     let (start, zero) = (*end, end.checked_add(size)?);
     *end = zero.checked_add(1)?;
     (bytes.get(zero) == Some(&0)).then_some((start, size))

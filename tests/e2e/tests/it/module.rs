@@ -245,8 +245,10 @@ async fn a_panic_in_a_hook_costs_one_request() {
         }
     }
     assert_eq!(stack.processes(), processes, "Envoy has not ended");
-    let counted = stack.envoy_stats("tensorgate_panics").await;
-    let expected = format!("tensorgate_panics: {}", 3 * hooks.len());
+    // Prometheus reads it without Envoy's prefix for native modules.
+    let page = "/stats/prometheus?filter=tensorgate_panics";
+    let counted = stack.ask_envoy("GET", page).await;
+    let expected = format!("\ntensorgate_panics{{}} {}\n", 3 * hooks.len());
     assert!(counted.contains(&expected), "{counted}");
     let log = stack.log("envoy.log");
     for hook in hooks {
