@@ -3,33 +3,32 @@
 
 use tensorgate_policy::{hex_digits, unhex};
 
-/// Length of a UUID as text, and where its dashes stand.
+/// Length of a UUID as text, and where its dashes stand (RFC 9562, section 4).
 const UUID_CHARS: usize = 36;
 const DASHES: [usize; 4] = [8, 13, 18, 23];
 
-/// Digits of the groups of a UUID (RFC 9562, section 4).
-const GROUP_DIGITS: [usize; 5] = [8, 4, 4, 4, 12];
-
 /// Whether a text has the form of a UUID.
 pub fn is_uuid(text: &str) -> bool {
-    let is_hex = |group: &str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let groups = text.split('-').map(|group| (group.len(), is_hex(group)));
-    groups.eq(GROUP_DIGITS.map(|digits| (digits, true)))
+    let mut bytes = text.bytes().enumerate();
+    text.len() == UUID_CHARS
+        && bytes.all(|(position, byte)| {
+            if DASHES.contains(&position) {
+                byte == b'-'
+            } else {
+                byte.is_ascii_hexdigit()
+            }
+        })
 }
 
 /// The bytes of a UUID in lower case.
 pub(crate) fn uuid_bytes(text: &str) -> Option<[u8; 16]> {
-    let mut digits = [0; 32];
-    let mut places = digits.iter_mut();
-    for (position, byte) in text.bytes().enumerate() {
-        match (DASHES.contains(&position), byte) {
-            (true, b'-') => {}
-            (true, _) | (false, b'-') => return None,
-            (false, digit) => *places.next()? = digit,
-        }
-    }
-    if places.next().is_some() {
+    if !is_uuid(text) {
         return None;
+    }
+    let mut digits = [0; 32];
+    let of_text = text.bytes().filter(|byte| *byte != b'-');
+    for (digit, byte) in digits.iter_mut().zip(of_text) {
+        *digit = byte;
     }
     unhex(&digits)
 }

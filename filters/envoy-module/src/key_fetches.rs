@@ -17,6 +17,7 @@ use crate::configuration::Module;
 use crate::key_requests::KeyRequests;
 use crate::store::Store;
 use crate::timer::{self, Due, Event, wake_at};
+use crate::worker::is_of;
 
 /// Period of ticks, ns.
 const TICK_NS: u64 = SECOND_NS;
@@ -56,7 +57,9 @@ pub fn end(module: &Arc<Module>) {
     }
     FETCHERS.with(|fetchers| {
         let mut fetchers = fetchers.borrow_mut();
-        let own = fetchers.iter().position(|fetcher| fetcher.is_of(module));
+        let own = fetchers
+            .iter()
+            .position(|fetcher| is_of(&fetcher.module, module));
         if let Some(fetcher) = own.map(|own| fetchers.swap_remove(own)) {
             timer::cancel(fetcher.next);
             fetcher.root.close(&mut Store);
@@ -74,7 +77,9 @@ pub fn tick(call: ConfigurationCall<'_>, module: &Arc<Module>) {
             // Envoy has answered a fetch inside the function that starts it.
             return requests.wakeable.wake(Event::Wait);
         };
-        let own = fetchers.iter_mut().find(|fetcher| fetcher.is_of(module));
+        let own = fetchers
+            .iter_mut()
+            .find(|fetcher| is_of(&fetcher.module, module));
         let Some(Fetcher { root, next, .. }) = own else {
             return;
         };
@@ -111,12 +116,6 @@ pub fn answered(
     if let (Some(requests), Ok(token)) = (&module.key_requests, u32::try_from(id)) {
         requests.put_response(token, response);
         tick(call, module);
-    }
-}
-
-impl Fetcher {
-    fn is_of(&self, module: &Arc<Module>) -> bool {
-        std::ptr::eq(self.module.as_ptr(), Arc::as_ptr(module))
     }
 }
 

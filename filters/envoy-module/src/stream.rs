@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{HostFault, Level, Proxy as _};
-use tensorgate_policy::time::SECOND_NS;
+use tensorgate_policy::time::{MILLISECOND_NS, SECOND_NS};
 
 use crate::abi::{self, Call, LogLevel};
 use crate::clock;
@@ -16,7 +16,7 @@ use crate::host::{Effects, Host, state_name};
 use crate::state::StreamState;
 use crate::store::Store;
 use crate::timer::{self, Due, Event, Wakeable, wake_at};
-use crate::worker::{MILLISECOND_NS, Worker};
+use crate::worker::Worker;
 
 /// Time after which a wait is looked at again, ns.
 const WAIT_NS: u64 = 20 * MILLISECOND_NS;

@@ -7,14 +7,12 @@ use std::sync::{Arc, Weak};
 use tensorgate_filter_core::host::HostFault;
 use tensorgate_filter_core::report::WorkerNumbers;
 use tensorgate_filter_core::root::GateRoot;
+use tensorgate_policy::time::MILLISECOND_NS;
 
 use crate::clock;
 use crate::configuration::Module;
 use crate::store::Store;
 use crate::timer::{self, Due, Event, Wakeable, wake_at};
-
-/// Nanoseconds per millisecond.
-pub const MILLISECOND_NS: u64 = 1_000_000;
 
 thread_local! {
     static WORKERS: RefCell<Vec<(Weak<Module>, Rc<Worker>)>> = const { RefCell::new(Vec::new()) };
@@ -92,10 +90,11 @@ impl Worker {
 
     /// Such a stream ends. Another one is woken for the tick instead.
     pub fn remove_wakeable(&self, stream: &Arc<Wakeable>) {
-        let is_it = |other: &Weak<Wakeable>| std::ptr::eq(other.as_ptr(), Arc::as_ptr(stream));
-        self.wakeable.borrow_mut().retain(|other| !is_it(other));
+        self.wakeable
+            .borrow_mut()
+            .retain(|other| !is_of(other, stream));
         let mut tick = self.tick.borrow_mut();
-        if let Some((due, _)) = tick.take_if(|(_, woken)| is_it(woken)) {
+        if let Some((due, _)) = tick.take_if(|(_, woken)| is_of(woken, stream)) {
             drop(tick);
             timer::cancel([due]);
             // A tick that comes early does not count as late.
@@ -128,8 +127,9 @@ impl Worker {
     }
 }
 
-fn is_of(other: &Weak<Module>, module: &Arc<Module>) -> bool {
-    std::ptr::eq(other.as_ptr(), Arc::as_ptr(module))
+/// Whether a weak reference is to this value.
+pub fn is_of<T>(weak: &Weak<T>, value: &Arc<T>) -> bool {
+    std::ptr::eq(weak.as_ptr(), Arc::as_ptr(value))
 }
 
 /// This worker's numbers.

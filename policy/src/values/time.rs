@@ -3,6 +3,8 @@
 
 /// Nanoseconds per second.
 pub const SECOND_NS: u64 = 1_000_000_000;
+/// Nanoseconds per millisecond.
+pub const MILLISECOND_NS: u64 = 1_000_000;
 
 /// Two clock readings taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

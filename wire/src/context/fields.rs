@@ -11,7 +11,7 @@
 //! | number of quotas and of claims | 2 and 6 bits |
 //! | client, credential, request id, generation | a text, or bytes |
 //! | largest body, expiry | numbers |
-//! | quotas | numbers; times in ms |
+//! | quotas | numbers; times in ms, rounded up: answers show seconds, rounded up |
 //! | claims | texts |
 //! | end user, source | 8 bytes each |
 //!
@@ -22,6 +22,7 @@
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::policy::{RemainingQuota, Wait};
 use tensorgate_policy::request::{CallerDigest, CallerDigests, HolderDigest, Operations, Proofs};
+use tensorgate_policy::time::MILLISECOND_NS;
 use tensorgate_policy::{hex, unhex};
 
 use super::{Context, REQUEST_DIGEST_BYTES, Unsigned};
@@ -52,10 +53,6 @@ const _: () = assert!(MAX_CLAIM_FIELDS <= (u8::MAX >> CLAIMS_SHIFT) as usize);
 
 /// What a key's name in logs begins with; 16 hex digits follow.
 const KEY: &str = "key:";
-
-/// Nanoseconds per millisecond. Times of quotas are rounded up to milliseconds, because
-/// answers show seconds, rounded up.
-const MILLISECOND_NS: u64 = 1_000_000;
 
 /// Which form a credential has.
 const ABSENT: u8 = 0;

@@ -5,12 +5,12 @@
 //! | part | form |
 //! |---|---|
 //! | the beginning | `v<format>;<release>;`, or `v<format>.` up to format 7 |
-//! | the end | `.<mac>`: HMAC-SHA256 with the context key over everything before the dot, or its first half, as from format 11 on |
+//! | the end | `.<mac>`: HMAC-SHA256 of all before the dot; its first half from format 11 on |
 //!
-//! So a release can verify a context that it cannot read, and name the release that signed it. One
-//! of format 10 or earlier verifies whole HMACs only. An unsigned text names nothing. Any change of
-//! what filter and host say to each other needs another format: contexts, and calls to the
-//! rate-limit service.
+//! The key of the HMAC is the context key. So a release can verify a context that it cannot read,
+//! and name the release that signed it. One of format 10 or earlier verifies whole HMACs only. An
+//! unsigned text names nothing. Any change of what filter and host say to each other needs another
+//! format: contexts, and calls to the rate-limit service.
 
 use core::fmt;
 use core::hint::black_box;

@@ -1,5 +1,7 @@
 //! Encoding and decoding of the rate limit protocol's messages.
 
+use tensorgate_policy::time::SECOND_NS;
+
 use super::{
     Code, Descriptor, LimitOverride, MAX_DESCRIPTORS, MAX_ENTRIES, MAX_MESSAGE_BYTES,
     MAX_TEXT_BYTES, RateLimitRequest, RateLimitResponse, Status, TimeUnit,
@@ -8,8 +10,6 @@ use crate::fault::BodyFault;
 use crate::grpc::protobuf::{FieldRef, Value, read};
 use crate::grpc::writer::Message;
 
-/// Nanoseconds per second.
-const SECOND_NS: u64 = 1_000_000_000;
 /// Maximum seconds of a protobuf duration.
 const MAX_DURATION_S: u64 = 315_576_000_000;
 

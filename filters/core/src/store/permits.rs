@@ -8,12 +8,10 @@ use tensorgate_policy::Policy;
 use tensorgate_policy::decision::{Acquire, AcquireOutcome, PermitRequest};
 use tensorgate_policy::in_flight::{AcquireResult, InFlight};
 use tensorgate_policy::policy::Limits;
+use tensorgate_policy::time::MILLISECOND_NS;
 
 use crate::host::{ChangeFault, HostFault, ListenerBounds, MAX_SWAP_TRIES, SharedStore};
 use crate::store::{self, KEY_PREFIX, SlotFault, make_slot};
-
-/// Nanoseconds per millisecond.
-const MILLISECOND_NS: u64 = 1_000_000;
 
 /// How late a proxy's timer may end an expired stream, in ms: many event loop iterations of a busy
 /// worker.
