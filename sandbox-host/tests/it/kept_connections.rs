@@ -158,10 +158,8 @@ async fn a_stream_that_ends_as_declared_lets_its_connection_be_kept() {
         // The last chunk is read by another task.
         tokio::time::sleep(REST_TIME).await;
     }
-    // The other one is the probe's, which carries nothing else.
-    assert_eq!(
-        (count(&running, "opened"), count(&running, "reused")),
-        (2, 2)
-    );
+    // Probes share the connections, so how many there are depends on their times.
+    assert_eq!(count(&running, "closed-unread"), 0);
+    assert!(count(&running, "reused") >= 2);
     running.stop().await;
 }

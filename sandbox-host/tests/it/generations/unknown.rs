@@ -157,7 +157,7 @@ async fn the_gateway_is_shown_with_the_version_of_its_last_request() {
     for (context, known) in [(unknown(INFER), false), (context("POST", INFER), true)] {
         running.infer_with(&context, infer_body(&[0.5])).await;
         // A context that no gate signed shows nothing.
-        let forged = ["v7.AA.AA".to_owned()];
+        let forged = ["v7.AA.AAAAAAAAAAAAAAAAAAAAAA".to_owned()];
         let answer = running.gate.send("POST", INFER, &forged, "").await;
         assert_eq!(answer.status, 503);
         let status = running.generations().await;
