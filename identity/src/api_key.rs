@@ -21,7 +21,7 @@ use core::num::NonZeroU64;
 
 use sha2::{Digest, Sha256};
 use tensorgate_policy::policy::{ApiKey, Client, Revoked};
-use tensorgate_policy::request::Identity;
+use tensorgate_policy::request::{Identity, KEY_NAME};
 use tensorgate_policy::values::{KeyFormat, Shared};
 use tensorgate_policy::{Policy, SmolStr, hex_digits};
 
@@ -119,11 +119,11 @@ impl KeyRing {
 /// Bytes of a digest in a key's log name.
 const NAME_BYTES: usize = 8;
 
-/// Log name of a key: `key:` and the first 16 hex digits of its digest. They do not reveal a key of
-/// 160 random bits, or of the 112 that [`MIN_FOREIGN_CHARS`] requires.
+/// Log name of a key: [`KEY_NAME`] and the first 16 hex digits of its digest. They do not reveal a
+/// key of 160 random bits, or of the 112 that [`MIN_FOREIGN_CHARS`] requires.
 fn name(digest: &[u8; 32]) -> SmolStr {
     let first = digest.get(..NAME_BYTES).unwrap_or_default();
-    "key:".chars().chain(hex_digits(first)).collect()
+    KEY_NAME.chars().chain(hex_digits(first)).collect()
 }
 
 /// SHA-256 of a key's whole text, as in a policy.

@@ -11,7 +11,8 @@ pub mod gcra;
 pub mod in_flight;
 pub mod lockout;
 
-/// A state as it is stored. Only a bucket with reservations is larger than this and allocated.
+/// A state as it is stored. A bucket with reservations, a counter of several expiry times and a
+/// page of a lockout are larger than this and allocated.
 pub type StateBytes = SmallVec<[u8; 64]>;
 
 /// The counted unit.

@@ -286,6 +286,9 @@ pub enum Credential<'a> {
     Unknown,
 }
 
+/// Beginning of the log name of an API key. The first 16 hex digits of the key's digest follow.
+pub const KEY_NAME: &str = "key:";
+
 /// Whether a text has the form of a JWT (RFC 7519, 3; RFC 7515, 7.1): three parts of base64url. No
 /// API key has this form, so each text in `authorization` is either a key or a token.
 pub fn looks_like_jwt(text: &str) -> bool {

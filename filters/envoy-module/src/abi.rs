@@ -80,6 +80,20 @@ impl Header {
             value_size: value.len(),
         }
     }
+
+    /// Its name and value.
+    ///
+    /// # Safety
+    /// Envoy has set all fields, and what they point to does not change for `'a`.
+    const unsafe fn parts<'a>(self) -> (&'a [u8], &'a [u8]) {
+        // SAFETY: as above.
+        unsafe {
+            (
+                slice(self.name, self.name_size),
+                slice(self.value, self.value_size),
+            )
+        }
+    }
 }
 
 /// Elements at an address, where null is allowed for none.

@@ -5,6 +5,7 @@
 //! The state is the day and the units used. The limit is not part of the state, so a reload with
 //! another limit neither forgets nor adds usage.
 
+use super::StateBytes;
 use crate::values::time::DAY_S;
 
 /// Bytes of a stored state.
@@ -45,12 +46,9 @@ impl DailyUsage {
     }
 
     /// Encodes the state for storage.
-    pub fn to_bytes(&self) -> [u8; STATE_BYTES] {
-        let mut bytes = [0; STATE_BYTES];
-        for (slot, number) in bytes.chunks_exact_mut(8).zip([self.day, self.units]) {
-            slot.copy_from_slice(&number.to_le_bytes());
-        }
-        bytes
+    pub fn to_bytes(&self) -> StateBytes {
+        let numbers = [self.day, self.units].into_iter();
+        numbers.flat_map(u64::to_le_bytes).collect()
     }
 
     /// The state at a time. A clock that goes back over midnight stays in the later day, so no

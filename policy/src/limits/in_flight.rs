@@ -9,6 +9,10 @@
 
 use alloc::vec::Vec;
 
+use smallvec::smallvec;
+
+use super::StateBytes;
+
 /// Granularity: permits expire late by at most this fraction of the longest stream.
 const DIVISIONS: u64 = 8;
 
@@ -71,9 +75,9 @@ impl InFlight {
     }
 
     /// Encodes the state; never empty, so it differs from a missing state.
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> StateBytes {
         if self.entries.is_empty() {
-            return [0; ENTRY_BYTES].to_vec();
+            return smallvec![0; ENTRY_BYTES];
         }
         self.entries
             .iter()

@@ -14,6 +14,7 @@
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use super::StateBytes;
 use crate::values::getters;
 
 /// Marks per page.
@@ -149,8 +150,8 @@ impl Page {
     }
 
     /// Encodes the page for storage.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(PAGE_BYTES);
+    pub fn to_bytes(&self) -> StateBytes {
+        let mut bytes = StateBytes::with_capacity(PAGE_BYTES);
         for mark in &self.0 {
             let Mark {
                 tag,

@@ -188,7 +188,7 @@ impl Allowance {
     pub fn fresh(&self) -> StateBytes {
         match self.limit {
             Limit::Window(_) => gcra::State::default().to_bytes(),
-            Limit::Day(_) => DailyUsage::default().to_bytes().as_slice().into(),
+            Limit::Day(_) => DailyUsage::default().to_bytes(),
         }
     }
 
@@ -238,10 +238,7 @@ impl Allowance {
                 Some(match spent.consume(units, now.unix_s, amount) {
                     budget::ConsumeResult::Allowed(after) => ChargePreview {
                         before: level(&spent, Wait::None),
-                        after: Some((
-                            level(&after, Wait::None),
-                            after.to_bytes().as_slice().into(),
-                        )),
+                        after: Some((level(&after, Wait::None), after.to_bytes())),
                         rebased: None,
                     },
                     budget::ConsumeResult::Refused { retry_after_s } => ChargePreview {
@@ -289,7 +286,7 @@ impl Allowance {
                 } else {
                     spent.refund(&reserved, unused)
                 };
-                Some(settled?.to_bytes().as_slice().into())
+                Some(settled?.to_bytes())
             }
         }
     }

@@ -21,7 +21,9 @@
 
 use tensorgate_policy::decision::FilterWork;
 use tensorgate_policy::policy::{RemainingQuota, Wait};
-use tensorgate_policy::request::{CallerDigest, CallerDigests, HolderDigest, Operations, Proofs};
+use tensorgate_policy::request::{
+    CallerDigest, CallerDigests, HolderDigest, KEY_NAME, Operations, Proofs,
+};
 use tensorgate_policy::time::MILLISECOND_NS;
 use tensorgate_policy::{hex, unhex};
 
@@ -50,9 +52,6 @@ const IS_HEX: u8 = 1 << 6;
 const MAX_QUOTAS: usize = 2;
 const CLAIMS_SHIFT: u8 = 2;
 const _: () = assert!(MAX_CLAIM_FIELDS <= (u8::MAX >> CLAIMS_SHIFT) as usize);
-
-/// What a key's name in logs begins with; 16 hex digits follow.
-const KEY: &str = "key:";
 
 /// Which form a credential has.
 const ABSENT: u8 = 0;
@@ -158,7 +157,7 @@ pub(super) fn read(mut rest: &[u8]) -> Option<(Context, [u8; REQUEST_DIGEST_BYTE
         TEXT => Some(take_text(rest)?)
             .filter(|text| key_digest(text).is_none())
             .map(Some)?,
-        BYTES => Some([KEY, &hex(&take_chunk::<8>(rest)?)].concat()),
+        BYTES => Some([KEY_NAME, &hex(&take_chunk::<8>(rest)?)].concat()),
         _ => return None,
     };
     let request_id = match forms & IS_UUID {
@@ -229,7 +228,7 @@ const fn work_of(flags: u8, max_body_bytes: u64) -> FilterWork {
 
 /// The first bytes of a key's digest, if this is the name of a key.
 fn key_digest(name: &str) -> Option<[u8; 8]> {
-    unhex(name.strip_prefix(KEY)?.as_bytes())
+    unhex(name.strip_prefix(KEY_NAME)?.as_bytes())
 }
 
 fn read_quota(rest: &mut &[u8]) -> Option<RemainingQuota> {

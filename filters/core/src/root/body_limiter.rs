@@ -19,6 +19,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use tensorgate_policy::time::{MILLISECOND_NS, SECOND_NS};
+
 use super::small_bodies::CLIENT_COUNTS as CLIENTS;
 
 /// The longest time that a body should take, ns. The host's admission control has the same target.
@@ -28,12 +30,12 @@ const SLOT_NS: u64 = 50_000_000;
 /// Number of such slots that count.
 const SLOTS: usize = 8;
 /// An overdue tick was not requested again if it is overdue by this, ns.
-const LOST_NS: u64 = 1_000_000_000;
+const LOST_NS: u64 = SECOND_NS;
 /// Tick period while bodies are watched, ms.
 pub(crate) const PERIOD_MS: u32 = 5;
-const PERIOD_NS: u64 = PERIOD_MS as u64 * 1_000_000;
+const PERIOD_NS: u64 = PERIOD_MS as u64 * MILLISECOND_NS;
 /// A tick that is overdue by this shows a late worker at once, ns.
-const OVERDUE_NS: u64 = 25_000_000;
+const OVERDUE_NS: u64 = 25 * MILLISECOND_NS;
 /// Time over which lateness and rate are measured, ns.
 const WINDOW_NS: u64 = 100_000_000;
 /// What a head costs, in bytes of body that cost as much.

@@ -293,7 +293,7 @@ fn change<T>(
     let (result, has_changed) = store::change(store, &location.key, |bytes| {
         let mut page = Page::from_bytes(bytes).ok_or(Fault::NoPage)?;
         let (result, has_changed) = work(&mut page);
-        let new = has_changed.then(|| page.to_bytes().into());
+        let new = has_changed.then(|| page.to_bytes());
         Ok::<_, Fault>(((result, has_changed), new))
     })?;
     if !has_changed {

@@ -250,7 +250,7 @@ fn change<T>(
     store::change(store, key, |bytes| {
         let count = InFlight::from_bytes(bytes).ok_or(PermitFault::State(bytes.len()))?;
         let (result, next) = work(&count)?;
-        Ok((result, next.map(|next| next.to_bytes().into())))
+        Ok((result, next.map(|next| next.to_bytes())))
     })
 }
 

@@ -126,12 +126,7 @@ impl Call<'_> {
         let mut copied = Fields::with_capacity(count, bytes);
         for field in fields {
             // SAFETY: Envoy has set all fields; they are unchanged until a header is set.
-            let (name, value) = unsafe {
-                (
-                    slice(field.name, field.name_size),
-                    slice(field.value, field.value_size),
-                )
-            };
+            let (name, value) = unsafe { field.parts() };
             copied.push(name, value);
         }
         Ok(copied)

@@ -154,15 +154,8 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_http_callout_done(
     let response = || {
         // SAFETY: Envoy's arrays are valid during the hook, and null if there is no response.
         let (fields, chunks) = unsafe { (slice(fields, count), slice(chunks, chunk_count)) };
-        let fields = fields.iter().map(|field| {
-            // SAFETY: as above.
-            unsafe {
-                (
-                    slice(field.name, field.name_size),
-                    slice(field.value, field.value_size),
-                )
-            }
-        });
+        // SAFETY: as above.
+        let fields = fields.iter().map(|field| unsafe { field.parts() });
         let mut body = Vec::new();
         for chunk in chunks {
             // SAFETY: as above.

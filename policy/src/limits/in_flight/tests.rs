@@ -199,6 +199,6 @@ fn only_whole_entries_within_the_bound_are_a_state() {
         );
     }
     let fresh = InFlight::default().to_bytes();
-    assert_eq!(fresh, vec![0; 16]);
+    assert_eq!(fresh.as_slice(), [0; 16]);
     assert_eq!(InFlight::from_bytes(&fresh).unwrap().total(0), 0);
 }

@@ -7,9 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_policy::Policy;
+use tensorgate_policy::request::KEY_NAME;
 
-/// What begins the name of an API key in records. The first bytes of its digest follow.
-const KEY_PREFIX: &str = "key:";
 /// The most added keys that are known. Further ones are reported as unknown.
 const MAX_ADDED: usize = 4_096;
 /// How long an added key is known. A client may need days to begin with it.
@@ -63,7 +62,7 @@ impl PolicyCredentials {
 
     /// Says which policy added a credential, if one did.
     pub(super) fn addition(&self, credential: &str) -> Option<String> {
-        let digits = credential.strip_prefix(KEY_PREFIX)?;
+        let digits = credential.strip_prefix(KEY_NAME)?;
         let key = KeyId::from_str_radix(digits, 16).ok()?;
         let Addition { generation, at } = self.added.get(&key)?;
         let at = rfc3339(*at);

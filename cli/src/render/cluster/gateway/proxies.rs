@@ -36,13 +36,9 @@ pub(super) fn proxies(gateway: &EnvoyGateway, policy: &Policy) -> Node {
     if matches!(gateway.filter, FilterSource::HostImage) {
         container.push(("volumeMounts".to_owned(), list![filters_mount()]));
         let mut pod = entries(map! {"volumes" => list![filters_volume()]});
-        let secrets = workload.pod_options.pull_secrets.iter();
-        let secrets: Vec<_> = secrets
-            .map(|secret| map! {"name" => secret.as_str()})
-            .collect();
-        if !secrets.is_empty() {
-            pod.push(("imagePullSecrets".to_owned(), secrets.into()));
-        }
+        // The other options are for the gate's own pods.
+        let secrets = workload.pod_options.spec();
+        pod.extend(secrets.filter(|(field, _)| field == "imagePullSecrets"));
         deployment = entries(map! {
             "initContainers" => list![workload.filters()],
             "pod" => Node::Map(pod),
