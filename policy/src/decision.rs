@@ -21,7 +21,8 @@
 //! same steps use the announced sizes, with [`Decision::head_of_body`] in place of `body` and
 //! [`Decision::check_head`] in place of `check`. Their [`Step::Forward`] means that the head may be
 //! forwarded. Then [`Decision::pass`] validates each part, and [`Decision::passed`] gives the
-//! verdict at the end.
+//! verdict at the end. A complete body that is in memory in pieces is validated in parts, too, by a
+//! [`PartsCheck`] in place of `check`.
 //!
 //! A stream of inferences is many requests with one head. The head is evaluated once. Each message
 //! has its own decision, which continues from the head's, with its own charges and verdict. The
@@ -38,6 +39,7 @@ mod content;
 mod drive;
 pub mod global;
 mod maker;
+mod parts;
 mod permits;
 mod plan;
 mod step;
@@ -64,6 +66,7 @@ use step::{foreign_policy, out_of_order};
 
 pub use drive::{decide_body, decide_head, decide_message};
 pub use maker::{BodySeen, FilterWork, Maker, maker_of_charge, maker_of_permit};
+pub use parts::PartsCheck;
 pub use plan::ReadBy;
 pub use step::{
     Acquire, AcquireOutcome, Addressee, BodyFormat, BodyPlan, Charge, ChargeOutcome, Expansion,

@@ -1,6 +1,7 @@
 //! How a filter treats a request body: whether the body is buffered, streamed or must be empty, and
-//! how large it may be. Only [`reader`] reads one.
+//! how large it may be. Only [`reader`] and [`borrowed`] read one.
 
+pub(crate) mod borrowed;
 mod delivery;
 pub(crate) mod reader;
 pub(crate) mod small_chunks;

@@ -271,6 +271,13 @@ pub trait Proxy: SharedStore {
     /// Reads at most `max_bytes` of the buffered body from offset `start`.
     fn request_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
 
+    /// Passes the first `bytes` of the buffered body to `visit`, in the pieces in which the proxy
+    /// has them and without a copy. Returns whether the proxy does; otherwise nothing was passed.
+    fn visit_request_body(&mut self, bytes: usize, visit: &mut dyn FnMut(&[u8])) -> bool {
+        let _ = (bytes, visit);
+        false
+    }
+
     /// Reads at most `max_bytes` of a response's current body chunk from offset `start`.
     fn response_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault>;
 

@@ -76,6 +76,8 @@ pub struct InMemoryProxy {
     peer: Peer,
     /// Whether no callback runs while a filter holds headers.
     stops_all: bool,
+    /// The pieces in which filters may read bodies without a copy, if they may.
+    lent_bytes: Option<usize>,
     /// Name of the filter chain of its connections; empty if rendered by another tool.
     chain_name: String,
     /// State outside of requests.
@@ -201,6 +203,7 @@ impl InMemoryProxy {
             requests: 0,
             peer: Peer::default(),
             stops_all,
+            lent_bytes: None,
             chain_name: String::new(),
         })
     }
@@ -219,6 +222,11 @@ impl InMemoryProxy {
     /// without `allow_on_headers_stop_iteration`.
     pub const fn stop_all(&mut self) {
         self.stops_all = true;
+    }
+
+    /// From now on filters may read complete bodies in pieces of so many bytes, without a copy.
+    pub const fn lend_bodies(&mut self, bytes: Option<usize>) {
+        self.lent_bytes = bytes;
     }
 
     /// Sets the limits that the listener enforces. A listener of an older policy keeps its
@@ -312,6 +320,7 @@ impl InMemoryProxy {
         let peer = self.peer.clone();
         Stream::new(&self.roots, self.store.clone(), request_id, peer, now)
             .stopping_all(self.stops_all)
+            .lending(self.lent_bytes)
             .carried_by(&self.chain_name)
             .limited_by(&self.limiter)
     }

@@ -114,6 +114,8 @@ struct Io {
     resumed: bool,
     /// Whether nothing is delivered to a filter that holds headers.
     stops_all: bool,
+    /// The pieces in which filters may read bodies without a copy, if they may.
+    lent_bytes: Option<usize>,
     /// Body bytes received from the client.
     received_bytes: usize,
     limiter: Limiter,
@@ -153,6 +155,7 @@ impl Stream {
             entries: 0,
             resumed: false,
             stops_all: false,
+            lent_bytes: None,
             received_bytes: 0,
             limiter: Limiter::default(),
             asked: Vec::new(),
@@ -173,6 +176,12 @@ impl Stream {
             root: roots.first().cloned(),
             io,
         }
+    }
+
+    /// Lends complete bodies to filters in pieces of so many bytes.
+    pub(super) const fn lending(mut self, bytes: Option<usize>) -> Self {
+        self.io.lent_bytes = bytes;
+        self
     }
 
     /// Sets whether nothing is delivered to a filter that holds headers.

@@ -19,6 +19,8 @@ mod release;
 mod tally;
 mod top_score;
 
+use tensorgate_kernels::widest;
+
 use super::TensorRule;
 use crate::values::datatype::Datatype;
 
@@ -56,7 +58,7 @@ impl Scan for Any {
 
     fn run<const SIZE: usize>(self, data: &[u8], bad: impl Fn([u8; SIZE]) -> bool) -> bool {
         let (elements, rest) = data.as_chunks::<SIZE>();
-        !rest.is_empty() || !every(elements, |element| !bad(*element))
+        !rest.is_empty() || !widest(|| every(elements, |element| !bad(*element)))
     }
 }
 

@@ -4,7 +4,8 @@
 use crate::support;
 
 use support::{
-    BODY_BYTES, NOW, close, field, grpc, grpc_frame, head, json_body, play, proxy, rest,
+    BODY_BYTES, NOW, close, field, grpc, grpc_frame, grpc_message, head, json_body, play, proxy,
+    rest,
 };
 use tensorgate_in_memory_proxy::{Request, RequestOutcome};
 use tensorgate_policy::Reason;
@@ -31,6 +32,32 @@ fn a_body_passes_however_it_is_cut_in_two() {
                 body.len(),
                 "each byte is copied once"
             );
+        }
+    }
+}
+
+#[test]
+fn a_lent_body_is_not_copied_unless_it_has_a_fault() {
+    let message = grpc_message("m");
+    // The last element becomes 9, which is out of range.
+    let mut wrong = message.clone();
+    let end = wrong.len() - 4..;
+    wrong[end].copy_from_slice(&9_f32.to_le_bytes());
+    for bytes in 1..=message.len() {
+        for (message, reason) in [(&message, None), (&wrong, Some(Reason::OutOfRange))] {
+            let body = grpc_frame(message);
+            let mut proxy = proxy();
+            proxy.lend_bodies(Some(bytes));
+            let played = play(
+                &mut proxy,
+                &Request {
+                    body: vec![body.clone()],
+                    ..grpc("m")
+                },
+            );
+            assert_eq!(played.reason(), reason, "{:?}", played.record);
+            let copied = reason.map_or(0, |_| body.len());
+            assert_eq!(played.logged.body_bytes_read, copied, "pieces of {bytes}");
         }
     }
 }

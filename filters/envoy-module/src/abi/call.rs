@@ -205,6 +205,16 @@ impl Call<'_> {
     /// Adds bytes of a body's buffer: those after `skip` bytes, until `read` has `max_bytes`.
     /// `skip` is then the number of bytes that are still to be skipped in the next buffer.
     pub fn read(&self, body: Body, skip: &mut usize, max_bytes: usize, read: &mut Vec<u8>) {
+        self.visit(body, |bytes| {
+            let rest = bytes.get(*skip..).unwrap_or_default();
+            *skip = skip.saturating_sub(bytes.len());
+            let left = max_bytes.saturating_sub(read.len());
+            read.extend_from_slice(rest.get(..left).unwrap_or(rest));
+        });
+    }
+
+    /// Passes the pieces of a body's buffer on, in order. Nothing else may be called meanwhile.
+    pub fn visit(&self, body: Body, mut pass: impl FnMut(&[u8])) {
         // SAFETY: the stream is the hook's.
         let count = unsafe {
             raw::envoy_dynamic_module_callback_http_get_body_chunks_size(self.stream, body as u32)
@@ -224,11 +234,7 @@ impl Call<'_> {
         for chunk in chunks {
             // SAFETY: Envoy has set all chunks, and they are unchanged until the body is. Nothing
             // else is called while this slice lives.
-            let bytes = unsafe { slice(chunk.data, chunk.size) };
-            let rest = bytes.get(*skip..).unwrap_or_default();
-            *skip = skip.saturating_sub(bytes.len());
-            let left = max_bytes.saturating_sub(read.len());
-            read.extend_from_slice(rest.get(..left).unwrap_or(rest));
+            pass(unsafe { slice(chunk.data, chunk.size) });
         }
     }
 

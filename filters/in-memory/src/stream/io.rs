@@ -117,10 +117,19 @@ impl Proxy for Io {
     }
 
     fn request_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
-        let held = self.held.iter().skip(start);
-        let body: Vec<u8> = held.take(max_bytes).copied().collect();
+        let body = self.held.iter().skip(start);
+        let body: Vec<u8> = body.take(max_bytes).copied().collect();
         self.logged.body_bytes_read = self.logged.body_bytes_read.saturating_add(body.len());
         Ok(body)
+    }
+
+    fn visit_request_body(&mut self, bytes: usize, visit: &mut dyn FnMut(&[u8])) -> bool {
+        let Some(lent_bytes) = self.lent_bytes else {
+            return false;
+        };
+        let (body, _) = self.held.split_at(bytes);
+        body.chunks(lent_bytes).for_each(visit);
+        true
     }
 
     fn response_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {

@@ -23,6 +23,8 @@ pub const GENERATION: &str = "0123456789abcdef";
 
 /// The longest body that is played in single bytes.
 const MAX_SINGLE_BYTES: usize = 20_000;
+/// The pieces in which a body is read without a copy: elements of most sizes are cut.
+const LENT_BYTES: usize = 11;
 /// The most small pieces that a filter forwards as they are.
 const MAX_SMALL_PIECES: usize = 256;
 
@@ -35,20 +37,23 @@ pub enum Arrival {
     Pieces(usize),
     /// In the vector's own pieces, followed by trailers.
     WithTrailers,
+    /// In the vector's own pieces, which the filter reads in other pieces and without a copy.
+    Lent,
 }
 
-pub const ARRIVALS: [Arrival; 4] = [
+pub const ARRIVALS: [Arrival; 5] = [
     Arrival::AsWritten,
     Arrival::Pieces(1),
     Arrival::Pieces(7),
     Arrival::WithTrailers,
+    Arrival::Lent,
 ];
 
 impl Arrival {
     /// Whether a vector's body can arrive like this.
     pub fn is_for(self, vector: &Lowered) -> bool {
         match self {
-            Self::AsWritten | Self::Pieces(7) => true,
+            Self::AsWritten | Self::Pieces(7) | Self::Lent => true,
             Self::Pieces(_) => vector.request.body.len() < MAX_SINGLE_BYTES,
             // A request without a body is judged by its headers alone, so trailers would not end a
             // body. Behind too many small pieces they are rejected.
@@ -56,6 +61,11 @@ impl Arrival {
                 !vector.request.body.is_empty() && vector.request.pieces().len() <= MAX_SMALL_PIECES
             }
         }
+    }
+
+    /// Sets a proxy up for it.
+    pub fn prepare(self, proxy: &mut InMemoryProxy) {
+        proxy.lend_bodies((self == Self::Lent).then_some(LENT_BYTES));
     }
 
     /// The request that arrives like this.
@@ -215,6 +225,7 @@ fn configure(
 fn check(mut proxy: InMemoryProxy, vector: &Lowered, arrival: Arrival) -> Option<String> {
     let request = arrival.request(vector);
     let now = now_of(vector);
+    arrival.prepare(&mut proxy);
     let mut last = None;
     for _ in 0..vector.repeat {
         let mut stream = proxy.open(now);

@@ -228,6 +228,7 @@ fn check(
 ) -> Option<String> {
     let counters = CountersOfOneHost::new(now_of(vector));
     let request = arrival.request(vector);
+    arrival.prepare(&mut proxy);
     let mut fault = None;
     for _ in 0..vector.repeat {
         let mut stream = proxy.open(counters.now);

@@ -9,7 +9,9 @@ const COMPILER: &str = "tensorgate-policy-compiler";
 
 /// Every crate of ours and the crates of ours that it may depend on, apart from test dependencies.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("tensorgate-policy", &[]),
+    // Loops over tensors for the vectors of each machine.
+    ("tensorgate-kernels", &[]),
+    ("tensorgate-policy", &["tensorgate-kernels"]),
     // Programs that read a policy as it is written. Filters and hosts load what it compiles.
     (COMPILER, &["tensorgate-policy"]),
     ("tensorgate-identity", &["tensorgate-policy"]),

@@ -42,10 +42,10 @@ const PRIVATE: [&str; 16] = [
 /// How many identifiers with a private word each top-level folder holds. A number may only fall. A
 /// folder that is missing here holds none.
 const PRIVATE_NAMES: [(&str, usize); 10] = [
-    ("bench", 131),
+    ("bench", 129),
     ("cli", 384),
     ("examples", 187),
-    ("filters", 432),
+    ("filters", 431),
     ("fuzz", 272),
     ("identity", 0),
     ("policy", 292),

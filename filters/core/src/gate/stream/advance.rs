@@ -1,6 +1,8 @@
 //! The steps of a decision: each is executed until the request is answered or forwarded, or has to
 //! wait.
 
+use core::cell::OnceCell;
+
 use tensorgate_policy::decision::BodyPlan;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::Client;
@@ -11,6 +13,8 @@ use super::arrived::Arrived;
 use super::delivery;
 use super::event_context::{Effect, EventContext, Transition};
 use super::{LimitWait, PendingRequest, Remainder, Stream, Waiting};
+use crate::body::borrowed::BorrowedBody;
+use crate::body::reader::read_body;
 use crate::body::{Body, needs_complete_body, within};
 use crate::host::cannot_decide;
 use crate::root::{Refused, client_number};
@@ -21,6 +25,15 @@ use crate::upstream::Rewrite;
 /// headers costs a tenth of a small request. About 400 bytes are forwarded, so this limit bounds
 /// the memory per stream.
 const MAX_BUFFERED_HEADER_BYTES: usize = 2048;
+
+/// A complete body.
+#[derive(Clone, Copy)]
+pub(super) enum CompleteBody<'b> {
+    /// In the filter's memory.
+    Copied(BodyPlan, &'b [u8]),
+    /// In the proxy's memory.
+    Borrowed(BorrowedBody),
+}
 
 impl PendingRequest {
     /// Evaluates a complete body.
@@ -41,6 +54,14 @@ impl PendingRequest {
             }
             Body::None => return self.advance(ctx, now, Step::Forward, None, true),
         };
+        let borrowed = (self.forwarded_head.is_none())
+            .then(|| BorrowedBody::new(ctx.proxy, plan, self.body_bytes))
+            .flatten();
+        if let Some(body) = borrowed.filter(|_| ctx.root.filter().capabilities().check)
+            && let Some(step) = body.addressee(ctx.proxy, ctx.root.policy(), &mut self.decision)
+        {
+            return self.advance(ctx, now, step, Some(CompleteBody::Borrowed(body)), true);
+        }
         let body = match self.complete_body(ctx, plan) {
             Ok(body) => body,
             Err(denial) => return self.refuse(ctx, denial),
@@ -60,7 +81,13 @@ impl PendingRequest {
             None => self.body_bytes,
         };
         let step = self.decision.body(ctx.root.policy(), bytes, addressee);
-        self.advance(ctx, now, step, Some((plan, &body)), true)
+        self.advance(
+            ctx,
+            now,
+            step,
+            Some(CompleteBody::Copied(plan, &body)),
+            true,
+        )
     }
 
     /// Executes steps until the request is answered or forwarded, or waits for its body or, without
@@ -70,12 +97,13 @@ impl PendingRequest {
         ctx: &mut EventContext<'_>,
         now: Now,
         first: Step,
-        body: Option<(BodyPlan, &[u8])>,
+        body: Option<CompleteBody<'_>>,
         end: bool,
     ) -> Transition {
         let root = ctx.root;
         let (policy, capabilities) = (root.policy(), root.filter().capabilities());
         let mut step = first;
+        let copy = OnceCell::new();
         let mut request = None;
         for _ in 0..MAX_STEPS {
             step = match (step, body, &request) {
@@ -128,12 +156,30 @@ impl PendingRequest {
                 (Step::Check, _, Some(request)) => self.decision.check(policy, request),
                 // Before a check, the request was decoded before it waited for shared limits. The
                 // result was not kept, so the body is decoded again.
-                (step @ (Step::Decode | Step::Check), Some((plan, body)), None) => {
+                (of_body @ (Step::Decode | Step::Check), Some(body), None) => {
+                    let is_check = matches!(of_body, Step::Check);
+                    let decision = &mut self.decision;
+                    let borrowed = match body {
+                        CompleteBody::Borrowed(body) if is_check => {
+                            body.check(ctx.proxy, policy, decision)
+                        }
+                        CompleteBody::Borrowed(body) => body.message(ctx.proxy, policy, decision),
+                        CompleteBody::Copied(..) => None,
+                    };
+                    if let Some(next) = borrowed {
+                        step = next;
+                        continue;
+                    }
+                    let read = match body {
+                        CompleteBody::Copied(plan, body) => Ok((plan, body)),
+                        CompleteBody::Borrowed(body) => read_body(ctx.proxy, self.body_bytes)
+                            .map(|read| (body.plan, &**copy.get_or_init(|| read))),
+                    };
                     let by = self.decision.read_by(policy);
-                    match decode(plan.format, body, by) {
+                    match read.and_then(|(plan, body)| decode(plan.format, body, by)) {
                         Ok(decoded) => {
                             let decoded = request.insert(decoded);
-                            if matches!(step, Step::Check) {
+                            if is_check {
                                 self.decision.check(policy, decoded)
                             } else {
                                 self.decision.message(policy, decoded)

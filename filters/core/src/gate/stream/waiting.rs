@@ -13,6 +13,7 @@
 use tensorgate_policy::{Decision, Step};
 use tensorgate_wire::expand;
 
+use super::advance::CompleteBody;
 use super::arrived::{Arrived, End};
 use super::event_context::{Effect, EventContext, Transition};
 use super::forward_mode::{collect, collect_trailers};
@@ -200,7 +201,10 @@ impl LimitWait {
                     Err(denial) => return pending.refuse(ctx, denial),
                 };
                 match expand(&plan, &*body) {
-                    Ok(body) => pending.advance(ctx, now, step, Some((plan, &body)), true),
+                    Ok(body) => {
+                        let body = CompleteBody::Copied(plan, &body);
+                        pending.advance(ctx, now, step, Some(body), true)
+                    }
                     Err(denial) => pending.refuse(ctx, denial),
                 }
             }
