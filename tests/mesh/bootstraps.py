@@ -96,8 +96,8 @@ def socket_address(address):
 
 
 def localised(value, rendered, urls):
-    """Replaces the code of wasm filters by local files, and sockets and Services by local addresses.
-    `urls` has the URL for each remote code.
+    """Replaces the code of filters by local files, and sockets and Services by local addresses. `urls` has
+    the URL for each remote code.
     """
     if isinstance(value, list):
         return [localised(item, rendered, urls) for item in value]
@@ -109,6 +109,9 @@ def localised(value, rendered, urls):
         made["code"] = {"local": {"filename": rendered.module(urls.get(code["remote"]["httpUri"]["uri"], code["remote"]["httpUri"]["uri"]))}}
     elif isinstance(code, dict) and "filename" in code.get("local", {}):
         made["code"] = {"local": {"filename": rendered.module(code["local"]["filename"])}}
+    native = made.get("dynamicModuleConfig")
+    if isinstance(native, dict) and "native" in rendered.modules:
+        made["dynamicModuleConfig"] = {**native, "module": {"local": {"filename": rendered.modules["native"]}}}
     pipe = made.get("pipe")
     if isinstance(pipe, dict) and "path" in pipe:
         made["pipe"] = {**pipe, "path": rendered.local(pipe["path"])}

@@ -31,7 +31,7 @@ def connect(gate, protocol):
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.set_alpn_protocols([protocol])
-        if gate.target == "istio-sidecar":
+        if gate.target.startswith("istio-sidecar"):
             folder = gate.certificates.folders["client"]
             context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
         connection = context.wrap_socket(connection, server_hostname=authority.partition(":")[0])

@@ -248,9 +248,18 @@ def version(compiled):
     return fields[1 : 1 + fields[0]].decode()
 
 
+def native_filters(document):
+    """The filters that an EnvoyFilter adds to a listener."""
+    patches = document["spec"]["configPatches"]
+    return [one["patch"]["value"] for one in patches if one["applyTo"] == "HTTP_FILTER"]
+
+
 def compiled_of(document):
     """The compiled policy in an object's filter configuration."""
-    if document["kind"] == "EnvoyExtensionPolicy":
+    if document["kind"] == "EnvoyFilter":
+        (filter_,) = native_filters(document)
+        configured = json.loads(filter_["typed_config"]["filter_config"]["value"])
+    elif document["kind"] == "EnvoyExtensionPolicy":
         (filters,) = (document["spec"][kind] for kind in ("wasm", "dynamicModule") if kind in document["spec"])
         configured = filters[0]["config"]
     else:

@@ -40,6 +40,8 @@ TARGETS = {
     "istio-sidecar-1.29": ["istio", *FILTER, "--istio-release", "1.29", "--clients", "web/frontend"],
     "istio-gateway": ["istio", *FILTER, *AT_ISTIO],
     "istio-gateway-1.29": ["istio", *FILTER, *AT_ISTIO, "--istio-release", "1.29"],
+    "istio-sidecar-module": ["istio", "--driver", "module", "--clients", "web/frontend"],
+    "istio-gateway-module": ["istio", "--driver", "module", *AT_ISTIO],
     "gateway": ["gateway", *FILTER, *AT_ENVOY_GATEWAY],
     "gateway-patched": ["gateway", *FILTER, *AT_ENVOY_GATEWAY, "--patch-policy"],
     "gateway-module": ["gateway", "--driver", "module", *AT_ENVOY_GATEWAY, "--patch-policy"],
@@ -51,7 +53,7 @@ CLIENTS, MODELS = 200, 100
 # The policies that served.py serves. The second has a limit that gateways share, which a host behind TCP
 # counts.
 SERVED = {"one": HERE / "data/gate.yaml", "shared": HERE / "data/shared.yaml"}
-SHARED = ["istio-gateway", "gateway-patched", "gateway-module"]
+SHARED = ["istio-gateway", "istio-gateway-module", "gateway-patched", "gateway-module"]
 
 
 def many(folder):
@@ -109,7 +111,8 @@ def bundles(folder):
     """Whether the host and the filter get a policy of the same version."""
     found = pods.objects(folder)
     host = pods.generation(folder)
-    filters = [one for (kind, _), one in found.items() if kind in ("WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy")]
+    kinds = ("WasmPlugin", "TrafficExtension", "EnvoyExtensionPolicy")
+    filters = [one for (kind, _), one in found.items() if kind in kinds or kind == "EnvoyFilter" and pods.native_filters(one)]
     versions = [pods.version(pods.compiled_of(one)) for one in filters]
     return [f"{len(filters)} filters; expected one"] * (len(filters) != 1) + [
         "the filter's policy is not the host's" for one in versions if one != host

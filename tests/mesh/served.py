@@ -29,6 +29,8 @@ TARGETS = {
     "gateway-patched": "shared",
     # The filter as native code.
     "kubernetes-module": "one",
+    "istio-sidecar-module": "one",
+    "istio-gateway-module": "shared",
     "gateway-module": "shared",
 }
 RANGE = "range: [0, 16]"

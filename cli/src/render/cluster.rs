@@ -50,8 +50,8 @@ use crate::model_artifacts::location;
 use workload::{ROOT, RUN, Workload, prints_audit_log};
 
 /// What no target in a cluster can enforce.
-pub fn faults(policy: &Policy, workload: &Workload) -> Vec<Fault> {
-    let mut faults = Vec::new();
+pub fn faults(policy: &Policy, workload: &Workload, driver: Driver) -> Vec<Fault> {
+    let mut faults = driver.faults(policy);
     let mut add = |path: String, message: &str, fix: Option<&str>| {
         faults.push(Fault {
             severity: Severity::Error,

@@ -13,7 +13,7 @@ pub mod clusters;
 pub mod control_plane;
 mod driver;
 pub mod dynamic;
-mod gate_filter;
+pub mod gate_filter;
 pub mod http;
 pub mod key_sets;
 pub mod local_reply;

@@ -25,6 +25,7 @@ use super::network::Admitted;
 use super::workload::{
     AUDIT_PORT, GATE_PORT, GROUP_READABLE, LIMITS_PORT, Pod, Workload, without_sidecar,
 };
+use crate::render::envoy::Driver;
 use crate::render::manifests::Manifests;
 use crate::render::node::map;
 use crate::render::{Unrenderable, cluster};
@@ -89,6 +90,16 @@ pub enum FilterSource {
     HostImage,
 }
 
+impl FilterSource {
+    /// How Envoy runs it.
+    const fn driver(&self) -> Driver {
+        match self {
+            Self::Image { .. } => Driver::Wasm,
+            Self::HostImage => Driver::Module,
+        }
+    }
+}
+
 impl EnvoyGateway {
     /// All objects.
     ///
@@ -96,7 +107,7 @@ impl EnvoyGateway {
     /// What the target cannot enforce.
     pub fn render(&self, loaded: &Loaded) -> Result<Manifests, Unrenderable> {
         let (policy, workload) = (&loaded.version.policy, &self.workload);
-        let mut faults = cluster::faults(policy, workload);
+        let mut faults = cluster::faults(policy, workload, self.filter.driver());
         faults.extend(faults::faults(policy, self.patch_policy));
         if !faults.is_empty() {
             return Err(Unrenderable::Policy(faults));

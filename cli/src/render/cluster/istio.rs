@@ -6,7 +6,8 @@
 //! | gateway | in an ingress gateway | pods of its own, which only the gateway reaches, by the mesh's mTLS |
 //!
 //! Istio loads the filter by a `TrafficExtension` or a `WasmPlugin`. What these cannot express
-//! comes by an `EnvoyFilter`: the access log, limits on headers, and Envoy's own replies.
+//! comes by an `EnvoyFilter`: the access log, limits on headers, Envoy's own replies, and the
+//! filter as a native module.
 
 mod access;
 mod envoy_filter;
@@ -34,7 +35,7 @@ use crate::render::envoy::{RenderError, RenderOptions, clusters, key_sets, limit
 use crate::render::manifests::Manifests;
 use crate::render::node::{Node, list, map};
 use crate::render::{Unrenderable, cluster};
-pub use filter::{FilterImage, Release};
+pub use filter::{FilterImage, FilterSource, Release};
 pub use gateway::IngressGateway;
 
 use envoy_filter::Listener;
@@ -53,7 +54,7 @@ pub struct Istio {
     /// The pods.
     pub workload: Workload,
     /// The filter.
-    pub filter: FilterImage,
+    pub filter: FilterSource,
     /// Istio's version.
     pub release: Release,
     /// First part of every identity of the mesh.
@@ -81,7 +82,7 @@ impl Istio {
     /// What the target cannot enforce.
     pub fn render(&self, loaded: &Loaded) -> Result<Manifests, Unrenderable> {
         let (policy, workload) = (&loaded.version.policy, &self.workload);
-        let mut found = cluster::faults(policy, workload);
+        let mut found = cluster::faults(policy, workload, self.filter.driver());
         found.extend(faults::faults(loaded, &self.entry));
         if !found.is_empty() {
             return Err(Unrenderable::Policy(found));
@@ -90,7 +91,7 @@ impl Istio {
         let filter_is_here = matches!(self.entry, Entry::Sidecar(_));
         let principals = self.principals();
         let mut manifests = cluster::common(workload, loaded)?;
-        let pod = pods::pod(workload, policy, filter_is_here);
+        let pod = pods::pod(workload, policy, filter_is_here.then_some(&self.filter));
         manifests.add("deployment", workload.deployment(loaded, pod));
         manifests.add("service", pods::service(workload, &ports));
         manifests.add("sidecar", pods::sidecar(workload, &ports));
@@ -110,14 +111,13 @@ impl Istio {
         Ok(manifests)
     }
 
-    /// Namespace and name of the object for Istio 1.29 that these objects replace; `None` if they
-    /// are for 1.29.
-    pub fn replaced_filter(&self) -> Option<(&Namespace, String)> {
+    /// Namespace and name of the objects of other kinds that may load the filter in place of these.
+    pub fn replaced_filter(&self) -> (&Namespace, String) {
         let workload = &self.workload;
-        (self.release >= Release::V1_30).then(|| match &self.entry {
+        match &self.entry {
             Entry::Sidecar(_) => (&workload.namespace, workload.name.as_str().to_owned()),
             Entry::Gateway(gateway) => (&gateway.namespace, workload.qualified_name()),
-        })
+        }
     }
 
     /// The filter in the sidecar of the gate's own pods.
@@ -127,10 +127,6 @@ impl Istio {
         let at = Listener::Sidecar { port };
         let name = workload.name.as_str();
         let selected = workload.selector();
-        let (file, filter) =
-            (self.filter).object(self.release, workload, name, &selected, at, loaded)?;
-        to.add(file, filter);
-
         let options = cluster::proxy_options(ControlPlane::Istio);
         let audit = pipe(&options.audit_socket).map_err(unrenderable)?;
         let bounds = Bounds::from_limits(policy.listen().limits());
@@ -138,6 +134,13 @@ impl Istio {
             at.cluster(clusters::audit(Target::socket(audit))),
             at.cluster(limits_cluster(policy, &options).map_err(unrenderable)?),
         ];
+        match &self.filter {
+            FilterSource::Image(image) => {
+                let object = image.object(self.release, workload, name, &selected, at, loaded)?;
+                to.add(object.0, object.1);
+            }
+            FilterSource::HostImage => patches.push(at.filter(filter::native(loaded)?)),
+        }
         patches.extend(key_set_clusters(policy, &options, at)?);
         patches.push(at.manager(envoy_filter::settings(&bounds, clusters::AUDIT)));
         patches.extend(at.routes(map! {
@@ -170,10 +173,6 @@ impl Istio {
         let name = workload.qualified_name();
         let selected = network::labels(&gateway.pods);
         let at = Listener::Gateway;
-        let (file, filter) =
-            (self.filter).object(self.release, &there, &name, &selected, at, loaded)?;
-        to.add(&format!("{file}-gateway"), filter);
-
         let options = cluster::proxy_options(ControlPlane::Istio);
         let listen = policy.listen();
         let bounds = Bounds::from_limits(listen.limits());
@@ -183,6 +182,14 @@ impl Istio {
             gateway::limits(workload, &self.principal_of_host())
         };
         let mut patches = vec![at.cluster(limits)];
+        match &self.filter {
+            FilterSource::Image(image) => {
+                let (file, object) =
+                    image.object(self.release, &there, &name, &selected, at, loaded)?;
+                to.add(&format!("{file}-gateway"), object);
+            }
+            FilterSource::HostImage => patches.push(at.filter(filter::native(loaded)?)),
+        }
         patches.extend(key_set_clusters(policy, &options, at)?);
         let audit = gateway::audit_cluster(workload);
         let mut settings = envoy_filter::settings(&bounds, &audit);
@@ -254,9 +261,11 @@ impl Istio {
         let numbers = ports.iter().map(|port| port.number).collect();
         match &self.entry {
             Entry::Sidecar(_) => {
-                // The sidecar fetches the filter's image.
-                let registry = self.filter.image.registry_port().unwrap_or(HTTPS);
-                reaches.push(network::reach(None, registry));
+                if let FilterSource::Image(filter) = &self.filter {
+                    // The sidecar fetches it.
+                    let registry = filter.image.registry_port().unwrap_or(HTTPS);
+                    reaches.push(network::reach(None, registry));
+                }
                 Admitted {
                     // Identities decide, not addresses.
                     public: numbers,

@@ -75,7 +75,7 @@ impl Kubernetes {
         let workload = &self.workload;
         let address = policy.listen().address();
         let port = address.port();
-        let mut faults = cluster::faults(policy, workload);
+        let mut faults = cluster::faults(policy, workload, self.driver);
         if port < UNPRIVILEGED {
             faults.push(Fault {
                 severity: Severity::Error,

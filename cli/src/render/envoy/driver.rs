@@ -1,6 +1,9 @@
 //! How Envoy runs the filters.
 
 use clap::ValueEnum;
+use tensorgate_policy::policy::Client;
+use tensorgate_policy::{Fault, Policy, Severity};
+use tensorgate_policy_text::path::below;
 
 /// What Envoy loads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -27,6 +30,25 @@ impl Driver {
             Self::Wasm => None,
             Self::Module => Some(&[(1, 38), (1, 39), (1, 40)]),
         }
+    }
+
+    /// What it cannot do of a policy whose filter has a host behind it. Envoy would reject the
+    /// filter's configuration.
+    pub fn faults(self, policy: &Policy) -> Vec<Fault> {
+        let nested = |client: &&Client| {
+            let rule = client.metadata();
+            self == Self::Module && rule.is_some_and(|rule| rule.claim().len() > 1)
+        };
+        let clients = policy.clients().iter().filter(nested);
+        clients
+            .map(|client| Fault {
+                severity: Severity::Error,
+                path: below("clients", &[client.name(), "metadata", "claim"]),
+                message: "a native module sees only the top level of another filter's metadata"
+                    .to_owned(),
+                fix: Some("the wasm module: leave out --driver module".to_owned()),
+            })
+            .collect()
     }
 
     /// Name of Envoy's logger that has the filter's lines.

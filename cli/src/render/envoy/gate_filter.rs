@@ -108,16 +108,21 @@ fn native(
         return Err(RenderError::Chain);
     }
     let module = options.filters.join(options.driver.file());
-    Ok(map! {
+    Ok(native_filter(text(&module)?, configuration))
+}
+
+/// The configuration of Envoy's filter for native modules.
+pub fn native_filter(module: &str, configuration: Node) -> Node {
+    map! {
         "@type" => "type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter",
         "dynamic_module_config" => map! {
-            "module" => map! {"local" => map! {"filename" => text(&module)?}},
+            "module" => map! {"local" => map! {"filename" => module}},
             // Its thread and what workers share stay, whatever configuration goes.
             "do_not_close" => true,
         },
-        "filter_name" => filter.name(),
+        "filter_name" => tensorgate_filter_core::filter::Filter::Gate.name(),
         "filter_config" => configuration,
-    })
+    }
 }
 
 /// The filter as a WebAssembly module. A proxy compiles it once for a whole chain.
@@ -196,7 +201,7 @@ fn capabilities(filter: tensorgate_filter_core::filter::Filter, policy: &Policy)
     (kind.join(","), Node::Map(capabilities))
 }
 
-fn string(value: &str) -> Node {
+pub fn string(value: &str) -> Node {
     map! {
         "@type" => "type.googleapis.com/google.protobuf.StringValue",
         "value" => value,

@@ -194,10 +194,10 @@ fn in_mesh(
 ) -> Result<Files, Unrenderable> {
     let mesh = istio::Istio {
         workload: workload(names, loaded)?,
-        filter: istio::FilterImage {
+        filter: istio::FilterSource::Image(istio::FilterImage {
             image: names.parse(PROXY_IMAGE),
             pull_secret: Some(names.parse("zq-pull-qz")),
-        },
+        }),
         release,
         trust_domain: names.parse("zq-trust-domain-qz.example"),
         control_plane: names.parse("zq-istio-qz"),

@@ -13,6 +13,7 @@ use crate::render::cluster::names::{
     Image, Namespace, NamespacedName, ObjectName, PodLabel, check_distinct,
 };
 use crate::render::cluster::needs::Needs;
+use crate::render::envoy::Driver;
 use crate::render::manifests::Manifests;
 
 /// Why no filter is rendered for a waypoint.
@@ -26,6 +27,11 @@ Render for a sidecar (without --waypoint), or for an ingress gateway (--gateway)
 /// What holds for every mesh.
 const UNRESTRICTED: &str = "note: Istio cannot restrict what the filter's VM calls; load no other module into the same proxy";
 
+/// The same with the native module.
+const NATIVE: &str = "note: the native module runs with the rights of the proxy: docs/how-to/native-module.md compares what a fault costs";
+/// What an ingress gateway needs for the native module.
+const GATEWAY_MODULE: &str = "note: the gateway's pods need the module before their proxy starts: docs/how-to/istio.md has the init container";
+
 /// A gate in a mesh with Istio: the filter in the sidecar of the gate's pods, or in an ingress
 /// gateway.
 ///
@@ -38,12 +44,17 @@ const UNRESTRICTED: &str = "note: Istio cannot restrict what the filter's VM cal
 pub struct Istio {
     #[command(flatten)]
     pub cluster: Cluster,
-    /// Image of the filter. The digest is that of the image's manifest, not of an index.
+    /// How Envoy runs the filter. The native module needs Istio 1.31. It is copied out of the
+    /// host's image, by an init container of the proxy's pod.
+    #[arg(long, value_name = "DRIVER", default_value = "wasm")]
+    driver: Driver,
+    /// With --driver wasm: image of the filter. The digest is that of the image's manifest, not of
+    /// an index.
     #[arg(long, value_name = "IMAGE@sha256:DIGEST")]
-    filter_image: Image,
+    filter_image: Option<Image>,
     /// Secret with the registry's credentials for the filter's image, in the namespace of the
     /// proxy that loads it.
-    #[arg(long, value_name = "SECRET")]
+    #[arg(long, value_name = "SECRET", requires = "filter_image")]
     filter_pull_secret: Option<ObjectName>,
     /// Version of Istio: in 1.29 a WasmPlugin loads the filter, from 1.30 a TrafficExtension.
     /// Earlier ones have an Envoy before 1.37, which the filter needs.
@@ -95,8 +106,10 @@ impl Istio {
             let name = waypoint.as_str();
             return Err(Failure::Input(format!("--waypoint {name}: {WAYPOINT}")));
         }
+        let filter = self.filter()?;
         check_distinct(&self.gateway_pods, "--gateway-pods").map_err(Failure::Input)?;
-        let mut notes = vec![UNRESTRICTED.to_owned()];
+        let is_native = matches!(filter, istio::FilterSource::HostImage);
+        let mut notes = vec![if is_native { NATIVE } else { UNRESTRICTED }.to_owned()];
         let entry = match (self.gateway, self.gateway_account) {
             (None, _) => {
                 if self.clients.is_empty() {
@@ -111,6 +124,9 @@ impl Istio {
                     "note: the gateway's container needs TENSORGATE_CONTEXT_KEY; with the Secret of the gate in namespace {namespace}: kubectl -n {namespace} set env deployment/NAME --prefix=TENSORGATE_ --from=secret/SECRET",
                     namespace = gateway.namespace,
                 ));
+                if is_native {
+                    notes.push(GATEWAY_MODULE.to_owned());
+                }
                 istio::Entry::Gateway(istio::IngressGateway {
                     namespace: gateway.namespace,
                     name: gateway.name,
@@ -123,10 +139,6 @@ impl Istio {
                 return Err(Failure::Input("--gateway needs --gateway-account".into()));
             }
         };
-        let filter = istio::FilterImage {
-            image: self.filter_image,
-            pull_secret: self.filter_pull_secret,
-        };
         let (release, trust_domain) = (self.istio_release, self.trust_domain);
         let control_plane = self.istio_namespace;
         self.cluster.run(ui, loaded, |workload, loaded| {
@@ -138,11 +150,17 @@ impl Istio {
                 control_plane,
                 entry,
             };
-            notes.extend(target.replaced_filter().map(|(namespace, name)| {
-                format!(
-                    "note: if these objects replace those for Istio 1.29, delete the old filter once they are applied, because two filters in one proxy both decide: kubectl -n {namespace} delete wasmplugin {name}"
-                )
-            }));
+            let (namespace, name) = target.replaced_filter();
+            let mut replaced = |objects: &str, kind: &str| {
+                notes.push(format!(
+                    "note: if these objects replace those {objects}, delete the old filter once they are applied, because two filters in one proxy both decide: kubectl -n {namespace} delete {kind} {name}"
+                ));
+            };
+            if is_native {
+                replaced("with the wasm module", "trafficextension");
+            } else if target.release > istio::Release::V1_29 {
+                replaced("for Istio 1.29", "wasmplugin");
+            }
             let manifests = target.render(loaded)?;
             let mut steps = next_steps(&target, &manifests, loaded);
             for note in notes {
@@ -150,6 +168,27 @@ impl Istio {
             }
             Ok((manifests, steps))
         })
+    }
+}
+
+impl Istio {
+    /// Where the proxies have the filter from.
+    fn filter(&self) -> Result<istio::FilterSource, Failure> {
+        let wrong = |message: &str| Err(Failure::Input(message.to_owned()));
+        match (self.driver, self.filter_image.clone()) {
+            (Driver::Wasm, Some(image)) => Ok(istio::FilterSource::Image(istio::FilterImage {
+                image,
+                pull_secret: self.filter_pull_secret.clone(),
+            })),
+            (Driver::Wasm, None) => wrong("--driver wasm needs --filter-image"),
+            (Driver::Module, Some(_)) => wrong(
+                "--driver module takes the filter from --host-image: leave out --filter-image",
+            ),
+            (Driver::Module, None) if self.istio_release < istio::Release::V1_31 => wrong(
+                "--driver module needs --istio-release 1.31: the proxies of earlier releases load no native modules",
+            ),
+            (Driver::Module, None) => Ok(istio::FilterSource::HostImage),
+        }
     }
 }
 

@@ -82,7 +82,7 @@ fn faults(policy: &str, patch_policy: bool) -> Vec<String> {
 
 #[test]
 fn the_native_module_comes_from_the_image_of_the_host() {
-    let loaded = loaded(&usual());
+    let loaded = loaded(&usual().replace("payload.sub", "sub"));
     let objects = |filter: &FilterSource| -> Vec<Value> {
         let target = EnvoyGateway {
             filter: filter.clone(),

@@ -13,7 +13,9 @@ use crate::render::node::{Node, entries, map};
 
 /// Name of the network filter that serves HTTP.
 const MANAGER: &str = "envoy.filters.network.http_connection_manager";
-/// Type of its configuration.
+/// Name of its last HTTP filter.
+const ROUTER: &str = "envoy.filters.http.router";
+/// Type of the manager's configuration.
 const MANAGER_TYPE: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 /// Envoy's own limits on a request's headers, KiB and fields. A hop within the mesh has at least
 /// these.
@@ -55,22 +57,38 @@ impl Listener {
 
     /// Merges settings into the connection manager.
     pub fn manager(self, settings: Vec<(String, Node)>) -> Node {
-        let mut listener = Vec::new();
-        if let Self::Sidecar { port } = self {
-            listener.push(("portNumber".to_owned(), u32::from(port).into()));
-        }
-        listener.extend(entries(map! {
-            "filterChain" => map! {"filter" => map! {"name" => MANAGER}},
-        }));
         let mut typed = entries(map! {"@type" => MANAGER_TYPE});
         typed.extend(settings);
         map! {
             "applyTo" => "NETWORK_FILTER",
-            "match" => map! {"context" => self.context(), "listener" => Node::Map(listener)},
+            "match" => map! {
+                "context" => self.context(),
+                "listener" => self.listener(map! {"name" => MANAGER}),
+            },
             "patch" => map! {
                 "operation" => "MERGE",
                 "value" => map! {"typed_config" => Node::Map(typed)},
             },
+        }
+    }
+
+    /// The listener, with a network filter of its chains.
+    fn listener(self, filter: Node) -> Node {
+        let mut listener = Vec::new();
+        if let Self::Sidecar { port } = self {
+            listener.push(("portNumber".to_owned(), u32::from(port).into()));
+        }
+        listener.extend(entries(map! {"filterChain" => map! {"filter" => filter}}));
+        Node::Map(listener)
+    }
+
+    /// Adds the gate's filter after all of Istio's, in front of the router.
+    pub fn filter(self, filter: Node) -> Node {
+        let inner = map! {"name" => MANAGER, "subFilter" => map! {"name" => ROUTER}};
+        map! {
+            "applyTo" => "HTTP_FILTER",
+            "match" => map! {"context" => self.context(), "listener" => self.listener(inner)},
+            "patch" => map! {"operation" => "INSERT_BEFORE", "value" => filter},
         }
     }
 

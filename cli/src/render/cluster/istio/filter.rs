@@ -1,7 +1,8 @@
-//! The object by which Istio loads the filter: a `TrafficExtension`, or a `WasmPlugin` in 1.29.
+//! How Istio loads the filter: by a `TrafficExtension`, or a `WasmPlugin` in 1.29, or as a native
+//! module by an `EnvoyFilter`.
 //!
-//! Istio gives objects of both kinds with the same name one name in the proxy, so only one of them
-//! is rendered.
+//! Istio gives objects of the first two kinds with the same name one name in the proxy, so only one
+//! of them is rendered.
 
 use clap::ValueEnum;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
@@ -11,7 +12,9 @@ use super::envoy_filter::Listener;
 use crate::render::Unrenderable;
 use crate::render::cluster::encoded::filter_configuration;
 use crate::render::cluster::names::{Image, ObjectName};
-use crate::render::cluster::workload::Workload;
+use crate::render::cluster::workload::{FILTERS, Workload};
+use crate::render::envoy::Driver;
+use crate::render::envoy::gate_filter::{self, string};
 use crate::render::node::{Node, entries, list, map};
 
 /// API version of both kinds.
@@ -37,7 +40,26 @@ pub enum Release {
     V1_31,
 }
 
-/// The filter's module.
+/// Where the proxies have the filter from.
+#[derive(Clone, Debug)]
+pub enum FilterSource {
+    /// A WebAssembly module, which Istio's agent fetches.
+    Image(FilterImage),
+    /// The native module, which an init container copies out of the host's image.
+    HostImage,
+}
+
+impl FilterSource {
+    /// How Envoy runs it.
+    pub const fn driver(&self) -> Driver {
+        match self {
+            Self::Image(_) => Driver::Wasm,
+            Self::HostImage => Driver::Module,
+        }
+    }
+}
+
+/// The image of a WebAssembly module.
 #[derive(Clone, Debug)]
 pub struct FilterImage {
     /// Its image. The digest is that of the manifest: Istio resolves an index to one of its
@@ -104,6 +126,20 @@ impl FilterImage {
         }));
         Node::Map(module)
     }
+}
+
+/// The filter as a native module, which is in the volume of the proxy's pod.
+///
+/// # Errors
+/// The policy is too large for a filter's configuration.
+pub fn native(loaded: &Loaded) -> Result<Node, Unrenderable> {
+    let configuration = serde_json::to_string(&filter_configuration(&loaded.version)?)
+        .map_err(|error| Unrenderable::Other(error.to_string()))?;
+    let path = format!("{FILTERS}/{}", Driver::Module.file());
+    Ok(map! {
+        "name" => ROOT_ID,
+        "typed_config" => gate_filter::native_filter(&path, string(&configuration)),
+    })
 }
 
 /// The listeners that get the filter.

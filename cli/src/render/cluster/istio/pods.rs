@@ -6,8 +6,10 @@ use tensorgate_settings::admin;
 use crate::render::cluster::ending::{EndAfter, leave_and_drain_s};
 use crate::render::cluster::policy_files::Reader;
 use crate::render::cluster::sizes::resources;
-use crate::render::cluster::workload::{Pod, RUN, Workload};
+use crate::render::cluster::workload::{Pod, RUN, Workload, filters_mount, filters_volume};
 use crate::render::node::{Node, entries, list, map};
+
+use super::FilterSource;
 
 /// The user that an injected sidecar runs as.
 const PROXY_USER: u64 = 1_337;
@@ -83,8 +85,10 @@ pub fn service(workload: &Workload, ports: &[Port]) -> Node {
     workload.service(&ports)
 }
 
-/// The pods. `with_filter`: whether the filter is in their sidecar.
-pub fn pod(workload: &Workload, policy: &Policy, with_filter: bool) -> Pod {
+/// The pods, with the filter that their sidecar has, if any.
+pub fn pod(workload: &Workload, policy: &Policy, filter: Option<&FilterSource>) -> Pod {
+    let with_filter = filter.is_some();
+    let with_module = matches!(filter, Some(FilterSource::HostImage));
     let drain_s = leave_and_drain_s(policy);
     let concurrency = if with_filter {
         format!(", \"concurrency\": {}", workload.sizes.workers())
@@ -115,6 +119,24 @@ pub fn pod(workload: &Workload, policy: &Policy, with_filter: bool) -> Pod {
             workload.sizes.envoy_cpu.to_string().into(),
         ));
     }
+    let (mut first, mut volumes) = (Vec::new(), Vec::new());
+    if with_module {
+        first.push(workload.filters());
+        volumes.push(filters_volume());
+        annotations.extend([
+            (
+                // Otherwise the sidecar starts before the module is in the volume, and Envoy
+                // rejects its configuration, which Istio does not send again.
+                "sidecar.istio.io/nativeSidecar".to_owned(),
+                "false".into(),
+            ),
+            (
+                // By default a sidecar shows the counters of wasm modules, but not of these.
+                "sidecar.istio.io/statsInclusionPrefixes".to_owned(),
+                "dynamicmodulescustom".into(),
+            ),
+        ]);
+    }
     if workload.metrics_from.is_some() {
         // A scraper may be outside the mesh. The network policy decides which pods reach it.
         annotations.push((
@@ -135,19 +157,23 @@ pub fn pod(workload: &Workload, policy: &Policy, with_filter: bool) -> Pod {
         annotations,
         containers: vec![
             workload.host(policy, EndAfter::Proxy, arguments, Vec::new()),
-            proxy(workload, policy, with_filter),
+            proxy(workload, policy, filter),
         ],
-        ..Pod::default()
+        first,
+        volumes,
     }
 }
 
 /// What the injected sidecar has beside Istio's template. Istio applies a container of this name
 /// on top of its own, and `auto` stands for its own image. Without injection no such image exists,
 /// and the pod does not start.
-fn proxy(workload: &Workload, policy: &Policy, with_filter: bool) -> Node {
+fn proxy(workload: &Workload, policy: &Policy, filter: Option<&FilterSource>) -> Node {
     let mut mounts = vec![map! {"name" => "run", "mountPath" => RUN}];
     let mut container = entries(map! {"name" => "istio-proxy", "image" => "auto"});
-    if with_filter {
+    if matches!(filter, Some(FilterSource::HostImage)) {
+        mounts.push(filters_mount());
+    }
+    if filter.is_some() {
         mounts.extend(workload.secret_mounts(Reader::Envoy));
         let sizes = workload.sizes;
         container.extend(entries(map! {

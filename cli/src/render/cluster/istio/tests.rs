@@ -27,10 +27,10 @@ const OTHER_CLIENT: &str = "clients:
 fn istio(policy: &Loaded, entry: Entry) -> Istio {
     Istio {
         workload: workload(policy),
-        filter: FilterImage {
+        filter: FilterSource::Image(FilterImage {
             image: image("filter"),
             pull_secret: None,
-        },
+        }),
         release: Release::default(),
         trust_domain: "mesh.example".parse().unwrap(),
         control_plane: "istio-system".parse().unwrap(),
@@ -110,6 +110,67 @@ fn a_sidecar_has_the_filter_at_the_port_of_requests_alone() {
         (&port["port"], &port["appProtocol"]),
         (&json!(8080), &json!("kubernetes.io/h2c"))
     );
+}
+
+#[test]
+fn the_native_module_is_in_the_pod_before_its_sidecar_starts() {
+    let loaded = loaded(&usual().replace("payload.sub", "sub"));
+    let native = |entry| Istio {
+        filter: FilterSource::HostImage,
+        ..istio(&loaded, entry)
+    };
+    for (entry, namespace) in [(sidecar(), "ml"), (gateway(), "ingress")] {
+        let target = native(entry);
+        let manifests = target.render(&loaded).unwrap();
+        let objects: Vec<Value> = manifests.objects().map(|it| json!(it)).collect();
+        let loading = ["WasmPlugin", "TrafficExtension"];
+        let is_loading = |it: &&Value| loading.iter().any(|kind| it["kind"] == *kind);
+        assert_eq!(objects.iter().find(is_loading), None);
+        let patch = object(&objects, "EnvoyFilter", namespace);
+        let filters = patches(patch, "HTTP_FILTER");
+        let [filter] = filters.as_slice() else {
+            panic!("{filters:?}");
+        };
+        let config = &filter["typed_config"];
+        let path = &config["dynamic_module_config"]["module"]["local"]["filename"];
+        assert_eq!(path, "/opt/tensorgate/filters/libtensorgate_gate.so");
+        let text = config["filter_config"]["value"].as_str().unwrap();
+        let compiled = compiled(&serde_json::from_str(text).unwrap());
+        assert!(compiled.policy.model_id("scores").is_some());
+    }
+
+    let manifests = native(sidecar()).render(&loaded).unwrap();
+    let objects: Vec<Value> = manifests.objects().map(|it| json!(it)).collect();
+    let pod = &object(&objects, "Deployment", "ml")["spec"]["template"];
+    let annotation = &pod["metadata"]["annotations"]["sidecar.istio.io/nativeSidecar"];
+    assert_eq!(annotation, "false");
+    let first = &pod["spec"]["initContainers"][0];
+    assert_eq!(
+        first["args"],
+        json!(["install-filters", "/opt/tensorgate/filters"])
+    );
+    let containers = pod["spec"]["containers"].as_array().unwrap();
+    let named = |name: &str| containers.iter().find(|it| it["name"] == name).unwrap();
+    let mounts = named("istio-proxy")["volumeMounts"].as_array().unwrap();
+    let mounts: Vec<_> = mounts.iter().map(|it| &it["mountPath"]).collect();
+    assert!(
+        mounts.contains(&&json!("/opt/tensorgate/filters")),
+        "{mounts:?}"
+    );
+}
+
+#[test]
+fn what_the_native_module_cannot_do_is_a_fault_at_its_line() {
+    let loaded = loaded(&usual());
+    let target = Istio {
+        filter: FilterSource::HostImage,
+        ..istio(&loaded, sidecar())
+    };
+    let Err(Unrenderable::Policy(faults)) = target.render(&loaded) else {
+        panic!("a claim below the top level is rendered");
+    };
+    let paths: Vec<_> = faults.into_iter().map(|fault| fault.path).collect();
+    assert_eq!(paths, ["clients.web-app.metadata.claim"]);
 }
 
 #[test]
