@@ -24,12 +24,14 @@ case ${1:-} in
     console) make test-console ;;
     # Hostile and benign files of models, and signatures of models with OpenSSF's own package.
     artifacts) make test-artifacts ;;
+    # The native module under Valgrind: a million mutated requests, and the instructions of one.
+    module) tools/stage.sh module tools/module.sh memory && tools/stage.sh instructions tools/module.sh instructions ;;
     # Clippy of tests, bench and fuzz targets, and the documentation of every crate.
     lint) make lint-all ;;
     # Licences, sources and versions of dependencies.
     licences) make setup && tools/stage.sh licences tools/deny.sh ;;
     *)
-        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, overload, chaos, mesh, console, artifacts, lint or licences" >&2
+        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, overload, chaos, mesh, console, artifacts, module, lint or licences" >&2
         exit 2
         ;;
 esac

@@ -44,6 +44,15 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-wire",
         ],
     ),
+    // Envoy's side of the native module, for tests; loads the module when it runs.
+    (
+        "tensorgate-abi-driver",
+        &[
+            "tensorgate-identity",
+            "tensorgate-in-memory-proxy",
+            "tensorgate-vectors",
+        ],
+    ),
     // The filters without Envoy, for tests and `explain`.
     (
         "tensorgate-in-memory-proxy",
