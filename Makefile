@@ -72,7 +72,7 @@ soak: filters components ## Saturate a host, then a whole gate, for SOAK_SECONDS
 
 bench: filters components handler-tools ## Measure against bare Envoy and the peers, write bench/results.md (half an hour the first time)
 	@tools/bench-peers.sh
-	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-workbench -p tensorgate-host -p tensorgate-envoy-module -p tensorgate-bench
+	@$(STAGE) bench-build cargo build --quiet --locked --release -p tensorgate -p tensorgate-workbench -p tensorgate-host -p tensorgate-envoy-module -p tensorgate-idle-module -p tensorgate-bench
 	@$(STAGE) bench target/release/tensorgate-bench --out bench/results.md
 
 bench-overload: filters components ## Compare good answers at twice the load with those at full load (a minute)
@@ -93,7 +93,7 @@ bench-signing: ## Measure the hashing and verification of a 10 GB model, write b
 BUILT = $(shell sed -n '/^default-members/,/^]/s/^ *"\(.*\)",.*/\1/p' Cargo.toml | while read -r member; do sed -n 's/^name = "\(.*\)"/-p \1/p' "$$member/Cargo.toml" | head -n 1; done)
 
 bench-quick: filters build components handler-tools ## Check that every scenario of the bench works; measures nothing
-	@$(STAGE) bench-build cargo build --quiet --locked $(BUILT) -p tensorgate-bench
+	@$(STAGE) bench-build cargo build --quiet --locked $(BUILT) -p tensorgate-idle-module -p tensorgate-bench
 	@$(STAGE) bench-test cargo test --quiet --locked $(BUILT) -p tensorgate-bench --bin tensorgate-bench
 	@$(STAGE) bench-quick target/debug/tensorgate-bench --quick
 

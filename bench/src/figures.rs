@@ -32,6 +32,28 @@ pub fn median(samples: &[f64]) -> f64 {
     }
 }
 
+/// An interval of samples in any order that has the median of their distribution, whatever that is,
+/// in at least 95 of 100 cases: as many of the smallest samples are left out as of the largest.
+/// Fewer than six samples give no such interval; then it has all samples.
+pub fn interval(samples: &[f64]) -> (f64, f64) {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let count = number(sorted.len());
+    // The number of samples below the median is that of heads in as many tosses of a coin.
+    let mut probability = 0.5_f64.powf(count);
+    let mut below = probability;
+    let mut rank = 0_usize;
+    while below <= 0.025 && rank < sorted.len() {
+        probability *= (count - number(rank)) / (number(rank) + 1.0);
+        below += probability;
+        rank = rank.saturating_add(1);
+    }
+    let least = rank.saturating_sub(1);
+    let most = sorted.len().saturating_sub(least).saturating_sub(1);
+    let sample = |at: usize| sorted.get(at).copied().unwrap_or(f64::NAN);
+    (sample(least), sample(most))
+}
+
 /// A count as a floating-point number.
 pub fn number(count: usize) -> f64 {
     u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
@@ -40,6 +62,21 @@ pub fn number(count: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn intervals_leave_out_as_many_samples_as_they_may() {
+        for (count, expected) in [
+            (1, (1.0, 1.0)),
+            (5, (1.0, 5.0)),
+            (6, (1.0, 6.0)),
+            (8, (1.0, 8.0)),
+            (9, (2.0, 8.0)),
+            (15, (4.0, 12.0)),
+        ] {
+            let samples: Vec<f64> = (1..=count).map(f64::from).rev().collect();
+            assert_eq!(interval(&samples), expected, "{count}");
+        }
+    }
 
     #[test]
     fn quantiles_are_samples_and_medians_lie_between() {

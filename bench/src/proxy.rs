@@ -19,6 +19,7 @@ const EXT_PROC: &str = include_str!("../envoy/ext-proc.yaml");
 const WITH_BODY: &str = include_str!("../envoy/with-body.yaml");
 const LUA: &str = include_str!("../envoy/lua.yaml");
 const MODULE: &str = include_str!("../envoy/module.yaml");
+const NATIVE_MODULE: &str = include_str!("../envoy/native-module.yaml");
 const TRANSPORT_SOCKET: &str = include_str!("../envoy/transport-socket.yaml");
 const NATIVE: &str = include_str!("../envoy/native.yaml");
 
@@ -51,6 +52,13 @@ pub enum Filters<'a> {
     },
     /// A proxy-wasm module without configuration.
     Module(&'a Path),
+    /// A native module without configuration.
+    NativeModule {
+        /// Its file.
+        path: &'a Path,
+        /// The name of one of its filters.
+        filter: &'a str,
+    },
     /// Filters as JSON: the gate's, taken from a rendered policy.
     Json(&'a Value),
 }
@@ -116,6 +124,13 @@ pub async fn start_with(
         }
         Filters::Lua { script } => LUA.replace("SCRIPT", &Value::from(script).to_string()) + ROUTER,
         Filters::Module(path) => MODULE.replace("MODULE", &path.display().to_string()) + ROUTER,
+        Filters::NativeModule { path, filter } => {
+            let path = path.display().to_string();
+            NATIVE_MODULE
+                .replace("MODULE", &path)
+                .replace("FILTER", filter)
+                + ROUTER
+        }
         Filters::ExtProc(server) => {
             service(server);
             EXT_PROC.to_owned() + ROUTER

@@ -2,7 +2,7 @@
 //! contenders alike. A ratio is computed within each round; the result is the median over the
 //! rounds.
 
-use crate::figures::{median, number};
+use crate::figures::{interval, median, number};
 use crate::kernel;
 use crate::load::{Client, Shot};
 use crate::outcome::Outcome;
@@ -57,13 +57,18 @@ impl Result {
 
     /// The CPU time relative to another contender's: the median of the rounds' ratios.
     pub fn over(&self, other: &Self) -> f64 {
-        let ratios: Vec<f64> = self
-            .cpu_us
-            .iter()
-            .zip(&other.cpu_us)
-            .map(|(mine, theirs)| mine / theirs)
-            .collect();
-        median(&ratios)
+        median(&self.ratios(other))
+    }
+
+    /// An interval of the ratio over rounds like those of this run.
+    pub fn interval_over(&self, other: &Self) -> (f64, f64) {
+        interval(&self.ratios(other))
+    }
+
+    /// The ratio to another contender in each round.
+    fn ratios(&self, other: &Self) -> Vec<f64> {
+        let rounds = self.cpu_us.iter().zip(&other.cpu_us);
+        rounds.map(|(own, other)| own / other).collect()
     }
 
     /// The CPU time in excess of another contender's.

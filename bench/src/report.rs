@@ -32,7 +32,7 @@ impl Report {
     /// A table of a race, relative to one of its contenders.
     pub fn race(&mut self, results: &[Result], against: usize) {
         let mut text = String::from(
-            "\n| | CPU µs a request | requests/s a core | × | added µs | beside it, CPU µs | p50 µs | p99 µs | RSS MiB |\n|---|---|---|---|---|---|---|---|---|\n",
+            "\n| | CPU µs a request | requests/s a core | × | 95 % of × | added µs | beside it, CPU µs | p50 µs | p99 µs | RSS MiB |\n|---|---|---|---|---|---|---|---|---|---|\n",
         );
         let Some(base) = results.get(against) else {
             return;
@@ -41,10 +41,11 @@ impl Report {
             let beside = result
                 .beside_us
                 .map_or_else(String::new, |(name, us)| format!("{name} {us:.1}"));
+            let (least, most) = result.interval_over(base);
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "| {} | {:.1} | {:.0} | {:.2} | {:+.1} | {beside} | {:.0} | {:.0} | {:.0} |",
+                "| {} | {:.1} | {:.0} | {:.2} | {least:.2} to {most:.2} | {:+.1} | {beside} | {:.0} | {:.0} | {:.0} |",
                 result.name,
                 result.cpu(),
                 1_000_000.0 / result.cpu(),

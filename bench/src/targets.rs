@@ -85,6 +85,13 @@ const ALONE: &str = "–";
 pub const TARGETS: &[Target] = &[
     now("key", "gate, 1 KB JSON, API key", BARE, AtMost(1.25, "×")).because(why::KEY),
     now(
+        "module",
+        "gate as native module, 1 KB JSON, API key",
+        BARE,
+        AtMost(1.20, "×"),
+    )
+    .because(why::MODULE),
+    now(
         "jwt",
         "gate, 1 KB JSON, cached token",
         BARE,
@@ -119,6 +126,13 @@ pub const TARGETS: &[Target] = &[
         AtMost(1.20, "×"),
     )
     .because(why::BINARY_600K),
+    now(
+        "module-binary-600k",
+        "gate as native module, 600 KB FP32, REST binary",
+        BARE,
+        AtMost(1.05, "×"),
+    )
+    .because(why::MODULE),
     now(
         "grpc-600k",
         "gate, 600 KB FP32, gRPC",
@@ -162,6 +176,13 @@ pub const TARGETS: &[Target] = &[
         AtMost(16.0, " MiB more"),
     )
     .because(why::STREAMED),
+    now(
+        "module-json-575k",
+        "gate as native module, 575 KB of JSON floats",
+        BARE,
+        AtMost(1.6, "×"),
+    )
+    .because(why::MODULE),
     now(
         "json-575k",
         "gate, 575 KB of JSON floats",

@@ -20,7 +20,7 @@ use crate::tokens::{Algorithm, public_keys};
 use super::{client, course, tokens};
 
 /// Clients that the script knows: as many as have a key in the policy.
-const CLIENTS: usize = 10;
+pub(super) const CLIENTS: usize = 10;
 
 /// Runs the scenario.
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {

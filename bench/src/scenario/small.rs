@@ -8,8 +8,9 @@ use crate::policy::key;
 use crate::proxy::{self, CHAIN, Filters, GATE, NATIVE_GATE, Upstream};
 use crate::race::{Contender, race};
 use crate::report::Report;
+use crate::script::script;
 
-use super::{client, course, tokens};
+use super::{checks, client, course, stages, tokens};
 use crate::tokens::{Algorithm, public_keys};
 
 /// Runs the scenario.
@@ -41,6 +42,17 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let module = tokens::render(lab, &upstream, NATIVE_GATE)?;
     let module = proxy::start(lab, "module", Filters::Json(module.filters()?), to()).await?;
     let whole = rendered.start(lab, "rendered", 1).await?;
+    // What a module costs that only holds and copies bodies, and the same checks as a script.
+    let idle = stages::idle_module(lab, true)?;
+    let idle = proxy::start(lab, "idle", Filters::Module(&idle), to()).await?;
+    let path = lab.bin.join("libtensorgate_idle.so");
+    let holding = Filters::NativeModule {
+        path: &path,
+        filter: "holding",
+    };
+    let native_idle = proxy::start(lab, "native-idle", holding, to()).await?;
+    let script = script(checks::CLIENTS);
+    let lua = proxy::start(lab, "lua", Filters::Lua { script: &script }, to()).await?;
 
     let plain = json_shot(SMALL)?;
     let keyed = plain.clone().with("x-api-key", &key(0))?;
@@ -64,9 +76,22 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         contender(
             "ext_proc, no-op service, body buffered",
             &by_processor,
-            plain,
+            plain.clone(),
             Some(("service", processor.process.pid())),
         ),
+        contender(
+            "wasm module that holds and copies",
+            &idle,
+            plain.clone(),
+            None,
+        ),
+        contender(
+            "native module that holds and copies",
+            &native_idle,
+            plain,
+            None,
+        ),
+        contender("Lua with the same checks", &lua, keyed.clone(), None),
         contender(
             "jwt_authn (cached) + local_ratelimit + rbac",
             &native,
@@ -100,10 +125,24 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     }
     let results = race(&mut contenders, course(lab, 9, 4000)).await?;
     report.race(&results, 0);
-    let [bare, authz, processor, native, gate, token, ..] = results.as_slice() else {
+    let [
+        bare,
+        authz,
+        processor,
+        _,
+        _,
+        _,
+        native,
+        gate,
+        token,
+        module,
+        ..,
+    ] = results.as_slice()
+    else {
         return Err(Failure::from("a contender is missing"));
     };
     report.reached("key", gate.over(bare));
+    report.reached("module", module.over(bare));
     report.reached("jwt", token.over(bare));
     report.reached("native", token.added_to(bare) / native.added_to(bare));
     report.reached("ext-authz", gate.added_to(bare) / authz.added_to(bare));

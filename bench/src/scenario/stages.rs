@@ -31,8 +31,20 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let to = || Upstream::Unix(&upstream.socket);
     let gate = |limits, options| gate(lab, &upstream, limits, options);
     let bare = proxy::start(lab, "bare", Filters::None, to()).await?;
-    let idle = proxy::start(lab, "idle", Filters::Module(&module(lab, false)?), to()).await?;
-    let holding = proxy::start(lab, "holding", Filters::Module(&module(lab, true)?), to()).await?;
+    let idle = proxy::start(
+        lab,
+        "idle",
+        Filters::Module(&idle_module(lab, false)?),
+        to(),
+    )
+    .await?;
+    let holding = proxy::start(
+        lab,
+        "holding",
+        Filters::Module(&idle_module(lab, true)?),
+        to(),
+    )
+    .await?;
     let auth = gate(Limits::Rate, AUTH)?;
     let auth = proxy::start(lab, "auth", Filters::Json(auth.filters()?), to()).await?;
     let unlimited = gate(Limits::None, GATE)?;
@@ -117,8 +129,8 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-/// The compiled module.
-fn module(lab: &Lab, holds: bool) -> Outcome<PathBuf> {
+/// The wasm module that does nothing, or only holds and copies bodies.
+pub(super) fn idle_module(lab: &Lab, holds: bool) -> Outcome<PathBuf> {
     let text = IDLE.replace("HELD", if holds { "1" } else { "0" });
     let path = lab.path("idle.wasm");
     std::fs::write(&path, wat::parse_str(text)?)?;

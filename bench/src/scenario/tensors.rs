@@ -8,7 +8,7 @@ use crate::models::{
 };
 use crate::outcome::{Failure, Outcome};
 use crate::policy::{Shape, key};
-use crate::proxy::{self, Filters, Rendered, Upstream};
+use crate::proxy::{self, Filters, NATIVE_GATE, Rendered, Upstream};
 use crate::race::{Contender, Course, Result, race};
 use crate::report::Report;
 
@@ -19,6 +19,8 @@ struct Envoys {
     bare: Envoy,
     processor: Envoy,
     gate: Envoy,
+    /// The same gate as a native module.
+    module: Envoy,
     /// The same gate with a small `hold_bytes`, so that bodies are streamed.
     passing: Envoy,
     service: Server,
@@ -30,11 +32,20 @@ impl Envoys {
         let upstream = Server::start(lab, "upstream").await?;
         let service = Server::start(lab, "ext-proc").await?;
         let mut shape = Shape::plain(upstream.tcp()?);
+        // By default a filter leaves bodies above 64 KiB to the host.
+        shape.judge = Some("envoy");
         let render = |shape: &Shape| {
             let folder = lab.folder("tensors")?;
             Rendered::new(lab, folder, &shape.to_json(), &upstream.socket)
         };
         let rendered = render(&shape)?;
+        let module = Rendered::with_options(
+            lab,
+            lab.folder("tensors")?,
+            &shape.to_json(),
+            &upstream.socket,
+            NATIVE_GATE,
+        )?;
         shape.hold_bytes = Some("64KiB");
         let passing = render(&shape)?;
         let to = || Upstream::Unix(&upstream.socket);
@@ -42,6 +53,7 @@ impl Envoys {
             bare: proxy::start(lab, "bare", Filters::None, to()).await?,
             processor: proxy::start(lab, "ext_proc", Filters::ExtProc(&service), to()).await?,
             gate: proxy::start(lab, "gate", Filters::Json(rendered.filters()?), to()).await?,
+            module: proxy::start(lab, "module", Filters::Json(module.filters()?), to()).await?,
             passing: proxy::start(lab, "passing", Filters::Json(passing.filters()?), to()).await?,
             service,
             _upstream: upstream,
@@ -70,6 +82,7 @@ impl Envoys {
         let mut contenders = vec![
             contender("bare Envoy", &self.bare, shot.clone(), None),
             contender("gate, API key", &self.gate, keyed(shot)?, None),
+            contender("gate as native module", &self.module, keyed(shot)?, None),
         ];
         if let Some(more) = also.unread {
             contenders.push(contender(
@@ -132,7 +145,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         )
         .await?;
     report.race(&results, 0);
-    let [bare, gate, processor, ..] = results.as_slice() else {
+    let [bare, gate, _, processor, ..] = results.as_slice() else {
         return Err(Failure::from("a contender is missing"));
     };
     report.reached("grpc-600k", gate.over(bare));
@@ -152,8 +165,9 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         )
         .await?;
     report.race(&results, 0);
-    if let [bare, gate, ..] = results.as_slice() {
+    if let [bare, gate, module, ..] = results.as_slice() {
         report.reached("binary-600k", gate.over(bare));
+        report.reached("module-binary-600k", module.over(bare));
     }
 
     report.section("8 MB of FP32", "Over gRPC, then over REST with the binary extension. The contract that checks no values saves the scan for NaN, infinity and range.");
@@ -170,7 +184,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         )
         .await?;
     report.race(&results, 0);
-    if let [bare, gate, unread, ..] = results.as_slice() {
+    if let [bare, gate, _, unread, ..] = results.as_slice() {
         report.reached("grpc-8m", gate.over(bare));
         let bytes = crate::figures::number(HUGE_ELEMENTS) * 4.0;
         report.reached("scan-rate", bytes / gate.added_to(unread) / 1000.0);
@@ -202,8 +216,9 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
         .race(Http::One, &shot, Also::default(), course(lab, 9, 120))
         .await?;
     report.race(&results, 0);
-    if let [bare, gate, ..] = results.as_slice() {
+    if let [bare, gate, module, ..] = results.as_slice() {
         report.reached("json-575k", gate.over(bare));
+        report.reached("module-json-575k", module.over(bare));
         let bytes = crate::figures::number(shot.body_bytes());
         report.reached("json-rate", bytes / gate.added_to(bare) / 1000.0);
     }

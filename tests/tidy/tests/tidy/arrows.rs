@@ -316,6 +316,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         "prompt-template",
         &["handler-settings", "tensorgate-handler"],
     ),
+    // A peer of the native module that does nothing.
+    ("tensorgate-idle-module", &[]),
     // The bench may depend on what it measures, and signs its tokens as the tests do.
     (
         "tensorgate-bench",
