@@ -15,6 +15,7 @@ pub mod affinity;
 pub mod domains;
 mod encoded;
 pub mod ending;
+pub mod filter_source;
 pub mod gateway;
 pub mod helm;
 mod host_checksum;

@@ -20,12 +20,12 @@ use tensorgate_policy_load::load::Loaded;
 use super::domains::{Hostname, Identity};
 use super::encoded::filter_configuration;
 use super::ending::EndAfter;
-use super::names::{Image, MAX_LABEL_BYTES, Namespace, ObjectName, PodLabel};
+use super::filter_source::FilterSource;
+use super::names::{MAX_LABEL_BYTES, Namespace, ObjectName, PodLabel};
 use super::network::Admitted;
 use super::workload::{
     AUDIT_PORT, GATE_PORT, GROUP_READABLE, LIMITS_PORT, Pod, Workload, without_sidecar,
 };
-use crate::render::envoy::Driver;
 use crate::render::manifests::Manifests;
 use crate::render::node::map;
 use crate::render::{Unrenderable, cluster};
@@ -74,30 +74,6 @@ pub struct EnvoyGateway {
     pub host_authority: ObjectName,
     /// Whether to patch what the resources have no fields for.
     pub patch_policy: bool,
-}
-
-/// Where the Gateway's proxies have the filter from.
-#[derive(Clone, Debug)]
-pub enum FilterSource {
-    /// The WebAssembly module, from an image of its own.
-    Image {
-        /// The image.
-        image: Image,
-        /// Secret with the credentials of its registry.
-        pull_secret: Option<ObjectName>,
-    },
-    /// The native module, from the host's image.
-    HostImage,
-}
-
-impl FilterSource {
-    /// How Envoy runs it.
-    const fn driver(&self) -> Driver {
-        match self {
-            Self::Image { .. } => Driver::Wasm,
-            Self::HostImage => Driver::Module,
-        }
-    }
 }
 
 impl EnvoyGateway {

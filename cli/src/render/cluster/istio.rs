@@ -24,6 +24,7 @@ use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin::GATEWAY_HEADER;
 
 use super::domains::DomainName;
+use super::filter_source::FilterSource;
 use super::names::{Namespace, NamespacedName};
 use super::network::{self, Admitted};
 use super::workload::{AUDIT_PORT, GATE_PORT, LIMITS_PORT, Workload};
@@ -35,7 +36,7 @@ use crate::render::envoy::{RenderError, RenderOptions, clusters, key_sets, limit
 use crate::render::manifests::Manifests;
 use crate::render::node::{Node, list, map};
 use crate::render::{Unrenderable, cluster};
-pub use filter::{FilterImage, FilterSource, Release};
+pub use filter::Release;
 pub use gateway::IngressGateway;
 
 use envoy_filter::Listener;

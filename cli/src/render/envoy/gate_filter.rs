@@ -87,7 +87,7 @@ pub fn filter(
         host: options.sandbox_host,
     }));
     let encoded = FilterConfiguration::new(&compiled.to_bytes(), plane.max_policy_bytes())?;
-    let configuration = string(&serde_json::to_string(&encoded)?);
+    let configuration = string_value(&serde_json::to_string(&encoded)?);
     let typed_config = match options.driver {
         Driver::Wasm => wasm(filter, position, &version.policy, options, configuration)?,
         Driver::Module => native(filter, options, configuration)?,
@@ -157,7 +157,7 @@ fn wasm(
     let mut restrictions = Vec::new();
     if plane.headers() == HeaderMode::Hold {
         if !kind.is_empty() {
-            vm.push(("configuration".to_owned(), string(&kind)));
+            vm.push(("configuration".to_owned(), string_value(&kind)));
         }
         restrictions = vec![
             // The field is deprecated without a successor but still enforced. Envoy 1.40 logs a
@@ -201,7 +201,8 @@ fn capabilities(filter: tensorgate_filter_core::filter::Filter, policy: &Policy)
     (kind.join(","), Node::Map(capabilities))
 }
 
-pub fn string(value: &str) -> Node {
+/// A text as a message of Protobuf.
+pub fn string_value(value: &str) -> Node {
     map! {
         "@type" => "type.googleapis.com/google.protobuf.StringValue",
         "value" => value,

@@ -12,6 +12,7 @@ use super::names::Names;
 use crate::render::Unrenderable;
 use crate::render::cluster::affinity::Affinity;
 use crate::render::cluster::domains::{DomainName, Hostname, Identity};
+use crate::render::cluster::filter_source::{FilterImage, FilterSource};
 use crate::render::cluster::monitoring::Monitoring;
 use crate::render::cluster::names::{
     Image, Label, Namespace, NamespacedName, ObjectName, PodLabel,
@@ -194,7 +195,7 @@ fn in_mesh(
 ) -> Result<Files, Unrenderable> {
     let mesh = istio::Istio {
         workload: workload(names, loaded)?,
-        filter: istio::FilterSource::Image(istio::FilterImage {
+        filter: FilterSource::Image(FilterImage {
             image: names.parse(PROXY_IMAGE),
             pull_secret: Some(names.parse("zq-pull-qz")),
         }),
@@ -230,10 +231,10 @@ pub fn in_ingress(names: &Names, loaded: &Loaded) -> Result<Files, Unrenderable>
 pub fn at_gateway(names: &Names, loaded: &Loaded) -> Result<Files, Unrenderable> {
     let gateway = gateway::EnvoyGateway {
         workload: workload(names, loaded)?,
-        filter: gateway::FilterSource::Image {
+        filter: FilterSource::Image(FilterImage {
             image: names.parse(PROXY_IMAGE),
             pull_secret: Some(names.parse("zq-pull-qz")),
-        },
+        }),
         gateway: names.parse("zq-gateway-qz"),
         section: Some(names.parse("zq-section-qz")),
         hosts: vec![names.parse("zq-hostname-qz.example")],

@@ -8,7 +8,8 @@ use tensorgate_policy_load::load::Loaded;
 use super::cluster::Cluster;
 use super::next_steps::{ANONYMOUS, NextSteps, request};
 use crate::render::cluster::domains::{Hostname, Identity};
-use crate::render::cluster::gateway::{self, FilterSource};
+use crate::render::cluster::filter_source::FilterSource;
+use crate::render::cluster::gateway;
 use crate::render::cluster::names::{Image, Namespace, ObjectName};
 use crate::render::cluster::needs::Needs;
 use crate::render::envoy::Driver;
@@ -73,7 +74,8 @@ pub struct Gateway {
 impl Gateway {
     /// Renders the policy.
     pub fn run(self, ui: &Ui, loaded: Loaded) -> Result<(), Failure> {
-        let filter = self.filter()?;
+        let filter = FilterSource::new(self.driver, self.filter_image, self.filter_pull_secret)
+            .map_err(|fault| Failure::Input(fault.to_owned()))?;
         let Self {
             cluster,
             driver: _,
@@ -111,26 +113,6 @@ impl Gateway {
             }
             Ok((manifests, steps))
         })
-    }
-}
-
-impl Gateway {
-    /// Where the proxies have the filter from.
-    fn filter(&self) -> Result<FilterSource, Failure> {
-        match (self.driver, self.filter_image.clone()) {
-            (Driver::Wasm, Some(image)) => Ok(FilterSource::Image {
-                image,
-                pull_secret: self.filter_pull_secret.clone(),
-            }),
-            (Driver::Module, None) => Ok(FilterSource::HostImage),
-            (Driver::Wasm, None) => Err(Failure::Input(
-                "--driver wasm needs --filter-image".to_owned(),
-            )),
-            (Driver::Module, Some(_)) => Err(Failure::Input(
-                "--driver module takes the filter from --host-image: leave out --filter-image"
-                    .to_owned(),
-            )),
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use tensorgate_policy_load::load::Loaded;
 use super::cluster::Cluster;
 use super::next_steps::{ANONYMOUS, NextSteps, request};
 use crate::render::cluster::domains::DomainName;
+use crate::render::cluster::filter_source::FilterSource;
 use crate::render::cluster::istio;
 use crate::render::cluster::names::{
     Image, Namespace, NamespacedName, ObjectName, PodLabel, check_distinct,
@@ -108,7 +109,7 @@ impl Istio {
         }
         let filter = self.filter()?;
         check_distinct(&self.gateway_pods, "--gateway-pods").map_err(Failure::Input)?;
-        let is_native = matches!(filter, istio::FilterSource::HostImage);
+        let is_native = filter.driver() == Driver::Module;
         let mut notes = vec![if is_native { NATIVE } else { UNRESTRICTED }.to_owned()];
         let entry = match (self.gateway, self.gateway_account) {
             (None, _) => {
@@ -157,7 +158,10 @@ impl Istio {
                 ));
             };
             if is_native {
-                replaced("with the wasm module", "trafficextension");
+                replaced(
+                    "with the wasm module",
+                    "--ignore-not-found trafficextension,wasmplugin",
+                );
             } else if target.release > istio::Release::V1_29 {
                 replaced("for Istio 1.29", "wasmplugin");
             }
@@ -173,22 +177,16 @@ impl Istio {
 
 impl Istio {
     /// Where the proxies have the filter from.
-    fn filter(&self) -> Result<istio::FilterSource, Failure> {
-        let wrong = |message: &str| Err(Failure::Input(message.to_owned()));
-        match (self.driver, self.filter_image.clone()) {
-            (Driver::Wasm, Some(image)) => Ok(istio::FilterSource::Image(istio::FilterImage {
-                image,
-                pull_secret: self.filter_pull_secret.clone(),
-            })),
-            (Driver::Wasm, None) => wrong("--driver wasm needs --filter-image"),
-            (Driver::Module, Some(_)) => wrong(
-                "--driver module takes the filter from --host-image: leave out --filter-image",
-            ),
-            (Driver::Module, None) if self.istio_release < istio::Release::V1_31 => wrong(
+    fn filter(&self) -> Result<FilterSource, Failure> {
+        let (image, secret) = (self.filter_image.clone(), self.filter_pull_secret.clone());
+        let wrong = |fault: &str| Failure::Input(fault.to_owned());
+        let filter = FilterSource::new(self.driver, image, secret).map_err(wrong)?;
+        if filter.driver() == Driver::Module && self.istio_release < istio::Release::V1_31 {
+            return Err(wrong(
                 "--driver module needs --istio-release 1.31: the proxies of earlier releases load no native modules",
-            ),
-            (Driver::Module, None) => Ok(istio::FilterSource::HostImage),
+            ));
         }
+        Ok(filter)
     }
 }
 

@@ -6,9 +6,10 @@
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Counter, RateLimitService};
 
-use super::{EXTENSIONS, EnvoyGateway, FilterSource, GATEWAY_GROUP};
+use super::{EXTENSIONS, EnvoyGateway, GATEWAY_GROUP};
 use crate::render::Unrenderable;
 use crate::render::cluster;
+use crate::render::cluster::filter_source::FilterSource;
 use crate::render::cluster::names::ObjectName;
 use crate::render::cluster::workload::LIMITS_PORT;
 use crate::render::envoy::bounds::Bounds;
@@ -50,7 +51,7 @@ pub(super) fn patches(
         change(map! {"op" => "add", "jsonPath" => at, "path" => path, "value" => value})
     };
     // A trap returns 503 until the VM is rebuilt, instead of until its configuration changes.
-    let reload = matches!(gateway.filter, FilterSource::Image { .. }).then(|| {
+    let reload = matches!(gateway.filter, FilterSource::Image(_)).then(|| {
         let filter = format!(
             "..http_filters[?(@.name=='envoy.filters.http.wasm/envoyextensionpolicy/{namespace}/{gate}/wasm/0')].typed_config.config"
         );

@@ -7,8 +7,9 @@ use tensorgate_audit::als::entry::{
 use tensorgate_policy::Policy;
 
 use super::duration::duration;
-use super::{EXTENSIONS, EnvoyGateway, FilterSource, MODULE};
+use super::{EXTENSIONS, EnvoyGateway, MODULE};
 use crate::render::cluster::ending::{LEAVE_S, drain_s};
+use crate::render::cluster::filter_source::FilterSource;
 use crate::render::cluster::workload::{AUDIT_PORT, FILTERS, filters_mount, filters_volume};
 use crate::render::envoy::Driver;
 use crate::render::envoy::access_log::texts;

@@ -6,8 +6,8 @@ use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
 use tensorgate_policy::policy::Limits;
 
 use super::duration::duration;
-use super::{EXTENSIONS, EnvoyGateway, FilterSource, GATEWAY_API, GATEWAY_GROUP, MODULE};
-use crate::render::cluster::names::{Image, ObjectName};
+use super::{EXTENSIONS, EnvoyGateway, GATEWAY_API, GATEWAY_GROUP, MODULE};
+use crate::render::cluster::filter_source::{FilterImage, FilterSource};
 use crate::render::cluster::workload::GATE_PORT;
 use crate::render::envoy::http::{HIDDEN_HEADERS, STREAM_PATH};
 use crate::render::node::{Node, entries, list, map};
@@ -58,9 +58,7 @@ pub(super) fn route(gateway: &EnvoyGateway, limits: &Limits) -> Node {
 pub(super) fn filter(gateway: &EnvoyGateway, configuration: Node) -> Node {
     let workload = &gateway.workload;
     let (kind, filter) = match &gateway.filter {
-        FilterSource::Image { image, pull_secret } => {
-            ("wasm", wasm(image, pull_secret.as_ref(), configuration))
-        }
+        FilterSource::Image(filter) => ("wasm", wasm(filter, configuration)),
         FilterSource::HostImage => {
             let filter = map! {
                 "name" => MODULE,
@@ -76,14 +74,14 @@ pub(super) fn filter(gateway: &EnvoyGateway, configuration: Node) -> Node {
     workload.object(EXTENSIONS, "EnvoyExtensionPolicy", name, spec)
 }
 
-/// The filter as a WebAssembly module of this image.
-fn wasm(image: &Image, pull_secret: Option<&ObjectName>, configuration: Node) -> Node {
+/// The filter as the WebAssembly module of this image.
+fn wasm(filter: &FilterImage, configuration: Node) -> Node {
     let mut source = entries(map! {
-        "url" => format!("oci://{image}"),
+        "url" => format!("oci://{}", filter.image),
         // The digest of the image's manifest, which Envoy Gateway compares.
-        "sha256" => image.digest(),
+        "sha256" => filter.image.digest(),
     });
-    if let Some(secret) = pull_secret {
+    if let Some(secret) = &filter.pull_secret {
         let secret = map! {"name" => secret.as_str()};
         source.push(("pullSecretRef".to_owned(), secret));
     }

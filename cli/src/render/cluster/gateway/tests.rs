@@ -13,6 +13,7 @@ use tensorgate_policy::HeaderMode;
 use tensorgate_policy::policy::filter_part;
 
 use super::*;
+use crate::render::cluster::filter_source::FilterImage;
 use crate::render::cluster::test_support::{compiled, image, loaded, policy, workload};
 
 /// The policy of most tests.
@@ -40,10 +41,10 @@ fn shared() -> String {
 fn target(policy: &Loaded, patch_policy: bool) -> EnvoyGateway {
     EnvoyGateway {
         workload: workload(policy),
-        filter: FilterSource::Image {
+        filter: FilterSource::Image(FilterImage {
             image: image("filter"),
             pull_secret: None,
-        },
+        }),
         gateway: "models".parse().unwrap(),
         section: Some("https".parse().unwrap()),
         hosts: vec!["models.example".parse().unwrap()],

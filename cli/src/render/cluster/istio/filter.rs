@@ -11,10 +11,10 @@ use tensorgate_policy_load::load::Loaded;
 use super::envoy_filter::Listener;
 use crate::render::Unrenderable;
 use crate::render::cluster::encoded::filter_configuration;
-use crate::render::cluster::names::{Image, ObjectName};
+use crate::render::cluster::filter_source::FilterImage;
 use crate::render::cluster::workload::{FILTERS, Workload};
 use crate::render::envoy::Driver;
-use crate::render::envoy::gate_filter::{self, string};
+use crate::render::envoy::gate_filter::{self, string_value};
 use crate::render::node::{Node, entries, list, map};
 
 /// API version of both kinds.
@@ -38,35 +38,6 @@ pub enum Release {
     #[default]
     #[value(name = "1.31")]
     V1_31,
-}
-
-/// Where the proxies have the filter from.
-#[derive(Clone, Debug)]
-pub enum FilterSource {
-    /// A WebAssembly module, which Istio's agent fetches.
-    Image(FilterImage),
-    /// The native module, which an init container copies out of the host's image.
-    HostImage,
-}
-
-impl FilterSource {
-    /// How Envoy runs it.
-    pub const fn driver(&self) -> Driver {
-        match self {
-            Self::Image(_) => Driver::Wasm,
-            Self::HostImage => Driver::Module,
-        }
-    }
-}
-
-/// The image of a WebAssembly module.
-#[derive(Clone, Debug)]
-pub struct FilterImage {
-    /// Its image. The digest is that of the manifest: Istio resolves an index to one of its
-    /// manifests and compares that one's digest.
-    pub image: Image,
-    /// Secret for its registry, in the namespace of the proxy.
-    pub pull_secret: Option<ObjectName>,
 }
 
 impl FilterImage {
@@ -138,7 +109,7 @@ pub fn native(loaded: &Loaded) -> Result<Node, Unrenderable> {
     let path = format!("{FILTERS}/{}", Driver::Module.file());
     Ok(map! {
         "name" => ROOT_ID,
-        "typed_config" => gate_filter::native_filter(&path, string(&configuration)),
+        "typed_config" => gate_filter::native_filter(&path, string_value(&configuration)),
     })
 }
 

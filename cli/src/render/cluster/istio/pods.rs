@@ -4,12 +4,11 @@ use tensorgate_policy::Policy;
 use tensorgate_settings::admin;
 
 use crate::render::cluster::ending::{EndAfter, leave_and_drain_s};
+use crate::render::cluster::filter_source::FilterSource;
 use crate::render::cluster::policy_files::Reader;
 use crate::render::cluster::sizes::resources;
 use crate::render::cluster::workload::{Pod, RUN, Workload, filters_mount, filters_volume};
 use crate::render::node::{Node, entries, list, map};
-
-use super::FilterSource;
 
 /// The user that an injected sidecar runs as.
 const PROXY_USER: u64 = 1_337;

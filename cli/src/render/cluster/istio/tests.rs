@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tensorgate_policy::HeaderMode;
 
 use super::*;
+use crate::render::cluster::filter_source::FilterImage;
 use crate::render::cluster::pod_ports::{PodPort, PodPorts};
 use crate::render::cluster::test_support::{compiled, image, loaded, policy, workload};
 
