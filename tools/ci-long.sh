@@ -24,8 +24,8 @@ case ${1:-} in
     console) make test-console ;;
     # Hostile and benign files of models, and signatures of models with OpenSSF's own package.
     artifacts) make test-artifacts ;;
-    # The native module under Valgrind: a million mutated requests, and the instructions of one.
-    module) tools/stage.sh module tools/module.sh memory && tools/stage.sh instructions tools/module.sh instructions ;;
+    # The native module: a million mutated requests under Valgrind, the instructions of one, arm64.
+    module) tools/stage.sh module tools/module.sh memory && tools/stage.sh instructions tools/module.sh instructions && tools/stage.sh arm64 tools/module.sh arm64 ;;
     # Clippy of tests, bench and fuzz targets, and the documentation of every crate.
     lint) make lint-all ;;
     # Licences, sources and versions of dependencies.

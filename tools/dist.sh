@@ -34,6 +34,14 @@ flags=("${remap[@]}")
 CARGO_TARGET_DIR=$out/native CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
     cargo build --quiet --locked --release --target "$target" --package=tensorgate-envoy-module
 native=$out/native/$target/release/libtensorgate_gate.so
+# Envoys on arm64 may get their configuration from a release for x86-64.
+if [ "$target" = x86_64-unknown-linux-gnu ]; then
+    . tools/arm64.sh
+    prepare_arm64
+    CARGO_TARGET_DIR=$out/native CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; printf '%s' "${flags[*]}") \
+        cargo build --quiet --locked --release --target "$arm64" --package=tensorgate-envoy-module
+    native_arm64=$out/native/$arm64/release/libtensorgate_gate.so
+fi
 tools/filters.sh "${filters[@]}"
 mapfile -t handlers < <(tools/builtins.sh --names)
 COMPONENTIZE=$built/tensorgate-componentize tools/components.sh --release --into "$out/dist/components" "${handlers[@]}"
@@ -44,6 +52,7 @@ mkdir -p "$made"
 install -m 0755 -t "$made" "${programs[@]/#/$built/}"
 modules=("${filters[@]/#/$out/filters/}")
 install -D -m 0644 -t "$made/filters" "${modules[@]/%/.wasm}" "$native"
+[ -z "${native_arm64:-}" ] || install -D -m 0644 -t "$made/filters/aarch64" "$native_arm64"
 FROM=$out/dist/components INTO=$made TENSORGATE=$made/tensorgate tools/builtins.sh "$signing_key"
 install -D -m 0644 -t "$made/prometheus" monitoring/prometheus/*.yaml
 install -D -m 0644 -t "$made/grafana" monitoring/grafana/*.json

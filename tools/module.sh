@@ -4,7 +4,9 @@
 # - module.sh memory [COUNT]: COUNT mutated requests (1,000,000), half of them with a build that can
 #   panic in any hook. Any invalid access, use of uninitialised memory or lost memory fails.
 # - module.sh instructions: the instructions of one accepted request of 1 KB in a release build.
-#   3 % more than tests/abi/instructions.txt fails.
+#   More than 3 % beside tests/abi/instructions.txt fails.
+# - module.sh arm64 [COUNT]: COUNT mutated requests (20,000) on an emulated processor of arm64,
+#   without Valgrind.
 set -euo pipefail
 # Otherwise a failure in a `$(…)` would go unnoticed.
 shopt -s inherit_errexit
@@ -12,10 +14,13 @@ cd "$(dirname "$0")/.."
 
 fail() { printf 'module: %s\n' "$*" >&2; exit 1; }
 
-if ! command -v valgrind >/dev/null; then
-    { [ "$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq valgrind; } >/dev/null 2>&1 \
-        || fail "Valgrind is missing; install it with your package manager"
-fi
+. tools/arm64.sh
+
+prepare_valgrind() {
+    command -v valgrind >/dev/null ||
+        { [ "$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq valgrind; } >/dev/null 2>&1 ||
+        fail "Valgrind is missing; install it with your package manager"
+}
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 # The module finds the key of signed contexts here.
@@ -32,6 +37,7 @@ play() {
 
 memory() {
     local count=${1:-1000000} seed=${SEED:-1} profile pids=() failed=false
+    prepare_valgrind
     cargo build --quiet --locked -p tensorgate-envoy-module -p tensorgate-abi-driver
     cargo build --quiet --locked --release -p tensorgate-envoy-module -p tensorgate-abi-driver
     for profile in debug release; do
@@ -60,6 +66,7 @@ hooks() {
 
 instructions() {
     local few many now record
+    prepare_valgrind
     cargo build --quiet --locked --release -p tensorgate-envoy-module -p tensorgate-abi-driver
     # The difference leaves out what only the first request does, and the configuration.
     few=$(hooks 200)
@@ -71,8 +78,17 @@ instructions() {
     [ "$now" -ge $((record * 97 / 100)) ] || fail "that is more than 3 % below: write it into tests/abi/instructions.txt"
 }
 
+arm64() {
+    local count=${1:-20000} seed=${SEED:-1} built=$target/$arm64/debug
+    prepare_arm64 qemu-user-static
+    cargo build --quiet --locked --target "$arm64" -p tensorgate-envoy-module -p tensorgate-abi-driver
+    qemu-aarch64-static -L /usr/aarch64-linux-gnu \
+        "$built/tensorgate-abi-driver" "$built/libtensorgate_gate.so" mutated "$count" "$seed"
+}
+
 case ${1:-} in
     memory) memory "${2:-}" ;;
     instructions) instructions ;;
-    *) fail "usage: module.sh memory [COUNT] or module.sh instructions" ;;
+    arm64) arm64 "${2:-}" ;;
+    *) fail "usage: module.sh memory [COUNT], module.sh instructions or module.sh arm64 [COUNT]" ;;
 esac

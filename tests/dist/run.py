@@ -11,6 +11,7 @@ import http.client
 import http.server
 import json
 import os
+import platform
 import re
 import shutil
 import struct
@@ -40,6 +41,10 @@ TEXTS = ["LICENSE", "README.md", "SHA256SUMS", "THIRD-PARTY-LICENCES.txt", "sbom
 # Packages that a release cannot be without: of its programs, its filters and its handlers.
 BUILT_OF = ["tokio", "wasmtime", "proxy-wasm", "wit-bindgen", "rust-std"]
 NATIVE_MODULE = "filters/libtensorgate_gate.so"
+# Numbers of machines in ELF files.
+MACHINES = {"x86_64": 62, "aarch64": 183}
+# A release for x86-64 has it for arm64, too.
+NATIVE_MODULE_ARM64 = "filters/aarch64/libtensorgate_gate.so"
 # ELF: a program header that names a loader, and a section with symbols.
 PT_INTERP, SHT_SYMTAB = 3, 2
 # An image of a one.
@@ -77,6 +82,8 @@ def check_files(made):
     """All files are there, nothing else is, and SHA256SUMS has each."""
     expected = PROGRAMS + TEXTS
     expected += [f"filters/{name}.wasm" for name in FILTERS] + [NATIVE_MODULE] + [f"builtins/{name}.wasm" for name in HANDLERS]
+    if made.name.endswith("-x86_64-linux"):
+        expected.append(NATIVE_MODULE_ARM64)
     expected += [f"prometheus/{name}" for name in MONITORING] + [f"grafana/{name}" for name in DASHBOARDS]
     found = [str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()]
     found = [name for name in found if not name.endswith(".sigstore.json")]
@@ -113,9 +120,11 @@ def check_program(path):
     require(SHT_SYMTAB not in sections, f"{path.name} is not stripped")
 
 
-def check_native_module(path):
-    """The native module has no symbols but those that Envoy looks up."""
-    require(SHT_SYMTAB not in header_types(path)[1], f"{path.name} is not stripped")
+def check_native_module(path, machine):
+    """The native module is for this machine, and has no symbols but those that Envoy looks up."""
+    require(SHT_SYMTAB not in header_types(path)[1], f"{path} is not stripped")
+    (found,) = struct.unpack_from("<H", path.read_bytes(), 18)
+    require(found == MACHINES[machine], f"{path} is for machine {found}")
 
 
 def check_sbom(made):
@@ -237,7 +246,9 @@ def main():
         sums = check_files(made)
         for program in PROGRAMS:
             check_program(made / program)
-        check_native_module(made / NATIVE_MODULE)
+        check_native_module(made / NATIVE_MODULE, platform.machine())
+        if (made / NATIVE_MODULE_ARM64).exists():
+            check_native_module(made / NATIVE_MODULE_ARM64, "aarch64")
         check_sbom(made)
         # Nothing of the tree, of its caches or of its toolchain.
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder / "home"), "ENVOY": envoy}
