@@ -1,6 +1,5 @@
-//! The least work that a native module of Envoy can do for a request, as `bench/envoy/idle.wat` is
-//! for a wasm module. The filter `holding` holds the head until the body is complete and copies the
-//! body; any other name forwards everything. It reads nothing.
+//! The least work of a native module of Envoy that has each request as a whole: it holds the head
+//! until the body is complete, and copies the body. `bench/envoy/idle.wat` does the same in wasm.
 //!
 //! Source: `source/extensions/dynamic_modules/abi/abi.h` of Envoy 1.38.
 #![expect(unsafe_code, reason = "the boundary to Envoy")]
@@ -15,7 +14,7 @@ const VERSION: &CStr = c"v0.1.0";
 /// Statuses of a hook: everything is forwarded, or Envoy holds what it has.
 const CONTINUE: u32 = 0;
 const HOLD: u32 = 1;
-/// The buffers of a request's body: what a hook gets, and what Envoy holds.
+/// The buffers of a request's body: what Envoy holds, and what a hook gets.
 const BODIES: [u32; 2] = [1, 0];
 
 /// Bytes that Envoy lends.
@@ -38,13 +37,8 @@ unsafe extern "C" {
     ) -> bool;
 }
 
-/// The two filters. Their addresses are what Envoy gets.
-static FORWARDING: u8 = 0;
-static HOLDING: u8 = 1;
-
-fn holds(filter: *const c_void) -> bool {
-    filter == ptr::from_ref(&HOLDING).cast()
-}
+/// The filter and its streams have nothing of their own, but Envoy needs an address.
+static FILTER: u8 = 0;
 
 /// Copies a body of the running hook.
 fn copy(stream: *mut c_void) {
@@ -79,21 +73,12 @@ extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
     _: *mut c_void,
-    name: Buffer,
+    _: Buffer,
     _: Buffer,
 ) -> *const c_void {
-    // SAFETY: Envoy lends the name during the hook; null stands for no name.
-    let name = (!name.data.is_null())
-        .then(|| unsafe { core::slice::from_raw_parts(name.data, name.size) });
-    let filter = if name == Some(b"holding") {
-        &HOLDING
-    } else {
-        &FORWARDING
-    };
-    ptr::from_ref(filter).cast()
+    ptr::from_ref(&FILTER).cast()
 }
 
-/// The stream is the filter itself: it has nothing of its own.
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_new(
     filter: *const c_void,
@@ -105,25 +90,18 @@ extern "C" fn envoy_dynamic_module_on_http_filter_new(
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
     _: *mut c_void,
-    filter: *const c_void,
+    _: *const c_void,
     end: bool,
 ) -> u32 {
-    if holds(filter) && !end {
-        HOLD
-    } else {
-        CONTINUE
-    }
+    if end { CONTINUE } else { HOLD }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
     stream: *mut c_void,
-    filter: *const c_void,
+    _: *const c_void,
     end: bool,
 ) -> u32 {
-    if !holds(filter) {
-        return CONTINUE;
-    }
     if !end {
         return HOLD;
     }
