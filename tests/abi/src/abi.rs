@@ -269,13 +269,16 @@ impl Request {
         }
     }
 
-    /// Sends a response through the filter.
+    /// Sends a response through the filter, unless this Envoy spares it its own.
     ///
     /// # Safety
     /// The request has not ended. It may have after this.
     unsafe fn respond(request: *mut Self, body: &[u8]) {
         // SAFETY: the request has not ended before each hook.
         unsafe {
+            if (*request).stream.skips_own_response {
+                return;
+            }
             let outcome = Self::outcome(request);
             Self::run(request, &|hooks, stream, own| {
                 (hooks.response_headers)(stream, own, body.is_empty())

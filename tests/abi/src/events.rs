@@ -1,6 +1,6 @@
 //! What waits for Envoy's event loop. The module's thread of timers adds to it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Whose hook is called.
@@ -25,6 +25,19 @@ pub fn push(target: Target, event: u64) {
 /// Takes all events.
 pub fn take() -> Vec<(Target, u64)> {
     std::mem::take(&mut *EVENTS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Panics of the module in hooks.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts a panic of the module.
+pub fn count_panic() {
+    PANICS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How often the module has panicked.
+pub fn panics() -> usize {
+    PANICS.load(Ordering::Relaxed)
 }
 
 /// The number of a new configuration or HTTP call.

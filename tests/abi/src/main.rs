@@ -2,8 +2,8 @@
 //! process can then watch the module: Valgrind its memory, Callgrind its instructions.
 //!
 //! - `tensorgate-abi-driver MODULE mutated COUNT SEED`: requests of the decision vectors, mutated.
-//!   Bodies arrive in any pieces, clients leave at any time, also inside Envoy's functions, and
-//!   configurations are replaced while requests run.
+//!   Bodies arrive in any pieces, clients leave at any time, also inside each function of Envoy
+//!   that may end a stream, and configurations of two files are replaced while requests run.
 //! - `tensorgate-abi-driver MODULE small COUNT`: one accepted request of 1 KB, again and again;
 //!   `large`: of 600 KB.
 //!
@@ -36,7 +36,13 @@ fn main() {
     let number = |text: &str| -> usize { text.parse().expect("a number") };
     match arguments.as_slice() {
         [module, "mutated", count, seed] => {
-            mutated::run(&Hooks::load(module), number(count), number(seed));
+            // A new version has another file; the first one's code does.
+            let second =
+                std::env::temp_dir().join(format!("tensorgate-abi-{}", std::process::id()));
+            std::fs::copy(module, &second).expect("a folder for temporary files");
+            let files = [module, second.to_str().expect("a path")].map(Hooks::load);
+            std::fs::remove_file(&second).expect("the file that was just written");
+            mutated::run(&files, number(count), number(seed));
         }
         [module, "small", count] => {
             equal::run(&Hooks::load(module), Size::Small, number(count));

@@ -19,6 +19,8 @@ use crate::stream::{Exit, REQUEST_TRAILERS, RESPONSE_TRAILERS, Stream};
 const AT_A_TIME: usize = 8;
 /// Steps after which another configuration replaces the current one, about.
 const RELOAD_AFTER: usize = 2000;
+/// Steps after which a replaced configuration is destroyed, about.
+const DESTROY_AFTER: usize = 3000;
 /// Steps after which a call for keys is answered, about.
 const ANSWER_AFTER: usize = 400;
 /// Time after which a request that waits is looked at again.
@@ -35,7 +37,7 @@ enum Step {
     RequestHeaders(bool),
     RequestBody(Vec<u8>, bool),
     RequestTrailers,
-    ResponseHeaders(bool),
+    ResponseHeaders { is_end: bool },
     ResponseBody(Vec<u8>, bool),
     ResponseTrailers,
 }
@@ -71,22 +73,29 @@ struct Counts {
     configurations: usize,
 }
 
-/// Plays `count` requests.
-pub fn run(hooks: &Hooks, count: usize, seed: usize) {
+/// Plays `count` requests, with configurations of two files of the module, which share its state.
+pub fn run(files: &[Hooks; 2], count: usize, seed: usize) {
     let mut random = Random::new(seed);
     let (cases, fetching) = cases();
     let mut counts = Counts::default();
-    let mut current = None;
+    let mut current: Option<(Configuration, &Case)> = None;
+    // Those that were replaced. Each is destroyed at once, or some steps later.
+    let mut replaced: Vec<Configuration> = Vec::new();
     let mut live: Vec<Live> = Vec::new();
     let mut started = 0;
     while started < count || !live.is_empty() {
         if current.is_none() || random.one_in(RELOAD_AFTER) {
             let of_keys = random.one_in(3);
             let case = random.choose(if of_keys { &fetching } else { &cases });
-            let new = Configuration::new(hooks, &case.configuration);
+            let new = Configuration::new(random.choose(files), &case.configuration);
+            let new = new.expect("a configuration of the vectors");
             // Streams of the one before are still in progress.
-            current = Some((new.expect("a configuration of the vectors"), case));
+            let old = current.replace((new, case));
+            replaced.extend(old.map(|(old, _)| old).filter(|_| random.one_in(2)));
             counts.configurations += 1;
+        }
+        if random.one_in(DESTROY_AFTER) {
+            replaced.pop();
         }
         let (configuration, case) = current.as_ref().expect("a configuration");
         if started < count && live.len() < AT_A_TIME {
@@ -95,7 +104,8 @@ pub fn run(hooks: &Hooks, count: usize, seed: usize) {
         }
         let at = random.below(live.len());
         step(&mut random, &mut live[at]);
-        deliver(&mut random, configuration, &live, &mut counts);
+        let configurations = || replaced.iter().chain([configuration]);
+        deliver(&mut random, configurations, &live, &mut counts);
         live.retain(|live| {
             let ended = live.running.outcome.ended.get();
             if ended {
@@ -104,7 +114,7 @@ pub fn run(hooks: &Hooks, count: usize, seed: usize) {
             !ended
         });
     }
-    drop(current);
+    drop((current, replaced));
     // The last events are for requests and configurations that have ended.
     events::take();
     counts.check(count);
@@ -135,7 +145,10 @@ impl Counts {
     /// Prints the counts. Each has to be above a bound, because the mutations may not hide what
     /// they should find.
     fn check(&self, requests: usize) {
+        // Of fewer requests, none may have what is rare.
         let (few, rare) = (requests / 50, requests / 500_000);
+        // A debug build panics in the hooks that requests name.
+        let panics = if cfg!(debug_assertions) { rare } else { 0 };
         let counts = [
             ("forwarded", self.forwarded, few),
             ("answered", self.answered, few),
@@ -147,7 +160,8 @@ impl Counts {
             ("ended in a reset", self.left_in_reset, rare),
             ("scheduled", self.scheduled, rare),
             ("answers to calls for keys", self.key_answers, rare),
-            ("configurations", self.configurations, 1),
+            ("configurations", self.configurations, requests / 1000 + 1),
+            ("panics", events::panics(), panics),
         ];
         for (name, count, _) in counts {
             println!("{name}: {count}");
@@ -228,7 +242,8 @@ fn start(random: &mut Random, configuration: &Configuration, case: &Case, number
         steps.push_back(Step::RequestTrailers);
     }
     steps.extend(response(random));
-    let stream = Stream::new(&request.fields, exit);
+    let mut stream = Stream::new(&request.fields, exit);
+    stream.skips_own_response = random.one_in(2);
     let id = u64::try_from(number).expect("a machine of 64 bits");
     Live {
         running: Running::new(configuration, id, stream),
@@ -238,9 +253,13 @@ fn start(random: &mut Random, configuration: &Configuration, case: &Case, number
     }
 }
 
-/// A response of an upstream: a framed message of a stream, or any bytes.
+/// A response of an upstream: without a body, framed messages of a stream, or any bytes.
 fn response(random: &mut Random) -> Vec<Step> {
-    let mut steps = vec![Step::ResponseHeaders(false)];
+    let is_end = random.one_in(8);
+    let mut steps = vec![Step::ResponseHeaders { is_end }];
+    if is_end {
+        return steps;
+    }
     for _ in 0..random.below(3) {
         let size = random.below(40);
         let mut piece: Vec<_> = (0..size).map(|_| random.byte()).collect();
@@ -276,7 +295,7 @@ fn step(random: &mut Random, live: &mut Live) {
         // The upstream answers only what it has got.
         Some(step) if live.is_forwarded && !was_closed => {
             let status = match step {
-                Step::ResponseHeaders(end) => running.response_headers(end),
+                Step::ResponseHeaders { is_end } => running.response_headers(is_end),
                 Step::ResponseBody(piece, end) => running.response_body(&piece, end),
                 _ => {
                     running.add_trailer(RESPONSE_TRAILERS, b"grpc-status", b"0");
@@ -316,7 +335,13 @@ fn step(random: &mut Random, live: &mut Live) {
 }
 
 /// Delivers what waits for the event loop; to a request or configuration that has ended, nothing.
-fn deliver(random: &mut Random, configuration: &Configuration, live: &[Live], counts: &mut Counts) {
+fn deliver<'a, I: Iterator<Item = &'a Configuration>>(
+    random: &mut Random,
+    configurations: impl Fn() -> I,
+    live: &[Live],
+    counts: &mut Counts,
+) {
+    let numbered = |number| configurations().find(|known| known.number() == number);
     for (target, event) in events::take() {
         match target {
             Target::Request(id) => {
@@ -325,10 +350,15 @@ fn deliver(random: &mut Random, configuration: &Configuration, live: &[Live], co
                     live.running.scheduled(event);
                 }
             }
-            Target::Configuration(number) if number == configuration.number() => {
-                configuration.scheduled(event);
+            Target::Configuration(number) => {
+                if let Some(configuration) = numbered(number) {
+                    configuration.scheduled(event);
+                }
             }
-            Target::Call(number) if number == configuration.number() => {
+            Target::Call(number) => {
+                let Some(configuration) = numbered(number) else {
+                    continue;
+                };
                 if random.one_in(ANSWER_AFTER) {
                     counts.key_answers += 1;
                     answer_call(random, configuration, event);
@@ -336,7 +366,6 @@ fn deliver(random: &mut Random, configuration: &Configuration, live: &[Live], co
                     events::push(target, event);
                 }
             }
-            Target::Configuration(_) | Target::Call(_) => {}
         }
     }
 }

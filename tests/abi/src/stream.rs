@@ -149,6 +149,8 @@ pub struct Stream {
     pub attributes: BTreeMap<u32, Box<[u8]>>,
     /// The function in which the client leaves.
     pub exit: Option<Exit>,
+    /// Whether a reply does not pass through the response hooks of the filter that has sent it.
+    pub skips_own_response: bool,
     pub outcome: Rc<Outcome>,
 }
 
@@ -173,6 +175,7 @@ impl Stream {
                 .map(|(number, text)| (number, text.into()))
                 .collect(),
             exit,
+            skips_own_response: false,
             outcome: Rc::default(),
         }
     }

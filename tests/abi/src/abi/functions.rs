@@ -3,8 +3,12 @@
 
 use core::ffi::c_void;
 use core::hint::black_box;
+use core::ptr;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::{Buffer, Header, Request, lent};
 use crate::events::{self, Target};
@@ -59,6 +63,35 @@ extern "C" fn envoy_dynamic_module_callback_log(_: u32, message: Buffer) {
     if std::env::var_os("ABI_DRIVER_LOG").is_some() {
         println!("{}", String::from_utf8_lossy(&line));
     }
+}
+
+/// The functions that modules have registered, by name. A later one of a name is not registered.
+static FUNCTIONS: Mutex<BTreeMap<Vec<u8>, usize>> = Mutex::new(BTreeMap::new());
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_callback_register_function(
+    name: Buffer,
+    function: *mut c_void,
+) -> bool {
+    let mut functions = FUNCTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    let Entry::Vacant(entry) = functions.entry(name.to_vec()) else {
+        return false;
+    };
+    entry.insert(function.expose_provenance());
+    true
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn envoy_dynamic_module_callback_get_function(
+    name: Buffer,
+    function: *mut *mut c_void,
+) -> bool {
+    let functions = FUNCTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(address) = functions.get(&name.to_vec()) else {
+        return false;
+    };
+    give(function, ptr::with_exposed_provenance_mut(*address));
+    true
 }
 
 #[unsafe(no_mangle)]
@@ -286,11 +319,17 @@ extern "C" fn envoy_dynamic_module_callback_http_filter_get_attribute_string(
     give_view(value, text.map(|text| Buffer::of(text)))
 }
 
-/// Defines a metric: its id is its number.
+/// The id of the counter of panics. Those of other metrics are further numbers.
+const PANICS: usize = 0;
+
+/// Defines a metric.
 fn define(name: Buffer, id: *mut usize) -> u32 {
-    static METRICS: AtomicUsize = AtomicUsize::new(1);
-    black_box(name.to_vec());
-    give(id, METRICS.fetch_add(1, Ordering::Relaxed));
+    static METRICS: AtomicUsize = AtomicUsize::new(PANICS + 1);
+    let new = match name.to_vec().as_slice() {
+        b"tensorgate_panics" => PANICS,
+        _ => METRICS.fetch_add(1, Ordering::Relaxed),
+    };
+    give(id, new);
     0
 }
 
@@ -330,11 +369,14 @@ extern "C" fn envoy_dynamic_module_callback_http_filter_set_gauge(
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_callback_http_filter_increment_counter(
     _: *mut c_void,
-    _: usize,
+    id: usize,
     _: *mut Buffer,
     _: usize,
     _: u64,
 ) -> u32 {
+    if id == PANICS {
+        events::count_panic();
+    }
     0
 }
 
