@@ -347,5 +347,5 @@ impl From<Identified> for ProofResult {
     }
 }
 
-#[cfg(all(test, feature = "jwt-simple"))]
+#[cfg(all(test, feature = "signatures"))]
 mod tests;

@@ -9,6 +9,8 @@
 extern crate alloc;
 
 pub mod api_key;
+#[cfg(all(feature = "signatures", not(target_family = "wasm")))]
+mod assembly;
 mod attempts;
 mod cache;
 mod certificates;
@@ -20,9 +22,11 @@ mod identifier;
 mod json;
 mod jws;
 mod key_sets;
-#[cfg(feature = "jwt-simple")]
+#[cfg(all(feature = "signatures", not(target_family = "wasm")))]
+mod known_signatures;
+#[cfg(feature = "signatures")]
 mod pure;
-#[cfg(all(test, feature = "jwt-simple"))]
+#[cfg(all(test, feature = "signatures"))]
 mod tests;
 mod token;
 mod verifier;
@@ -30,6 +34,8 @@ pub mod x509;
 pub mod xfcc;
 
 pub use api_key::{KeyRing, digest, format_key};
+#[cfg(all(feature = "signatures", not(target_family = "wasm")))]
+pub use assembly::RingVerifier;
 pub use attempts::{Attempt, Attempts, CheckBudget};
 pub use cache::TokenCache;
 pub use claim_headers::{Fields as ClaimFields, MAX_BYTES as MAX_CLAIM_BYTES};
@@ -38,6 +44,8 @@ pub use evidence::{Certificate, Evidence, Identified, PeerNames};
 pub use identifier::Identifier;
 pub use jws::verify_jws;
 pub use key_sets::{KeySets, KeySource, Missing, NOT_FETCHED};
-#[cfg(feature = "jwt-simple")]
+#[cfg(all(feature = "signatures", not(target_family = "wasm")))]
+pub use known_signatures::KnownSignatures;
+#[cfg(feature = "signatures")]
 pub use pure::PureVerifier;
 pub use verifier::{Verifier, VerifyFault};

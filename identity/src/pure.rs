@@ -51,6 +51,43 @@ impl Verifier for PureVerifier {
     }
 }
 
+/// Checks a key: RSA is not weak, a point is on its curve, an Ed25519 key is not of small order.
+///
+/// # Errors
+/// It is not valid.
+#[cfg(not(target_family = "wasm"))]
+pub(crate) fn check_key(key: &KeyMaterial) -> Result<(), VerifyFault> {
+    match key {
+        KeyMaterial::Rsa { n, e, .. } => rsa_key(n, e).map(drop),
+        KeyMaterial::P256 { x, y } => es256_key(x, y).map(drop),
+        KeyMaterial::P384 { x, y } => es384_key(x, y).map(drop),
+        KeyMaterial::Ed25519(key) => ed25519_key(key).map(drop),
+    }
+}
+
+/// The RS256 type differs from others in its name only; it rejects weak keys.
+fn rsa_key(n: &[u8], e: &[u8]) -> Result<RS256PublicKey, VerifyFault> {
+    RS256PublicKey::from_components(n, e).map_err(|_| NO_KEY)
+}
+
+fn es256_key(x: &[u8; 32], y: &[u8; 32]) -> Result<ES256PublicKey, VerifyFault> {
+    ES256PublicKey::from_bytes(&point(x, y)).map_err(|_| NO_KEY)
+}
+
+fn es384_key(x: &[u8; 48], y: &[u8; 48]) -> Result<ES384PublicKey, VerifyFault> {
+    ES384PublicKey::from_bytes(&point(x, y)).map_err(|_| NO_KEY)
+}
+
+fn ed25519_key(key: &[u8; 32]) -> Result<Ed25519PublicKey, VerifyFault> {
+    Ed25519PublicKey::from_bytes(key).map_err(|_| NO_KEY)
+}
+
+/// An uncompressed point (SEC 1, 2.3.3).
+pub(crate) fn point(x: &[u8], y: &[u8]) -> Vec<u8> {
+    const UNCOMPRESSED: u8 = 4;
+    [&[UNCOMPRESSED], x, y].concat()
+}
+
 fn rsa(
     scheme: RsaScheme,
     n: &[u8],
@@ -68,8 +105,7 @@ fn rsa(
         Hash::Sha384 => MessageDigest::sha384(),
         Hash::Sha512 => MessageDigest::sha512(),
     };
-    // The RS256 type differs from others in its name only; it rejects weak keys.
-    let key = RS256PublicKey::from_components(n, e).map_err(|_| NO_KEY)?;
+    let key = rsa_key(n, e)?;
     let fault = |_| VerifyFault("rsa failed");
     let key = PKey::from_rsa(key.public_key().as_ref().clone()).map_err(fault)?;
     let mut check = sign::Verifier::new(hash, &key).map_err(fault)?;
@@ -80,24 +116,19 @@ fn rsa(
 }
 
 fn es256(x: &[u8; 32], y: &[u8; 32], signed: &[u8], signature: &[u8]) -> Result<bool, VerifyFault> {
-    let point: Vec<u8> = [&[UNCOMPRESSED], x.as_slice(), y].concat();
-    let key = ES256PublicKey::from_bytes(&point).map_err(|_| NO_KEY)?;
+    let key = es256_key(x, y)?;
     Ok(p256::ecdsa::Signature::from_slice(signature)
         .is_ok_and(|signature| key.public_key().as_ref().verify(signed, &signature).is_ok()))
 }
 
 fn es384(x: &[u8; 48], y: &[u8; 48], signed: &[u8], signature: &[u8]) -> Result<bool, VerifyFault> {
-    let point: Vec<u8> = [&[UNCOMPRESSED], x.as_slice(), y].concat();
-    let key = ES384PublicKey::from_bytes(&point).map_err(|_| NO_KEY)?;
+    let key = es384_key(x, y)?;
     Ok(p384::ecdsa::Signature::from_slice(signature)
         .is_ok_and(|signature| key.public_key().as_ref().verify(signed, &signature).is_ok()))
 }
 
-/// Prefix of an uncompressed point (SEC 1, 2.3.3).
-const UNCOMPRESSED: u8 = 4;
-
 fn ed25519(key: &[u8; 32], signed: &[u8], signature: &[u8]) -> Result<bool, VerifyFault> {
-    let key = Ed25519PublicKey::from_bytes(key).map_err(|_| NO_KEY)?;
+    let key = ed25519_key(key)?;
     Ok(ed25519_compact::Signature::from_slice(signature)
         .is_ok_and(|signature| key.public_key().as_ref().verify(signed, &signature).is_ok()))
 }

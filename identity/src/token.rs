@@ -490,5 +490,5 @@ fn missing<S: KeySource + ?Sized>(issuer: &Issuer, source: &mut S) -> Identified
 const NOT_AWAITED: &str =
     "token's key may be in its issuer's key set, and the request did not wait for that";
 
-#[cfg(all(test, feature = "jwt-simple"))]
+#[cfg(all(test, feature = "signatures"))]
 mod tests;

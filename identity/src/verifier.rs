@@ -20,4 +20,18 @@ pub trait Verifier {
         signed: &[u8],
         signature: &[u8],
     ) -> Result<bool, VerifyFault>;
+
+    /// The same for a result that is discarded: it takes the time of a verification, also where
+    /// earlier results are known.
+    ///
+    /// # Errors
+    /// As above.
+    fn verify_anew(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        self.verify(key, signed, signature)
+    }
 }

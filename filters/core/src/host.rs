@@ -10,8 +10,6 @@ pub mod signature;
 mod verdict;
 
 use tensorgate_identity::VerifyFault;
-#[cfg(feature = "jwt-simple")]
-use tensorgate_identity::{PureVerifier, Verifier as _};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::limits::StateBytes;
 use tensorgate_policy::policy::KeyMaterial;
@@ -301,15 +299,23 @@ pub trait Proxy: SharedStore {
     /// report.
     fn source_address(&mut self) -> Option<String>;
 
-    /// Verifies a signature as [`tensorgate_identity::Verifier::verify`] does. Uses the proxy's own
-    /// library if that is faster, otherwise Rust. Without either the result is an error.
+    /// Verifies a signature as [`tensorgate_identity::Verifier::verify`] does, by the fastest means
+    /// that there is. It is an error if the means fails.
     fn verify(
         &mut self,
         key: &KeyMaterial,
         signed: &[u8],
         signature: &[u8],
+    ) -> Result<bool, VerifyFault>;
+
+    /// As [`tensorgate_identity::Verifier::verify_anew`].
+    fn verify_anew(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
     ) -> Result<bool, VerifyFault> {
-        check_signature(key, signed, signature)
+        self.verify(key, signed, signature)
     }
 
     /// Writes a log line. A line that cannot be written is lost; no request fails because of it.
@@ -348,26 +354,6 @@ pub trait Proxy: SharedStore {
     /// Next sequence number as `VM.NUMBER`: the VM's unique id in 16 hex digits, and a number that
     /// counts from 1. `None` for a VM without an id.
     fn next_sequence_number(&mut self) -> Option<String>;
-}
-
-/// Verifies a signature without the proxy's help.
-///
-/// # Errors
-/// There is no verifier, or the verifier failed.
-pub fn check_signature(
-    key: &KeyMaterial,
-    signed: &[u8],
-    signature: &[u8],
-) -> Result<bool, VerifyFault> {
-    #[cfg(feature = "jwt-simple")]
-    {
-        PureVerifier.verify(key, signed, signature)
-    }
-    #[cfg(not(feature = "jwt-simple"))]
-    {
-        let _ = (key, signed, signature);
-        Err(VerifyFault("no signature verifier in this build"))
-    }
 }
 
 /// Rejection of a request because a host call failed.

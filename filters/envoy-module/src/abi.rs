@@ -13,12 +13,15 @@ use core::ffi::CStr;
 use core::ptr;
 
 use tensorgate_filter_core::host::{HostFault, Level};
+use tensorgate_policy::time::SECOND_NS;
 
 mod call;
 mod exported;
 mod raw;
+mod shared;
 
 pub use call::{Call, ConfigurationCall, Scheduler};
+pub use shared::{join_store, visit_slot};
 
 /// The ABI that this module is written for: Envoy 1.38's.
 const VERSION: &CStr = c"v0.1.0";
@@ -197,6 +200,20 @@ pub fn is_after_1_38() -> bool {
     const NEWER: &CStr = c"envoy_dynamic_module_callback_http_get_header_values";
     // SAFETY: the name is a constant with a terminating zero.
     !unsafe { libc::dlsym(libc::RTLD_DEFAULT, NEWER.as_ptr()) }.is_null()
+}
+
+/// A clock of the machine, ns: `CLOCK_REALTIME`, or `CLOCK_MONOTONIC`. The standard library has no
+/// number for the latter, and `rustix` reads it by code of its own, which Valgrind cannot run.
+pub fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the time is a live local. It stays zero for a clock that there is not.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    let rest = u64::try_from(time.tv_nsec).unwrap_or_default();
+    seconds.saturating_mul(SECOND_NS).saturating_add(rest)
 }
 
 /// Writes a log line of Envoy's logger `dynamic_modules`.

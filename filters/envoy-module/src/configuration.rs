@@ -2,7 +2,7 @@
 
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::HostFault;
-use tensorgate_filter_core::report::Counters;
+use tensorgate_filter_core::report::{Counters, WorkerNumbers};
 use tensorgate_filter_core::root::{
     CONTEXT_KEY_VARIABLE, Configuration, GateRoot, create_shared_state, host_fault,
 };
@@ -57,6 +57,8 @@ impl Module {
         // The workers find this state: Envoy configures its main thread first.
         create_shared_state(&mut Store, &GateRoot::new(&configuration), clock::now())
             .map_err(|fault| vec![host_fault(fault)])?;
+        // So do they find the counter of their ids.
+        WorkerNumbers::allocate(&mut Store, clock::unix_ns()).map_err(rejected)?;
         let key_requests = KeyRequests::new(call, configuration.policy()).map_err(rejected)?;
         let module = Self {
             key_requests,

@@ -46,8 +46,9 @@ pub enum BodyAction {
     Discard,
 }
 
-/// Prepares the module, once per process.
+/// Prepares the module, once for each file of it that a process loads.
 pub fn start() {
+    abi::join_store();
     // The default hook prints the panic's message, which may quote client data. The location is
     // enough to find the cause.
     std::panic::set_hook(Box::new(|panic| {

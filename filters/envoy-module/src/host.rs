@@ -5,7 +5,9 @@ use tensorgate_filter_core::host::{
     Fields, HasStore, HostFault, Level, LimitCallOutcome, Proxy, SharedStore, Verdict,
 };
 use tensorgate_filter_core::report::property::VIA_UPSTREAM;
+use tensorgate_identity::{KnownSignatures, RingVerifier, Verifier as _, VerifyFault};
 use tensorgate_policy::denial::OverloadCause;
+use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Now, SmolStr, format_smolstr};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
@@ -18,6 +20,9 @@ use crate::store::Store;
 /// The smallest body that is read in the pieces in which Envoy has it. In a debug build it is
 /// smaller, so that the small bodies of tests are read in both ways.
 const MIN_LENT_BYTES: usize = if cfg!(debug_assertions) { 64 } else { 64 << 10 };
+
+/// Valid signatures of tokens, for all workers.
+static SIGNATURES: KnownSignatures = KnownSignatures::new();
 
 /// Name of a property in Envoy's filter state: as of a wasm module, so that the same access log
 /// shows both.
@@ -169,6 +174,24 @@ impl Proxy for Host<'_> {
 
     fn response_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
         Ok(self.read(&[Body::ReceivedResponse], start, max_bytes))
+    }
+
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        SIGNATURES.verify(&mut RingVerifier, key, signed, signature)
+    }
+
+    fn verify_anew(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        RingVerifier.verify(key, signed, signature)
     }
 
     fn visit_request_body(&mut self, bytes: usize, visit: &mut dyn FnMut(&[u8])) -> bool {

@@ -9,7 +9,7 @@ use std::string::ToString as _;
 use std::vec;
 use std::vec::Vec;
 
-use crate::{Evidence, Identifier, PureVerifier, TokenCache, Verifier};
+use crate::{Evidence, Identifier, PureVerifier, RingVerifier, TokenCache, Verifier};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
@@ -135,7 +135,9 @@ fn keys() -> Vec<KeyMaterial> {
 }
 
 fn verify(key: &KeyMaterial, signed: &[u8], signature: &[u8]) -> bool {
-    PureVerifier.verify(key, signed, signature).unwrap()
+    let verified = PureVerifier.verify(key, signed, signature).unwrap();
+    assert_eq!(RingVerifier.verify(key, signed, signature), Ok(verified));
+    verified
 }
 
 #[test]
@@ -353,6 +355,10 @@ fn an_invalid_key_is_a_fault_and_not_a_verdict() {
     ] {
         assert!(
             PureVerifier.verify(&key, b"a.b", &[0; 64]).is_err(),
+            "{key:?}"
+        );
+        assert!(
+            RingVerifier.verify(&key, b"a.b", &[0; 64]).is_err(),
             "{key:?}"
         );
     }

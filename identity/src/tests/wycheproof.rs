@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 use std::string::String;
 use std::vec::Vec;
 
-use crate::{PureVerifier, Verifier, VerifyFault};
+use crate::{PureVerifier, RingVerifier, Verifier, VerifyFault};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -92,6 +92,7 @@ fn check(
 ) {
     let verified: Result<bool, VerifyFault> = PureVerifier.verify(key, msg, sig);
     let verified = verified.unwrap_or_else(|fault| panic!("{what}: {fault}"));
+    assert_eq!(RingVerifier.verify(key, msg, sig), Ok(verified), "{what}");
     let (kind, expected) = match result {
         TestResult::Valid => (0, holds),
         TestResult::Invalid => (1, false),

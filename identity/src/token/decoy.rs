@@ -54,7 +54,7 @@ impl Tokens {
         cache.remember_rejected(id);
         if let Some(key) = self.decoy(parts, cache.keys()) {
             // A fault is discarded too.
-            let _ = port.verify(key, parts.signed, &parts.signature);
+            let _ = port.verify_anew(key, parts.signed, &parts.signature);
         }
         let checks = self.checks(parts, cache.keys());
         self.run_further_decoys(parts, attempt, 1..checks, port, cache.keys());
@@ -74,7 +74,7 @@ impl Tokens {
                 return;
             }
             if let Some(key) = self.decoy(parts, fetched) {
-                let _ = port.verify(key, parts.signed, &parts.signature);
+                let _ = port.verify_anew(key, parts.signed, &parts.signature);
             }
             port.record_failure(attempt);
         }

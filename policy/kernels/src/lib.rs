@@ -7,8 +7,8 @@
 //! nothing to choose.
 #![no_std]
 
-/// Runs a loop in the version for the widest of these vectors that this processor has. What the
-/// loop calls has to be inlined into it.
+/// Runs a loop in its version for AVX2 where this processor has it, otherwise in the other. What
+/// the loop calls has to be inlined into it.
 #[inline]
 pub fn widest<R>(run: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]

@@ -132,6 +132,15 @@ impl Verifier for ByProxy<'_, '_> {
     ) -> Result<bool, VerifyFault> {
         self.proxy.verify(key, signed, signature)
     }
+
+    fn verify_anew(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        self.proxy.verify_anew(key, signed, signature)
+    }
 }
 
 /// Parses the address of `10.0.0.1:443` or `[::1]:443`, the forms in which proxies write a peer.

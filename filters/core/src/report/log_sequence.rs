@@ -67,7 +67,7 @@ fn next(counter: &Cell<u64>) -> u64 {
 /// allocation, in ns. Random ids are not possible: a rendered configuration gives the VM no
 /// randomness.
 fn allocate_vm_id(store: &mut impl SharedStore, now_ns: u64) -> Result<u64, HostFault> {
-    // The proxy configures its own VM before the VM of any worker, so there is no race here.
+    // The proxy's main thread does this before any worker, so there is no race here.
     if store.get(VM_IDS)?.is_none() {
         store.put(VM_IDS, &now_ns.to_le_bytes())?;
     }

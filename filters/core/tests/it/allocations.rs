@@ -17,10 +17,12 @@ use tensorgate_filter_core::host::{
 use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::report::WorkerNumbers;
 use tensorgate_filter_core::root::GateRoot;
+use tensorgate_identity::VerifyFault;
 use tensorgate_in_memory_proxy::configuration;
 use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::limits::StateBytes;
+use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
 
@@ -154,6 +156,10 @@ impl Proxy for Lean {
 
     fn source_address(&mut self) -> Option<String> {
         Some("10.0.0.1:80".into())
+    }
+
+    fn verify(&mut self, _: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {
+        panic!("no tokens")
     }
 
     fn log(&mut self, _: Level, line: &str) {

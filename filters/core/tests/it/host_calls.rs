@@ -12,8 +12,10 @@ use tensorgate_filter_core::host::{
 };
 use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::root::GateRoot;
+use tensorgate_identity::VerifyFault;
 use tensorgate_in_memory_proxy::{Store, configuration};
 use tensorgate_policy::denial::OverloadCause;
+use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Now, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
@@ -188,6 +190,10 @@ impl Proxy for Faulty {
 
     fn source_address(&mut self) -> Option<String> {
         None
+    }
+
+    fn verify(&mut self, _: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {
+        Ok(false)
     }
 
     fn log(&mut self, level: Level, _: &str) {

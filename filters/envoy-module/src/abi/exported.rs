@@ -27,7 +27,7 @@ const DROP: u32 = 3;
 const MAX_BODY_BYTES: usize = MAX_DOCUMENT_BYTES + 1;
 
 /// Runs a hook. The gate's own panics are caught further inside, where the stream is answered.
-fn guard<T>(otherwise: T, hook: impl FnOnce() -> T) -> T {
+pub(super) fn guard<T>(otherwise: T, hook: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(hook)).unwrap_or(otherwise)
 }
 

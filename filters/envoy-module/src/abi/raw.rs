@@ -6,6 +6,14 @@ use super::{Buffer, Header};
 
 unsafe extern "C" {
     pub(super) fn envoy_dynamic_module_callback_log(level: u32, message: Buffer);
+    pub(super) fn envoy_dynamic_module_callback_register_function(
+        name: Buffer,
+        function: *mut c_void,
+    ) -> bool;
+    pub(super) fn envoy_dynamic_module_callback_get_function(
+        name: Buffer,
+        function: *mut *mut c_void,
+    ) -> bool;
     pub(super) fn envoy_dynamic_module_callback_http_get_headers_size(
         stream: *mut c_void,
         map: u32,

@@ -3,7 +3,6 @@
 use tensorgate_filter_core::IDENTITY_PROPERTY;
 use tensorgate_filter_core::host::{
     Field, Fields, HasStore, HostFault, Level, LimitCallOutcome, Proxy, SharedStore, Verdict,
-    check_signature,
 };
 use tensorgate_filter_core::report::property;
 use tensorgate_identity::VerifyFault;
@@ -47,6 +46,17 @@ impl Io {
         ));
         admitted
     }
+}
+
+#[cfg(feature = "signatures")]
+fn verify(key: &KeyMaterial, signed: &[u8], signature: &[u8]) -> Result<bool, VerifyFault> {
+    use tensorgate_identity::{PureVerifier, Verifier as _};
+    PureVerifier.verify(key, signed, signature)
+}
+
+#[cfg(not(feature = "signatures"))]
+fn verify(_: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {
+    Err(VerifyFault("no signature verifier in this build"))
 }
 
 impl HasStore for Io {
@@ -113,7 +123,7 @@ impl Proxy for Io {
         signature: &[u8],
     ) -> Result<bool, VerifyFault> {
         self.store.note_check(key.algorithm());
-        check_signature(key, signed, signature)
+        verify(key, signed, signature)
     }
 
     fn request_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {

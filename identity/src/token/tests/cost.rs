@@ -7,6 +7,8 @@ use crate::verifier::VerifyFault;
 #[derive(Default)]
 struct Counting {
     checks: usize,
+    /// Those whose results may come from earlier ones.
+    remembered: usize,
     fails: bool,
 }
 
@@ -21,12 +23,35 @@ impl Verifier for Counting {
         signed: &[u8],
         signature: &[u8],
     ) -> Result<bool, VerifyFault> {
+        self.remembered += 1;
+        self.verify_anew(key, signed, signature)
+    }
+
+    fn verify_anew(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
         self.checks += 1;
         if self.fails {
             return Err(VerifyFault("the library is gone"));
         }
         PureVerifier.verify(key, signed, signature)
     }
+}
+
+/// Otherwise a token that another worker has accepted would be rejected faster than a wrong one.
+#[test]
+fn a_decoy_check_never_uses_an_earlier_result() {
+    let tokens = Tokens::new(&policy(&document()));
+    let mut verifier = Counting::default();
+    let expired = ed(json!({"exp": NOW - 100}));
+    let mut cache = TokenCache::default();
+    tokens.identify(&expired, NOW, "g", &mut verifier, &mut cache);
+    assert_eq!((verifier.checks, verifier.remembered), (1, 0));
+    tokens.identify(&ed(json!({})), NOW, "g", &mut verifier, &mut cache);
+    assert_eq!((verifier.checks, verifier.remembered), (2, 1));
 }
 
 #[test]

@@ -5,10 +5,11 @@
 use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use tensorgate_client::grpc;
-use tensorgate_policy_compiler::raw::Policy;
-use tensorgate_tests::ask::{PATH, message, outcome};
+use tensorgate_policy_compiler::raw::{Policy, Rate};
+use tensorgate_tests::ask::{self, PATH, message, outcome};
 use tensorgate_tests::programs::{bin, envoy, program};
 use tensorgate_tests::{Setup, Stack, policy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -255,4 +256,50 @@ async fn a_panic_in_a_hook_costs_one_request() {
         let line = format!("a request was ended by a panic in {hook}");
         assert_eq!(log.matches(&line).count(), 3, "{log}");
     }
+}
+
+/// A client may send one request in a month.
+fn one_in_a_month() -> Policy {
+    let mut policy = policy::vectors_policy("rates.json");
+    policy.grants[0].rate = Some(Rate {
+        quota: Some(1.into()),
+        window_s: Some(2_678_400.into()),
+        burst: None,
+        ..Rate::default()
+    });
+    policy
+}
+
+/// A new version of the module has another file, which Envoy loads beside the one that serves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_outlives_the_file_of_the_module() {
+    const FILTER: &str = "dynamic/ecds-tensorgate.gate.yaml";
+    let setup = Setup {
+        driver: Some("module"),
+        ..Setup::default()
+    };
+    let stack = Stack::start_as("module-files", one_in_a_month(), setup).await;
+    let spend = async |client| outcome(stack.gate, client, &[]).await.unwrap();
+    assert_eq!(spend(CLIENT).await, "ok");
+    assert_eq!(spend(CLIENT).await, "rate-limited");
+    let filter = std::fs::read_to_string(stack.state().join(FILTER)).unwrap();
+    let first = bin().join(MODULE);
+    let second = stack.state().join("libnewer.so");
+    std::fs::copy(&first, &second).unwrap();
+    let [first, second] = [first, second].map(|path| path.to_str().unwrap().to_owned());
+    assert!(filter.contains(&first), "{filter}");
+    stack.replace(FILTER, &filter.replace(&first, &second));
+    let page = "/config_dump?resource=ecds_filters";
+    let end = Instant::now() + ask::PATIENCE;
+    while !stack.ask_envoy("GET", page).await.contains(&second) {
+        assert!(Instant::now() < end, "{}", stack.log("envoy.log"));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Each worker has it shortly after.
+    for _ in 0..20 {
+        assert_eq!(spend(CLIENT).await, "rate-limited");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(spend("rate-2").await, "ok");
+    assert_eq!(spend("rate-2").await, "rate-limited");
 }

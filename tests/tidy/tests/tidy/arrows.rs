@@ -40,6 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "tensorgate-envoy-module",
         &[
             "tensorgate-filter-core",
+            "tensorgate-identity",
             "tensorgate-policy",
             "tensorgate-wire",
         ],

@@ -115,8 +115,8 @@ const DUPLICATES: [(&str, &str); 27] = [
 
 /// Crates that would be a second implementation of what the project already uses one for. HTTP is
 /// hyper's, hashes and MACs are RustCrypto's, the runtime is tokio's. `ring` is not in the list:
-/// the host's TLS to backends uses it, and [`filters_have_no_tls_of_their_own`] keeps it out of
-/// what Envoy loads.
+/// the host's TLS to backends and the native module use it, and
+/// [`the_wasm_filter_has_no_second_cryptography`] keeps it out of `gate.wasm`.
 const SECOND_STACKS: [&str; 13] = [
     "actix-web",
     "async-std",
@@ -213,16 +213,17 @@ fn there_is_one_stack_for_http_crypto_and_tasks() {
 }
 
 #[test]
-fn filters_have_no_tls_of_their_own() {
+fn the_wasm_filter_has_no_second_cryptography() {
     let arguments = ["tree", "--offline", "--edges", "normal", "--prefix", "none"];
-    let package = ["--package", "tensorgate-gate"];
+    let package = ["--package", "tensorgate-gate", "--target", "wasm32-wasip1"];
     let crates = output(env!("CARGO"), &[&arguments[..], &package].concat());
+    assert!(crates.contains("\ntensorgate-filter-core "), "{crates}");
     let found = crates
         .lines()
         .filter(|line| line.starts_with("ring ") || line.starts_with("rustls "))
         .map(str::to_owned)
         .collect();
-    none("crates of TLS in a filter", found);
+    none("crates of TLS in the filter", found);
 }
 
 #[test]
@@ -242,7 +243,11 @@ fn every_licence_is_compatible_with_ours() {
     // Only packages that this machine or a filter's target builds. A package that only another
     // system needs is not even downloaded.
     let mut faults = BTreeSet::new();
-    for target in ["x86_64-unknown-linux-gnu", "wasm32-wasip1"] {
+    for target in [
+        "x86_64-unknown-linux-gnu",
+        "aarch64-unknown-linux-gnu",
+        "wasm32-wasip1",
+    ] {
         let metadata = metadata(&["--filter-platform", target]);
         for package in metadata
             .get("packages")

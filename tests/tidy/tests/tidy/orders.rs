@@ -304,6 +304,8 @@ const IDENTITY: Crate = Crate {
         "claim_headers",
         "jws",
         "pure",
+        "assembly",
+        "known_signatures",
         "cache",
         "evidence",
         "api_key",

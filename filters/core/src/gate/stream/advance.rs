@@ -54,10 +54,11 @@ impl PendingRequest {
             }
             Body::None => return self.advance(ctx, now, Step::Forward, None, true),
         };
-        let borrowed = (self.forwarded_head.is_none())
+        let checks = ctx.root.filter().capabilities().check;
+        let borrowed = (checks && self.forwarded_head.is_none())
             .then(|| BorrowedBody::new(ctx.proxy, plan, self.body_bytes))
             .flatten();
-        if let Some(body) = borrowed.filter(|_| ctx.root.filter().capabilities().check)
+        if let Some(body) = borrowed
             && let Some(step) = body.addressee(ctx.proxy, ctx.root.policy(), &mut self.decision)
         {
             return self.advance(ctx, now, step, Some(CompleteBody::Borrowed(body)), true);
