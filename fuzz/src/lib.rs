@@ -17,6 +17,7 @@ pub mod grpc;
 pub mod headers;
 pub mod json;
 pub mod json_scalar;
+pub mod kernels;
 pub mod key_set;
 pub mod machine;
 mod messages;
