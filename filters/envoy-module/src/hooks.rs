@@ -182,8 +182,11 @@ pub fn scheduled(call: Call<'_>, stream: &Stream, event: u64) {
         Ok((true, _)) => call.reset(),
         Ok((false, effects)) => finish(call, stream, effects),
         Err(Panicked) => {
+            let was_answered = stream.is_closed();
             stream.poison(&call, Hook::Scheduled);
-            answer_panic(call, stream);
+            if !was_answered {
+                answer_panic(call, stream);
+            }
         }
     }
 }
