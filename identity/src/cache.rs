@@ -92,9 +92,9 @@ pub struct TokenRejection {
 /// Tokens of one worker, and its fetched key sets.
 #[derive(Debug)]
 pub struct TokenCache {
-    verified: Recent<VerifiedToken>,
+    verified: Recent<TokenId, VerifiedToken>,
     /// Rejected and charged tokens together, so that they are evicted alike.
-    rejected: Recent<RejectedToken>,
+    rejected: Recent<TokenId, RejectedToken>,
     keys: KeySets,
 }
 
@@ -166,16 +166,16 @@ impl TokenCache {
 /// A bounded cache of recently used entries: an entry survives three quarters of its capacity of
 /// newer entries.
 #[derive(Debug)]
-struct Recent<T> {
+pub(crate) struct Recent<K, T> {
     most: usize,
     /// Counts insertions and refreshing uses.
     clock: u64,
-    entries: BTreeMap<TokenId, (u64, T)>,
-    by_use: BTreeMap<u64, TokenId>,
+    entries: BTreeMap<K, (u64, T)>,
+    by_use: BTreeMap<u64, K>,
 }
 
-impl<T> Recent<T> {
-    const fn new(most: usize) -> Self {
+impl<K: Copy + Ord, T> Recent<K, T> {
+    pub(crate) const fn new(most: usize) -> Self {
         Self {
             most,
             clock: 0,
@@ -184,7 +184,7 @@ impl<T> Recent<T> {
         }
     }
 
-    fn get(&mut self, id: TokenId) -> Option<&T> {
+    pub(crate) fn get(&mut self, id: K) -> Option<&T> {
         let (used, value) = self.entries.get_mut(&id)?;
         // An entry of the newest quarter is not moved, so that repeated use without insertions
         // moves nothing.
@@ -198,7 +198,7 @@ impl<T> Recent<T> {
         Some(value)
     }
 
-    fn put(&mut self, id: TokenId, value: T) {
+    pub(crate) fn put(&mut self, id: K, value: T) {
         self.remove(id);
         while self.entries.len() >= self.most {
             let Some((_, oldest)) = self.by_use.pop_first() else {
@@ -211,7 +211,12 @@ impl<T> Recent<T> {
         self.entries.insert(id, (self.clock, value));
     }
 
-    fn remove(&mut self, id: TokenId) {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn remove(&mut self, id: K) {
         if let Some((used, _)) = self.entries.remove(&id) {
             self.by_use.remove(&used);
         }

@@ -6,20 +6,18 @@
 //! valid is not stored, so a flood of it evicts nothing.
 extern crate std;
 
-use alloc::collections::BTreeSet;
-use core::mem;
 use std::sync::{Mutex, PoisonError};
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::policy::KeyMaterial;
 
+use crate::cache::Recent;
 use crate::verifier::{Verifier, VerifyFault};
 
 /// Number of locks.
 const SHARDS: usize = 16;
-/// Entries of a shard after which those that were not used since are dropped. All shards have at
-/// most twice as many: 16,384 entries, about 1 MiB.
-const MAX_RECENT: usize = 512;
+/// Maximum entries of a shard: 16,384 of all shards, about 2 MiB.
+const MAX_ENTRIES: usize = 1024;
 
 type Id = [u8; 32];
 
@@ -27,21 +25,12 @@ type Id = [u8; 32];
 #[derive(Debug)]
 pub struct KnownSignatures([Mutex<Shard>; SHARDS]);
 
-#[derive(Debug)]
-struct Shard {
-    recent: BTreeSet<Id>,
-    /// Those that were recent before. One that is used becomes recent again.
-    earlier: BTreeSet<Id>,
-}
+type Shard = Recent<Id, ()>;
 
 impl KnownSignatures {
     /// None yet.
     pub const fn new() -> Self {
-        const EMPTY: Shard = Shard {
-            recent: BTreeSet::new(),
-            earlier: BTreeSet::new(),
-        };
-        Self([const { Mutex::new(EMPTY) }; SHARDS])
+        Self([const { Mutex::new(Recent::new(MAX_ENTRIES)) }; SHARDS])
     }
 
     /// Verifies a signature, unless it was valid before.
@@ -56,12 +45,12 @@ impl KnownSignatures {
         signature: &[u8],
     ) -> Result<bool, VerifyFault> {
         let id = id(key, signed, signature);
-        if self.shard(&id, |shard| shard.has(&id)) {
+        if self.shard(&id, |shard| shard.get(id).is_some()) {
             return Ok(true);
         }
         let is_valid = verifier.verify(key, signed, signature)?;
         if is_valid {
-            self.shard(&id, |shard| shard.add(id));
+            self.shard(&id, |shard| shard.put(id, ()));
         }
         Ok(is_valid)
     }
@@ -79,26 +68,6 @@ impl KnownSignatures {
 impl Default for KnownSignatures {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Shard {
-    fn has(&mut self, id: &Id) -> bool {
-        if self.recent.contains(id) {
-            return true;
-        }
-        let is_known = self.earlier.remove(id);
-        if is_known {
-            self.add(*id);
-        }
-        is_known
-    }
-
-    fn add(&mut self, id: Id) {
-        if self.recent.len() >= MAX_RECENT {
-            self.earlier = mem::take(&mut self.recent);
-        }
-        self.recent.insert(id);
     }
 }
 
@@ -230,8 +199,8 @@ mod tests {
         }
         let entries = known.0.iter().map(|shard| {
             let shard = shard.lock().unwrap();
-            shard.recent.len().checked_add(shard.earlier.len()).unwrap()
+            shard.len()
         });
-        assert!(entries.sum::<usize>() <= 2 * SHARDS * MAX_RECENT);
+        assert!(entries.sum::<usize>() <= SHARDS * MAX_ENTRIES);
     }
 }
