@@ -137,8 +137,9 @@ impl Istio {
         ];
         match &self.filter {
             FilterSource::Image(image) => {
-                let object = image.object(self.release, workload, name, &selected, at, loaded)?;
-                to.add(object.0, object.1);
+                let (file, object) =
+                    image.object(self.release, workload, name, &selected, at, loaded)?;
+                to.add(file, object);
             }
             FilterSource::HostImage => patches.push(at.filter(filter::native(loaded)?)),
         }
