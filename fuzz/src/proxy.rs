@@ -21,8 +21,8 @@ use tensorgate_filter_core::host::{
 };
 use tensorgate_filter_core::report::request_id::request_id;
 use tensorgate_filter_core::root::{GateRoot, create_shared_state};
-use tensorgate_identity::VerifyFault;
 use tensorgate_identity::api_key::format_key;
+use tensorgate_identity::{Verifier, VerifyFault};
 use tensorgate_in_memory_proxy::configuration;
 use tensorgate_in_memory_proxy::{Limiter, Store};
 use tensorgate_policy::denial::OverloadCause;
@@ -183,6 +183,18 @@ impl SharedStore for Faulty {
     }
 }
 
+impl Verifier for Faulty {
+    /// The policies of this target have no tokens.
+    fn verify(
+        &mut self,
+        _: &KeyMaterial,
+        _: &[u8],
+        _: &[u8],
+    ) -> std::result::Result<bool, VerifyFault> {
+        Err(VerifyFault("no signature is checked"))
+    }
+}
+
 impl Proxy for Faulty {
     fn resume(&mut self) -> std::result::Result<(), HostFault> {
         self.call("continue_stream", ())?;
@@ -283,16 +295,6 @@ impl Proxy for Faulty {
 
     fn source_address(&mut self) -> Option<String> {
         self.call("get_property", "127.0.0.1:50000".to_owned()).ok()
-    }
-
-    /// The policies of this target have no tokens.
-    fn verify(
-        &mut self,
-        _: &KeyMaterial,
-        _: &[u8],
-        _: &[u8],
-    ) -> std::result::Result<bool, VerifyFault> {
-        Err(VerifyFault("no signature is checked"))
     }
 
     fn log(&mut self, _: Level, line: &str) {

@@ -9,10 +9,9 @@ mod listener_bounds;
 pub mod signature;
 mod verdict;
 
-use tensorgate_identity::VerifyFault;
+use tensorgate_identity::Verifier;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::limits::StateBytes;
-use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Denial, Now, Reason};
 use tensorgate_wire::Answer;
 use tensorgate_wire::context::Key;
@@ -246,8 +245,8 @@ pub trait Outside: SharedStore {
     fn record_unused_keys(&mut self, issuer: &str, keys: usize);
 }
 
-/// Calls on behalf of one request.
-pub trait Proxy: SharedStore {
+/// Calls on behalf of one request. Signatures are verified by the fastest means that there is.
+pub trait Proxy: SharedStore + Verifier {
     /// All request header fields in order, including pseudo-headers.
     fn request_headers(&mut self) -> Result<Fields, HostFault>;
 
@@ -298,25 +297,6 @@ pub trait Proxy: SharedStore {
     /// Address and port of the caller as text: the peer's, or the address that trusted proxies
     /// report.
     fn source_address(&mut self) -> Option<String>;
-
-    /// Verifies a signature as [`tensorgate_identity::Verifier::verify`] does, by the fastest means
-    /// that there is. It is an error if the means fails.
-    fn verify(
-        &mut self,
-        key: &KeyMaterial,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, VerifyFault>;
-
-    /// As [`tensorgate_identity::Verifier::verify_anew`].
-    fn verify_anew(
-        &mut self,
-        key: &KeyMaterial,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, VerifyFault> {
-        self.verify(key, signed, signature)
-    }
 
     /// Writes a log line. A line that cannot be written is lost; no request fails because of it.
     fn log(&mut self, level: Level, line: &str);

@@ -5,7 +5,7 @@ use tensorgate_filter_core::host::{
     Fields, HasStore, HostFault, Level, LimitCallOutcome, Proxy, SharedStore, Verdict,
 };
 use tensorgate_filter_core::report::property::VIA_UPSTREAM;
-use tensorgate_identity::{KnownSignatures, RingVerifier, Verifier as _, VerifyFault};
+use tensorgate_identity::{KnownSignatures, RingVerifier, Verifier, VerifyFault};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Now, SmolStr, format_smolstr};
@@ -138,6 +138,26 @@ impl HasStore for Host<'_> {
     }
 }
 
+impl Verifier for Host<'_> {
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        SIGNATURES.verify(&mut RingVerifier, key, signed, signature)
+    }
+
+    fn verify_anew(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        RingVerifier.verify(key, signed, signature)
+    }
+}
+
 impl Proxy for Host<'_> {
     fn request_headers(&mut self) -> Result<Fields, HostFault> {
         self.call.fields(Headers::Request)
@@ -174,24 +194,6 @@ impl Proxy for Host<'_> {
 
     fn response_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
         Ok(self.read(&[Body::ReceivedResponse], start, max_bytes))
-    }
-
-    fn verify(
-        &mut self,
-        key: &KeyMaterial,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, VerifyFault> {
-        SIGNATURES.verify(&mut RingVerifier, key, signed, signature)
-    }
-
-    fn verify_anew(
-        &mut self,
-        key: &KeyMaterial,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, VerifyFault> {
-        RingVerifier.verify(key, signed, signature)
     }
 
     fn visit_request_body(&mut self, bytes: usize, visit: &mut dyn FnMut(&[u8])) -> bool {

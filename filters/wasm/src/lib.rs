@@ -21,7 +21,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
-use tensorgate_identity::{PureVerifier, Verifier as _, VerifyFault};
+use tensorgate_identity::{PureVerifier, Verifier, VerifyFault};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Now, Severity};
@@ -332,6 +332,30 @@ impl SharedStore for Host {
     }
 }
 
+impl Verifier for Host {
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        given: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        match signature::request(key, signed, given) {
+            Some(SignatureCall::Malformed) => Ok(false),
+            Some(SignatureCall::Call(message)) => {
+                match abi::call_foreign_function(signature::FUNCTION, &message) {
+                    Ok(answer) => Ok(signature::is_verified(&answer)),
+                    // A proxy other than Envoy, or an Envoy built without this function.
+                    Err(HostFault { status, .. }) if status == abi::NOT_FOUND => {
+                        PureVerifier.verify(key, signed, given)
+                    }
+                    Err(_) => Err(VerifyFault("the proxy cannot check a signature")),
+                }
+            }
+            None => PureVerifier.verify(key, signed, given),
+        }
+    }
+}
+
 impl Proxy for Host {
     fn request_headers(&mut self) -> Result<Fields, HostFault> {
         abi::get_request_headers()
@@ -402,28 +426,6 @@ impl Proxy for Host {
 
     fn source_address(&mut self) -> Option<String> {
         String::from_utf8(abi::get_property(b"source\0address").ok()??).ok()
-    }
-
-    fn verify(
-        &mut self,
-        key: &KeyMaterial,
-        signed: &[u8],
-        given: &[u8],
-    ) -> Result<bool, VerifyFault> {
-        match signature::request(key, signed, given) {
-            Some(SignatureCall::Malformed) => Ok(false),
-            Some(SignatureCall::Call(message)) => {
-                match abi::call_foreign_function(signature::FUNCTION, &message) {
-                    Ok(answer) => Ok(signature::is_verified(&answer)),
-                    // A proxy other than Envoy, or an Envoy built without this function.
-                    Err(HostFault { status, .. }) if status == abi::NOT_FOUND => {
-                        PureVerifier.verify(key, signed, given)
-                    }
-                    Err(_) => Err(VerifyFault("the proxy cannot check a signature")),
-                }
-            }
-            None => PureVerifier.verify(key, signed, given),
-        }
     }
 
     fn log(&mut self, level: Level, line: &str) {

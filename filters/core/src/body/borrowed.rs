@@ -2,7 +2,6 @@
 //! body without a fault is: of another one the reader gives no result, and it is read as a whole,
 //! which tells the fault.
 
-use tensorgate_policy::contract::Elements;
 use tensorgate_policy::decision::{Addressee, BodyFormat, BodyPlan, PartsCheck};
 use tensorgate_policy::{Decision, InferRequest, Policy, Step};
 use tensorgate_wire::BodyStream;
@@ -43,7 +42,7 @@ impl BorrowedBody {
             return Some(decision.body(policy, self.bytes, None));
         }
         let bytes = self.bytes;
-        self.head(proxy, |request, _| {
+        self.head(proxy, |request| {
             let named = request.model.as_deref().map(|model| Addressee {
                 model: model.into(),
                 version: request.version.as_deref().map(Into::into),
@@ -60,7 +59,7 @@ impl BorrowedBody {
         policy: &Policy,
         decision: &mut Decision,
     ) -> Option<Step> {
-        self.head(proxy, |request, _| decision.message(policy, request))
+        self.head(proxy, |request| decision.message(policy, request))
     }
 
     /// Validates it against the model's contract.
@@ -89,18 +88,12 @@ impl BorrowedBody {
     fn head<T>(
         &self,
         proxy: &mut dyn Proxy,
-        pass: impl FnOnce(&InferRequest<'_>, &[Elements]) -> T,
+        pass: impl FnOnce(&InferRequest<'_>) -> T,
     ) -> Option<T> {
         let (mut pass, mut result) = (Some(pass), None);
         self.read(proxy, &mut |event| {
-            if let (
-                Event::Head {
-                    request, elements, ..
-                },
-                Some(pass),
-            ) = (event, pass.take())
-            {
-                result = Some(pass(request, elements));
+            if let (Event::Head { request, .. }, Some(pass)) = (event, pass.take()) {
+                result = Some(pass(request));
             }
             Ok(())
         })?;

@@ -17,7 +17,7 @@ use tensorgate_filter_core::host::{
 use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::report::WorkerNumbers;
 use tensorgate_filter_core::root::GateRoot;
-use tensorgate_identity::VerifyFault;
+use tensorgate_identity::{Verifier, VerifyFault};
 use tensorgate_in_memory_proxy::configuration;
 use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
@@ -101,6 +101,12 @@ impl SharedStore for Lean {
     }
 }
 
+impl Verifier for Lean {
+    fn verify(&mut self, _: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {
+        panic!("no tokens")
+    }
+}
+
 impl Proxy for Lean {
     fn request_headers(&mut self) -> Result<Fields, HostFault> {
         Ok(self.headers.clone())
@@ -156,10 +162,6 @@ impl Proxy for Lean {
 
     fn source_address(&mut self) -> Option<String> {
         Some("10.0.0.1:80".into())
-    }
-
-    fn verify(&mut self, _: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {
-        panic!("no tokens")
     }
 
     fn log(&mut self, _: Level, line: &str) {

@@ -12,7 +12,7 @@ use tensorgate_filter_core::host::{
 };
 use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::root::GateRoot;
-use tensorgate_identity::VerifyFault;
+use tensorgate_identity::{Verifier, VerifyFault};
 use tensorgate_in_memory_proxy::{Store, configuration};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
@@ -98,6 +98,12 @@ impl SharedStore for Faulty {
 
     fn put(&mut self, key: &str, value: &[u8]) -> Result<(), HostFault> {
         self.store.put(key, value)
+    }
+}
+
+impl Verifier for Faulty {
+    fn verify(&mut self, _: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {
+        Ok(false)
     }
 }
 
@@ -190,10 +196,6 @@ impl Proxy for Faulty {
 
     fn source_address(&mut self) -> Option<String> {
         None
-    }
-
-    fn verify(&mut self, _: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {
-        Ok(false)
     }
 
     fn log(&mut self, level: Level, _: &str) {

@@ -5,7 +5,7 @@ use tensorgate_filter_core::host::{
     Field, Fields, HasStore, HostFault, Level, LimitCallOutcome, Proxy, SharedStore, Verdict,
 };
 use tensorgate_filter_core::report::property;
-use tensorgate_identity::VerifyFault;
+use tensorgate_identity::{Verifier, VerifyFault};
 use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
@@ -50,8 +50,7 @@ impl Io {
 
 #[cfg(feature = "signatures")]
 fn verify(key: &KeyMaterial, signed: &[u8], signature: &[u8]) -> Result<bool, VerifyFault> {
-    use tensorgate_identity::{PureVerifier, Verifier as _};
-    PureVerifier.verify(key, signed, signature)
+    tensorgate_identity::PureVerifier.verify(key, signed, signature)
 }
 
 #[cfg(not(feature = "signatures"))]
@@ -62,6 +61,18 @@ fn verify(_: &KeyMaterial, _: &[u8], _: &[u8]) -> Result<bool, VerifyFault> {
 impl HasStore for Io {
     fn store(&mut self) -> impl SharedStore {
         self.store.clone()
+    }
+}
+
+impl Verifier for Io {
+    fn verify(
+        &mut self,
+        key: &KeyMaterial,
+        signed: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, VerifyFault> {
+        self.store.note_check(key.algorithm());
+        verify(key, signed, signature)
     }
 }
 
@@ -114,16 +125,6 @@ impl Proxy for Io {
             .and_then(|(_, value)| String::from_utf8(value).ok());
         taken.for_each(drop);
         Ok(value.filter(|value| !value.is_empty()))
-    }
-
-    fn verify(
-        &mut self,
-        key: &KeyMaterial,
-        signed: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, VerifyFault> {
-        self.store.note_check(key.algorithm());
-        verify(key, signed, signature)
     }
 
     fn request_body(&mut self, start: usize, max_bytes: usize) -> Result<Vec<u8>, HostFault> {
