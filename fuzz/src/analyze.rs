@@ -40,6 +40,7 @@ fn request(body: &[u8], model: &Model, template: &Template) {
     let by = ReadBy {
         inputs: contract.inputs(),
         template: Some(template),
+        only_checks: false,
     };
     let ours = match decode(BodyFormat::Template, body, by) {
         Ok(request) => request.inputs,

@@ -1,17 +1,43 @@
 //! Fuzz target: an OIP JSON body, compared with serde_json. serde_json must accept what the gate
-//! accepts, and both must read the same tensors.
+//! accepts, and both must read the same tensors. Lists that are only checked must have the verdict
+//! of converted ones.
+
+use std::sync::LazyLock;
 
 use serde_json::Value;
-use tensorgate_policy::decision::BodyFormat;
+use tensorgate_policy::contract::{TensorRule, check_tensors};
+use tensorgate_policy::decision::{BodyFormat, ReadBy};
+use tensorgate_policy::policy::Accepts;
 use tensorgate_policy::tensor::Parameter;
-use tensorgate_policy::{InferRequest, Tensor};
+use tensorgate_policy::{Denial, InferRequest, Policy, Tensor};
 use tensorgate_wire::decode;
 
 use crate::elements;
-use crate::support::check_body_denial;
+use crate::support::{POLICIES, check_body_denial};
+
+/// Models whose inputs have the seeds' names, with numbers of all datatypes and several ranges.
+const MODELS: [&str; 8] = [
+    "narrow", "types", "ranges", "loose", "grid", "people", "table", "tokens",
+];
+
+/// Their inputs.
+static INPUTS: LazyLock<Vec<&'static [TensorRule]>> = LazyLock::new(|| {
+    let named = |policy: &'static Policy| {
+        MODELS
+            .iter()
+            .filter_map(|name| policy.model(policy.model_id(name)?))
+    };
+    let models = POLICIES.iter().flat_map(named);
+    let inputs = models.map(|model| match model.accepts() {
+        Accepts::Tensors(contract) => contract.inputs(),
+        Accepts::Raw { .. } | Accepts::OpenAi(_) => panic!("a model of tensors"),
+    });
+    inputs.collect()
+});
 
 /// Runs one input.
 pub fn run(body: &[u8]) {
+    compare_verdicts(body);
     let ours = match decode(BodyFormat::OipJson, body, &[]) {
         Ok(request) => request,
         Err(denial) => return check_body_denial(&denial),
@@ -22,6 +48,29 @@ pub fn run(body: &[u8]) {
         // range.
         Err(error) if error.to_string().starts_with("number out of range") => {}
         Err(error) => panic!("accepted a text that serde_json rejects: {error}"),
+    }
+}
+
+/// Compares a body that is only checked with the same body whose lists are converted.
+fn compare_verdicts(body: &[u8]) {
+    let rules = INPUTS[body.len() % INPUTS.len()];
+    for is_shadow in [false, true] {
+        let verdict = |by: ReadBy<'_>| {
+            let mut passing = Vec::new();
+            let mut on_fault = |denial: Denial| {
+                if !is_shadow {
+                    return Err(denial);
+                }
+                passing.push(denial.cause);
+                Ok(())
+            };
+            decode(BodyFormat::OipJson, body, by)
+                .and_then(|request| check_tensors(rules, &request.inputs, &mut on_fault))
+                .map(|()| passing)
+                .map_err(|denial| (denial.reason, denial.field, denial.cause))
+        };
+        let by = ReadBy::from(rules);
+        assert_eq!(verdict(by.for_check()), verdict(by));
     }
 }
 

@@ -33,6 +33,7 @@ pub fn run(data: &[u8]) {
     let by = ReadBy {
         inputs: contract.inputs(),
         template: Some(template),
+        only_checks: false,
     };
     let ours = match decode(BodyFormat::Template, body, by) {
         Ok(request) => request,

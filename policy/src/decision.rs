@@ -351,6 +351,7 @@ impl Decision {
                 Some(Accepts::Raw { .. } | Accepts::OpenAi(_)) | None => &[],
             },
             template: model.and_then(Model::template).map(|template| &**template),
+            only_checks: false,
         }
     }
 

@@ -74,7 +74,7 @@ fn read<'a>(
 ) -> Result<InferRequest<'a>, BodyFault> {
     let rules = by.inputs;
     match format {
-        BodyFormat::OipJson => json::infer(body),
+        BodyFormat::OipJson => json::infer(body, if by.only_checks { rules } else { &[] }),
         BodyFormat::OipBinary { json_bytes } => json::infer_binary(body, json_bytes),
         BodyFormat::OipGrpcInfer => grpc::open(body).and_then(grpc::infer),
         BodyFormat::OipGrpcModel => grpc::open(body).and_then(grpc::model),

@@ -11,7 +11,7 @@ use crate::models::{
 };
 use crate::outcome::Outcome;
 use crate::policy::key;
-use crate::proxy::{self, Filters, GATE, Upstream};
+use crate::proxy::{self, Filters, GATE, NATIVE_GATE, Upstream};
 use crate::race::{Contender, race};
 use crate::report::Report;
 use crate::script::script;
@@ -26,6 +26,7 @@ pub(super) const CLIENTS: usize = 10;
 pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let upstream = Server::start(lab, "upstream").await?;
     let rendered = tokens::render(lab, &upstream, GATE)?;
+    let native_gate = tokens::render(lab, &upstream, NATIVE_GATE)?;
     let key_file = lab.key_file()?;
     let arguments: [&OsStr; 4] = [
         "--bundle".as_ref(),
@@ -41,11 +42,13 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     let bare = proxy::start(lab, "bare", Filters::None, to()).await?;
     let native = proxy::start(lab, "native", Filters::Native { jwks: &keys }, to()).await?;
     let gate = proxy::start(lab, "gate", Filters::Json(rendered.filters()?), to()).await?;
+    let module = Filters::Json(native_gate.filters()?);
+    let module = proxy::start(lab, "module", module, to()).await?;
     let lua = proxy::start(lab, "lua", Filters::Lua { script: &script }, to()).await?;
     let by_authz = Filters::ExtAuthzWithBody(&authz);
     let by_authz = proxy::start(lab, "ext_authz", by_authz, to()).await?;
     let by_processor = proxy::start(lab, "ext_proc", Filters::ExtProc(&processor), to()).await?;
-    for envoy in [&gate, &lua, &by_authz, &by_processor] {
+    for envoy in [&gate, &module, &lua, &by_authz, &by_processor] {
         refuses(envoy).await?;
     }
 
@@ -53,7 +56,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
     for (title, about, shot, rounds, requests) in [
         (
             "The same checks elsewhere: 1 KB of JSON",
-            "The checks are key, grant, rate, JSON and contract. `Lua` is a script in Envoy's filter (LuaJIT, `envoy/checks.lua`). It has no SHA-256, shares no bucket with other workers and signs nothing. `ext_authz` and `ext_proc` call a service that runs the gate's own code, compiled for this machine, and send it the whole body. The service's own CPU time is in the column beside Envoy's. Before it is measured, each of the four must reject a wrong key and a number out of range. Envoy's own filters read no body.",
+            "The checks are key, grant, rate, JSON and contract. `Lua` is a script in Envoy's filter (LuaJIT, `envoy/checks.lua`). It has no SHA-256, shares no bucket with other workers and signs nothing. `ext_authz` and `ext_proc` call a service that runs the gate's own code, compiled for this machine, and send it the whole body. The service's own CPU time is in the column beside Envoy's. Before it is measured, each that reads the body must reject a wrong key and a number out of range. Envoy's own filters read no body.",
             json_shot(SMALL)?,
             7,
             2000,
@@ -100,6 +103,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
                 None,
             ),
             contender("gate, API key", &gate, &keyed, None),
+            contender("gate as native module, API key", &module, &keyed, None),
             contender("Lua", &lua, &keyed, None),
             contender(
                 "ext_authz, a service that checks",

@@ -21,6 +21,8 @@ struct Envoys {
     gate: Envoy,
     /// The same gate as a native module.
     module: Envoy,
+    /// A native module that only holds and copies bodies.
+    native_idle: Envoy,
     /// The same gate with a small `hold_bytes`, so that bodies are streamed.
     passing: Envoy,
     service: Server,
@@ -49,11 +51,16 @@ impl Envoys {
         shape.hold_bytes = Some("64KiB");
         let passing = render(&shape)?;
         let to = || Upstream::Unix(&upstream.socket);
+        let holding = Filters::NativeModule {
+            path: &lab.bin.join("libtensorgate_idle.so"),
+            filter: "holding",
+        };
         Ok(Self {
             bare: proxy::start(lab, "bare", Filters::None, to()).await?,
             processor: proxy::start(lab, "ext_proc", Filters::ExtProc(&service), to()).await?,
             gate: proxy::start(lab, "gate", Filters::Json(rendered.filters()?), to()).await?,
             module: proxy::start(lab, "module", Filters::Json(module.filters()?), to()).await?,
+            native_idle: proxy::start(lab, "native-idle", holding, to()).await?,
             passing: proxy::start(lab, "passing", Filters::Json(passing.filters()?), to()).await?,
             service,
             _upstream: upstream,
@@ -109,6 +116,12 @@ impl Envoys {
                 None,
             ));
         }
+        contenders.push(contender(
+            "native module that holds and copies",
+            &self.native_idle,
+            shot.clone(),
+            None,
+        ));
         race(&mut contenders, course).await
     }
 }
@@ -209,7 +222,7 @@ pub async fn run(lab: &Lab, report: &mut Report) -> Outcome<()> {
 
     report.section(
         "575 KB of JSON floats",
-        "Parsing, conversion to raw FP32 and the check, in the filter.",
+        "Each number is checked, grammar and range, in the filter. The list is not converted.",
     );
     let shot = json_shot(FLOATS)?;
     let results = envoys

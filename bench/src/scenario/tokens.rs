@@ -35,6 +35,8 @@ fn render_with(lab: &Lab, upstream: &Server, options: &[&str], lockout: bool) ->
     let mut shape = Shape::plain(upstream.tcp()?);
     shape.issuers = Some(policy(KEYS_FILE));
     shape.lockout = lockout;
+    // By default a filter leaves bodies above 64 KiB to the host.
+    shape.judge = Some("envoy");
     Rendered::with_options(lab, folder, &shape.to_json(), &upstream.socket, options)
 }
 

@@ -4,8 +4,12 @@
 //! A release for x86-64 runs on each such processor, so the compiler may use 16-byte vectors only.
 //! [`widest`] compiles a loop a second time for AVX2 and chooses when it runs. On arm64 NEON is in
 //! each processor, and in WebAssembly the module is compiled for its vectors or not, so there is
-//! nothing to choose.
+//! nothing to choose. [`NumberLimit`] is written for each of the three.
 #![no_std]
+
+mod numbers;
+
+pub use numbers::{NumberLimit, NumberRun};
 
 /// Runs a loop in its version for AVX2 where this processor has it, otherwise in the other. What
 /// the loop calls has to be inlined into it.

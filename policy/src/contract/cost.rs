@@ -3,6 +3,7 @@
 
 use super::TensorRule;
 use crate::values::tensor::Tensor;
+use crate::values::tensor_data::TensorData;
 
 /// Size of a `BYTES` element's length prefix in raw form.
 const PREFIX_BYTES: u64 = 4;
@@ -67,6 +68,6 @@ pub(super) fn elements(tensor: &Tensor<'_>) -> u64 {
 
 /// Number of bytes present.
 pub(super) fn here(tensor: &Tensor<'_>) -> u64 {
-    let bytes = tensor.data.as_ref().map_or(0, |data| data.len());
+    let bytes = tensor.data.as_ref().map_or(0, TensorData::raw_bytes);
     u64::try_from(bytes).unwrap_or(u64::MAX)
 }

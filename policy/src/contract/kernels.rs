@@ -375,7 +375,7 @@ const fn nearest_f32(number: f64) -> f32 {
 }
 
 /// Smallest and largest integer in a range; smallest > largest if there is none.
-fn integer_bounds((least, greatest): (f64, f64)) -> (i128, i128) {
+pub(super) fn integer_bounds((least, greatest): (f64, f64)) -> (i128, i128) {
     (
         toward_zero(least).map_or(i128::MAX, |integer| {
             if is_below(integer, least) {
@@ -438,24 +438,18 @@ pub(super) fn integer_in_range(number: i128, least: f64, greatest: f64) -> bool 
 
 /// Whether a range contains any value of a datatype; otherwise every request would be rejected.
 pub fn holds_a_value(datatype: Datatype, range: (f64, f64)) -> bool {
-    let (least, greatest) = integer_bounds(range);
-    let integers = |min: i128, max: i128| least.max(min) <= greatest.min(max);
-    match datatype {
-        Datatype::Uint8 => integers(0, u8::MAX.into()),
-        Datatype::Uint16 => integers(0, u16::MAX.into()),
-        Datatype::Uint32 => integers(0, u32::MAX.into()),
-        Datatype::Uint64 => integers(0, u64::MAX.into()),
-        Datatype::Int8 => integers(i8::MIN.into(), i8::MAX.into()),
-        Datatype::Int16 => integers(i16::MIN.into(), i16::MAX.into()),
-        Datatype::Int32 => integers(i32::MIN.into(), i32::MAX.into()),
-        Datatype::Int64 => integers(i64::MIN.into(), i64::MAX.into()),
-        Datatype::Fp16 => float_bounds(range, FP16.value(FP16.max())).is_some(),
-        Datatype::Bf16 => float_bounds(range, BF16.value(BF16.max())).is_some(),
-        Datatype::Fp32 => float_bounds(range, f32::MAX.into()).is_some(),
-        Datatype::Fp64 => float_bounds(range, f64::MAX).is_some(),
-        Datatype::Bool => integers(0, 1),
-        Datatype::Bytes => false,
+    if let Some((min, max)) = datatype.integers() {
+        let (least, greatest) = integer_bounds(range);
+        return least.max(min) <= greatest.min(max);
     }
+    let max = match datatype {
+        Datatype::Fp16 => FP16.value(FP16.max()),
+        Datatype::Bf16 => BF16.value(BF16.max()),
+        Datatype::Fp32 => f32::MAX.into(),
+        Datatype::Fp64 => f64::MAX,
+        _ => return false,
+    };
+    float_bounds(range, max).is_some()
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use smallvec::{SmallVec, smallvec};
 
 use super::items::Fault;
 use super::kernels::{DataPosition, Tally};
-use super::{DimRule, Numbers, OnValueFault, TensorRule, kernels, quote};
+use super::{DimRule, Numbers, OnValueFault, TensorRule, kernels, number_check, quote};
 use crate::denial::{Denial, Reason};
 use crate::values::datatype::Datatype;
 use crate::values::tensor::{DataFault, Tensor, items};
+use crate::values::tensor_data::TensorData;
 
 /// The noun of a caller's own tensor. Only its denials say what the contract expects: other tensors
 /// belong to handlers and backends.
@@ -98,8 +99,18 @@ impl Pair<'_, '_> {
         tally.fault(self.rule)
     }
 
+    /// Whether the rule allows all values.
+    fn is_clean(&self) -> bool {
+        match &self.tensor.data {
+            Ok(TensorData::Checked(checked)) => number_check::satisfies(self.rule, checked),
+            Ok(data) => kernels::clean(self.rule, self.position(), data) && self.tally().is_none(),
+            Err(_) => false,
+        }
+    }
+
     /// The elements, if no earlier pass has rejected them. An unexpected fault gives no data and
-    /// thus a rejection.
+    /// thus a rejection. There are none to read of checked numbers, for which [`Self::is_clean`]
+    /// decides.
     fn data(&self) -> &[u8] {
         self.tensor.data.as_deref().unwrap_or(&[])
     }
@@ -355,7 +366,7 @@ fn shapes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
 fn sizes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
     for pair in pairs {
         let data = match &pair.tensor.data {
-            Ok(data) => data.as_ref(),
+            Ok(data) => data,
             Err(fault @ DataFault::Framing) => return Err(pair.deny(Reason::SizeMismatch, fault)),
             // The values could not be converted to raw form; later passes report that.
             Err(_) => continue,
@@ -374,7 +385,7 @@ fn sizes(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
                 Err(fault) => return Err(pair.deny(Reason::SizeMismatch, fault)),
             }
         }
-        fits(pair.rule.datatype, elements, data.len())
+        fits(pair.rule.datatype, elements, data.raw_bytes())
             .map_err(|cause| pair.deny(Reason::SizeMismatch, cause))?;
     }
     Ok(())
@@ -404,17 +415,17 @@ fn item_lengths(pairs: &[Pair<'_, '_>]) -> Result<(), Denial> {
 /// `not-finite`, `out-of-range`: every value. A valid request needs one scan per tensor; only a
 /// rejected one is scanned again to find the value.
 fn values(pairs: &[Pair<'_, '_>], on_value_fault: &mut OnValueFault<'_>) -> Result<(), Denial> {
-    if pairs.iter().all(|pair| {
-        pair.tensor
-            .data
-            .as_ref()
-            .is_ok_and(|data| kernels::clean(pair.rule, pair.position(), data))
-            && pair.tally().is_none()
-    }) {
+    if pairs.iter().all(Pair::is_clean) {
         return Ok(());
     }
     let mut passing = false;
     for pair in pairs {
+        if let Ok(TensorData::Checked(_)) = pair.tensor.data
+            && !pair.is_clean()
+        {
+            let cause = "internal: the elements were checked against another rule";
+            return Err(pair.deny(Reason::OutOfRange, cause));
+        }
         if let Err(fault @ DataFault::NotFinite { .. }) = pair.tensor.data {
             return Err(pair.deny(Reason::NotFinite, fault));
         }

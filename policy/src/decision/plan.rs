@@ -20,6 +20,18 @@ pub struct ReadBy<'p> {
     pub inputs: &'p [TensorRule],
     /// Locations of tensors in the model's own JSON.
     pub template: Option<&'p Template>,
+    /// Whether the request is only checked. Lists of numbers then need not be converted.
+    pub only_checks: bool,
+}
+
+impl ReadBy<'_> {
+    /// The same for a request that is only checked.
+    pub const fn for_check(self) -> Self {
+        Self {
+            only_checks: true,
+            ..self
+        }
+    }
 }
 
 impl<'p> From<&'p [TensorRule]> for ReadBy<'p> {
@@ -27,6 +39,7 @@ impl<'p> From<&'p [TensorRule]> for ReadBy<'p> {
         Self {
             inputs,
             template: None,
+            only_checks: false,
         }
     }
 }

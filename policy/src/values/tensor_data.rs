@@ -17,6 +17,17 @@ pub enum TensorData<'a> {
     Owned(Vec<u8>),
     /// Part of memory that stays as long as any part of it is used.
     Shared(SharedPart),
+    /// Numbers that were checked in their text and not converted. There is nothing to read.
+    Checked(CheckedNumbers),
+}
+
+/// Numbers that were checked in their text, by [`crate::contract::NumberCheck`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CheckedNumbers {
+    /// Their size in raw form.
+    pub(crate) raw_bytes: usize,
+    /// The range that all of them are in.
+    pub(crate) range: (f64, f64),
 }
 
 /// Part of memory that others share, such as a body.
@@ -34,7 +45,15 @@ impl TensorData<'_> {
     pub fn into_vec(self) -> Vec<u8> {
         match self {
             Self::Owned(bytes) => bytes,
-            Self::Borrowed(_) | Self::Shared(_) => self.to_vec(),
+            Self::Borrowed(_) | Self::Shared(_) | Self::Checked(_) => self.to_vec(),
+        }
+    }
+
+    /// Size of all elements in raw form, bytes.
+    pub fn raw_bytes(&self) -> usize {
+        match self {
+            Self::Checked(checked) => checked.raw_bytes,
+            Self::Borrowed(_) | Self::Owned(_) | Self::Shared(_) => self.len(),
         }
     }
 
@@ -42,7 +61,7 @@ impl TensorData<'_> {
     pub fn memory_bytes(&self) -> usize {
         let beside_bytes = match self {
             Self::Shared(shared) => shared.beside_bytes,
-            Self::Borrowed(_) | Self::Owned(_) => 0,
+            Self::Borrowed(_) | Self::Owned(_) | Self::Checked(_) => 0,
         };
         self.len().saturating_add(beside_bytes)
     }
@@ -56,6 +75,7 @@ impl Deref for TensorData<'_> {
             Self::Borrowed(bytes) => bytes,
             Self::Owned(bytes) => bytes,
             Self::Shared(shared) => (*shared.part).as_ref(),
+            Self::Checked(_) => &[],
         }
     }
 }
@@ -86,7 +106,7 @@ impl<'a> From<&'a [u8]> for TensorData<'a> {
 
 impl PartialEq for TensorData<'_> {
     fn eq(&self, other: &Self) -> bool {
-        **self == **other
+        self.raw_bytes() == other.raw_bytes() && **self == **other
     }
 }
 

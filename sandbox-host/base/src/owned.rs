@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tensorgate_policy::Tensor;
-use tensorgate_policy::tensor::{Parameter, ParameterValue};
+use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue};
 use tensorgate_policy::tensor_data::{SharedPart, TensorData};
 
 fn text(text: Cow<'_, str>) -> Cow<'static, str> {
@@ -74,10 +74,12 @@ fn tensor(tensor: Tensor<'_>, keep: impl FnOnce(&[u8]) -> TensorData<'static>) -
         parameters,
         data,
     } = tensor;
-    let data = data.map(|data| match data {
-        TensorData::Owned(bytes) => TensorData::Owned(bytes),
-        TensorData::Shared(shared) => TensorData::Shared(shared),
-        TensorData::Borrowed(part) => keep(part),
+    let data = data.and_then(|data| match data {
+        TensorData::Owned(bytes) => Ok(TensorData::Owned(bytes)),
+        TensorData::Shared(shared) => Ok(TensorData::Shared(shared)),
+        TensorData::Borrowed(part) => Ok(keep(part)),
+        // Only a filter has such elements, which it sends nowhere.
+        TensorData::Checked(_) => Err(DataFault::Missing),
     });
     Tensor {
         name: text(name),
@@ -115,6 +117,8 @@ pub fn bytes(data: TensorData<'_>) -> Bytes {
         TensorData::Owned(bytes) => Bytes::from(bytes),
         TensorData::Shared(shared) => Bytes::from_owner(Owner(shared)),
         TensorData::Borrowed(part) => Bytes::copy_from_slice(part),
+        // No tensor that is kept has such elements.
+        TensorData::Checked(_) => Bytes::new(),
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn head<'a>(
     if json.is_empty() {
         return Err(no_json());
     }
-    let mut document = document(json, budget)?;
+    let mut document = document(json, &[], budget)?;
     let sizes = document
         .inputs
         .iter_mut()

@@ -2,8 +2,9 @@
 //! parsed for the datatype, so a float is rounded once. The pass also checks JSON's grammar.
 
 use tensorgate_policy::Datatype;
-use tensorgate_policy::contract::MAX_RANK;
+use tensorgate_policy::contract::{MAX_RANK, NumberCheck};
 use tensorgate_policy::tensor::DataFault;
+use tensorgate_policy::tensor_data::TensorData;
 
 use super::number::{Number, Plain};
 use super::plain_run::take;
@@ -85,8 +86,47 @@ pub(super) fn early(
     }
 }
 
+/// Checks the next `data` list without conversion. `None` for a list that has to be converted: a
+/// short one, one with a fault or a long number, or one that the fast check reads in short runs.
+/// The scanner's position and the budget are undefined then.
+pub(super) fn check(
+    scanner: &mut Scanner<'_>,
+    check: NumberCheck<'_>,
+    shape: &[i64],
+    budget: &mut Budget,
+) -> Option<TensorData<'static>> {
+    let mut list = List::new(scanner, shape, budget);
+    list.check = Some(check);
+    if list.likely_elements() < MIN_CHECKED {
+        return None;
+    }
+    list.convert(Some(check.datatype())).ok()?;
+    check.checked(list.count)
+}
+
+/// Ends a check. The list is converted then, which finds the fault if there is one.
+const UNCHECKED: Stop = Stop::Data(DataFault::Missing);
+/// The shortest list that is worth a check.
+const MIN_CHECKED: usize = 32;
+/// How many runs a checked list may have at least, and the elements that allow one more. After each
+/// run one number is left to the parser, so this bounds what a check can cost in vain.
+const FEW_RUNS: usize = 16;
+const RUN_ELEMENTS: usize = 16;
+
 /// For elements other than numbers.
-const NO_RUNS: fn(&mut Scanner<'_>, usize, &mut Vec<u8>) -> usize = |_, _, _| 0;
+const NO_RUNS: fn(&mut Scanner<'_>, usize, &mut Vec<u8>) -> Result<usize, Stop> = |_, _, _| Ok(0);
+
+/// Reads the numbers that a fast check allows, and returns how many these are.
+fn run(scanner: &mut Scanner<'_>, check: &NumberCheck<'_>) -> usize {
+    let rest = scanner
+        .text
+        .as_bytes()
+        .get(scanner.at..)
+        .unwrap_or_default();
+    let run = check.run(rest);
+    scanner.at = scanner.at.saturating_add(run.bytes);
+    run.count
+}
 
 /// A `data` list in progress: flat, or nested exactly like the shape.
 struct List<'a, 'b> {
@@ -96,6 +136,10 @@ struct List<'a, 'b> {
     /// Number of open lists.
     level: usize,
     next: Next,
+    /// Number of elements, once all are read.
+    count: usize,
+    /// Checks numbers, which are not converted then.
+    check: Option<NumberCheck<'b>>,
 }
 
 impl<'a, 'b> List<'a, 'b> {
@@ -106,6 +150,8 @@ impl<'a, 'b> List<'a, 'b> {
             budget,
             level: 0,
             next: Next::First,
+            count: 0,
+            check: None,
         }
     }
 
@@ -204,15 +250,36 @@ impl<'a, 'b> List<'a, 'b> {
         plain: impl Fn(&Number<'_>) -> Option<[u8; N]>,
         element: impl Fn(Number<'a>, usize, &mut Budget) -> Result<[u8; N], Stop>,
     ) -> Result<Vec<u8>, Stop> {
+        let check = self.check;
+        let mut runs = 0_usize;
+        let before = self.budget.elements();
         self.elements(
-            N,
-            |scanner, max, raw| take(scanner, max, raw, &plain),
+            if check.is_some() { 0 } else { N },
+            |scanner, max, raw| {
+                let Some(check) = check else {
+                    return Ok(take(scanner, max, raw, &plain));
+                };
+                runs = runs.wrapping_add(1);
+                let read = before.wrapping_sub(max);
+                if runs > FEW_RUNS.saturating_add(read / RUN_ELEMENTS) {
+                    return Err(UNCHECKED);
+                }
+                Ok(run(scanner, &check))
+            },
             |scanner, budget, raw, index| {
                 let Some(b'-' | b'0'..=b'9') = scanner.peek() else {
                     return Err(DataFault::Kind { index }.into());
                 };
                 let number = scanner.number()?;
-                raw.extend_from_slice(&element(number, index, budget)?);
+                if check.is_some() && number.is_long() {
+                    return Err(UNCHECKED);
+                }
+                let element = element(number, index, budget)?;
+                match check {
+                    None => raw.extend_from_slice(&element),
+                    Some(check) if check.allows(&element) => {}
+                    Some(_) => return Err(UNCHECKED),
+                }
                 Ok(())
             },
         )
@@ -222,7 +289,7 @@ impl<'a, 'b> List<'a, 'b> {
     fn elements(
         &mut self,
         size_bytes: usize,
-        run: impl Fn(&mut Scanner<'a>, usize, &mut Vec<u8>) -> usize,
+        mut run: impl FnMut(&mut Scanner<'a>, usize, &mut Vec<u8>) -> Result<usize, Stop>,
         mut element: impl FnMut(&mut Scanner<'a>, &mut Budget, &mut Vec<u8>, usize) -> Result<(), Stop>,
     ) -> Result<Vec<u8>, Stop> {
         let mut raw = Vec::with_capacity(self.likely_elements().saturating_mul(size_bytes));
@@ -262,6 +329,7 @@ impl<'a, 'b> List<'a, 'b> {
                 self.next = Next::Separator;
                 self.level = level;
                 if level == 0 {
+                    self.count = index;
                     // Frees memory that the shape promised and the list did not need.
                     if raw.capacity() > raw.len().saturating_mul(2) {
                         raw.shrink_to_fit();
@@ -296,7 +364,7 @@ impl<'a, 'b> List<'a, 'b> {
             loop {
                 let taken = match stopped {
                     true => 0,
-                    false => run(self.scanner, self.budget.elements(), &mut raw),
+                    false => run(self.scanner, self.budget.elements(), &mut raw)?,
                 };
                 stopped = taken > 0;
                 self.budget.take(taken).map_err(Stop::BudgetUse)?;

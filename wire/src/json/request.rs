@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use tensorgate_policy::contract::MAX_RANK;
+use tensorgate_policy::contract::{MAX_RANK, NumberCheck, TensorRule};
 use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::tensor_data::TensorData;
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
@@ -15,10 +15,14 @@ use crate::limits::{MAX_INPUTS, MAX_NAME_BYTES, MAX_OUTPUTS, MAX_PARAMETER_BYTES
 use crate::parameters::add;
 use crate::raw_contents::{Budget, BudgetUse};
 
-/// Reads a request with all elements in it.
-pub(crate) fn infer(body: &[u8]) -> Result<InferRequest<'_>, BodyFault> {
+/// Reads a request with all elements in it. Lists of tensors that have one of these rules are only
+/// checked, where that is possible.
+pub(crate) fn infer<'a>(
+    body: &'a [u8],
+    rules: &[TensorRule],
+) -> Result<InferRequest<'a>, BodyFault> {
     let mut budget = Budget::new();
-    let document = document(body, &mut budget)?;
+    let document = document(body, rules, &mut budget)?;
     let inputs = document
         .inputs
         .into_iter()
@@ -70,8 +74,12 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// Scans a whole document.
-pub(super) fn document<'a>(body: &'a [u8], budget: &mut Budget) -> Result<Document<'a>, BodyFault> {
+/// Scans a whole document; `rules` as for [`infer`].
+pub(super) fn document<'a>(
+    body: &'a [u8],
+    rules: &[TensorRule],
+    budget: &mut Budget,
+) -> Result<Document<'a>, BodyFault> {
     let mut scanner = Scanner::over(body)?;
     let (mut model, mut version, mut id) = (None, None, None);
     let (mut parameters, mut inputs, mut outputs) = (None, None, None);
@@ -96,7 +104,7 @@ pub(super) fn document<'a>(body: &'a [u8], budget: &mut Budget) -> Result<Docume
             &mut inputs,
             "inputs",
             list(scanner, "inputs", MAX_INPUTS, |scanner| {
-                input(scanner, budget)
+                input(scanner, rules, budget)
             }),
         ),
         "outputs" => once(
@@ -153,8 +161,8 @@ pub(super) struct Input<'a> {
 
 /// Elements of an input.
 pub(super) enum Data<'a> {
-    /// In raw form.
-    Raw(Vec<u8>),
+    /// In raw form, or checked.
+    Read(TensorData<'a>),
     /// A valid JSON list, not converted yet.
     Text(&'a str),
     /// A valid JSON list that violates the datatype, and the budget used to detect that.
@@ -169,7 +177,7 @@ impl<'a> Input<'a> {
     /// The tensor; elements that are still text are converted now.
     pub(super) fn convert(mut self, budget: &mut Budget) -> Result<Tensor<'a>, BodyFault> {
         let data = match self.data.take() {
-            Some(Data::Raw(raw)) => Ok(raw.into()),
+            Some(Data::Read(data)) => Ok(data),
             Some(Data::Faulty { fault, spent, .. }) if budget.charge(spent) => Err(fault),
             // If the budget does not suffice, the fault is another one.
             Some(Data::Text(text) | Data::Faulty { text, .. }) => data::convert(
@@ -198,6 +206,7 @@ impl<'a> Input<'a> {
 
 pub(super) fn input<'a>(
     scanner: &mut Scanner<'a>,
+    rules: &[TensorRule],
     budget: &mut Budget,
 ) -> Result<Input<'a>, BodyFault> {
     let (mut name, mut datatype, mut shape, mut parameters, mut data) = (
@@ -225,7 +234,12 @@ pub(super) fn input<'a>(
             or_null(scanner, self::parameters),
         ),
         "data" => {
-            let known = datatype.as_deref().zip(shape.as_deref());
+            let known =
+                (datatype.as_deref().zip(shape.as_deref())).map(|(datatype, shape)| Known {
+                    rule: rule(rules, name.as_deref(), datatype),
+                    datatype,
+                    shape,
+                });
             once(
                 &mut data,
                 "data of an input",
@@ -410,19 +424,39 @@ fn scalar<'a>(scanner: &mut Scanner<'a>, field: &str) -> Result<ParameterValue<'
     }
 }
 
+/// What was read of an input before its list.
+struct Known<'k> {
+    datatype: &'k str,
+    shape: &'k [i64],
+    /// The tensor's rule, if its list is only checked.
+    rule: Option<&'k TensorRule>,
+}
+
+/// The rule of a tensor whose list can be checked by it.
+fn rule<'r>(rules: &'r [TensorRule], name: Option<&str>, datatype: &str) -> Option<&'r TensorRule> {
+    let rule = rules.iter().find(|rule| Some(rule.name()) == name)?;
+    (rule.datatype().name() == datatype).then_some(rule)
+}
+
 /// Reads a `data` list: in raw form if datatype and shape are known and match. Other faults are
 /// reported after the whole document is known to be JSON.
 fn elements<'a>(
     scanner: &mut Scanner<'a>,
-    known: Option<(&str, &[i64])>,
+    known: Option<Known<'_>>,
     budget: &mut Budget,
 ) -> Result<Data<'a>, BodyFault> {
     let is_list = scanner.token() == Some(b'[');
-    if let Some((datatype, shape)) = known.filter(|_| is_list && budget.allows_early()) {
+    if let Some(known) = known.filter(|_| is_list && budget.allows_early()) {
         let (at, before) = (scanner.at, *budget);
-        let datatype = Datatype::from_name(datatype);
-        match data::early(scanner, datatype, shape, budget)? {
-            Early::Raw(raw) => return Ok(Data::Raw(raw)),
+        if let Some(check) = known.rule.and_then(NumberCheck::new) {
+            if let Some(checked) = data::check(scanner, check, known.shape, budget) {
+                return Ok(Data::Read(checked));
+            }
+            (scanner.at, *budget) = (at, before);
+        }
+        let datatype = Datatype::from_name(known.datatype);
+        match data::early(scanner, datatype, known.shape, budget)? {
+            Early::Raw(raw) => return Ok(Data::Read(raw.into())),
             Early::Fault { fault, objects } => {
                 let spent = budget.spent_since(&before);
                 *budget = before.after_failure();

@@ -114,16 +114,18 @@ pub fn json(datatype: &str, shape: &str, data: &str) -> String {
 
 /// The rules of these names and datatypes.
 pub fn rules(inputs: &[(&str, &str)]) -> Vec<TensorRule> {
-    let inputs: Vec<_> = inputs
-        .iter()
-        .map(|(name, datatype)| {
-            let mut input = serde_json::json!({"name": name, "datatype": datatype, "shape": [1]});
-            if *datatype == "BYTES" {
-                input["max_item_bytes"] = 8.into();
-            }
-            input
-        })
-        .collect();
+    let inputs = inputs.iter().map(|(name, datatype)| {
+        let mut input = serde_json::json!({"name": name, "datatype": datatype, "shape": [1]});
+        if *datatype == "BYTES" {
+            input["max_item_bytes"] = 8.into();
+        }
+        input
+    });
+    rules_of(&inputs.collect::<Vec<_>>())
+}
+
+/// The rules of these inputs, as a policy has them.
+pub fn rules_of(inputs: &[serde_json::Value]) -> Vec<TensorRule> {
     let policy = serde_json::json!({
         "version": 1,
         "clients": {"c": {"api_keys": [{"sha256": "0".repeat(64)}]}},

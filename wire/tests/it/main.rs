@@ -19,6 +19,7 @@ mod expand;
 mod grpc;
 mod grpc_contents;
 mod json;
+mod json_checked;
 mod json_data;
 mod json_runs;
 mod predict;

@@ -65,6 +65,7 @@ fn read<'a>(policy: &Policy, body: &'a str) -> Result<InferRequest<'a>, (Reason,
     let by = ReadBy {
         inputs: contract.inputs(),
         template: model.template().map(|template| &**template),
+        only_checks: false,
     };
     decode(BodyFormat::Template, body.as_bytes(), by)
         .map_err(|denial| (denial.reason, denial.field))

@@ -52,7 +52,11 @@ fn read(early: bool, datatype: &str, shape: &[i64], list: &str, budget: Budget) 
     let mut scanner = Scanner::new(&text);
     scanner.at = 8;
     let mut budget = budget;
-    let known = early.then_some((datatype, shape));
+    let known = early.then_some(Known {
+        datatype,
+        shape,
+        rule: None,
+    });
     let data = elements(&mut scanner, known, &mut budget)?;
     assert!(early || matches!(data, Data::Text(_)));
     let input = Input {
@@ -126,13 +130,13 @@ fn a_list_with_a_fault_is_read_once() {
         ] {
             let body = body(at, fault);
             let before = walked();
-            let request = infer(body.as_bytes()).unwrap();
+            let request = infer(body.as_bytes(), &[]).unwrap();
             let numbers = walked() - before;
             assert_eq!(request.inputs[0].data, Err(expected), "{fault} at {at}");
             assert!(numbers <= most, "{fault} at {at}: {numbers} numbers read");
         }
         let before = walked();
-        infer(body(at, "1 2").as_bytes()).unwrap_err();
+        infer(body(at, "1 2").as_bytes(), &[]).unwrap_err();
         assert!(walked() - before <= most, "no JSON at {at}");
     }
 }
@@ -149,10 +153,10 @@ fn after_a_list_that_failed_none_is_converted_before_the_document_is_read() {
         input("[\"a\"]")
     );
     let mut budget = Budget::new();
-    let inputs = document(body.as_bytes(), &mut budget).unwrap().inputs;
+    let inputs = document(body.as_bytes(), &[], &mut budget).unwrap().inputs;
     let early: Vec<_> = inputs
         .iter()
-        .map(|input| matches!(input.data, Some(Data::Raw(_))))
+        .map(|input| matches!(input.data, Some(Data::Read(_))))
         .collect();
     assert_eq!(early, [true, false, false, false]);
     let read: Vec<_> = inputs

@@ -176,7 +176,7 @@ impl PendingRequest {
                         CompleteBody::Borrowed(body) => read_body(ctx.proxy, self.body_bytes)
                             .map(|read| (body.plan, &**copy.get_or_init(|| read))),
                     };
-                    let by = self.decision.read_by(policy);
+                    let by = self.decision.read_by(policy).for_check();
                     match read.and_then(|(plan, body)| decode(plan.format, body, by)) {
                         Ok(decoded) => {
                             let decoded = request.insert(decoded);

@@ -1,0 +1,77 @@
+//! Checks the numbers of a JSON list where they are. A filter forwards a body as it was sent, so it
+//! does not need the elements in raw form.
+
+use tensorgate_kernels::{NumberLimit, NumberRun};
+
+use super::kernels::{DataPosition, clean, integer_bounds};
+use super::{Numbers, TensorRule};
+use crate::values::datatype::Datatype;
+use crate::values::tensor_data::{CheckedNumbers, TensorData};
+
+/// A check of a list against the rule of its tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct NumberCheck<'r> {
+    rule: &'r TensorRule,
+    limit: NumberLimit,
+}
+
+impl<'r> NumberCheck<'r> {
+    /// The check of a tensor's list. `None` if the rule needs the elements in raw form, if JSON has
+    /// no numbers for its datatype, or if this machine has no fast check.
+    pub fn new(rule: &'r TensorRule) -> Option<Self> {
+        let (min, max) = match rule.datatype {
+            Datatype::Fp32 | Datatype::Fp64 => (i128::MIN, i128::MAX),
+            Datatype::Bool => return None,
+            datatype => datatype.integers()?,
+        };
+        let (least, greatest) = integer_bounds(range(rule)?);
+        let (least, greatest) = (least.max(min), greatest.min(max));
+        if least > 0 || greatest < 0 {
+            return None;
+        }
+        // With negative numbers, the bound that is nearer to zero: the limit is a magnitude.
+        let magnitude = match least {
+            0 => greatest.unsigned_abs(),
+            _ => greatest.unsigned_abs().min(least.unsigned_abs()),
+        };
+        let magnitude = u64::try_from(magnitude).unwrap_or(u64::MAX);
+        Some(Self {
+            rule,
+            limit: NumberLimit::new(magnitude, least < 0, !rule.datatype.is_float())?,
+        })
+    }
+
+    /// The tensor's datatype.
+    pub const fn datatype(&self) -> Datatype {
+        self.rule.datatype
+    }
+
+    /// The allowed numbers at the beginning of a text, as far as the fast check can tell.
+    pub fn run(&self, text: &[u8]) -> NumberRun {
+        self.limit.run(text)
+    }
+
+    /// Whether the rule allows these elements in raw form.
+    pub fn allows(&self, raw: &[u8]) -> bool {
+        clean(self.rule, DataPosition { first: 0, run: 0 }, raw)
+    }
+
+    /// The data of a tensor with this many elements, each of which the caller has checked by
+    /// [`Self::run`] or [`Self::allows`]. `None` if memory could not hold them.
+    pub fn checked(&self, elements: usize) -> Option<TensorData<'static>> {
+        Some(TensorData::Checked(CheckedNumbers {
+            raw_bytes: elements.checked_mul(self.rule.datatype.size_bytes()?)?,
+            range: range(self.rule)?,
+        }))
+    }
+}
+
+/// The range of a tensor's numbers, if a check of each number by itself decides on the tensor.
+fn range(rule: &TensorRule) -> Option<(f64, f64)> {
+    (rule.numbers == Numbers::default()).then_some(rule.range.unwrap_or((f64::MIN, f64::MAX)))
+}
+
+/// Whether elements were checked against this rule.
+pub(super) fn satisfies(rule: &TensorRule, checked: &CheckedNumbers) -> bool {
+    range(rule) == Some(checked.range)
+}
