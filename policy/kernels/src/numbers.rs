@@ -68,7 +68,7 @@ pub struct NumberLimit {
 pub struct NumberRun {
     /// How many there are.
     pub count: usize,
-    /// Bytes from the first number to the end of the last one.
+    /// Bytes of the text to the end of the last one.
     pub bytes: usize,
 }
 
@@ -193,8 +193,8 @@ struct Carry {
     zero: u64,
     /// The last byte is the first digit of its number, or the second in the second bit, and so on.
     positions: u64,
-    /// How many bytes of a number are last.
-    run: u32,
+    /// How many of the last bytes are of one number.
+    number_bytes: u32,
     /// [`Block::above`] of the block.
     above: u64,
 }
@@ -208,14 +208,14 @@ impl Carry {
         integer_part: 0,
         zero: 0,
         positions: 0,
-        run: 0,
+        number_bytes: 0,
         above: 0,
     };
 }
 
 impl NumberLimit {
-    /// The bytes at which a number is not valid or not within the limit. A fault is at its number,
-    /// or at the comma behind it.
+    /// The bytes at which a number is not valid or not within the limit. A fault is never behind
+    /// the comma that ends its number.
     #[inline(always)]
     fn faults<B: Block, const ONE_DIGIT: bool>(
         self,
@@ -262,8 +262,8 @@ impl NumberLimit {
         faults |= (last << 1 | (before.positions >> most & 1)) & digits;
         faults |= points & !(integer_part << 1 | before.integer_part);
         carry.integer_part = top(integer_part);
-        faults |= too_long(digits | points, before.run);
-        carry.run = (digits | points).leading_ones();
+        faults |= too_long(digits | points, before.number_bytes);
+        carry.number_bytes = (digits | points).leading_ones();
         if self.integers {
             faults |= points;
         }

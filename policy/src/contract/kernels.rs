@@ -438,7 +438,7 @@ pub(super) fn integer_in_range(number: i128, least: f64, greatest: f64) -> bool 
 
 /// Whether a range contains any value of a datatype; otherwise every request would be rejected.
 pub fn holds_a_value(datatype: Datatype, range: (f64, f64)) -> bool {
-    if let Some((min, max)) = datatype.integers() {
+    if let Some((min, max)) = datatype.integer_range() {
         let (least, greatest) = integer_bounds(range);
         return least.max(min) <= greatest.min(max);
     }

@@ -17,12 +17,13 @@ pub struct NumberCheck<'r> {
 
 impl<'r> NumberCheck<'r> {
     /// The check of a tensor's list. `None` if the rule needs the elements in raw form, if JSON has
-    /// no numbers for its datatype, or if this machine has no fast check.
+    /// no numbers for its datatype, if 0 or each other integer is out of range, or if this machine
+    /// has no fast check.
     pub fn new(rule: &'r TensorRule) -> Option<Self> {
         let (min, max) = match rule.datatype {
             Datatype::Fp32 | Datatype::Fp64 => (i128::MIN, i128::MAX),
             Datatype::Bool => return None,
-            datatype => datatype.integers()?,
+            datatype => datatype.integer_range()?,
         };
         let (least, greatest) = integer_bounds(range(rule)?);
         let (least, greatest) = (least.max(min), greatest.min(max));

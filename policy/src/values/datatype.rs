@@ -41,7 +41,7 @@ impl Datatype {
     }
 
     /// Smallest and greatest value, if all values are integers; 0 and 1 for BOOL.
-    pub const fn integers(self) -> Option<(i128, i128)> {
+    pub const fn integer_range(self) -> Option<(i128, i128)> {
         Some(match self {
             Self::Bool => (0, 1),
             Self::Uint8 => (0, u8::MAX as i128),

@@ -108,8 +108,8 @@ pub(super) fn check(
 const UNCHECKED: Stop = Stop::Data(DataFault::Missing);
 /// The shortest list that is worth a check.
 const MIN_CHECKED: usize = 32;
-/// How many runs a checked list may have at least, and the elements that allow one more. After each
-/// run one number is left to the parser, so this bounds what a check can cost in vain.
+/// How many runs a checked list may have at least, and the elements that allow one more. A run ends
+/// at a number for the parser or at unusual blanks, so this bounds what a check can cost in vain.
 const FEW_RUNS: usize = 16;
 const RUN_ELEMENTS: usize = 16;
 

@@ -65,14 +65,18 @@ impl<'a> Scanner<'a> {
         self.peek()
     }
 
-    /// Steps over a comma if a scalar follows directly; otherwise stays.
+    /// Steps over a comma, and a blank behind it, if a scalar follows; otherwise stays.
     pub(super) fn next_scalar(&mut self) -> bool {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        let next = matches!(rest, [b',', b'-' | b'0'..=b'9' | b'"' | b't' | b'f', ..]);
-        if next {
-            self.step();
+        let next = match rest {
+            [b',', b' ', next @ ..] | [b',', next @ ..] => next,
+            _ => return false,
+        };
+        let is_scalar = matches!(next, [b'-' | b'0'..=b'9' | b'"' | b't' | b'f', ..]);
+        if is_scalar {
+            self.at = self.text.len().wrapping_sub(next.len());
         }
-        next
+        is_scalar
     }
 
     pub(super) fn expect(&mut self, byte: u8, what: &'static str) -> Result<(), BodyFault> {

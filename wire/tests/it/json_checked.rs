@@ -251,6 +251,28 @@ fn usual_lists_are_only_checked() {
 }
 
 #[test]
+fn a_list_that_would_be_read_in_short_runs_is_converted() {
+    if !has_vectors() {
+        return;
+    }
+    let rules = rules_of(&[
+        json!({"name": "images", "datatype": "UINT8", "shape": [200, 28]}),
+        json!({"name": "pairs", "datatype": "UINT8", "shape": [200, 2]}),
+        json!({"name": "any", "datatype": "FP64", "shape": [200]}),
+    ]);
+    let rows = |columns: usize| {
+        let row = format!("[{}]", vec!["255"; columns].join(", "));
+        format!("[{}]", vec![row; 200].join(", "))
+    };
+    assert!(is_checked(&rules[0], "[200,28]", &rows(28)));
+    assert!(!is_checked(&rules[1], "[200,2]", &rows(2)));
+    // One number of many digits, which are zeros except for one, and which are not.
+    let numbers = |first: &str| format!("[{first}{}1{}]", "0".repeat(40), ",1".repeat(199));
+    assert!(is_checked(&rules[2], "[200]", &numbers("0.")));
+    assert!(!is_checked(&rules[2], "[200]", &numbers("1.")));
+}
+
+#[test]
 fn elements_that_were_checked_against_another_rule_are_refused() {
     if !has_vectors() {
         return;
