@@ -48,6 +48,14 @@ const OTHERS: [u8; 16] = [
     b' ', 0, 0, 0, 0, 0, 0, 0, 0, b'\t', b'\n', 0, b',', b'-', b'.', 0,
 ];
 
+/// A block in four vectors of 128 bits.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn quarters<V>(bytes: &[u8; BLOCK_BYTES], vector: impl Fn(&[u8; 16]) -> V) -> [V; 4] {
+    let (quarters, _) = bytes.as_chunks();
+    core::array::from_fn(|at| vector(quarters.get(at).unwrap_or(&[0; 16])))
+}
+
 /// Which numbers a list may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NumberLimit {

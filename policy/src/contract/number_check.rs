@@ -42,11 +42,6 @@ impl<'r> NumberCheck<'r> {
         })
     }
 
-    /// The tensor's datatype.
-    pub const fn datatype(&self) -> Datatype {
-        self.rule.datatype
-    }
-
     /// The allowed numbers at the beginning of a text, as far as the fast check can tell.
     pub fn run(&self, text: &[u8]) -> NumberRun {
         self.limit.run(text)

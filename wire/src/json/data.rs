@@ -2,7 +2,7 @@
 //! parsed for the datatype, so a float is rounded once. The pass also checks JSON's grammar.
 
 use tensorgate_policy::Datatype;
-use tensorgate_policy::contract::{MAX_RANK, NumberCheck};
+use tensorgate_policy::contract::{MAX_RANK, NumberCheck, TensorRule};
 use tensorgate_policy::tensor::DataFault;
 use tensorgate_policy::tensor_data::TensorData;
 
@@ -91,17 +91,19 @@ pub(super) fn early(
 /// The scanner's position and the budget are undefined then.
 pub(super) fn check(
     scanner: &mut Scanner<'_>,
-    check: NumberCheck<'_>,
+    rule: &TensorRule,
     shape: &[i64],
     budget: &mut Budget,
 ) -> Option<TensorData<'static>> {
+    let before = budget.elements();
     let mut list = List::new(scanner, shape, budget);
-    list.check = Some(check);
     if list.likely_elements() < MIN_CHECKED {
         return None;
     }
-    list.convert(Some(check.datatype())).ok()?;
-    check.checked(list.count)
+    let check = NumberCheck::new(rule)?;
+    list.check = Some(check);
+    list.convert(Some(rule.datatype())).ok()?;
+    check.checked(before.saturating_sub(budget.elements()))
 }
 
 /// Ends a check. The list is converted then, which finds the fault if there is one.
@@ -136,8 +138,6 @@ struct List<'a, 'b> {
     /// Number of open lists.
     level: usize,
     next: Next,
-    /// Number of elements, once all are read.
-    count: usize,
     /// Checks numbers, which are not converted then.
     check: Option<NumberCheck<'b>>,
 }
@@ -150,7 +150,6 @@ impl<'a, 'b> List<'a, 'b> {
             budget,
             level: 0,
             next: Next::First,
-            count: 0,
             check: None,
         }
     }
@@ -329,7 +328,6 @@ impl<'a, 'b> List<'a, 'b> {
                 self.next = Next::Separator;
                 self.level = level;
                 if level == 0 {
-                    self.count = index;
                     // Frees memory that the shape promised and the list did not need.
                     if raw.capacity() > raw.len().saturating_mul(2) {
                         raw.shrink_to_fit();

@@ -2,7 +2,7 @@
 //! anything else, which the general parser reads.
 
 use super::number::{Number, walk};
-use super::scan::Scanner;
+use super::scan::{Scanner, behind_comma};
 
 /// Reads at most `max` elements and returns their number. `element` gives the raw form of a plain
 /// number of the datatype, without using the budget.
@@ -28,10 +28,10 @@ pub(super) fn take<const N: usize>(
         raw.extend_from_slice(&bytes);
         taken = taken.wrapping_add(1);
         rest = behind;
-        next = match rest {
-            [b',', b' ', next @ ..] | [b',', next @ ..] => next,
-            _ => break,
+        let Some(behind) = behind_comma(rest) else {
+            break;
         };
+        next = behind;
     }
     scanner.at = text.len().wrapping_sub(rest.len());
     taken

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use tensorgate_policy::contract::{MAX_RANK, NumberCheck, TensorRule};
+use tensorgate_policy::contract::{MAX_RANK, TensorRule};
 use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue, RequestedOutput};
 use tensorgate_policy::tensor_data::TensorData;
 use tensorgate_policy::{Datatype, InferRequest, Tensor};
@@ -448,8 +448,8 @@ fn elements<'a>(
     let is_list = scanner.token() == Some(b'[');
     if let Some(known) = known.filter(|_| is_list && budget.allows_early()) {
         let (at, before) = (scanner.at, *budget);
-        if let Some(check) = known.rule.and_then(NumberCheck::new) {
-            if let Some(checked) = data::check(scanner, check, known.shape, budget) {
+        if let Some(rule) = known.rule {
+            if let Some(checked) = data::check(scanner, rule, known.shape, budget) {
                 return Ok(Data::Read(checked));
             }
             (scanner.at, *budget) = (at, before);

@@ -15,6 +15,15 @@ pub(super) struct Scanner<'a> {
     depth: usize,
 }
 
+/// The text behind a comma and at most one blank. `None` if it begins with something else.
+#[inline(always)]
+pub(super) fn behind_comma(text: &[u8]) -> Option<&[u8]> {
+    match text {
+        [b',', b' ', behind @ ..] | [b',', behind @ ..] => Some(behind),
+        _ => None,
+    }
+}
+
 /// What may follow in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -68,9 +77,8 @@ impl<'a> Scanner<'a> {
     /// Steps over a comma, and a blank behind it, if a scalar follows; otherwise stays.
     pub(super) fn next_scalar(&mut self) -> bool {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
-        let next = match rest {
-            [b',', b' ', next @ ..] | [b',', next @ ..] => next,
-            _ => return false,
+        let Some(next) = behind_comma(rest) else {
+            return false;
         };
         let is_scalar = matches!(next, [b'-' | b'0'..=b'9' | b'"' | b't' | b'f', ..]);
         if is_scalar {

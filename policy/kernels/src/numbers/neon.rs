@@ -7,7 +7,7 @@ use core::arch::aarch64::{
     vpaddq_u8, vqtbl1q_u8, vreinterpretq_u64_u8, vsubq_u8,
 };
 
-use super::{BLOCK_BYTES, Block, DIGIT_VALUE, OTHERS};
+use super::{BLOCK_BYTES, Block, DIGIT_VALUE, OTHERS, quarters};
 
 /// A bit for each byte of half a vector.
 const BITS: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
@@ -19,10 +19,7 @@ pub(super) struct NeonBlock([uint8x16_t; 4]);
 impl NeonBlock {
     #[inline(always)]
     pub(super) fn load(bytes: &[u8; BLOCK_BYTES]) -> Self {
-        let (quarters, _) = bytes.as_chunks::<16>();
-        Self(core::array::from_fn(|at| {
-            vector(quarters.get(at).unwrap_or(&[0; 16]))
-        }))
+        Self(quarters(bytes, vector))
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use core::arch::wasm32::{
     v128_and, v128_load,
 };
 
-use super::{BLOCK_BYTES, Block, DIGIT_VALUE, OTHERS};
+use super::{BLOCK_BYTES, Block, DIGIT_VALUE, OTHERS, quarters};
 
 /// The quarters of a block.
 #[derive(Clone, Copy)]
@@ -16,10 +16,7 @@ pub(super) struct Simd128Block([v128; 4]);
 impl Simd128Block {
     #[inline(always)]
     pub(super) fn load(bytes: &[u8; BLOCK_BYTES]) -> Self {
-        let (quarters, _) = bytes.as_chunks::<16>();
-        Self(core::array::from_fn(|at| {
-            vector(quarters.get(at).unwrap_or(&[0; 16]))
-        }))
+        Self(quarters(bytes, vector))
     }
 
     #[inline(always)]
