@@ -41,6 +41,9 @@ TEXTS = ["LICENSE", "README.md", "SHA256SUMS", "THIRD-PARTY-LICENCES.txt", "sbom
 # Packages that a release cannot be without: of its programs, its filters and its handlers.
 BUILT_OF = ["tokio", "wasmtime", "proxy-wasm", "wit-bindgen", "rust-std"]
 NATIVE_MODULE = "filters/libtensorgate_gate.so"
+# What the native module may need: files of the C library, and its newest release 2.
+C_LIBRARY = {"libc.so.6", "libm.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+GLIBC_MINOR = 35
 # Numbers of machines in ELF files.
 MACHINES = {"x86_64": 62, "aarch64": 183}
 # A release for x86-64 has it for arm64, too.
@@ -121,10 +124,17 @@ def check_program(path):
 
 
 def check_native_module(path, machine):
-    """The native module is for this machine, and has no symbols but those that Envoy looks up."""
+    """The native module is for this machine, has no symbols but those that Envoy looks up, and needs a C
+    library that is no newer than native-module.md says, and nothing else.
+    """
     require(SHT_SYMTAB not in header_types(path)[1], f"{path} is not stripped")
     (found,) = struct.unpack_from("<H", path.read_bytes(), 18)
     require(found == MACHINES[machine], f"{path} is for machine {found}")
+    needs = subprocess.run(["readelf", "-dV", path], capture_output=True, text=True, check=True).stdout
+    libraries = set(re.findall(r"\(NEEDED\).*\[(.+)\]", needs))
+    require("libc.so.6" in libraries and libraries <= C_LIBRARY, f"{path} needs {libraries}")
+    newest = max(int(minor) for minor in re.findall(r"Name: GLIBC_2\.(\d+)", needs))
+    require(newest <= GLIBC_MINOR, f"{path} needs glibc 2.{newest}")
 
 
 def check_sbom(made):

@@ -3,8 +3,12 @@
 //! - on the request's path the stream is answered, and nothing more of it is forwarded,
 //! - on the response's path it is reset, and nothing more of it is forwarded,
 //! - at its end only its permits are returned.
+//!
+//! A panic while a configuration is loaded has Envoy reject it. One in the background, of a timer
+//! or a fetch of keys, costs no stream: what it may have left half changed is made anew.
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tensorgate_filter_core::gate::Gate;
@@ -12,12 +16,13 @@ use tensorgate_filter_core::host::Action;
 use tensorgate_policy::Severity;
 use tensorgate_wire::answer::HttpAnswer;
 
-use crate::abi::{self, Call, ConfigurationCall, Headers, LogLevel};
+use crate::abi::{self, Body, Call, ConfigurationCall, Headers, LogLevel};
 use crate::configuration::Module;
 use crate::host::{Effects, Host};
-use crate::key_fetches;
-use crate::stream::{Hook, Panicked, Stream};
+use crate::panics::{Hook, log_panic};
+use crate::stream::{Panicked, Stream, report};
 use crate::timer::Event;
+use crate::{key_fetches, panics};
 
 /// The answer to a request at which the gate has panicked, as Envoy answers for a wasm module.
 const PANIC: HttpAnswer<'_> = HttpAnswer {
@@ -61,9 +66,17 @@ pub fn start() {
 
 /// Loads a configuration. `None`: Envoy rejects it.
 pub fn configure(call: &ConfigurationCall<'_>, name: &[u8], bytes: &[u8]) -> Option<Arc<Module>> {
-    let (module, faults) = match Module::load(call, name, bytes) {
-        Ok((module, warnings)) => (Some(Arc::new(module)), warnings),
-        Err(faults) => (None, faults),
+    let load = AssertUnwindSafe(|| {
+        panics::panic_if_named(Hook::Configuration);
+        Module::load(call, name, bytes)
+    });
+    let (module, faults) = match catch_unwind(load) {
+        Ok(Ok((module, warnings))) => (Some(Arc::new(module)), warnings),
+        Ok(Err(faults)) => (None, faults),
+        Err(_) => {
+            log_panic(Hook::Configuration);
+            return None;
+        }
     };
     for fault in faults {
         let level = match fault.severity {
@@ -76,10 +89,18 @@ pub fn configure(call: &ConfigurationCall<'_>, name: &[u8], bytes: &[u8]) -> Opt
 }
 
 /// Begins a stream. `None`: it is answered as after a panic.
-pub fn begin(module: Arc<Module>) -> Option<Stream> {
-    Stream::begin(module)
-        .map_err(|fault| abi::log(LogLevel::Error, &format!("tensorgate: {fault}")))
-        .ok()
+pub fn begin(call: &Call<'_>, module: &Arc<Module>) -> Option<Stream> {
+    match catch_unwind(AssertUnwindSafe(|| Stream::begin(Arc::clone(module)))) {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(fault)) => {
+            abi::log(LogLevel::Error, &format!("tensorgate: {fault}"));
+            None
+        }
+        Err(_) => {
+            report(call, module, Hook::Begin);
+            None
+        }
+    }
 }
 
 /// The head of a request for which no stream could begin.
@@ -171,7 +192,7 @@ pub fn scheduled(call: Call<'_>, stream: &Stream, event: u64) {
         return;
     }
     let event = match Event::from_number(event) {
-        Some(Event::Tick) => return stream.state.worker.tick(),
+        Some(Event::Tick) => return tick(&call, stream),
         Some(event) if !stream.is_poisoned() => event,
         _ => return,
     };
@@ -191,6 +212,16 @@ pub fn scheduled(call: Call<'_>, stream: &Stream, event: u64) {
     }
 }
 
+/// Runs the background work of the stream's worker.
+fn tick(call: &Call<'_>, stream: &Stream) {
+    let worker = &stream.state.worker;
+    if catch_unwind(AssertUnwindSafe(|| worker.tick())).is_err() {
+        // No tick follows for the streams that still use it.
+        worker.root.forget_tick();
+        report(call, &stream.state.module, Hook::Tick);
+    }
+}
+
 /// Runs a hook of the request's path.
 fn on_request(
     call: Call<'_>,
@@ -204,7 +235,11 @@ fn on_request(
     match stream.run(&call, hook, work) {
         Ok((action, effects)) => {
             finish(call, stream, effects);
-            action
+            if stream.is_closed() {
+                Action::Pause
+            } else {
+                action
+            }
         }
         Err(Panicked) => {
             stream.poison(&call, hook);
@@ -240,8 +275,23 @@ fn unless_poisoned(stream: &Stream) -> Action {
 fn finish(call: Call<'_>, stream: &Stream, effects: Effects) {
     if let Some(answer) = effects.answer {
         stream.close();
-        answer_or_reset(call, stream, &answer.to_http());
-    } else if effects.resume {
+        return answer_or_reset(call, stream, &answer.to_http());
+    }
+    if let Some(body) = effects.body {
+        if let Err(fault) = call.append(Body::BufferedRequest, &body) {
+            abi::log(LogLevel::Error, &format!("tensorgate: {fault}"));
+            stream.close();
+            return answer_panic(call, stream);
+        }
+        // Envoy itself answers if the body is too large for its buffer.
+        if stream.state.is_local_reply.get() {
+            stream.close();
+        }
+        if stream.is_closed() {
+            return;
+        }
+    }
+    if effects.resume {
         // Envoy forwards what it holds.
         stream.state.holds.set(false);
         call.resume();

@@ -36,6 +36,8 @@ pub fn state_name(property: &str) -> SmolStr {
 pub struct Effects {
     /// The response to the client.
     pub answer: Option<Answer>,
+    /// What is forwarded instead of the body that Envoy holds.
+    pub body: Option<Vec<u8>>,
     /// Whether the request goes on.
     pub resume: bool,
 }
@@ -216,13 +218,16 @@ impl Proxy for Host<'_> {
         for body in self.request_body_buffers() {
             self.call.drain(*body);
         }
+        self.effects.body = None;
         if data.is_empty() {
             return Ok(());
         }
-        // Outside of the body's own hook there is no received piece.
-        self.call
-            .append(Body::ReceivedRequest, data)
-            .or_else(|_| self.call.append(Body::BufferedRequest, data))
+        // Outside of the body's own hook there is no received piece. Envoy may answer the request
+        // when it appends to what it holds.
+        if self.call.append(Body::ReceivedRequest, data).is_err() {
+            self.effects.body = Some(data.to_vec());
+        }
+        Ok(())
     }
 
     fn respond(&mut self, answer: &Answer) -> Result<(), HostFault> {

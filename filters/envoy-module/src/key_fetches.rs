@@ -15,6 +15,7 @@ use crate::abi::{self, ConfigurationCall, LogLevel};
 use crate::clock;
 use crate::configuration::Module;
 use crate::key_requests::KeyRequests;
+use crate::panics::{self, Hook, log_panic};
 use crate::store::Store;
 use crate::timer::{self, Due, Event, wake_at};
 use crate::worker::is_of;
@@ -89,6 +90,7 @@ pub fn tick(call: ConfigurationCall<'_>, module: &Arc<Module>) {
         *next = Some(wake_at(due_ns, &requests.wakeable, Event::Wait));
         let mut main = Main { call, requests };
         let work = AssertUnwindSafe(|| {
+            panics::panic_if_named(Hook::KeyFetches);
             for (token, response) in requests.take_responses() {
                 root.on_answer(&mut main, token, response.as_ref());
             }
@@ -101,6 +103,7 @@ pub fn tick(call: ConfigurationCall<'_>, module: &Arc<Module>) {
             // It may have come in the middle of a change.
             *root = module.root();
             requests.count_panic(module.panics);
+            log_panic(Hook::KeyFetches);
         }
     });
 }

@@ -15,6 +15,7 @@ mod host;
 mod key_fetches;
 mod key_requests;
 mod lock;
+mod panics;
 mod state;
 mod store;
 mod stream;

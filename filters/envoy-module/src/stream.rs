@@ -13,6 +13,7 @@ use crate::abi::{self, Call, LogLevel};
 use crate::clock;
 use crate::configuration::Module;
 use crate::host::{Effects, Host, state_name};
+use crate::panics::{self, Hook, log_panic};
 use crate::state::StreamState;
 use crate::store::Store;
 use crate::timer::{self, Due, Event, Wakeable, wake_at};
@@ -24,18 +25,6 @@ const WAIT_NS: u64 = 20 * MILLISECOND_NS;
 const IMPORT_NS: u64 = SECOND_NS;
 /// Time after which the permits of a stream that has outlived its reset are looked at again, ns.
 const RENEW_NS: u64 = SECOND_NS;
-
-/// A hook that calls the gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    RequestHeaders,
-    RequestBody,
-    RequestTrailers,
-    ResponseBody,
-    ResponseTrailers,
-    StreamComplete,
-    Scheduled,
-}
 
 /// The gate has panicked.
 #[derive(Debug)]
@@ -76,6 +65,7 @@ impl Stream {
     /// # Errors
     /// The worker cannot get an id.
     pub fn begin(module: Arc<Module>) -> Result<Self, HostFault> {
+        panics::panic_if_named(Hook::Begin);
         let state = StreamState::new(module)?;
         Ok(Self {
             gate: RefCell::new(Gate::new(Rc::clone(&state.worker.root))),
@@ -237,10 +227,7 @@ impl Stream {
     pub fn poison(&self, call: &Call<'_>, hook: Hook) {
         self.close();
         self.poisoned.set(true);
-        Worker::forget(&self.state.module);
-        call.increment(self.state.module.panics);
-        let line = format!("tensorgate: a request was ended by a panic in {hook:?}");
-        abi::log(LogLevel::Critical, &line);
+        report(call, &self.state.module, hook);
     }
 
     /// Whether the policy has streams, whose responses the gate reads.
@@ -252,19 +239,23 @@ impl Stream {
     pub fn end(&self, call: &Call<'_>) {
         self.close();
         self.complete.set(true);
-        self.cancel_timers();
         for (name, value) in self.state.properties.take() {
             if let Err(fault) = call.set_state(&state_name(&name), &value) {
                 abi::log(LogLevel::Error, &format!("tensorgate: {name}: {fault}"));
             }
         }
+        self.cancel_timers();
     }
 
     /// Reads in which hook a test wants a panic. A release build has no such fault.
     #[cfg(debug_assertions)]
     pub fn read_test_fault(&self, call: &Call<'_>) {
         let named = call.field(abi::Headers::Request, "x-test-panic");
-        *self.panics_in.borrow_mut() = named.and_then(|name| String::from_utf8(name).ok());
+        let named = named.and_then(|name| String::from_utf8(name).ok());
+        if let Some(name) = &named {
+            panics::name_next(name);
+        }
+        *self.panics_in.borrow_mut() = named;
     }
 
     #[cfg(not(debug_assertions))]
@@ -285,4 +276,11 @@ impl Stream {
     #[cfg(not(debug_assertions))]
     #[expect(clippy::unused_self, reason = "a debug build panics here")]
     const fn panic_if_requested(&self, _: Hook) {}
+}
+
+/// The gate has panicked in a worker, perhaps in the middle of a change of what requests share.
+pub fn report(call: &Call<'_>, module: &Arc<Module>, hook: Hook) {
+    Worker::forget(module);
+    call.increment(module.panics);
+    log_panic(hook);
 }

@@ -166,7 +166,7 @@ impl Configuration {
                 Buffer::of(&bytes),
             )
         };
-        (!module.is_null()).then_some(Self {
+        (!module.is_null()).then(|| Self {
             hooks: *hooks,
             envoy,
             module,
@@ -267,6 +267,16 @@ impl Request {
                 Self::respond(request, body);
             }
         }
+    }
+
+    /// Envoy's own answer to a body that is too large to be held.
+    ///
+    /// # Safety
+    /// The request has not ended. It may have after this.
+    unsafe fn refuse_body(request: *mut Self) {
+        const DETAILS: &[u8] = b"request_payload_too_large";
+        // SAFETY: as above.
+        unsafe { Self::reply(request, 413, b"Payload Too Large", DETAILS) };
     }
 
     /// Sends a response through the filter, unless this Envoy spares it its own.
@@ -384,9 +394,8 @@ impl Running {
         self.decide(&|hooks, stream, own| unsafe { (hooks.request_headers)(stream, own, end) })
     }
 
-    /// Delivers a piece of the request's body. Envoy rejects a body of more than `max_bytes` that
-    /// it has to hold.
-    pub fn request_body(&self, piece: &[u8], end: bool, max_bytes: usize) -> Option<u32> {
+    /// Delivers a piece of the request's body. Envoy rejects a body that is too large to be held.
+    pub fn request_body(&self, piece: &[u8], end: bool) -> Option<u32> {
         let request = self.live()?;
         if !piece.is_empty() {
             // SAFETY: the request has not ended.
@@ -394,8 +403,12 @@ impl Running {
             received.borrow_mut().add(piece);
         }
         // SAFETY: the request has not ended.
-        let status =
-            self.decide(&|hooks, stream, own| unsafe { (hooks.request_body)(stream, own, end) })?;
+        let hook: Hook<'_, u32> =
+            &|hooks, stream, own| unsafe { (hooks.request_body)(stream, own, end) };
+        self.outcome.in_body.set(true);
+        let status = self.decide(hook);
+        self.outcome.in_body.set(false);
+        let status = status?;
         let Some(request) = self.live() else {
             return Some(status);
         };
@@ -408,18 +421,14 @@ impl Running {
             _ => {}
         }
         received.borrow_mut().clear();
+        // SAFETY: the request has not ended.
+        let max_bytes = unsafe { (*request).stream.max_bytes };
         if buffered.borrow().size() > max_bytes && !self.outcome.is_closed() {
-            self.refuse(request);
+            // SAFETY: the request has not ended.
+            unsafe { Request::refuse_body(request) };
+            self.end();
         }
         Some(status)
-    }
-
-    /// Envoy's own answer to a body that is too large to be held.
-    fn refuse(&self, request: *mut Request) {
-        const DETAILS: &[u8] = b"request_payload_too_large";
-        // SAFETY: the request has not ended.
-        unsafe { Request::reply(request, 413, b"Payload Too Large", DETAILS) };
-        self.end();
     }
 
     pub fn request_trailers(&self) -> Option<u32> {

@@ -62,7 +62,7 @@ pub fn run(hooks: &Hooks, size: Size, count: usize) {
         let mut status = None;
         let mut pieces = body.chunks(PIECE_BYTES).peekable();
         while let Some(piece) = pieces.next() {
-            status = running.request_body(piece, pieces.peek().is_none(), usize::MAX);
+            status = running.request_body(piece, pieces.peek().is_none());
         }
         assert_eq!(status, Some(CONTINUE), "the request is accepted");
         running.response_headers(false);

@@ -1,5 +1,6 @@
 //! What waits for Envoy's event loop. The module's thread of timers adds to it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -27,17 +28,31 @@ pub fn take() -> Vec<(Target, u64)> {
     std::mem::take(&mut *EVENTS.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Panics of the module in hooks.
+/// Panics that the module has counted.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
+/// Panics that it has logged, by hook.
+static LOGGED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
 
-/// Counts a panic of the module.
+/// The module counts a panic.
 pub fn count_panic() {
     PANICS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// How often the module has panicked.
+/// The module logs a panic in a hook.
+pub fn log_panic(hook: &str) {
+    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    *logged.entry(hook.to_owned()).or_default() += 1;
+}
+
+/// How many panics the module has counted.
 pub fn panics() -> usize {
     PANICS.load(Ordering::Relaxed)
+}
+
+/// How many panics in a hook the module has logged.
+pub fn panics_in(hook: &str) -> usize {
+    let logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    logged.get(hook).copied().unwrap_or_default()
 }
 
 /// The number of a new configuration or HTTP call.

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tensorgate_in_memory_proxy::configuration;
-use tensorgate_vectors::{RawRequest, load};
+use tensorgate_vectors::{Expect, Lowered, RawRequest, load};
 
 use crate::abi::{CONTINUE, Configuration, Hooks, Response, Running};
 use crate::events::{self, Target};
-use crate::mutation::mutate;
+use crate::mutation::{HOOKS, mutate};
 use crate::random::Random;
 use crate::stream::{Exit, REQUEST_TRAILERS, RESPONSE_TRAILERS, Stream};
 
 /// Requests at a time.
 const AT_A_TIME: usize = 8;
 /// Steps after which another configuration replaces the current one, about.
-const RELOAD_AFTER: usize = 2000;
+const RELOAD_AFTER: usize = 1000;
 /// Steps after which a replaced configuration is destroyed, about.
 const DESTROY_AFTER: usize = 3000;
 /// Steps after which a call for keys is answered, about.
@@ -27,8 +27,10 @@ const ANSWER_AFTER: usize = 400;
 const POLL: Duration = Duration::from_micros(50);
 /// The policy of the vectors about tokens.
 const TOKENS: &str = "policies/tokens.json";
+/// A filter that holds heads, and one that forwards them.
+const MODES: [&str; 2] = [r#""headers": "hold""#, r#""headers": "forward""#];
 /// How many servers of keys there are.
-const SERVERS: usize = 64;
+const SERVERS: usize = 128;
 /// The most bytes that Envoy holds of a body; usually, and to provoke its own answer.
 const BUFFERS: [usize; 4] = [1 << 20, 1 << 20, 1 << 20, 64];
 
@@ -46,7 +48,6 @@ enum Step {
 struct Live {
     running: Running,
     steps: VecDeque<Step>,
-    buffer_bytes: usize,
     /// Whether its end was forwarded.
     is_forwarded: bool,
 }
@@ -67,6 +68,7 @@ struct Counts {
     resumed: usize,
     left_in_respond: usize,
     left_in_resume: usize,
+    left_in_append: usize,
     left_in_reset: usize,
     scheduled: usize,
     key_answers: usize,
@@ -82,13 +84,18 @@ pub fn run(files: &[Hooks; 2], count: usize, seed: usize) {
     // Those that were replaced. Each is destroyed at once, or some steps later.
     let mut replaced: Vec<Configuration> = Vec::new();
     let mut live: Vec<Live> = Vec::new();
-    let mut started = 0;
+    let (mut started, mut refused) = (0, 0);
     while started < count || !live.is_empty() {
         if current.is_none() || random.one_in(RELOAD_AFTER) {
             let of_keys = random.one_in(3);
             let case = random.choose(if of_keys { &fetching } else { &cases });
             let new = Configuration::new(random.choose(files), &case.configuration);
-            let new = new.expect("a configuration of the vectors");
+            let Some(new) = new else {
+                refused += 1;
+                let panics = events::panics_in("Configuration");
+                assert_eq!(refused, panics, "a configuration of the vectors");
+                continue;
+            };
             // Streams of the one before are still in progress.
             let old = current.replace((new, case));
             replaced.extend(old.map(|(old, _)| old).filter(|_| random.one_in(2)));
@@ -137,6 +144,7 @@ impl Counts {
         match outcome.left.get() {
             Some(Exit::Respond) => self.left_in_respond += 1,
             Some(Exit::Resume) => self.left_in_resume += 1,
+            Some(Exit::Append) => self.left_in_append += 1,
             Some(Exit::Reset) => self.left_in_reset += 1,
             None => {}
         }
@@ -162,13 +170,16 @@ impl Counts {
             ("resumed", self.resumed, rare),
             ("ended in a reply", self.left_in_respond, few),
             ("ended in a resumption", self.left_in_resume, rare),
+            ("ended in an append", self.left_in_append, rare),
             ("ended in a reset", self.left_in_reset, resets),
             ("scheduled", self.scheduled, rare),
             ("answers to calls for keys", self.key_answers, rare),
             ("configurations", self.configurations, requests / 1000 + 1),
             ("panics", events::panics(), panics),
         ];
-        for (name, count, _) in counts {
+        let hooks = HOOKS.map(|hook| (hook, events::panics_in(hook), resets));
+        let counts: Vec<_> = counts.into_iter().chain(hooks).collect();
+        for (name, count, _) in &counts {
             println!("{name}: {count}");
         }
         for (name, count, least) in counts {
@@ -185,8 +196,11 @@ impl Counts {
 fn cases() -> (Vec<Case>, Vec<Case>) {
     let vectors = load().unwrap_or_else(|fault| panic!("{fault}"));
     let files: BTreeSet<&str> = vectors.iter().map(|vector| &*vector.policy_file).collect();
-    let of_file = |file: &str| -> (Rc<[RawRequest]>, &str) {
-        let vectors = vectors.iter().filter(|vector| &*vector.policy_file == file);
+    let of_file = |file: &str, only_allowed: bool| -> (Rc<[RawRequest]>, &str) {
+        let is_used = |vector: &&Lowered| {
+            &*vector.policy_file == file && (!only_allowed || vector.expect == Expect::Allow)
+        };
+        let vectors = vectors.iter().filter(is_used);
         let policy = &vectors.clone().next().expect("a vector").policy_json;
         (
             vectors.map(|vector| vector.request.clone()).collect(),
@@ -195,27 +209,26 @@ fn cases() -> (Vec<Case>, Vec<Case>) {
     };
     let mut cases = Vec::new();
     for file in files {
-        let (requests, policy) = of_file(file);
-        cases.extend(in_both_modes(policy, &requests));
+        let (requests, policy) = of_file(file, false);
+        cases.extend(MODES.map(|mode| in_mode(mode, policy, &requests)));
     }
-    let (requests, policy) = of_file(TOKENS);
+    // Of others, hardly any goes on once there are keys.
+    let (requests, policy) = of_file(TOKENS, true);
     let servers = (0..SERVERS).map(|number| with_fetched_keys(policy, number));
-    let fetching = servers.flat_map(|policy| in_both_modes(&policy, &requests));
+    // Without a host, the module holds what it forwards once it has the keys.
+    let modes = [MODES[0], MODES[1], r#""headers": "forward", "host": false"#];
+    let fetching = servers.flat_map(|policy| modes.map(|mode| in_mode(mode, &policy, &requests)));
     let fetching = fetching.collect();
     (cases, fetching)
 }
 
-/// A policy in a filter that holds heads, and in one that forwards them.
-fn in_both_modes(policy: &str, requests: &Rc<[RawRequest]>) -> [Case; 2] {
-    ["hold", "forward"].map(|headers| {
-        let text = format!(
-            r#"{{"generation": "0123456789abcdef", "headers": "{headers}", "policy": {policy}}}"#
-        );
-        Case {
-            configuration: configuration(text).expect("a policy of the vectors"),
-            requests: Rc::clone(requests),
-        }
-    })
+/// A policy in a filter with these settings.
+fn in_mode(mode: &str, policy: &str, requests: &Rc<[RawRequest]>) -> Case {
+    let text = format!(r#"{{"generation": "0123456789abcdef", {mode}, "policy": {policy}}}"#);
+    Case {
+        configuration: configuration(text).expect("a policy of the vectors"),
+        requests: Rc::clone(requests),
+    }
 }
 
 /// The policy with keys of an issuer that are fetched.
@@ -231,8 +244,12 @@ fn start(random: &mut Random, configuration: &Configuration, case: &Case, number
     let request = mutate(random, request);
     let exit = match random.below(8) {
         0 => Some(Exit::Respond),
-        // Few requests are resumed.
-        1..=3 => Some(Exit::Resume),
+        // Few requests are resumed, and with a body even fewer.
+        1..=3 => Some(if random.one_in(2) {
+            Exit::Resume
+        } else {
+            Exit::Append
+        }),
         4 => Some(Exit::Reset),
         _ => None,
     };
@@ -248,12 +265,12 @@ fn start(random: &mut Random, configuration: &Configuration, case: &Case, number
     }
     steps.extend(response(random));
     let mut stream = Stream::new(&request.fields, exit);
+    stream.max_bytes = *random.choose(&BUFFERS);
     stream.skips_own_response = random.one_in(2);
     let id = u64::try_from(number).expect("a machine of 64 bits");
     Live {
         running: Running::new(configuration, id, stream),
         steps,
-        buffer_bytes: *random.choose(&BUFFERS),
         is_forwarded: false,
     }
 }
@@ -292,7 +309,7 @@ fn step(random: &mut Random, live: &mut Live) {
     }
     let status = match steps.pop_front() {
         Some(Step::RequestHeaders(end)) => running.request_headers(end),
-        Some(Step::RequestBody(piece, end)) => running.request_body(&piece, end, live.buffer_bytes),
+        Some(Step::RequestBody(piece, end)) => running.request_body(&piece, end),
         Some(Step::RequestTrailers) => {
             running.add_trailer(REQUEST_TRAILERS, b"x-trailer", b"1");
             running.request_trailers()
@@ -329,8 +346,8 @@ fn step(random: &mut Random, live: &mut Live) {
     };
     let continued = status == Some(CONTINUE);
     assert!(
-        !(continued && outcome.is_closed()),
-        "forwarded after an answer"
+        !(continued && (outcome.is_closed() || outcome.ended.get())),
+        "forwarded after an answer or the end"
     );
     let is_request_over = !matches!(
         steps.front(),
@@ -378,7 +395,7 @@ fn deliver<'a, I: Iterator<Item = &'a Configuration>>(
 /// Answers an HTTP call for a key set: well, with any bytes, or not at all.
 fn answer_call(random: &mut Random, configuration: &Configuration, call: u64) {
     let keys = tensorgate_vectors::sign::jwks().to_string().into_bytes();
-    let (status, pieces) = match random.below(4) {
+    let (status, pieces) = match random.below(6) {
         0 => return configuration.answered(call, None),
         1 => ("200", vec![vec![random.byte(); 9]]),
         2 => ("503", Vec::new()),

@@ -42,7 +42,10 @@ const NAMES: [&str; 14] = [
 ];
 
 /// The hooks in which a debug build of the module can panic.
-const HOOKS: [&str; 7] = [
+pub const HOOKS: [&str; 10] = [
+    "Configuration",
+    "KeyFetches",
+    "Begin",
     "RequestHeaders",
     "RequestBody",
     "RequestTrailers",

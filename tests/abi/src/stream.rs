@@ -20,6 +20,7 @@ pub const RECEIVED_RESPONSE: usize = 2;
 pub enum Exit {
     Respond,
     Resume,
+    Append,
     Reset,
 }
 
@@ -37,6 +38,8 @@ pub struct Outcome {
     /// Whether one of its request hooks runs. Envoy sends a reply of the module's through the
     /// response hooks after that, otherwise at once.
     pub deciding: Cell<bool>,
+    /// Whether the hook that gets a piece of the request's body runs.
+    pub in_body: Cell<bool>,
     /// The function in which its client has left.
     pub left: Cell<Option<Exit>>,
     /// The body of a reply that waits for this.
@@ -149,6 +152,8 @@ pub struct Stream {
     pub attributes: BTreeMap<u32, Box<[u8]>>,
     /// The function in which the client leaves.
     pub exit: Option<Exit>,
+    /// The most bytes that Envoy holds of its body.
+    pub max_bytes: usize,
     /// Whether a reply does not pass through the response hooks of the filter that has sent it.
     pub skips_own_response: bool,
     pub outcome: Rc<Outcome>,
@@ -175,6 +180,7 @@ impl Stream {
                 .map(|(number, text)| (number, text.into()))
                 .collect(),
             exit,
+            max_bytes: usize::MAX,
             skips_own_response: false,
             outcome: Rc::default(),
         }

@@ -179,10 +179,12 @@ extern "C" fn envoy_dynamic_module_on_http_filter_config_http_callout_done(
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_http_filter_new(
     configuration: *const c_void,
-    _: *mut c_void,
+    envoy: *mut c_void,
 ) -> *const c_void {
-    // SAFETY: Envoy passes it to the running hook.
-    let stream = guard(None, || hooks::begin(unsafe { module(configuration) }));
+    // SAFETY: Envoy passes both to the running hook.
+    let stream = guard(None, || unsafe {
+        hooks::begin(&call(envoy), &module(configuration))
+    });
     stream.map_or(ptr::null(), |stream| Rc::into_raw(Rc::new(stream)).cast())
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::{Buffer, Header, Request, lent};
 use crate::events::{self, Target};
-use crate::stream::{Exit, Outcome, RECEIVED_REQUEST, Stream};
+use crate::stream::{BUFFERED_REQUEST, Exit, Outcome, RECEIVED_REQUEST, Stream};
 
 /// The request of a running hook.
 fn request<'h>(pointer: *mut c_void) -> &'h Request {
@@ -60,6 +60,9 @@ fn give_view(to: *mut Buffer, view: Option<Buffer>) -> bool {
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_callback_log(_: u32, message: Buffer) {
     let line = message.to_vec();
+    if let Some((_, hook)) = String::from_utf8_lossy(&line).split_once(" panic in ") {
+        events::log_panic(hook);
+    }
     if std::env::var_os("ABI_DRIVER_LOG").is_some() {
         println!("{}", String::from_utf8_lossy(&line));
     }
@@ -192,8 +195,23 @@ extern "C" fn envoy_dynamic_module_callback_http_append_body(
     data: Buffer,
 ) -> bool {
     let data = data.to_vec();
-    stream(pointer).bodies[index(body)].borrow_mut().add(&data);
-    true
+    let own = stream(pointer);
+    let outcome = Rc::clone(&own.outcome);
+    let body = index(body);
+    // A received piece is there only in the hook that gets it.
+    let is_appended = body != RECEIVED_REQUEST || outcome.in_body.get();
+    if is_appended {
+        own.bodies[body].borrow_mut().add(&data);
+    }
+    if body == BUFFERED_REQUEST {
+        if own.bodies[body].borrow().size() > own.max_bytes && !outcome.is_closed() {
+            outcome.replies.set(outcome.replies.get() + 1);
+            // SAFETY: the stream has not ended.
+            unsafe { Request::refuse_body(pointer.cast()) };
+        }
+        end_in(pointer, &outcome, Exit::Append);
+    }
+    is_appended
 }
 
 #[unsafe(no_mangle)]
