@@ -51,8 +51,9 @@ pub fn find() -> Result<PathBuf, Failure> {
         })
 }
 
-/// Finds the binary, and checks that it is a release that the driver is for. Other releases load
-/// the native module with only a warning, and it is not tested there.
+/// Finds the binary, and checks that it is a release that the driver is for. Later releases
+/// load the native module with only a warning, and it is not tested there; earlier ones may lack
+/// functions that it needs.
 pub fn find_for(driver: Driver) -> Result<PathBuf, Failure> {
     let envoy = find()?;
     let Some(releases) = driver.releases() else {
@@ -70,17 +71,13 @@ pub fn find_for(driver: Driver) -> Result<PathBuf, Failure> {
     if release.is_some_and(|release| releases.contains(&release)) {
         return Ok(envoy);
     }
-    let listed = releases.iter();
-    let listed: Vec<_> = listed
-        .map(|(major, minor)| format!("{major}.{minor}"))
-        .collect();
     let found = match release {
         Some((major, minor)) => format!("of release {major}.{minor}"),
         None => "of an unknown release".to_owned(),
     };
     Err(Failure::Input(format!(
         "--driver module is for Envoy {}, and {} is {found}: name another Envoy in ENVOY, or leave out --driver",
-        listed.join(", "),
+        driver.listed_releases(),
         envoy.display()
     )))
 }

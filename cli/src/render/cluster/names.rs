@@ -211,6 +211,12 @@ impl Image {
         &self.digest
     }
 
+    /// The tag that stands before the digest. It says what the image was when it was pinned.
+    pub fn tag(&self) -> Option<&str> {
+        let name = self.repository.rsplit('/').next()?;
+        name.split_once(':').map(|(_, tag)| tag)
+    }
+
     /// The port of its registry, if the reference names one.
     pub fn registry_port(&self) -> Option<u16> {
         let (registry, _) = self.repository.split_once('/')?;

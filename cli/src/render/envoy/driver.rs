@@ -32,6 +32,30 @@ impl Driver {
         }
     }
 
+    /// The releases that it is tested in, for a message. Empty: all.
+    pub fn listed_releases(self) -> String {
+        let releases = self.releases().into_iter().flatten();
+        let releases: Vec<_> = releases
+            .map(|(major, minor)| format!("{major}.{minor}"))
+            .collect();
+        releases.join(", ")
+    }
+
+    /// The release in the tag of an Envoy image, if it is not one that the driver is for:
+    /// `v1.37.0`, `distroless-v1.37-latest`,
+    /// `1.37.0-debian-12`.
+    pub fn unsuitable_release(self, tag: &str) -> Option<(u32, u32)> {
+        let release = tag.split('-').find_map(|part| {
+            let version = part
+                .strip_prefix('v')
+                .or(part.starts_with("1.").then_some(part))?;
+            let mut numbers = version.split('.');
+            Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+        })?;
+        let is_for = |releases: &[_]| releases.contains(&release);
+        (!self.releases().is_none_or(is_for)).then_some(release)
+    }
+
     /// What it cannot do of a policy whose filter has a host behind it. Envoy would reject the
     /// filter's configuration.
     pub fn faults(self, policy: &Policy) -> Vec<Fault> {

@@ -294,8 +294,22 @@ impl MonitoringArguments {
 }
 
 impl Kubernetes {
+    /// Refuses an Envoy that the driver is not for, as far as the image's tag names its release.
+    pub(super) fn check_release(&self) -> Result<(), Failure> {
+        let (driver, tag) = (self.driver, self.envoy_image.tag().unwrap_or_default());
+        let Some((major, minor)) = driver.unsuitable_release(tag) else {
+            return Ok(());
+        };
+        Err(Failure::Input(format!(
+            "--driver module is for Envoy {}, and --envoy-image {} is of release {major}.{minor}: name another image, or leave out --driver",
+            driver.listed_releases(),
+            self.envoy_image
+        )))
+    }
+
     /// Renders the policy.
     pub fn run(self, ui: &Ui, loaded: Loaded) -> Result<(), Failure> {
+        self.check_release()?;
         let Self {
             cluster,
             envoy_image,

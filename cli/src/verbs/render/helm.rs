@@ -27,6 +27,7 @@ pub struct Helm {
 impl Helm {
     /// Renders the policy.
     pub fn run(self, ui: &Ui, loaded: Loaded) -> Result<(), Failure> {
+        self.gate.check_release()?;
         let Kubernetes {
             cluster,
             envoy_image,

@@ -72,6 +72,44 @@ fn object<'o>(objects: &'o [Value], kind: &str, name: &str) -> &'o Value {
 }
 
 #[test]
+fn the_native_module_is_refused_in_images_of_envoys_that_it_is_not_for() {
+    let scratch = Scratch::new();
+    let file = scratch.file("gate.yaml", policy("a+", ""));
+    let host = format!("r.example/tensorgate/host@{DIGEST}");
+    let chart = scratch.path().join("chart");
+    let run = |target: &str, tag: &str, driver: &str| {
+        let envoy = format!("r.example:5000/envoyproxy/envoy{tag}@{DIGEST}");
+        let mut arguments = vec!["render", target, file.to_str().unwrap()];
+        arguments.extend(["--host-image", &host, "--envoy-image", &envoy]);
+        arguments.extend(["--driver", driver, "-o", chart.to_str().unwrap()]);
+        arguments.extend(["--model-server", "app=triton"]);
+        run(&arguments)
+    };
+    for target in ["kubernetes", "helm"] {
+        for tag in [":v1.37.4", ":1.37.4-debian-12", ":distroless-v1.41-latest"] {
+            let ran = run(target, tag, "module");
+            assert_eq!(ran.code, 2, "{target} {tag}: {}", ran.stderr);
+            let cause = "--driver module is for Envoy 1.38, 1.39, 1.40, and --envoy-image";
+            assert!(ran.stderr.contains(cause), "{}", ran.stderr);
+            let ran = run(target, tag, "wasm");
+            assert!(!ran.stderr.contains("--driver"), "{}", ran.stderr);
+        }
+        // A digest alone does not name the release, nor does every tag.
+        for tag in [
+            "",
+            ":v1.38.3",
+            ":distroless-v1.40.0",
+            ":dev",
+            ":v1",
+            ":2026.11",
+        ] {
+            let ran = run(target, tag, "module");
+            assert!(!ran.stderr.contains("is for Envoy"), "{}", ran.stderr);
+        }
+    }
+}
+
+#[test]
 fn only_the_gate_reaches_the_model_servers_and_only_at_their_inference_port() {
     let more = ["--model-server", "app=triton", "--model-namespace", "ml"];
     let found = objects(&policy("a+", ""), &more);
