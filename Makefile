@@ -186,7 +186,7 @@ ci-stages: text
 	@$(MAKE) --no-print-directory --jobs=$(shell nproc) filters build
 	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-monitoring test-mesh test-triton demo
 
-ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, overload, chaos, mesh, console, artifacts, module, lint or licences
+ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, overload, chaos, mesh, console, artifacts, native, module, lint or licences
 	@tools/ci-long.sh $(PART)
 
 clean: ## Remove everything that was built

@@ -47,6 +47,7 @@ TARGETS = {
     "gateway-module": ["gateway", "--driver", "module", *AT_ENVOY_GATEWAY, "--patch-policy"],
     "helm": ["helm", *ENVOY],
     "helm-monitored": ["helm", *ENVOY, *MONITORED],
+    "helm-module": ["helm", *ENVOY, "--driver", "module"],
 }
 CHARTS = [target for target, (verb, *_) in TARGETS.items() if verb == "helm"]
 CLIENTS, MODELS = 200, 100

@@ -137,7 +137,8 @@ def main(program, prometheus, schema):
     known = metrics.in_reference()
     faults += [f"the host serves {name}, which the reference lacks" for name in metrics.on_page(host) if name not in known]
     faults += relabel.faults_of(metrics.samples(envoy))
-    series = metrics.on_page(envoy)
+    # Only the native module can panic.
+    series = metrics.on_page(envoy) | {"tensorgate_panics": {}}
     names = {rule["record"]: rule["expr"] for rule in recorded}
     for rule in alerts + recorded:
         name = rule.get("alert") or rule["record"]
