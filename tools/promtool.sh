@@ -10,8 +10,8 @@ program=${1:-promtool}
 
 # Prometheus 2.42, for x86-64 only.
 package=prometheus
-release=2.42.0+ds-5+b6
-digest=3b0e0255b059a7696bd4a139a4a4eb24d71df067936a61ece5093559cbc7991c
+release=2.42.0+ds-5+deb12u1
+digest=81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate
 made=$cache/promtool-$release
