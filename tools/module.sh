@@ -4,7 +4,7 @@
 # - module.sh memory [COUNT]: COUNT mutated requests (1,000,000), half of them with a build that can
 #   panic in any hook. Any invalid access, use of uninitialised memory or lost memory fails.
 # - module.sh instructions: the instructions of one accepted request of 1 KB in a release build.
-#   More than 3 % beside tests/abi/instructions.txt fails.
+#   More than 3 % beside tests/abi/instructions.txt fails, and so do more than 20 allocations.
 # - module.sh arm64 [COUNT]: COUNT mutated requests (20,000) on an emulated processor of arm64,
 #   without Valgrind.
 set -euo pipefail
@@ -65,15 +65,19 @@ hooks() {
 }
 
 instructions() {
-    local few many now record
+    local few many now record before allocations
     prepare_valgrind
     cargo build --quiet --locked --release -p tensorgate-envoy-module -p tensorgate-abi-driver
     # The difference leaves out what only the first request does, and the configuration.
     few=$(hooks 200)
+    before=$(tools/allocations.py "$target/module.callgrind")
     many=$(hooks 1200)
+    allocations=$((($(tools/allocations.py "$target/module.callgrind") - before) / 1000))
     now=$(((many - few) / 1000))
     record=$(<tests/abi/instructions.txt)
     printf 'module: %s instructions for a request of 1 KB; the record is %s\n' "$now" "$record"
+    printf 'module: %s allocations for it\n' "$allocations"
+    [ "$allocations" -le 20 ] || fail "that is more than 20 allocations"
     [ "$now" -le $((record * 103 / 100)) ] || fail "that is more than 3 % above the record in tests/abi/instructions.txt"
     [ "$now" -ge $((record * 97 / 100)) ] || fail "that is more than 3 % below: write it into tests/abi/instructions.txt"
 }

@@ -311,7 +311,7 @@ impl Proxy for Host<'_> {
         let mut properties = self.stream.properties.borrow_mut();
         match properties.iter_mut().find(|(known, _)| *known == name) {
             Some((_, known)) => value.clone_into(known),
-            None => properties.push((name.to_owned(), value.to_owned())),
+            None => properties.push((name.into(), value.to_owned())),
         }
         Ok(())
     }

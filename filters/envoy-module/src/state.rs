@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use tensorgate_filter_core::host::HostFault;
+use tensorgate_policy::SmolStr;
 
 use crate::configuration::Module;
 use crate::worker::Worker;
@@ -22,7 +23,7 @@ pub struct StreamState {
     /// Whether the head of the upstream's response has come.
     pub has_upstream_headers: Cell<bool>,
     /// Properties for the access log that are written at the end.
-    pub properties: RefCell<Vec<(String, String)>>,
+    pub properties: RefCell<Vec<(SmolStr, String)>>,
 }
 
 impl StreamState {
