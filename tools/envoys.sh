@@ -14,6 +14,7 @@ NATIVE+=(reload:: tls:: jwks:: lifecycle:: --skip=global::)
 # What known-limits.md says of releases before 1.39.
 LIMITS=(large_messages_among_small_ones_arrive_whole_and_in_order killing_redis_during_a_stream_keeps_it_open_and_its_limit_holds)
 tests() { RUST_TEST_THREADS=${RUST_TEST_THREADS:-3} tools/suite.py --locked -p tensorgate-tests --test it -- "$@"; }
+native_tests() { TENSORGATE_TEST_DRIVER=module tests "${NATIVE[@]}"; }
 
 versions=("$@")
 [ $# -gt 0 ] || versions=($(printf '%s\n' tools/requirements-envoy-*.txt | sed 's/.*-envoy-\(.*\)\.txt/\1/'))
@@ -33,13 +34,14 @@ for version in "${versions[@]}"; do
     ENVOY=$("$made/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / "_bin" / "envoy")')
     export ENVOY
     say "$("$ENVOY" --version | tr -d '\n')"
-    selected=("${TESTS[@]}")
     case $version in
     # No release before 1.38 promises to load native modules.
-    1.37) selected+=("${LIMITS[@]/#/--skip=}" --skip=native_module --skip=module::) ;;
+    1.37) tests "${TESTS[@]}" "${LIMITS[@]/#/--skip=}" --skip=native_module --skip=module:: ;;
     # Its packages have no WebAssembly.
-    1.38) selected=() ;;
+    1.38) native_tests ;;
+    *)
+        tests "${TESTS[@]}"
+        native_tests
+        ;;
     esac
-    [ ${#selected[@]} = 0 ] || tests "${selected[@]}"
-    [ "$version" = 1.37 ] || TENSORGATE_TEST_DRIVER=module tests "${NATIVE[@]}"
 done

@@ -37,7 +37,7 @@ use super::node::{Node, entries, list, map};
 use bounds::Bounds;
 use clusters::Target;
 use control_plane::ControlPlane;
-pub use driver::Driver;
+pub use driver::{Driver, release};
 use dynamic::{Filter, Form, Resource};
 use remote_host::RemoteHosts;
 

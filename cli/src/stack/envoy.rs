@@ -14,7 +14,7 @@ use super::options::Options;
 use super::probe::{Target, ask};
 use crate::programs;
 use crate::render::envoy::control_plane::ControlPlane;
-use crate::render::envoy::{Driver, LISTENER, RenderError};
+use crate::render::envoy::{Driver, LISTENER, RenderError, release};
 
 /// Maximum number of Envoy's log lines in an error message.
 const SHOWN_LINES: usize = 12;
@@ -67,7 +67,7 @@ pub fn find_for(driver: Driver) -> Result<PathBuf, Failure> {
             Failure::Failed(format!("cannot run {} --version: {error}", envoy.display()))
         })?;
     let printed = String::from_utf8_lossy(&printed.stdout);
-    let release = release(&printed);
+    let release = printed_release(&printed);
     if release.is_some_and(|release| releases.contains(&release)) {
         return Ok(envoy);
     }
@@ -83,10 +83,9 @@ pub fn find_for(driver: Driver) -> Result<PathBuf, Failure> {
 }
 
 /// The release that `envoy --version` prints: `envoy  version: <commit>/1.40.0/Clean/RELEASE/…`.
-fn release(printed: &str) -> Option<(u32, u32)> {
+fn printed_release(printed: &str) -> Option<(u32, u32)> {
     let (_, version) = printed.split_once("version: ")?;
-    let mut numbers = version.split('/').nth(1)?.split('.');
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    release(version.split('/').nth(1)?)
 }
 
 /// Generates a context key of 64 hex digits.

@@ -5,6 +5,12 @@ use tensorgate_policy::policy::Client;
 use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_text::path::below;
 
+/// The major and minor number of a version of Envoy: `1.40.0`.
+pub fn release(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 /// What Envoy loads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Driver {
@@ -42,15 +48,13 @@ impl Driver {
     }
 
     /// The release in the tag of an Envoy image, if it is not one that the driver is for:
-    /// `v1.37.0`, `distroless-v1.37-latest`,
-    /// `1.37.0-debian-12`.
+    /// `v1.37.0`, `distroless-v1.37-latest`, `1.37.0-debian-12`.
     pub fn unsuitable_release(self, tag: &str) -> Option<(u32, u32)> {
         let release = tag.split('-').find_map(|part| {
             let version = part
                 .strip_prefix('v')
                 .or(part.starts_with("1.").then_some(part))?;
-            let mut numbers = version.split('.');
-            Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+            release(version)
         })?;
         let is_for = |releases: &[_]| releases.contains(&release);
         (!self.releases().is_none_or(is_for)).then_some(release)
