@@ -21,8 +21,8 @@ FAULTS = (
     "cli/policy-load/src/inline.rs",
     "cli/policy-load/src/lists.rs",
     "cli/policy-text/src",
-    "policy/src/values/jwk.rs",
-    "policy/src/values/published_keys.rs",
+    "policy/values/src/jwk.rs",
+    "policy/values/src/published_keys.rs",
     "policy/compiler/src/raw.rs",
     "policy/compiler/src/raw",
     "policy/src/compiled/configuration.rs",
@@ -30,8 +30,8 @@ FAULTS = (
     "policy/compiler/src/validate",
     "policy/src/issuer_keys.rs",
     "policy/src/report.rs",
-    "policy/src/values/byte_size.rs",
-    "policy/src/values/file_exception.rs",
+    "policy/values/src/byte_size.rs",
+    "policy/values/src/file_exception.rs",
     "policy/src/policy/template.rs",
     "policy/compiler/src/pattern.rs",
     "cli/src/files.rs",
@@ -44,10 +44,8 @@ FAULTS = (
     "sandbox-host/audit/src/key.rs",
     "sandbox-host/settings/src/sealed_capture.rs",
     "sandbox-host/settings/src/signed.rs",
-    "artifact/src/component.rs",
-    "artifact/src/envelope.rs",
-    "artifact/src/signature_fault.rs",
-    "artifact/src/key.rs",
+    "sandbox-host/settings/src/component.rs",
+    "artifact/signature/src",
     "artifact/src/model_signing/keys.rs",
     "artifact/src/model_signing/certificate.rs",
 )
@@ -56,7 +54,7 @@ FAULTS = (
 # files that write faults of these keys. The first part that a path has counts.
 KEYS = {
     "The file": "common/src/ policy-load/src/ cli/src/files.rs text/src/parse.rs text/src/syntax.rs compiled/configuration.rs",
-    "Any key": "text/src/ raw/spelling.rs values/byte_size.rs raw/credentials.rs values/jwk.rs validate.rs validate/names.rs "
+    "Any key": "text/src/ raw/spelling.rs values/src/byte_size.rs raw/credentials.rs values/src/jwk.rs validate.rs validate/names.rs "
     "policy/src/report.rs validate/http_url.rs",
     "`audit`, `capture` and `watch`": "validate/audit_export.rs validate/otlp_endpoint.rs "
     "validate/records.rs validate/tracing.rs validate/watch.rs validate/watch/ validate/webhook.rs "
@@ -67,15 +65,15 @@ KEYS = {
     "`grants[].handlers`": "validate/grant_handlers.rs",
     "`handlers`": "validate/handlers.rs cli/src/components.rs",
     "`handlers.NAME.fetch`": "validate/egress.rs",
-    "`issuers`": "values/published_keys.rs validate/issuers.rs validate/jwks.rs issuer_keys.rs validate/key_url.rs "
+    "`issuers`": "values/src/published_keys.rs validate/issuers.rs validate/jwks.rs issuer_keys.rs validate/key_url.rs "
     "validate/token_text.rs",
     "`keys`, `signed_by` and `signed_as`": "validate/signing.rs settings/src/signed.rs "
-    "artifact/src/component.rs artifact/src/key.rs artifact/src/signature_fault.rs",
+    "settings/src/component.rs artifact/signature/src/key.rs signature_fault.rs",
     "`listen`": "validate/listen.rs cli/src/certificates.rs",
     "`lookups`": "validate/lookups.rs",
     "`models`": "validate/models.rs validate/model_fields.rs validate/parameters.rs "
     "validate/protocols.rs validate/versions.rs raw/composition.rs",
-    "`models.NAME.artifact`": "validate/artifact.rs file_exception.rs model_artifacts.rs artifact/src/",
+    "`models.NAME.artifact`": "validate/artifact.rs file_exception.rs model_artifacts.rs artifact/src/ artifact/signature/",
     "`models.NAME.ensemble`": "validate/ensemble.rs validate/interfaces.rs",
     "`models.NAME.guardrail`": "raw/guardrail.rs validate/guardrail.rs",
     "`models.NAME.inputs`, `outputs`, `accepts` and `returns`": "validate/accepts.rs "
@@ -96,7 +94,7 @@ DETAILS = (
     "policy/src/decision",
     "policy/src/contract.rs",
     "policy/src/contract",
-    "policy/src/values",
+    "policy/values/src",
     "policy/src/policy/egress.rs",
     "policy/src/policy/lookup.rs",
     "wire/src",
@@ -113,7 +111,6 @@ DETAILS = (
     "sandbox-host/src/policy_store/policy_versions.rs",
     "sandbox-host/audit/src/writer.rs",
     "sandbox-host/watch/src/blocks.rs",
-    "sandbox-host/base/src/memory_budget.rs",
     "sandbox-host/judge/src",
     "sandbox-host/src/pipeline.rs",
     "sandbox-host/src/pipeline",
@@ -130,9 +127,9 @@ DETAILS = (
 
 # Files of those folders that write neither, by what they do instead.
 LEFT_OUT = {
-    "files of models": ("policy/src/values/file_exception.rs",),
-    "sizes in a policy": ("policy/src/values/byte_size.rs",),
-    "keys of issuers": ("policy/src/values/jwk.rs", "policy/src/values/published_keys.rs"),
+    "files of models": ("policy/values/src/file_exception.rs",),
+    "sizes in a policy": ("policy/values/src/byte_size.rs",),
+    "keys of issuers": ("policy/values/src/jwk.rs", "policy/values/src/published_keys.rs"),
     "what bounds the cost of a request, which faults of a policy name": (
         "policy/src/contract/openai/tokens.rs",
     ),

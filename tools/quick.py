@@ -47,7 +47,9 @@ LOADS = {"tensorgate", "tensorgate-host", "tensorgate-workbench"}
 DECIDE = {
     "tensorgate-filter-core",
     "tensorgate-identity",
+    "tensorgate-kernels",
     "tensorgate-policy",
+    "tensorgate-values",
     "tensorgate-vectors",
     "tensorgate-wire",
 }

@@ -9,7 +9,6 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_artifact::PublicKey;
 use tensorgate_artifact::model_signing::{
     Certificate, MAX_BUNDLE_BYTES, ModelKey, Roots, TrustedRoot,
 };
@@ -17,6 +16,7 @@ use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_policy::policy::{ArtifactTrust, Model, ModelSigner};
 use tensorgate_policy::{Fault, Policy, Severity, hex};
 use tensorgate_policy_text::path::below;
+use tensorgate_signature::PublicKey;
 
 const MANIFEST_FIX: &str = "a file that `tensorgate model manifest MODEL --output FILE` wrote; the path is relative to the policy";
 const KEY_FIX: &str = "a public key on P-256, P-384 or P-521, or of Ed25519, as `openssl pkey -pubout` prints it, or root certificates";

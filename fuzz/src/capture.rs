@@ -7,7 +7,7 @@
 use serde_json::Value;
 use tensorgate_policy::contract::check_structure;
 
-use tensorgate_artifact::capture::{
+use tensorgate_settings::capture::{
     Blob, Captured, CapturedOutcome, CapturedResource, Envelope, FORMAT, HEAD_BYTES, HandlerFacts,
     Input, MAGIC, Named, TAG_BYTES, VALUE_BYTES, head, packed, unpacked,
 };

@@ -2,6 +2,7 @@
 //! in the text.
 //! A policy that could be read is checked as in [`crate::policy_json`].
 
+use tensorgate_policy_compiler::raw;
 use tensorgate_policy_text::{Located, parse, typed};
 
 use crate::policy_json;
@@ -28,9 +29,15 @@ pub fn run(data: &[u8]) {
         assert!(!faults.is_empty(), "no document and no fault");
         return;
     };
-    let read = typed::typed(&mut tree);
+    let mut read: typed::Typed<raw::Policy> = typed::typed(&mut tree);
     inside(&read.faults);
     if faults.is_empty() && read.faults.is_empty() {
-        policy_json::check(&read.policy);
+        let models = &mut read.document.models;
+        for alias in read.aliases {
+            if let Some(model) = models.get(&alias.model).cloned() {
+                models.insert(alias.name, model);
+            }
+        }
+        policy_json::check(&read.document);
     }
 }

@@ -15,10 +15,10 @@ mod structure;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::fault::Fault;
+use tensorgate_values::{FNV_OFFSET, HeaderMode, fnv1a};
 
 use crate::policy::Policy;
-use crate::values::fault::Fault;
-use crate::values::{FNV_OFFSET, HeaderMode, fnv1a};
 pub use configuration::{FilterConfiguration, FilterConfigurationFault};
 
 /// Length of the header, in bytes.
@@ -178,10 +178,10 @@ impl Compiled {
             return Err(LoadFault::Damaged("bytes are missing or changed"));
         }
         let (compiled, rest) = postcard::take_from_bytes::<Self>(rest).map_err(|fault| {
-            LoadFault::Damaged(match fault {
-                postcard::Error::DeserializeUnexpectedEnd => "it ends too early",
-                _ => "a value is malformed",
-            })
+            if fault == postcard::Error::DeserializeUnexpectedEnd {
+                return SHORT;
+            }
+            LoadFault::Damaged("a value is malformed")
         })?;
         if !rest.is_empty() {
             return Err(LoadFault::Damaged("bytes follow its end"));

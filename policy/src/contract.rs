@@ -28,11 +28,11 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::datatype::Datatype;
+use tensorgate_values::tensor::{InferRequest, Tensor};
+use tensorgate_values::{Shared, getters};
 
 use crate::denial::{Denial, Reason};
-use crate::values::datatype::Datatype;
-use crate::values::tensor::{InferRequest, Tensor};
-use crate::values::{Shared, getters};
 
 pub use agreement::{agree, check_structure};
 pub use cost::RequestCost;

@@ -47,6 +47,8 @@ mod step;
 use alloc::vec::Vec;
 
 use smallvec::SmallVec;
+use tensorgate_values::tensor::InferRequest;
+use tensorgate_values::{Scope, getters};
 
 use crate::contract::{Contract, Elements, OutputScope, Part, RequestCost, StreamingCheck};
 use crate::denial::{Denial, Reason};
@@ -56,8 +58,6 @@ use crate::policy::{
 use crate::request::{
     Api, CallerDigests, Head, Operation, Operations, Proofs, Protocol, RequestHash, Route,
 };
-use crate::values::tensor::InferRequest;
-use crate::values::{Scope, getters};
 
 use charges::Limited;
 use content::{Received, answered_in_json, deny_or_note};
@@ -200,25 +200,24 @@ impl Decision {
 
     /// Continues after a charge.
     pub fn charged(&mut self, policy: &Policy, outcome: ChargeOutcome) -> Step {
-        let step = match self.stage {
-            Stage::Charge(after, scope) => self
-                .apply_charge(policy, Limited::Grant(scope), None, outcome)
-                .and_then(|()| self.request_charged(policy, after, scope)),
-            Stage::ChargeContent(cost, limited) => self
-                .apply_charge(policy, limited, Some(cost), outcome)
-                .and_then(|()| self.charge_content_from(policy, cost, limited.next())),
-            _ => Err(out_of_order("charged")),
+        let step = if let Stage::Charge(after, scope) = self.stage {
+            self.apply_charge(policy, Limited::Grant(scope), None, outcome)
+                .and_then(|()| self.request_charged(policy, after, scope))
+        } else if let Stage::ChargeContent(cost, limited) = self.stage {
+            self.apply_charge(policy, limited, Some(cost), outcome)
+                .and_then(|()| self.charge_content_from(policy, cost, limited.next()))
+        } else {
+            Err(out_of_order("charged"))
         };
         self.latch(Some(policy), step)
     }
 
     /// Continues after an acquisition of concurrency permits.
     pub fn acquired(&mut self, policy: &Policy, outcome: &AcquireOutcome) -> Step {
-        let step = match self.stage {
-            Stage::Acquire(after) => {
-                permits::acquire_result(outcome).and_then(|()| self.charge_callers(policy, after))
-            }
-            _ => Err(out_of_order("acquired")),
+        let step = if let Stage::Acquire(after) = self.stage {
+            permits::acquire_result(outcome).and_then(|()| self.charge_callers(policy, after))
+        } else {
+            Err(out_of_order("acquired"))
         };
         self.latch(Some(policy), step)
     }
@@ -232,12 +231,11 @@ impl Decision {
         bytes: usize,
         addressee: Option<Addressee<'_>>,
     ) -> Step {
-        let step = match self.stage {
-            Stage::Body => {
-                self.body_bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-                self.complete_body(policy, addressee)
-            }
-            _ => Err(out_of_order("body")),
+        let step = if self.stage == Stage::Body {
+            self.body_bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+            self.complete_body(policy, addressee)
+        } else {
+            Err(out_of_order("body"))
         };
         self.latch(Some(policy), step)
     }
@@ -262,18 +260,20 @@ impl Decision {
 
     /// Evaluates the addressee of a decoded message, for gRPC.
     pub fn message(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Step {
-        let step = match self.stage {
-            Stage::Message => self.addressee(policy, request),
-            _ => Err(out_of_order("message")),
+        let step = if self.stage == Stage::Message {
+            self.addressee(policy, request)
+        } else {
+            Err(out_of_order("message"))
         };
         self.latch(Some(policy), step)
     }
 
     /// Validates the decoded message against the model's contract.
     pub fn check(&mut self, policy: &Policy, request: &InferRequest<'_>) -> Step {
-        let step = match self.stage {
-            Stage::Check => self.content(policy, request),
-            _ => Err(out_of_order("check")),
+        let step = if self.stage == Stage::Check {
+            self.content(policy, request)
+        } else {
+            Err(out_of_order("check"))
         };
         self.latch(Some(policy), step)
     }
@@ -287,9 +287,10 @@ impl Decision {
         request: &InferRequest<'_>,
         elements: &[Elements],
     ) -> Step {
-        let step = match self.stage {
-            Stage::Check => self.head_of_content(policy, request, elements),
-            _ => Err(out_of_order("check_head")),
+        let step = if self.stage == Stage::Check {
+            self.head_of_content(policy, request, elements)
+        } else {
+            Err(out_of_order("check_head"))
         };
         self.latch(Some(policy), step)
     }
@@ -326,9 +327,10 @@ impl Decision {
     /// stream is open.
     #[must_use]
     pub fn of_message(&self) -> Self {
-        let stage = match self.stage {
-            Stage::Messages => Stage::Body,
-            _ => Stage::Over,
+        let stage = if self.stage == Stage::Messages {
+            Stage::Body
+        } else {
+            Stage::Over
         };
         Self {
             stage,

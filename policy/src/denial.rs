@@ -371,10 +371,10 @@ impl Reason {
 
     /// The reason that the caller sees: a lockout is visible in the log only.
     pub const fn public_reason(self) -> Self {
-        match self {
-            Self::LockedOut => Self::Unauthenticated,
-            other => other,
+        if matches!(self, Self::LockedOut) {
+            return Self::Unauthenticated;
         }
+        self
     }
 
     /// HTTP status of a REST response.

@@ -8,11 +8,11 @@ use alloc::vec::Vec;
 
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine as _, alphabet};
+use tensorgate_values::fault::Fault;
+use tensorgate_values::{Jwk, KeyEntry, KeySet};
 
 use crate::policy::{Algorithm, KeyMaterial, PublicKey, RsaScheme};
 use crate::report::{Path, Report, quote};
-use crate::values::fault::Fault;
-use crate::values::{Jwk, KeyEntry, KeySet};
 
 /// Maximum keys of a published set. Issuers with many tenants publish hundreds, one a tenant.
 pub const MAX_PUBLISHED_KEYS: usize = 256;
@@ -283,7 +283,7 @@ fn rsa_scheme(path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Option<RsaSch
     const USUAL: RsaScheme = RsaScheme::Pkcs1(crate::policy::Hash::Sha256);
     let scheme = |algorithm: &Algorithm| match algorithm {
         Algorithm::Rsa(scheme) => Some(*scheme),
-        _ => None,
+        Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => None,
     };
     if let Some(alg) = &raw.alg {
         // An algorithm of another type, or an unknown one, is reported with the purposes.

@@ -5,6 +5,8 @@
 //! ([`Now`]), and effects (a charge, a response) are plain data that a driver executes.
 #![no_std]
 #![forbid(unsafe_code)]
+// A new variant of an enum must be decided in each `match` of the enum.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 extern crate alloc;
 
@@ -19,7 +21,6 @@ pub mod limits;
 pub mod policy;
 pub mod report;
 pub mod request;
-pub mod values;
 
 pub use compiled::{
     Compiled, FilterConfiguration, FilterConfigurationFault, FilterTarget, HostTarget, LoadFault,
@@ -31,9 +32,8 @@ pub use limits::{budget, circuit_breaker, gcra, in_flight, lockout};
 pub use policy::{Policy, address, release};
 pub use request::{Credential, Head, Operation, Protocol, RequestHash, Route};
 pub use smol_str::{SmolStr, format_smolstr};
-pub use values::datatype::{self, Datatype};
-pub use values::fault::{self, Fault, Severity};
-pub use values::tensor::{self, InferRequest, Tensor};
-pub use values::tensor_data::{self, TensorData};
-pub use values::time::{self, Now};
-pub use values::{CodeKind, FileException, HeaderMode, ModelFormat, hex, hex_digits, json, unhex};
+pub use tensorgate_values as values;
+pub use values::{
+    CodeKind, Datatype, Fault, FileException, HeaderMode, InferRequest, ModelFormat, Now, Severity,
+    Tensor, TensorData, datatype, fault, hex, hex_digits, json, tensor, tensor_data, time, unhex,
+};

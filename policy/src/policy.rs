@@ -13,10 +13,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::num::NonZeroU64;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::{Health, KeyFormat, Shared, getters};
 
 use crate::limits::lockout::Lockout;
 use crate::request::{Coding, Codings, Operation, Proof, Proofs, Protocol};
-use crate::values::{Health, KeyFormat, Shared, getters};
 
 pub mod address;
 mod allowance;

@@ -6,9 +6,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
-use crate::values::ByteSize;
-use crate::values::fault::{Fault, Severity};
-use crate::values::safe_text::push_escaped;
+use tensorgate_values::ByteSize;
+use tensorgate_values::fault::{Fault, Severity};
+use tensorgate_values::safe_text::push_escaped;
 
 /// A checked value; `None` if it is faulty, which the report says.
 pub type Valid<T> = Option<T>;

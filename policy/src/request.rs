@@ -10,8 +10,7 @@ mod proofs;
 use alloc::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
-
-use crate::values::named;
+use tensorgate_values::named;
 
 pub use boundary::Boundary;
 pub use caller::{CallerDigest, CallerDigests, HolderDigest};

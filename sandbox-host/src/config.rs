@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use tensorgate_judge::context_keys::{ContextKeys, KeyFileError};
 use tensorgate_models::scan::supervisor::ScannerSupervisor;
-use tensorgate_os_sandbox::Permitted;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::Backend;
 use tensorgate_policy::values::BackendKind;
 use tensorgate_sandbox::CompilerConfig;
 use tensorgate_settings::bundle::{BundleError, Candidate};
+use tensorgate_settings::permitted::Permitted;
 
 use crate::server::listeners::{AllowedPeers, ServiceAddress};
 use crate::server::reader_credential::{CredentialError, ReaderCredential};

@@ -26,7 +26,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use tensorgate_audit::Audit;
 use tensorgate_base::guard::offload;
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_base::owned;
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_base::unix_time::now_unix_ms;
@@ -49,6 +49,7 @@ use tensorgate_wire::encode::statistics::model_statistics;
 use tensorgate_wire::encode::{self, Encoded, Unencodable};
 use tokio::time::Instant;
 
+use crate::admission::body_memory::out_of_memory;
 use crate::backends::Call;
 use crate::dispatch::Deadline;
 use crate::pipeline::mirroring::PendingMirror;

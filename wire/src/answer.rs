@@ -265,7 +265,43 @@ const fn error_code(reason: Reason) -> &'static str {
         Reason::BackendTooLong => "context_length_exceeded",
         Reason::BackendUnknownModel => "model_not_found",
         Reason::BackendBusy => "rate_limit_exceeded",
-        reason => reason.name(),
+        Reason::HeaderTooLarge
+        | Reason::AmbiguousRequest
+        | Reason::HttpVersion
+        | Reason::Unauthenticated
+        | Reason::LockedOut
+        | Reason::NotAnInferenceRoute
+        | Reason::MethodNotAllowed
+        | Reason::UnsupportedMediaType
+        | Reason::UnsupportedEncoding
+        | Reason::NotGranted
+        | Reason::RateLimited
+        | Reason::Concurrency
+        | Reason::BodyTooLarge
+        | Reason::Overloaded
+        | Reason::Malformed
+        | Reason::DuplicateKey
+        | Reason::TooDeep
+        | Reason::Parameter
+        | Reason::OutputNotAllowed
+        | Reason::UnknownInput
+        | Reason::DuplicateInput
+        | Reason::MissingInput
+        | Reason::Datatype
+        | Reason::Shape
+        | Reason::SizeMismatch
+        | Reason::ItemTooLong
+        | Reason::NotFinite
+        | Reason::OutOfRange
+        | Reason::UrlBlocked
+        | Reason::CostExceeded
+        | Reason::Blocked
+        | Reason::HandlerRejected
+        | Reason::HandlerFault
+        | Reason::BackendRejected
+        | Reason::BackendUnavailable
+        | Reason::BackendTimeout
+        | Reason::BackendFault => reason.name(),
     }
 }
 

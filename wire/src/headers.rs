@@ -213,11 +213,12 @@ impl<'a> ReadHead<'a> {
         policy: &Policy,
     ) -> Head<'a> {
         let operation = Operation::Metadata;
-        let may = |name: &str| match &identity {
-            Identity::Client(client) if !withheld.contains(operation) => {
-                policy.may(client, proofs, name, Protocol::OpenAi, operation)
-            }
-            _ => false,
+        let may = |name: &str| {
+            let Identity::Client(client) = &identity else {
+                return false;
+            };
+            !withheld.contains(operation)
+                && policy.may(client, proofs, name, Protocol::OpenAi, operation)
         };
         let card = route::model_card(self.method, &self.path, &self.route, policy, may);
         let head = Head {
@@ -234,9 +235,10 @@ impl<'a> ReadHead<'a> {
     /// The facts for a decision, with the caller's identity. An unknown path may be a route of the
     /// `templates`. Who calls this sets the request's hash, from the gate's own id, and its caller.
     pub fn into_head(self, identity: Identity, templates: &Templates) -> Head<'a> {
-        let route = match self.route {
-            Route::Unknown { protocol } => route::own(self.method, &self.path, templates, protocol),
-            known => known,
+        let route = if let Route::Unknown { protocol } = self.route {
+            route::own(self.method, &self.path, templates, protocol)
+        } else {
+            self.route
         };
         Head {
             header_bytes: self.header_bytes,

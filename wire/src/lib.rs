@@ -5,6 +5,8 @@
 //! depth and count has a limit in [`limits`]. Protocol types stay inside their modules; the result
 //! is [`tensorgate_policy::InferRequest`].
 #![forbid(unsafe_code)]
+// A new variant of an enum must be decided in each `match` of the enum.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
 
 pub mod answer;
 pub mod context;

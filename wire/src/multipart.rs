@@ -132,7 +132,10 @@ fn type_of<'a>(value: &'a str, content: &[u8]) -> Result<ContentType<'a>, BodyFa
         let is_text = match &known {
             ContentType::Json => true,
             ContentType::Other(name) => name.starts_with("text/"),
-            _ => false,
+            ContentType::Absent
+            | ContentType::Grpc
+            | ContentType::Form(_)
+            | ContentType::Malformed => false,
         };
         if !is_text || !content.is_ascii() {
             return Err(BodyFault::field(
@@ -147,10 +150,12 @@ fn type_of<'a>(value: &'a str, content: &[u8]) -> Result<ContentType<'a>, BodyFa
             "is the type of a whole body",
         )),
         known @ (ContentType::Json | ContentType::Other(_)) => Ok(known),
-        _ => Err(BodyFault::field(
-            "content-type of a part",
-            "is not a type that a part can have",
-        )),
+        ContentType::Absent | ContentType::Grpc | ContentType::Form(_) | ContentType::Malformed => {
+            Err(BodyFault::field(
+                "content-type of a part",
+                "is not a type that a part can have",
+            ))
+        }
     }
 }
 

@@ -24,7 +24,22 @@ pub(crate) fn check_blob(datatype: Option<Datatype>, blob: &[u8]) -> Result<(), 
             .position(|byte| *byte > 1)
             .map_or(Ok(()), |index| Err(DataFault::Kind { index })),
         Some(Datatype::Bytes) => items(blob).try_for_each(|item| item.map(drop)),
-        _ => Ok(()),
+        // Every bit pattern is a value. The contract rejects an unknown datatype.
+        Some(
+            Datatype::Uint8
+            | Datatype::Uint16
+            | Datatype::Uint32
+            | Datatype::Uint64
+            | Datatype::Int8
+            | Datatype::Int16
+            | Datatype::Int32
+            | Datatype::Int64
+            | Datatype::Fp16
+            | Datatype::Bf16
+            | Datatype::Fp32
+            | Datatype::Fp64,
+        )
+        | None => Ok(()),
     }
 }
 

@@ -29,9 +29,11 @@ pub(crate) fn of<'r>(request: &'r InferRequest<'_>) -> &'r str {
 pub(crate) fn among<'r>(parameters: &'r [Parameter<'_>]) -> &'r str {
     parameters
         .iter()
-        .find_map(|parameter| match &parameter.value {
-            ParameterValue::String(name) if parameter.name == NAME => Some(&**name),
-            _ => None,
+        .find_map(|parameter| {
+            let ParameterValue::String(name) = &parameter.value else {
+                return None;
+            };
+            (parameter.name == NAME).then_some(&**name)
         })
         .unwrap_or(DEFAULT)
 }

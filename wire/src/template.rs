@@ -56,7 +56,19 @@ pub(crate) fn most_of(rule: &TensorRule, pointer: Option<&TensorPointer>) -> usi
             .unwrap_or(DEFAULT_ITEM_BYTES)
             .saturating_mul(ESCAPED_BYTES)
             .saturating_add(NUMBER_BYTES),
-        _ => NUMBER_BYTES,
+        Datatype::Bool
+        | Datatype::Uint8
+        | Datatype::Uint16
+        | Datatype::Uint32
+        | Datatype::Uint64
+        | Datatype::Int8
+        | Datatype::Int16
+        | Datatype::Int32
+        | Datatype::Int64
+        | Datatype::Fp16
+        | Datatype::Bf16
+        | Datatype::Fp32
+        | Datatype::Fp64 => NUMBER_BYTES,
     };
     let steps = pointer.map_or(&[][..], |pointer| pointer.at().steps());
     let way = steps.iter().fold(0_usize, |sum, step| {

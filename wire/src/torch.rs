@@ -79,7 +79,11 @@ fn file(values: Vec<Named<'_>>) -> Result<InferRequest<'_>, BodyFault> {
             body_type: match value.content_type {
                 ContentType::Absent => None,
                 ContentType::Other(name) => Some(name),
-                _ => Some(Cow::Borrowed("application/json")),
+                // Only JSON occurs here: a form rejects parts of the other types.
+                ContentType::Json
+                | ContentType::Grpc
+                | ContentType::Form(_)
+                | ContentType::Malformed => Some(Cow::Borrowed("application/json")),
             },
             by_column: true,
             ..InferRequest::default()

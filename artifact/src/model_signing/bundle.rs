@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::certificate::{Certificate, CertificateFault};
 use super::json::{JsonFault, at_most, base64, check_members, excerpt, parse};
 use super::log_entry::LogEntry;
-use crate::envelope::{BUNDLE_TYPE, PAYLOAD_TYPE};
+use tensorgate_signature::envelope::{BUNDLE_TYPE, PAYLOAD_TYPE};
 
 /// Maximum size of a bundle. The largest manifest takes about 50 MB.
 pub const MAX_BUNDLE_BYTES: usize = 64 << 20;

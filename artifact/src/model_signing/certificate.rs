@@ -6,8 +6,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
-use tensorgate_policy::hex;
-use tensorgate_policy::values::der::{Der, INTEGER, OBJECT_ID, SEQUENCE, element};
+use tensorgate_values::der::{Der, INTEGER, OBJECT_ID, SEQUENCE, element};
+use tensorgate_values::hex;
 
 use super::json::excerpt;
 use super::keys::ModelKey;

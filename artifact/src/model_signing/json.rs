@@ -10,8 +10,8 @@ use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess,
     Visitor,
 };
-use tensorgate_policy::values::safe_text::printable;
-use tensorgate_policy::values::unique_members;
+use tensorgate_values::safe_text::printable;
+use tensorgate_values::unique_members;
 
 /// Maximum members of an object. The largest object of the format has eight.
 const MAX_MEMBERS: usize = 64;
@@ -155,7 +155,7 @@ impl<'de> Visitor<'de> for UniqueMembers {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use tensorgate_policy::values::safe_text::is_hidden;
+    use tensorgate_values::safe_text::is_hidden;
 
     #[test]
     fn a_member_that_is_there_twice_is_found_at_any_depth() {

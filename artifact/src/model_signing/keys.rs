@@ -5,10 +5,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use p256::ecdsa::signature::hazmat::{PrehashSigner as _, PrehashVerifier as _};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
-use tensorgate_policy::hex;
-use tensorgate_policy::values::der::{Der, INTEGER, OCTET_STRING, SEQUENCE};
+use tensorgate_values::der::{Der, INTEGER, OCTET_STRING, SEQUENCE};
+use tensorgate_values::hex;
 
-use crate::key::{PUBLIC, PrivateKey, PublicKey};
+use tensorgate_signature::{PrivateKey, PublicKey, SPKI_PREFIX};
 
 const BEGIN: &str = "-----BEGIN ";
 const PUBLIC_LABEL: &str = "PUBLIC KEY";
@@ -120,7 +120,7 @@ impl ModelKey {
     /// # Errors
     /// It is not a point of the curve, or a weak one.
     pub fn from_ed25519(key: &[u8; 32]) -> Result<Self, ModelKeyFault> {
-        Self::from_der(&[&PUBLIC[..], key].concat())
+        Self::from_der(&[&SPKI_PREFIX[..], key].concat())
     }
 
     /// Parses a SubjectPublicKeyInfo.
@@ -142,7 +142,7 @@ impl ModelKey {
             PublicKey::from_der(der)
                 .map(Public::Ed25519)
                 .map_err(|fault| match fault {
-                    crate::key::KeyFault::Weak => ModelKeyFault::Point,
+                    tensorgate_signature::KeyFault::Weak => ModelKeyFault::Point,
                     _ => ModelKeyFault::Algorithm,
                 })
         };
@@ -188,7 +188,9 @@ impl ModelKey {
 
     /// The 32 octets of an Ed25519 key.
     pub(super) fn ed25519(&self) -> Option<&[u8]> {
-        self.der.strip_prefix(&PUBLIC).filter(|_| self.is_ed25519())
+        self.der
+            .strip_prefix(&SPKI_PREFIX)
+            .filter(|_| self.is_ed25519())
     }
 
     /// Verifies an ECDSA signature in DER over a hash. Ed25519 signs no hash.

@@ -249,8 +249,8 @@ impl Manifest {
         let computed = root_digest(&listed);
         if computed != *root {
             return Err(ManifestFault::Root {
-                signed: tensorgate_policy::hex(root),
-                computed: tensorgate_policy::hex(&computed),
+                signed: tensorgate_values::hex(root),
+                computed: tensorgate_values::hex(&computed),
             });
         }
         Self::new(name, rules, listed)

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 
-use tensorgate_policy::values::safe_text::is_hidden;
+use tensorgate_values::safe_text::is_hidden;
 use unicode_normalization::UnicodeNormalization as _;
 
 /// Names of files and folders that are compared: as many as are visited in a model's folder.

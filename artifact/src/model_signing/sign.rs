@@ -7,7 +7,7 @@ use super::json::JsonFault;
 use super::keys::ModelSigningKey;
 use super::manifest::Manifest;
 use super::statement::write_statement;
-use crate::envelope::pae;
+use tensorgate_signature::envelope::pae;
 
 /// Why a manifest is not signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 
 use serde::{Deserialize, Deserializer, Serialize};
-use tensorgate_policy::{hex, unhex};
+use tensorgate_values::{hex, unhex};
 
 use super::json::{JsonFault, at_most, check_members, excerpt, parse};
 use super::manifest::{

@@ -7,7 +7,7 @@ use super::manifest::Manifest;
 use super::requirements::{Requirements, SignedAt, TimeSource, Unmet};
 use super::sigstore::{IdentityFault, TrustedIdentity};
 use super::statement::{StatementFault, read_statement};
-use crate::envelope::pae;
+use tensorgate_signature::envelope::pae;
 
 /// Whom a verifier trusts. The bundle must be signed in the same way. [`verify_identity`] verifies
 /// signatures by Sigstore identities.

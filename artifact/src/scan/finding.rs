@@ -1,7 +1,7 @@
 //! Verdicts, and the evidence for them.
 
 use serde::Serialize;
-use tensorgate_policy::values::safe_text::push_escaped;
+use tensorgate_values::safe_text::push_escaped;
 
 use super::rules;
 use super::severity::Severity;

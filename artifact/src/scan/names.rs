@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 
-use tensorgate_policy::values::safe_text::is_hidden;
+use tensorgate_values::safe_text::is_hidden;
 
 use super::source::Stop;
 

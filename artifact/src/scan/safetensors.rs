@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
-use tensorgate_policy::values::unique_members;
+use tensorgate_values::unique_members;
 
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report};

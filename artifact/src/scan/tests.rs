@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::Cursor;
 
-use tensorgate_policy::ModelFormat;
+use tensorgate_values::ModelFormat;
 
 use super::zip::build::{EMPTY_DICT, File};
 use super::{Limits, detect, external_data, tar, zip};

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tensorgate_base::rfc3339::rfc3339;
-use tensorgate_policy::time::DAY_S;
+use tensorgate_values::time::DAY_S;
 
 use crate::failure::Failure;
 

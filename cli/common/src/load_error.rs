@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use tensorgate_policy::compiled::MAX_BYTES;
 use tensorgate_policy_text::Located;
 
 /// Largest policy file, bytes.
@@ -43,7 +42,7 @@ pub enum LoadError {
     TooLarge(PathBuf),
     /// The policy, with the files that it names, is too large for a gate.
     #[error(
-        "{} and the files that it names are {bytes} bytes of compiled policy: a gate takes at most {MAX_BYTES}",
+        "{} and the files that it names are {bytes} bytes of compiled policy: a gate takes at most {max_bytes}",
         file.display()
     )]
     CompiledTooLarge {
@@ -51,6 +50,8 @@ pub enum LoadError {
         file: PathBuf,
         /// Size of the compiled form, bytes.
         bytes: usize,
+        /// The largest compiled form that a gate takes, bytes.
+        max_bytes: usize,
     },
     /// The policy has faults.
     #[error("{} has faults", .0.file.display())]

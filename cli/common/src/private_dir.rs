@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use tensorgate_policy::hex;
+use tensorgate_values::hex;
 
 /// Prefix of folder names.
 const PREFIX: &str = "tensorgate-";

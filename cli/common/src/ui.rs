@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use tensorgate_policy::Severity;
-use tensorgate_policy::values::safe_text::is_hidden;
-pub use tensorgate_policy::values::safe_text::{printable, printable_lines};
 use tensorgate_policy_text::Located;
+use tensorgate_values::Severity;
+use tensorgate_values::safe_text::is_hidden;
+pub use tensorgate_values::safe_text::{printable, printable_lines};
 
 use crate::failure::Failure;
 use crate::load_error::{LoadError, Source};

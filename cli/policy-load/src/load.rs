@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use tensorgate_artifact::component::SUFFIX;
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::load_error::{LoadError, MAX_FILE_BYTES, Source};
 use tensorgate_judge::budget;
@@ -11,8 +10,10 @@ use tensorgate_policy::compiled::MAX_BYTES;
 use tensorgate_policy::policy::BUILTIN;
 use tensorgate_policy::{Fault, Policy, Severity};
 use tensorgate_policy_compiler::{Version, raw};
-use tensorgate_policy_text::typed::OmittedPath;
-use tensorgate_policy_text::{Located, Span, parse, path, typed};
+use tensorgate_policy_text::tree::Tree;
+use tensorgate_policy_text::typed::{OmittedPath, Typed, typed};
+use tensorgate_policy_text::{Located, Span, parse, path};
+use tensorgate_settings::component::SUFFIX;
 use tensorgate_settings::folders::Folders;
 use tensorgate_settings::signed;
 
@@ -83,7 +84,11 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
     let bytes = compiled.to_bytes().len();
     if bytes > MAX_BYTES {
         let file = file.to_owned();
-        return Err(LoadError::CompiledTooLarge { file, bytes });
+        return Err(LoadError::CompiledTooLarge {
+            file,
+            bytes,
+            max_bytes: MAX_BYTES,
+        });
     }
     Ok(Loaded {
         source,
@@ -95,12 +100,25 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
     })
 }
 
+/// Converts a tree into a policy that is not validated yet. Models with the text of another model
+/// share its values.
+pub fn typed_policy(tree: &mut Tree) -> Typed<raw::Policy> {
+    let mut typed: Typed<raw::Policy> = typed(tree);
+    let models = &mut typed.document.models;
+    for alias in &typed.aliases {
+        if let Some(model) = models.get(&alias.model).cloned() {
+            models.insert(alias.name.clone(), model);
+        }
+    }
+    typed
+}
+
 /// The `revoked` section of a policy file, as far as it can be read despite other faults: entries,
 /// and the names of lists.
 pub fn revoked_section(file: &Path) -> Option<raw::Revoked> {
     let text = String::from_utf8(read_bounded(file).ok()?).ok()?;
     let mut tree = parse::parse(&text).0?;
-    Some(typed::typed(&mut tree).policy.revoked)
+    Some(typed_policy(&mut tree).document.revoked)
 }
 
 /// The `audit` section of a policy file, or the default if it has none. Faults elsewhere do not
@@ -112,12 +130,12 @@ pub fn audit_section(file: &Path) -> Result<raw::Audit, LoadError> {
     let text = String::from_utf8(read_bounded(file)?).map_err(|error| not_text(file, &error))?;
     let (tree, mut faults) = parse::parse(&text);
     if let Some(mut tree) = tree {
-        let typed = typed::typed(&mut tree);
+        let typed = typed_policy(&mut tree);
         let in_section =
             |fault: &Located| fault.path == "audit" || fault.path.starts_with("audit.");
         faults = typed.faults.into_iter().filter(in_section).collect();
         if faults.is_empty() {
-            return Ok(typed.policy.audit.unwrap_or_default());
+            return Ok(typed.document.audit.unwrap_or_default());
         }
     }
     let source = Source {
@@ -215,11 +233,12 @@ fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
     let Some(mut tree) = tree else {
         return Err(faults);
     };
-    let typed::Typed {
-        policy: mut raw,
+    let Typed {
+        document: mut raw,
         faults: mistyped,
         mut omitted,
-    } = typed::typed(&mut tree);
+        aliases: _,
+    } = typed_policy(&mut tree);
     faults.extend(mistyped);
     let Inlined {
         read,
@@ -329,7 +348,7 @@ impl Loaded {
 
 /// Locates a validation fault in the text. The span is the value, or the key where the value is a
 /// collection or lacks a member.
-fn locate(tree: &tensorgate_policy_text::Tree, fault: Fault) -> Located {
+fn locate(tree: &Tree, fault: Fault) -> Located {
     let target = tree.follow(&fault.path);
     let span = match target.key {
         Some(key) if !target.whole || tree.is_collection(target.node) => key.span,

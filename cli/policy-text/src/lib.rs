@@ -1,8 +1,8 @@
 //! Policy files as trees with source positions.
 //!
-//! YAML text becomes a bounded [`Tree`] ([`parse`]), and the tree becomes a `raw::Policy`
-//! ([`typed`]). Both steps report every fault instead of only the first. Nothing here reads files
-//! or validates policies.
+//! YAML text becomes a bounded [`Tree`] ([`parse`]), and the tree becomes a document of a given
+//! type ([`typed`]). Both steps report every fault instead of only the first. Nothing here reads
+//! files or validates policies.
 
 pub mod de;
 pub mod parse;
@@ -17,7 +17,7 @@ pub use tree::{Span, Tree};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
     /// Whether the fault prevents loading.
-    pub severity: tensorgate_policy::Severity,
+    pub severity: tensorgate_values::Severity,
     /// Position in the text.
     pub span: Span,
     /// Path in the document, for example `models.digits.inputs[0]`.

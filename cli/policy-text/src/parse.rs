@@ -8,7 +8,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as RawSpan};
-use tensorgate_policy::Severity;
+use tensorgate_values::Severity;
 
 use crate::Located;
 use crate::path::{push_index, push_key};

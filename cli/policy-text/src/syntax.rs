@@ -4,7 +4,7 @@
 //! tabs, and text that needs quotes.
 
 use saphyr_parser::ScanError;
-use tensorgate_policy::Severity;
+use tensorgate_values::Severity;
 
 use crate::Located;
 use crate::tree::Span;

@@ -1,12 +1,11 @@
-//! Converts a tree into a `raw::Policy` and reports every type error. At each error the faulty node
-//! is removed and deserialization restarts, a bounded number of times.
+//! Converts a tree into a document, such as a policy before its validation, and reports every type
+//! error. At each error the faulty node is removed and deserialization restarts, at most as often
+//! as faults are reported.
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
-use tensorgate_policy::Severity;
-use tensorgate_policy_compiler::raw;
+use tensorgate_values::Severity;
 
 use crate::de::{At, Error, Problem, TOO_MANY};
 use crate::parse::{MAX_FAULTS, MODELS};
@@ -17,13 +16,23 @@ use crate::{Located, path};
 const ALIKE: f64 = 0.8;
 
 /// Result of the conversion.
-pub struct Typed {
-    /// The policy, without the removed nodes.
-    pub policy: raw::Policy,
+pub struct Typed<T> {
+    /// The document, without the removed nodes.
+    pub document: T,
     /// Why nodes were removed.
     pub faults: Vec<Located>,
     /// Paths of the removed nodes. Validation faults at these paths are only consequences.
     pub omitted: Vec<OmittedPath>,
+    /// Models that the document lacks, because their text is that of another one.
+    pub aliases: Vec<Alias>,
+}
+
+/// A second name of a model.
+pub struct Alias {
+    /// The model's name in the document.
+    pub model: String,
+    /// The name that the document lacks.
+    pub name: String,
 }
 
 /// A path where the document is incomplete.
@@ -50,18 +59,18 @@ impl OmittedPath {
     }
 }
 
-/// Converts a tree into a policy. The tree keeps only what was read. Models that share a node are
-/// read once and shared in the policy.
-pub fn typed(tree: &mut Tree) -> Typed {
+/// Converts a tree into a document. The tree keeps only what was read. Models that share a node are
+/// read once: the document has the first of their names, and the others are aliases.
+pub fn typed<T: DeserializeOwned + Default>(tree: &mut Tree) -> Typed<T> {
     let (first, others) = split_aliases(tree);
     let mut typed = deserialize_all(tree);
-    let models = &mut typed.policy.models;
-    for (key, node) in &others {
-        let model = first.get(node).and_then(|first| models.get(first)).cloned();
-        if let Some(model) = model {
-            models.insert(key.text.clone(), model);
-        }
-    }
+    let alias = |(key, node): &(Key, NodeId)| {
+        Some(Alias {
+            model: first.get(node)?.clone(),
+            name: key.text.clone(),
+        })
+    };
+    typed.aliases = others.iter().filter_map(alias).collect();
     if let Some(entries) = tree.section(MODELS) {
         entries.extend(others);
     }
@@ -87,17 +96,18 @@ fn split_aliases(tree: &mut Tree) -> (BTreeMap<NodeId, String>, Vec<(Key, NodeId
     (first, others)
 }
 
-fn deserialize_all(tree: &mut Tree) -> Typed {
+fn deserialize_all<T: DeserializeOwned + Default>(tree: &mut Tree) -> Typed<T> {
     let mut faults = Vec::new();
     let mut omitted = Vec::new();
     let mut emptied: Vec<NodeId> = Vec::new();
     while faults.len() < MAX_FAULTS {
-        let error = match raw::Policy::deserialize(At::root(tree)) {
-            Ok(policy) => {
+        let error = match T::deserialize(At::root(tree)) {
+            Ok(document) => {
                 return Typed {
-                    policy,
+                    document,
                     faults,
                     omitted,
+                    aliases: Vec::new(),
                 };
             }
             Err(error) => error,
@@ -126,9 +136,10 @@ fn deserialize_all(tree: &mut Tree) -> Typed {
         }
     }
     Typed {
-        policy: raw::Policy::default(),
+        document: T::default(),
         faults,
         omitted,
+        aliases: Vec::new(),
     }
 }
 

@@ -15,6 +15,7 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 
 use serde_reflection::{Registry, Samples, Tracer, TracerConfig};
+use tensorgate_values::{FNV_OFFSET, Scope};
 
 use super::*;
 use crate::contract::Pattern;
@@ -25,7 +26,6 @@ use crate::policy::{
     ModelId, ModelSigner, RoleId, Unit, filter_part,
 };
 use crate::request::Operation;
-use crate::values::{FNV_OFFSET, Scope};
 
 fn compiled() -> Compiled {
     fixture::compiled(fixture::document())

@@ -5,11 +5,12 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 
+use tensorgate_values::datatype::Datatype;
+use tensorgate_values::tensor::{Tensor, items};
+
 use super::kernels::first_difference;
 use super::{MAX_RANK, quote};
 use crate::denial::{Denial, Reason};
-use crate::values::datatype::Datatype;
-use crate::values::tensor::{Tensor, items};
 
 /// Checks that tensors without rules are well-formed: the data between the handlers of a chain.
 /// Names are unique, datatypes exist, and the number of elements matches the shape.

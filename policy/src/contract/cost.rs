@@ -1,9 +1,10 @@
 //! Cost of a request: the elements of its input tensors, their bytes in raw form, and tokens. The
 //! cost does not depend on the protocol.
 
+use tensorgate_values::tensor::Tensor;
+use tensorgate_values::tensor_data::TensorData;
+
 use super::TensorRule;
-use crate::values::tensor::Tensor;
-use crate::values::tensor_data::TensorData;
 
 /// Size of a `BYTES` element's length prefix in raw form.
 const PREFIX_BYTES: u64 = 4;

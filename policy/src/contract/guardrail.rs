@@ -7,8 +7,9 @@
 use alloc::format;
 use alloc::string::String;
 
+use tensorgate_values::tensor::{Tensor, items};
+
 use super::quote;
-use crate::values::tensor::{Tensor, items};
 
 /// Input: the text to analyze.
 pub const TEXT: &str = "text";

@@ -6,12 +6,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::Shared;
 
 use super::media::{MediaRule, Probe};
 use super::pattern::{self, Pattern};
 use super::url::{MAX_URL_BYTES, UrlRule};
 use crate::denial::Reason;
-use crate::values::Shared;
 
 /// Maximum size of an allowed value.
 pub const MAX_LISTED_BYTES: usize = 256;

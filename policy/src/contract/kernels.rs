@@ -20,9 +20,9 @@ mod tally;
 mod top_score;
 
 use tensorgate_kernels::widest;
+use tensorgate_values::datatype::{Datatype, FloatFormat};
 
 use super::TensorRule;
-use crate::values::datatype::Datatype;
 
 pub(in crate::contract) use agreement::first_difference;
 pub use channels::Channels;
@@ -166,20 +166,20 @@ fn no_boolean<S: Scan>(scan: S, data: &[u8]) -> S::Answer {
 
 /// Tests the exponent bits: all ones mean NaN or infinity.
 fn not_finite<S: Scan>(scan: S, datatype: Datatype, data: &[u8]) -> S::Answer {
-    match datatype {
-        Datatype::Fp16 => scan.run(data, |bytes| {
+    match datatype.float_format() {
+        Some(FloatFormat::Fp16) => scan.run(data, |bytes| {
             u16::from_le_bytes(bytes) & FP16.infinity == FP16.infinity
         }),
-        Datatype::Bf16 => scan.run(data, |bytes| {
+        Some(FloatFormat::Bf16) => scan.run(data, |bytes| {
             u16::from_le_bytes(bytes) & BF16.infinity == BF16.infinity
         }),
-        Datatype::Fp32 => scan.run(data, |bytes| {
+        Some(FloatFormat::Fp32) => scan.run(data, |bytes| {
             u32::from_le_bytes(bytes) & FP32_EXPONENT == FP32_EXPONENT
         }),
-        Datatype::Fp64 => scan.run(data, |bytes| {
+        Some(FloatFormat::Fp64) => scan.run(data, |bytes| {
             u64::from_le_bytes(bytes) & FP64_EXPONENT == FP64_EXPONENT
         }),
-        _ => S::CLEAN,
+        None => S::CLEAN,
     }
 }
 
@@ -442,12 +442,12 @@ pub fn holds_a_value(datatype: Datatype, range: (f64, f64)) -> bool {
         let (least, greatest) = integer_bounds(range);
         return least.max(min) <= greatest.min(max);
     }
-    let max = match datatype {
-        Datatype::Fp16 => FP16.value(FP16.max()),
-        Datatype::Bf16 => BF16.value(BF16.max()),
-        Datatype::Fp32 => f32::MAX.into(),
-        Datatype::Fp64 => f64::MAX,
-        _ => return false,
+    let max = match datatype.float_format() {
+        Some(FloatFormat::Fp16) => FP16.value(FP16.max()),
+        Some(FloatFormat::Bf16) => BF16.value(BF16.max()),
+        Some(FloatFormat::Fp32) => f32::MAX.into(),
+        Some(FloatFormat::Fp64) => f64::MAX,
+        None => return false,
     };
     float_bounds(range, max).is_some()
 }

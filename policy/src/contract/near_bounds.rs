@@ -1,8 +1,9 @@
 //! How many inputs of a request have values near the bounds of their ranges. The host watches this:
 //! a caller that looks for inputs on which a model fails often sends extreme ones.
 
+use tensorgate_values::tensor::Tensor;
+
 use super::{TensorRule, holds_a_value, kernels};
-use crate::values::tensor::Tensor;
 
 /// The most bytes of a request that are scanned, because the host does this on the thread of the
 /// request. What is beyond is not looked at.
@@ -76,7 +77,7 @@ mod tests {
 
     use super::*;
     use crate::contract::tests::rule;
-    use crate::values::datatype::Datatype;
+    use tensorgate_values::datatype::Datatype;
 
     fn tensor(name: &'static str, data: Vec<u8>) -> Tensor<'static> {
         Tensor {

@@ -2,11 +2,11 @@
 //! does not need the elements in raw form.
 
 use tensorgate_kernels::{NumberLimit, NumberRun};
+use tensorgate_values::datatype::{Datatype, FloatFormat};
+use tensorgate_values::tensor_data::{CheckedNumbers, TensorData};
 
 use super::kernels::{DataPosition, clean, integer_bounds};
 use super::{Numbers, TensorRule};
-use crate::values::datatype::Datatype;
-use crate::values::tensor_data::{CheckedNumbers, TensorData};
 
 /// A check of a list against the rule of its tensor.
 #[derive(Clone, Copy, Debug)]
@@ -20,10 +20,11 @@ impl<'r> NumberCheck<'r> {
     /// no numbers for its datatype, if 0 or each other integer is out of range, or if this machine
     /// has no fast check.
     pub fn new(rule: &'r TensorRule) -> Option<Self> {
-        let (min, max) = match rule.datatype {
-            Datatype::Fp32 | Datatype::Fp64 => (i128::MIN, i128::MAX),
-            Datatype::Bool => return None,
-            datatype => datatype.integer_range()?,
+        let (min, max) = match rule.datatype.float_format() {
+            Some(FloatFormat::Fp32 | FloatFormat::Fp64) => (i128::MIN, i128::MAX),
+            Some(FloatFormat::Fp16 | FloatFormat::Bf16) => return None,
+            None if rule.datatype == Datatype::Bool => return None,
+            None => rule.datatype.integer_range()?,
         };
         let (least, greatest) = integer_bounds(range(rule)?);
         let (least, greatest) = (least.max(min), greatest.min(max));
@@ -55,10 +56,9 @@ impl<'r> NumberCheck<'r> {
     /// The data of a tensor with this many elements, each of which the caller has checked by
     /// [`Self::run`] or [`Self::allows`]. `None` if memory could not hold them.
     pub fn checked(&self, elements: usize) -> Option<TensorData<'static>> {
-        Some(TensorData::Checked(CheckedNumbers {
-            raw_bytes: elements.checked_mul(self.rule.datatype.size_bytes()?)?,
-            range: range(self.rule)?,
-        }))
+        let raw_bytes = elements.checked_mul(self.rule.datatype.size_bytes()?)?;
+        let checked = CheckedNumbers::new(raw_bytes, range(self.rule)?);
+        Some(TensorData::Checked(checked))
     }
 }
 
@@ -69,5 +69,5 @@ fn range(rule: &TensorRule) -> Option<(f64, f64)> {
 
 /// Whether elements were checked against this rule.
 pub(super) fn satisfies(rule: &TensorRule, checked: &CheckedNumbers) -> bool {
-    range(rule) == Some(checked.range)
+    range(rule) == Some(checked.range())
 }

@@ -21,14 +21,14 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::json::{Members, Value};
+use tensorgate_values::tensor::ParameterValue;
 
 use super::media::MediaRule;
 use super::url::UrlRule;
 use super::{OnValueFault, ParameterRules, RequestCost, parameters, quote};
 use crate::denial::{Denial, Reason};
 use crate::request::Api;
-use crate::values::json::{Members, Value};
-use crate::values::tensor::ParameterValue;
 
 use constraints::Constraints;
 pub use history::MAX_CALL_WORD_BYTES;
@@ -319,7 +319,7 @@ impl Completions {
                 name => model.parameter(name, value, faults),
             }
         }
-        let number = |name| match crate::values::json::member(document, name) {
+        let number = |name| match tensorgate_values::json::member(document, name) {
             Some(Value::Int(number)) => Some(*number),
             _ => None,
         };
@@ -392,9 +392,10 @@ impl Faults {
         cause: &str,
         field: impl FnOnce() -> (String, Option<String>),
     ) {
-        let slot = match reason {
-            Reason::OutOfRange => &mut self.value,
-            _ => &mut self.first,
+        let slot = if reason == Reason::OutOfRange {
+            &mut self.value
+        } else {
+            &mut self.first
         };
         if slot.as_ref().is_none_or(|first| reason < first.reason) {
             let (field, expected) = field();

@@ -9,9 +9,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use tensorgate_values::tensor::{InferRequest, Parameter, ParameterValue};
+
 use super::{Contract, ParameterBound, TextBound, kernels, quote};
 use crate::denial::{Denial, Reason};
-use crate::values::tensor::{InferRequest, Parameter, ParameterValue};
 
 /// Rejects parameters without a rule, and values out of bounds.
 ///

@@ -9,13 +9,14 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use tensorgate_values::datatype::Datatype;
+use tensorgate_values::tensor::{DataFault, InferRequest};
+
 use super::items::{Fault, Item, Values};
 use super::kernels::{DataPosition, Tally};
 use super::tensors::{Elements, INPUT, StreamedTensor};
 use super::{Contract, OnValueFault, OutputScope, TensorRule, kernels, tensors};
 use crate::denial::{Denial, Reason};
-use crate::values::datatype::Datatype;
-use crate::values::tensor::{DataFault, InferRequest};
 
 /// Size of the widest element, which also covers a `BYTES` length prefix.
 const WIDEST_ELEMENT_BYTES: usize = 8;
@@ -353,9 +354,10 @@ fn scan(
     if kernels::clean(rule, position, data) {
         return Ok(());
     }
-    let no_boolean = match rule.datatype {
-        Datatype::Bool => data.iter().position(|byte| *byte > 1),
-        _ => None,
+    let no_boolean = if rule.datatype == Datatype::Bool {
+        data.iter().position(|byte| *byte > 1)
+    } else {
+        None
     };
     let not_finite = kernels::first_not_finite(rule, data);
     let out_of_range = kernels::first_out_of_range(rule, position, data);
@@ -371,13 +373,14 @@ fn scan(
     // If one value has two faults, the earlier reason is reported.
     while let Some((bad, reason)) = take_first(&mut faults) {
         let index = position.first.saturating_add(bad);
-        match reason {
-            Reason::Datatype => return Err((reason, format!("{}", DataFault::Kind { index }))),
-            Reason::NotFinite => {
-                on_value_fault((reason, format!("element {index} is not finite")))?
-            }
-            _ => on_value_fault((reason, format!("element {index} is out of range")))?,
+        if reason == Reason::Datatype {
+            return Err((reason, format!("{}", DataFault::Kind { index })));
         }
+        let fault = match reason == Reason::NotFinite {
+            true => "not finite",
+            false => "out of range",
+        };
+        on_value_fault((reason, format!("element {index} is {fault}")))?;
     }
     Ok(())
 }

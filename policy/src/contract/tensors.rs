@@ -6,14 +6,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use smallvec::{SmallVec, smallvec};
+use tensorgate_values::datatype::Datatype;
+use tensorgate_values::tensor::{DataFault, Tensor, items};
+use tensorgate_values::tensor_data::TensorData;
 
 use super::items::Fault;
 use super::kernels::{DataPosition, Tally};
 use super::{DimRule, Numbers, OnValueFault, TensorRule, kernels, number_check, quote};
 use crate::denial::{Denial, Reason};
-use crate::values::datatype::Datatype;
-use crate::values::tensor::{DataFault, Tensor, items};
-use crate::values::tensor_data::TensorData;
 
 /// The noun of a caller's own tensor. Only its denials say what the contract expects: other tensors
 /// belong to handlers and backends.
@@ -225,7 +225,41 @@ fn expected(rule: &TensorRule, elements: Option<usize>, reason: Reason) -> Optio
             Some((least, greatest)) => Some(format!("values from {least} to {greatest}")),
             None => (datatype.size_bytes()).map(|_| format!("values of {datatype}")),
         },
-        _ => None,
+        Reason::HeaderTooLarge
+        | Reason::AmbiguousRequest
+        | Reason::HttpVersion
+        | Reason::Unauthenticated
+        | Reason::LockedOut
+        | Reason::NotAnInferenceRoute
+        | Reason::MethodNotAllowed
+        | Reason::UnsupportedMediaType
+        | Reason::UnsupportedEncoding
+        | Reason::NotGranted
+        | Reason::RateLimited
+        | Reason::Concurrency
+        | Reason::BodyTooLarge
+        | Reason::Overloaded
+        | Reason::Malformed
+        | Reason::DuplicateKey
+        | Reason::TooDeep
+        | Reason::Parameter
+        | Reason::OutputNotAllowed
+        | Reason::UnknownInput
+        | Reason::DuplicateInput
+        | Reason::NotFinite
+        | Reason::OutOfRange
+        | Reason::UrlBlocked
+        | Reason::CostExceeded
+        | Reason::Blocked
+        | Reason::HandlerRejected
+        | Reason::HandlerFault
+        | Reason::BackendTooLong
+        | Reason::BackendRejected
+        | Reason::BackendUnknownModel
+        | Reason::BackendBusy
+        | Reason::BackendUnavailable
+        | Reason::BackendTimeout
+        | Reason::BackendFault => None,
     }
 }
 

@@ -14,15 +14,15 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use serde_json::{Value, json};
+use tensorgate_values::datatype::Datatype;
+use tensorgate_values::tensor::{
+    DataFault, InferRequest, Parameter, ParameterValue, RequestedOutput, Tensor,
+};
 
 use super::{Contract, Elements, Items, Numbers, OutputScope, TensorRule, check_tensors, quote};
 use crate::contract::Release;
 use crate::denial::Reason;
 use crate::fixture::{self, Accepts};
-use crate::values::datatype::Datatype;
-use crate::values::tensor::{
-    DataFault, InferRequest, Parameter, ParameterValue, RequestedOutput, Tensor,
-};
 
 mod order;
 mod shadow;

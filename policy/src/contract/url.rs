@@ -5,8 +5,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-
-use crate::values::is_host_name;
+use tensorgate_values::is_host_name;
 
 /// Maximum length of a URL.
 pub const MAX_URL_BYTES: usize = 2048;

@@ -6,6 +6,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use tensorgate_values::Scope;
+use tensorgate_values::time::SECOND_NS;
+
 use super::content::deny_or_note;
 use super::permits::{
     can_stream, for_client, for_grant, for_model, for_streaming, for_streams, members,
@@ -18,8 +21,6 @@ use crate::policy::{
     Allowance, Client, Grant, Holder, Model, Policy, RemainingQuota, Shadow, Unit, Wait,
 };
 use crate::request::Operation;
-use crate::values::Scope;
-use crate::values::time::SECOND_NS;
 
 /// Units of a request limit that one request uses.
 const REQUEST_COST: u64 = 1;

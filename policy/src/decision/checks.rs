@@ -4,6 +4,8 @@
 use alloc::format;
 use alloc::string::String;
 
+use tensorgate_values::Health;
+
 use crate::contract::quote;
 use crate::decision::{BodyFormat, Expansion};
 use crate::denial::{Denial, OverloadCause, Reason};
@@ -13,7 +15,6 @@ use crate::request::{
     Coding, ContentType, Encoding, FORM, Head, Identity, OCTET_STREAM, Operation, Operations,
     Proofs, Protocol, Requires, Route, ServerQuery,
 };
-use crate::values::Health;
 
 /// Whether the head is within its limits and unambiguous.
 pub(super) fn readable(policy: &Policy, head: &Head<'_>) -> Result<(), Denial> {
@@ -406,7 +407,7 @@ pub(super) fn takes(policy: &Policy, id: ModelId, format: BodyFormat) -> Result<
     };
     match model.accepts() {
         Accepts::OpenAi(rules) if rules.takes(api) => Ok(()),
-        _ => {
+        Accepts::Tensors(_) | Accepts::Raw { .. } | Accepts::OpenAi(_) => {
             let cause = format!("model {} takes no {}", quote(model.name()), api.name());
             Err(Denial::new(Reason::NotGranted, cause))
         }

@@ -3,14 +3,15 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use tensorgate_values::datatype::FloatFormat;
+use tensorgate_values::tensor::{ASK_FOR_BINARY, InferRequest};
+
 use super::BodyFormat;
 use super::step::foreign_policy;
 use crate::contract::{OnValueFault, OutputScope, RequestCost, TensorRule, have_rows, quote};
 use crate::denial::{Denial, Reason};
 use crate::policy::{Accepts, Media, Model, Shadow, note};
 use crate::request::OCTET_STREAM;
-use crate::values::datatype::Datatype;
-use crate::values::tensor::{ASK_FOR_BINARY, InferRequest};
 
 /// A decoded body as it was received.
 pub(super) struct Received<'r> {
@@ -85,7 +86,16 @@ const fn by_row(format: BodyFormat, request: &InferRequest<'_>) -> bool {
         | BodyFormat::TorchJson
         | BodyFormat::TorchForm(_)
         | BodyFormat::TorchGrpc => !request.by_column,
-        _ => false,
+        BodyFormat::OipJson
+        | BodyFormat::OipBinary { .. }
+        | BodyFormat::OipGrpcInfer
+        | BodyFormat::OipGrpcModel
+        | BodyFormat::TfGrpcPredict
+        | BodyFormat::TfGrpcModel { .. }
+        | BodyFormat::OpenAi(_)
+        | BodyFormat::Template
+        | BodyFormat::Raw
+        | BodyFormat::Empty => false,
     }
 }
 
@@ -119,9 +129,9 @@ pub(super) fn answered_in_json(
     }
     let mut returned =
         (scope.published(model.returns())).filter(|rule| request.asks_for(rule.name()));
-    let unsayable = |rule: &&TensorRule| {
-        matches!(rule.datatype(), Datatype::Fp16 | Datatype::Bf16)
-            && !request.wants_binary(rule.name())
+    let unsayable = |rule: &&TensorRule| match rule.datatype().float_format() {
+        Some(FloatFormat::Fp16 | FloatFormat::Bf16) => !request.wants_binary(rule.name()),
+        Some(FloatFormat::Fp32 | FloatFormat::Fp64) | None => false,
     };
     match returned.find(unsayable) {
         None => Ok(()),

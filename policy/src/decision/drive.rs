@@ -1,10 +1,11 @@
 //! The loop of a driver: executes charges and returns their outcomes until another step is left.
 //! Permits count as acquired: this is for drivers behind the one that acquires them.
 
+use tensorgate_values::tensor::InferRequest;
+
 use super::{AcquireOutcome, Addressee, Charge, ChargeOutcome, Decision, Step};
 use crate::policy::Policy;
 use crate::request::Head;
-use crate::values::tensor::InferRequest;
 
 /// Evaluates a head with its charges. Ends in [`Step::Deny`], [`Step::Answer`], [`Step::ReadBody`]
 /// or [`Step::ReadMessages`].
@@ -41,13 +42,12 @@ pub fn decide_message(
 ) -> Step {
     let mut spend = spend;
     let step = decision.message(policy, request);
-    match pay(decision, policy, step, &mut spend) {
-        Step::Check => {
-            let step = decision.check(policy, request);
-            pay(decision, policy, step, spend)
-        }
-        step => step,
+    let step = pay(decision, policy, step, &mut spend);
+    if !matches!(step, Step::Check) {
+        return step;
     }
+    let step = decision.check(policy, request);
+    pay(decision, policy, step, spend)
 }
 
 /// Executes charges and acquisitions. Each stage occurs once, so the loop ends.
@@ -62,7 +62,13 @@ fn pay(
         step = match step {
             Step::Charge(charge) => decision.charged(policy, spend(&charge)),
             Step::Acquire(_) => decision.acquired(policy, &AcquireOutcome::Acquired),
-            step => return step,
+            Step::Deny(_)
+            | Step::Answer(..)
+            | Step::ReadBody(_)
+            | Step::ReadMessages(_)
+            | Step::Decode
+            | Step::Check
+            | Step::Forward => return step,
         };
     }
 }

@@ -10,9 +10,10 @@ mod settlement;
 
 use alloc::vec::Vec;
 
+use tensorgate_values::time::DAY_S;
+
 use crate::decision::{ChargeOutcome, LimitCharge};
 use crate::policy::{Allowance, Limit, RemainingQuota, Wait};
-use crate::values::time::DAY_S;
 
 pub use settlement::{Change, CounterTransition};
 

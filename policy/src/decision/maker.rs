@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::decision::LimitCharge;
     use crate::policy::{Allowance, Holder, Limit, Unit};
-    use crate::values::Scope;
+    use tensorgate_values::Scope;
 
     const BOUND: u64 = 64;
 

@@ -1,12 +1,13 @@
 //! Validates a complete body in the parts in which it is in memory. Nothing is noted or charged
 //! before the last part: a body with a fault is then validated as a whole, which tells the fault.
 
+use tensorgate_values::tensor::InferRequest;
+
 use super::content::answered_in_json;
 use super::{Decision, Stage, contract};
 use crate::contract::{Elements, Part, RequestCost, StreamingCheck};
 use crate::decision::Step;
 use crate::policy::Policy;
-use crate::values::tensor::InferRequest;
 
 /// A check in progress.
 #[derive(Debug)]

@@ -72,9 +72,11 @@ pub(super) fn rest_plan(
         (Operation::Infer, Accepts::Tensors(_), declared)
             if checks::may_be_tensors(protocol, declared) =>
         {
-            let plan = match checks::tensor_format(protocol, head.json_length)? {
-                format @ BodyFormat::OipBinary { .. } => streaming_plan(policy, format),
-                format => buffered_plan(policy, format),
+            let format = checks::tensor_format(protocol, head.json_length)?;
+            let plan = if matches!(format, BodyFormat::OipBinary { .. }) {
+                streaming_plan(policy, format)
+            } else {
+                buffered_plan(policy, format)
             };
             coded(policy, head, model_id, plan)
         }
@@ -149,10 +151,10 @@ fn types(accepts: &Accepts) -> String {
 
 /// Type of a raw body for a handler. Clients of TorchServe send files without a type.
 fn raw_type<'h>(protocol: Protocol, declared: &'h ContentType<'_>) -> Option<&'h str> {
-    match declared {
-        ContentType::Absent if protocol == Protocol::TorchRest => Some(OCTET_STREAM),
-        declared => declared.name(),
+    if protocol == Protocol::TorchRest && matches!(declared, ContentType::Absent) {
+        return Some(OCTET_STREAM);
     }
+    declared.name()
 }
 
 /// The plan for a compressed body of tensors, if its model accepts that.

@@ -5,11 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use smol_str::SmolStr;
+use tensorgate_values::Scope;
 
 use crate::denial::{Denial, Reason};
 use crate::policy::{Allowance, Holder, RemainingQuota, Unit, Wait};
 use crate::request::{Api, Boundary, CallerDigests, Coding, Protocol, ServerQuery};
-use crate::values::Scope;
 
 /// The next step of a driver.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,6 +12,8 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use tensorgate_values::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
+
 use super::{
     AcquireOutcome, BodyFormat, BodyPlan, Charge, ChargeOutcome, Decision, Step, decide_body,
     decide_head, decide_message,
@@ -24,7 +26,6 @@ use crate::request::{
     ContentType, Encoding, Head, Identity, Operation, Operations, Proof, Proofs, Protocol, Route,
     ServerQuery,
 };
-use crate::values::tensor::{InferRequest, Parameter, ParameterValue, Tensor};
 
 mod costs;
 mod global;

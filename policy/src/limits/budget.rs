@@ -5,8 +5,9 @@
 //! The state is the day and the units used. The limit is not part of the state, so a reload with
 //! another limit neither forgets nor adds usage.
 
+use tensorgate_values::time::DAY_S;
+
 use super::StateBytes;
-use crate::values::time::DAY_S;
 
 /// Bytes of a stored state.
 pub const STATE_BYTES: usize = 16;

@@ -13,9 +13,9 @@
 
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::getters;
 
 use super::StateBytes;
-use crate::values::getters;
 
 /// Marks per page.
 pub const WAYS: usize = 16;

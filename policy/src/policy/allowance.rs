@@ -5,13 +5,13 @@ use alloc::format;
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 use smol_str::format_smolstr;
+use tensorgate_values::time::{DAY_S, Now, SECOND_NS};
+use tensorgate_values::{Scope, getters};
 
 use super::holder::Holder;
 use crate::limits::budget::{self, DailyUsage};
 use crate::limits::gcra::{self, Bucket};
 use crate::limits::{StateBytes, Unit};
-use crate::values::time::{DAY_S, Now, SECOND_NS};
-use crate::values::{Scope, getters};
 
 /// Units per window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,7 +209,9 @@ impl Allowance {
                 // Only tokens are settled later.
                 let spend = match self.unit {
                     Unit::Tokens => bucket.reserve(&state, now_ns, amount),
-                    _ => bucket.consume(&state, now_ns, amount),
+                    Unit::Requests | Unit::Elements | Unit::Bytes => {
+                        bucket.consume(&state, now_ns, amount)
+                    }
                 };
                 Some(match spend {
                     gcra::ConsumeResult::Allowed(after) => ChargePreview {

@@ -5,8 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-
-use crate::values::{CodeKind, FileException, ModelFormat, Shared, getters};
+use tensorgate_values::{CodeKind, FileException, ModelFormat, Shared, getters};
 
 /// The files of a model or of one of its versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +14,7 @@ pub struct ModelArtifact {
     pub trust: ArtifactTrust,
     pub formats: Option<Vec<ModelFormat>>,
     pub allow: Vec<CodeKind>,
-    #[serde(serialize_with = "crate::values::hex_keys::serialize")]
+    #[serde(serialize_with = "tensorgate_values::hex_keys::serialize")]
     pub exceptions: BTreeMap<[u8; 32], FileException>,
 }
 

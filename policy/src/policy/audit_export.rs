@@ -2,9 +2,9 @@
 
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::{OcsfVersion, getters};
 
 use super::BackendTls;
-use crate::values::{OcsfVersion, getters};
 
 /// Where the lines of the audit log are also sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-
-use crate::values::{BackendKind, getters};
+use tensorgate_values::{BackendKind, getters};
 
 /// An inference server, or several that serve the same models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

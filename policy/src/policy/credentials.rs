@@ -9,9 +9,9 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use serde_big_array::BigArray;
+use tensorgate_values::getters;
 
 use crate::request::Operation;
-use crate::values::getters;
 
 /// A token issuer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -319,7 +319,7 @@ pub struct Revoked {
 /// Serial numbers of certificates, each of one authority or of any.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Serials(
-    #[serde(serialize_with = "crate::values::hex_keys::serialize")]
+    #[serde(serialize_with = "tensorgate_values::hex_keys::serialize")]
     pub  BTreeMap<Vec<u8>, Vec<Option<Vec<u8>>>>,
 );
 

@@ -6,11 +6,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::getters;
 
 use super::Network;
 use crate::contract::UrlRule;
 use crate::policy::address;
-use crate::values::getters;
 
 /// Rules for files that the host fetches for a handler.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,10 +16,10 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::getters;
 
 use super::ModelId;
 use crate::contract::TensorRule;
-use crate::values::getters;
 
 /// The calls of an ensemble.
 #[derive(Clone, Debug, Serialize, Deserialize)]

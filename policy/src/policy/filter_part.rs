@@ -4,9 +4,10 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use tensorgate_values::Shared;
+
 use super::model::Rules;
 use super::{Audit, Grant, Limits, Listen, Model, ModelArtifacts, Policy, Watch};
-use crate::values::Shared;
 
 /// The policy without what only hosts read: servers, handlers, files of models, the audit log,
 /// captures and alerts. Decisions of filters are the same, and each worker of a proxy holds

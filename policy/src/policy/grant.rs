@@ -6,6 +6,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::getters;
 
 use super::permissions::{self, Permissions, RoleId};
 use super::{
@@ -13,7 +14,6 @@ use super::{
 };
 use crate::contract::{Narrowed, TensorRule};
 use crate::request::Operation;
-use crate::values::getters;
 
 /// Permission of clients to use models, with limits.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -4,9 +4,9 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use core::fmt;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::getters;
 
 use super::{Fetch, Lookup};
-use crate::values::getters;
 
 /// Prefix of a component that is installed with the host instead of a file beside the policy.
 pub const BUILTIN: &str = "builtin:";

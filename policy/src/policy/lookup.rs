@@ -4,10 +4,10 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::{KeyType, LookupKind, getters};
 
 use super::{BackendTls, Network};
 use crate::policy::address;
-use crate::values::{KeyType, LookupKind, getters};
 
 /// A feature service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

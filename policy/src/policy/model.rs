@@ -4,6 +4,8 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::Shared;
+use tensorgate_values::tensor::InferRequest;
 
 use super::grant::allowances;
 use super::{
@@ -12,8 +14,6 @@ use super::{
 use crate::contract::openai::OpenAi;
 use crate::contract::{Contract, MediaRule, Pattern, TensorRule};
 use crate::request::{Coding, Protocol, Requires};
-use crate::values::Shared;
-use crate::values::tensor::InferRequest;
 
 /// A model and its contract. Equal contents are stored once, because a policy may have a hundred
 /// thousand models.

@@ -3,9 +3,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::{AuditFailure, CallOutcome, getters};
 
 use super::{AuditExport, Tracing};
-use crate::values::{AuditFailure, CallOutcome, getters};
 
 /// Which handler calls are captured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

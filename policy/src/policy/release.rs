@@ -6,9 +6,10 @@
 
 use alloc::vec::Vec;
 
+use tensorgate_values::tensor::Tensor;
+
 use super::Grant;
 use crate::contract::{TensorRule, keep_greatest, round, top_score};
-use crate::values::tensor::Tensor;
 
 /// The smaller of two limits.
 fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {

@@ -6,8 +6,7 @@ use core::fmt::{Formatter, Result as FormatResult};
 use core::marker::PhantomData;
 use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-
-use crate::values::Shared;
+use tensorgate_values::Shared;
 
 /// Maximum number of elements whose memory is reserved before they are read, because the bytes may
 /// claim more than they have.

@@ -2,8 +2,7 @@
 
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
-
-use crate::values::{ServiceFailure, getters};
+use tensorgate_values::{ServiceFailure, getters};
 
 /// The rate limit service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -52,13 +52,10 @@ impl Shadow {
 
     /// Whether a request with this denial may pass.
     pub const fn lets_pass(self, reason: Reason) -> bool {
-        match reason {
-            Reason::RateLimited => self.rate,
-            Reason::CostExceeded => self.cost,
-            Reason::NotFinite | Reason::OutOfRange => self.values,
-            // New reasons are enforced.
-            _ => false,
-        }
+        // New reasons are enforced.
+        self.rate && matches!(reason, Reason::RateLimited)
+            || self.cost && matches!(reason, Reason::CostExceeded)
+            || self.values && matches!(reason, Reason::NotFinite | Reason::OutOfRange)
     }
 
     /// Whether a response with this denial may pass.

@@ -9,10 +9,10 @@ use alloc::vec::Vec;
 use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tensorgate_values::Shared;
 
 use super::model::Rules;
 use super::{Budget, Ensemble, Model};
-use crate::values::Shared;
 
 /// A model: its name, the index of its contents, its ensemble and its budget.
 type StoredModel = (String, u32, Option<Ensemble>, Option<Box<Budget>>);

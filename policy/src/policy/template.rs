@@ -5,8 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-
-use crate::values::getters;
+use tensorgate_values::getters;
 
 /// JSON template of one model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

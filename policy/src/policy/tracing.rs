@@ -3,8 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-
-use crate::values::getters;
+use tensorgate_values::getters;
 
 /// The number of equal shares of all requests of which [`Tracing::sampled_shares`] are sampled.
 pub const SAMPLE_SHARES: u32 = 10_000;

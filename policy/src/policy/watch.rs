@@ -6,10 +6,10 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::time::DAY_S;
+use tensorgate_values::{AlertAction, WatchRule, getters};
 
 use super::{Network, Webhook};
-use crate::values::time::DAY_S;
-use crate::values::{AlertAction, WatchRule, getters};
 
 /// Minutes of a day.
 pub const DAY_MINUTES: u16 = 1_440;

@@ -4,10 +4,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::{AlertSeverity, getters};
 
 use super::{Network, Server};
 use crate::policy::address;
-use crate::values::{AlertSeverity, getters};
 
 /// A webhook that receives alerts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

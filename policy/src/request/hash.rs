@@ -5,7 +5,7 @@
 //! The hash is not a security boundary. A caller that controls its request id could also name the
 //! version; only granted versions are selected.
 
-use crate::values::{FNV_OFFSET, fnv1a};
+use tensorgate_values::{FNV_OFFSET, fnv1a};
 
 /// 64 bits that are uniform over requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -1,8 +1,7 @@
 //! Kinds of proof of a caller's identity.
 
 use serde::{Deserialize, Serialize};
-
-use crate::values::named;
+use tensorgate_values::named;
 
 named! {
     /// A kind of proof, as a policy names it.

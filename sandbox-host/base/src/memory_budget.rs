@@ -8,8 +8,6 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tensorgate_policy::denial::OverloadCause;
-use tensorgate_policy::{Denial, Reason};
 use tokio::time::Instant;
 
 use crate::client_key::ClientKey;
@@ -109,12 +107,6 @@ impl Drop for MemoryPermit {
         let had = self.bytes;
         self.budget.lock().release(self.client_key, (had, had));
     }
-}
-
-/// The denial of a request without memory.
-pub fn out_of_memory(what: &str) -> Denial {
-    let cause = format!("no memory for {what} within limits.buffered_bytes");
-    Denial::new(Reason::Overloaded, cause).overloaded_by(OverloadCause::Memory)
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tensorgate_policy::Tensor;
-use tensorgate_policy::tensor::{DataFault, Parameter, ParameterValue};
-use tensorgate_policy::tensor_data::{SharedPart, TensorData};
+use tensorgate_values::Tensor;
+use tensorgate_values::tensor::{DataFault, Parameter, ParameterValue};
+use tensorgate_values::tensor_data::{SharedPart, TensorData};
 
 fn text(text: Cow<'_, str>) -> Cow<'static, str> {
     Cow::Owned(text.into_owned())

@@ -1,7 +1,7 @@
 //! The input of a handler, and the role in which it is called.
 
 use bytes::Bytes;
-use tensorgate_policy::Tensor;
+use tensorgate_values::Tensor;
 
 use crate::owned::{data_bytes, memory_bytes};
 

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 
-use tensorgate_policy::values::safe_text::is_hidden;
+use tensorgate_values::safe_text::is_hidden;
 
 /// One argument as a word of bash or zsh, on one line. Each hidden character, and each byte that is
 /// no text, is an escape (`$'\x1b'`). So no argument ends its word, its line, or a comment.

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use tensorgate_policy::values::safe_text::{is_hidden, push_escaped};
+use tensorgate_values::safe_text::{is_hidden, push_escaped};
 
 /// A document that grows.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tensorgate_audit::record::{AlertRecord, Decision, Event, Verdict};
 use tensorgate_audit::{GateTimeListener, RecordListener};
-use tensorgate_policy::values::WatchRule;
+use tensorgate_values::WatchRule;
 use tensorgate_watch::recent_outcomes::make_room;
 
 use crate::minutes::{MinuteSeries, Series};

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use tensorgate_audit::record::{AlertRecord, ArtifactRecord, By, Decision, Verdict};
-use tensorgate_policy::values::safe_text::prefix;
+use tensorgate_values::safe_text::prefix;
 
 /// The longest cause that is kept, in bytes.
 const MAX_DETAIL_BYTES: usize = 300;

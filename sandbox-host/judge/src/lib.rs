@@ -2,6 +2,9 @@
 //! handler or backend sees a byte, and `tensorgate explain` asks it what the host would decide.
 //! [`budget`] says whether the answers that a policy allows fit the host's memory.
 
+// A new variant of an enum must be decided in each `match` of the enum.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 pub mod body;
 pub mod budget;
 pub mod context_keys;

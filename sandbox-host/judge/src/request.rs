@@ -381,9 +381,10 @@ impl Verifier {
             return refused(denial, caller, DenialOrigin::Disagreement);
         };
         subtract_from_size(&mut head, &context.claims);
-        let content_type = match &head.content_type {
-            ContentType::Json => Some("application/json".to_owned()),
-            declared => declared.name().map(str::to_owned),
+        let content_type = if head.content_type == ContentType::Json {
+            Some("application/json".to_owned())
+        } else {
+            head.content_type.name().map(str::to_owned)
         };
         let (decision, step) = Decision::begin(&self.policy, &head);
         if let Step::Deny(denial) = step {

@@ -28,13 +28,15 @@ pub fn renewed(file: &Path) -> Vec<PathBuf> {
 }
 
 /// The home folder of the user.
-pub(super) fn home() -> Option<PathBuf> {
+#[must_use]
+pub fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(PathBuf::from)
 }
 
 /// The folder of a file. Only the file if the folder is a system's, holds all files of a user, or
 /// is hidden.
-pub(super) fn folder(file: &Path, home: Option<&Path>) -> PathBuf {
+#[must_use]
+pub fn folder(file: &Path, home: Option<&Path>) -> PathBuf {
     let folder = beside(file);
     let shared = folder
         .parent()

@@ -10,19 +10,17 @@ mod access;
 mod descriptors;
 mod folders;
 mod landlock_rules;
-mod permitted;
-mod policy_resources;
 mod privileges;
+mod resource;
 mod syscalls;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::access::Access;
 pub use self::descriptors::{inherit_none, inherited};
-pub use self::folders::{beside, renewed};
-pub use self::permitted::{NotPermitted, Permitted};
-pub use self::policy_resources::{BaseFolders, PolicyResources, Resource};
+pub use self::folders::{beside, folder, home, renewed};
 use self::privileges::drop_all;
+pub use self::resource::{BaseFolders, Resource, port};
 use self::syscalls::ProcessKind;
 
 /// Whether a thread of this process is restricted.

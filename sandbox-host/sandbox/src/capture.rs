@@ -15,13 +15,13 @@ use std::time::SystemTime;
 
 use prometheus_client::metrics::counter::Counter;
 use ring::rand::{SecureRandom as _, SystemRandom};
-pub use tensorgate_artifact::capture::{
-    Blob, Captured, CapturedOutcome, CapturedResource, FORMAT, HandlerFacts, Input, RecordError,
-};
 use tensorgate_base::owned::data_bytes;
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::Capture;
 use tensorgate_policy::values::CallOutcome;
+pub use tensorgate_settings::capture::{
+    Blob, Captured, CapturedOutcome, CapturedResource, FORMAT, HandlerFacts, Input, RecordError,
+};
 use tensorgate_settings::sealed_capture::{CaptureKeys, SealError};
 
 use crate::finished_call::{CallCapture, FinishedCall};

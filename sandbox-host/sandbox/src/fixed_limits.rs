@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tensorgate_artifact::capture;
+use tensorgate_settings::capture;
 use tensorgate_settings::handler_memory;
 
 /// The interval between epochs, and so the delay until a missed deadline is noticed. With 1 ms a

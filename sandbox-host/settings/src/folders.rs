@@ -2,9 +2,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use tensorgate_artifact::MAX_SIGNATURE_BYTES;
-use tensorgate_artifact::component::signature_of;
+use crate::component::signature_of;
 use tensorgate_policy::policy::BUILTIN;
+use tensorgate_signature::MAX_SIGNATURE_BYTES;
 
 use crate::bundle::{BundleError, read};
 

@@ -12,10 +12,9 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use sha2::{Digest as _, Sha256};
-use tensorgate_artifact::capture::{
-    Envelope, HEAD_BYTES, ID_BYTES, NONCE_BYTES, SALT_BYTES, TAG_BYTES, head,
-};
 use tensorgate_policy::{hex, unhex};
+
+use crate::capture::{Envelope, HEAD_BYTES, ID_BYTES, NONCE_BYTES, SALT_BYTES, TAG_BYTES, head};
 
 /// The most keys of a key file: the current one, and those of existing files.
 const MAX_KEYS: usize = 64;

@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tensorgate_artifact::SignatureFault;
-use tensorgate_artifact::component::{self, Signed};
 use tensorgate_base::payload::Role;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::Handler;
+use tensorgate_signature::SignatureFault;
 
 use crate::bundle::BundleError;
+use crate::component::{self, Signed};
 use crate::folders::{self, Folders};
 
 /// A component without a signature that its policy requires.

@@ -1,14 +1,21 @@
 //! Reserves memory for the decompressed and decoded forms of a body, within
 //! `limits.buffered_bytes`.
 
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_base::owned;
 use tensorgate_base::payload::Payload;
 use tensorgate_judge::document::Document;
-use tensorgate_policy::Denial;
 use tensorgate_policy::decision::{BodyFormat, BodyPlan};
+use tensorgate_policy::denial::OverloadCause;
+use tensorgate_policy::{Denial, Reason};
 use tensorgate_wire::most_expanded;
 use tensorgate_wire::openai::tree_bytes;
+
+/// The denial of a request without memory.
+pub(crate) fn out_of_memory(what: &str) -> Denial {
+    let cause = format!("no memory for {what} within limits.buffered_bytes");
+    Denial::new(Reason::Overloaded, cause).overloaded_by(OverloadCause::Memory)
+}
 
 /// Reserves memory for the decompressed form of a body. Returns its maximum size, 0 if the body is
 /// not compressed.

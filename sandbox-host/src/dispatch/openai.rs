@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_judge::document::Document;
 use tensorgate_policy::policy::{Accepts, Model};
 use tensorgate_policy::{Denial, Reason};
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::attempt_loop::{Attempt, Attempts};
 use super::{Deadline, Dispatcher, SelectedEndpoint};
+use crate::admission::body_memory::out_of_memory;
 use crate::backends::BackendError;
 use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory, check};
 

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_base::owned;
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::contract::guardrail::check_answer;
@@ -18,6 +18,8 @@ use tensorgate_telemetry::metrics::Metrics;
 use tensorgate_telemetry::spans::{self, Part};
 use tensorgate_telemetry::timings::Timings;
 use tokio::time::Instant;
+
+use crate::admission::body_memory::out_of_memory;
 
 use super::attribution::Fault;
 use super::contract_denial;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_base::owned;
 use tensorgate_policy::policy::{Accepts, Ensemble, EnsembleStep, Model};
 use tensorgate_policy::tensor::Parameter;
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::shadow::{InShadow, Values};
 use super::{BackendInputs, Pipeline, ResponseContext, check_outputs, contract_denial};
+use crate::admission::body_memory::out_of_memory;
 use crate::backends::Call;
 use crate::dispatch::{BackendResponse, Deadline, Dispatcher};
 

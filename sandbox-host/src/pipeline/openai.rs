@@ -1,6 +1,6 @@
 //! Runs a document of the OpenAI API. It has no handlers.
 
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_judge::document::Document;
 use tensorgate_judge::request::ModelRequest;
 use tensorgate_policy::Denial;
@@ -9,6 +9,7 @@ use tensorgate_telemetry::timings::Timings;
 use tokio::time::Instant;
 
 use super::Pipeline;
+use crate::admission::body_memory::out_of_memory;
 use crate::backends::openai::{CheckedResponse, EventStream, ResponseMemory};
 use crate::dispatch::Deadline;
 

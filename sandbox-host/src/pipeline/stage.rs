@@ -1,9 +1,11 @@
 //! A handler in the pipeline of a model.
 
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_policy::Denial;
 use tensorgate_sandbox::{CallContext, LoadedHandler};
 use tokio::time::Instant;
+
+use crate::admission::body_memory::out_of_memory;
 
 /// A loaded handler with its name in the policy.
 #[derive(Clone)]

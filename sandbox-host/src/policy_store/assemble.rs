@@ -10,7 +10,6 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tensorgate_artifact::component::Signed;
 use tensorgate_base::payload::Role;
 use tensorgate_judge::budget::BeyondBudget;
 use tensorgate_judge::context_keys::ContextKeys;
@@ -20,7 +19,6 @@ use tensorgate_limits::{ConnectFault, SharedLimits};
 use tensorgate_net::pem::TlsError;
 use tensorgate_net::resolve::{Resolve, SystemResolver};
 use tensorgate_net::tls::Tls;
-use tensorgate_os_sandbox::NotPermitted;
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{Backend, Handler, Model};
 use tensorgate_policy::values::BackendKind;
@@ -29,8 +27,10 @@ use tensorgate_sandbox::{
     CompilerConfig, LoadFault, MemoryAccount, Sandbox, SandboxConfig, SandboxError,
 };
 use tensorgate_settings::bundle::{BundleError, Candidate};
+use tensorgate_settings::component::Signed;
 use tensorgate_settings::folders::{self, Folders};
 use tensorgate_settings::handler_memory::{HandlerMemoryFault, HandlerNeeds};
+use tensorgate_settings::permitted::NotPermitted;
 use tensorgate_settings::signed::{self, UnsignedFault};
 use tensorgate_telemetry::labels::BackendLabels;
 use tensorgate_telemetry::metrics::Metrics;

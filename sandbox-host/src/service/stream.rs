@@ -24,7 +24,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame};
 use tensorgate_base::client_key::ClientKey;
 use tensorgate_base::grpc_timeout;
-use tensorgate_base::memory_budget::{MemoryPermit, out_of_memory};
+use tensorgate_base::memory_budget::MemoryPermit;
 use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_judge::request::StreamHead;
 use tensorgate_policy::denial::AnswerLimit;
@@ -34,6 +34,7 @@ use tokio::time::Instant;
 
 use super::App;
 use super::stream_deadline::{before_reset, stream_deadline};
+use crate::admission::body_memory::out_of_memory;
 use crate::counters::RequestUsage;
 use crate::pipeline::chunk_stream::Source;
 use crate::pipeline::record::Record;

@@ -3,11 +3,11 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tensorgate_artifact::PrivateKey;
-use tensorgate_artifact::component::sign;
 use tensorgate_host::policy_store::policy_versions::LoadOutcome;
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::SignedAs;
+use tensorgate_settings::component::sign;
+use tensorgate_signature::PrivateKey;
 
 use crate::support;
 use crate::support::guests;

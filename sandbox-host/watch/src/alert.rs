@@ -207,7 +207,7 @@ impl AlertContext {
                 context.model = judged.and_then(|it| it.model.clone());
             }
             Subject::Model(name) => context.model = Some(name.clone()),
-            _ => {}
+            Subject::Source(_) | Subject::Others | Subject::Gateway | Subject::Part(_) => {}
         }
         context
     }

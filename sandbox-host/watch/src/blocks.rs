@@ -139,7 +139,13 @@ impl Blocks {
                 waiting.add(&alert, responses, now);
                 Response::Full
             }
-            response => response,
+            response @ (Response::Notify
+            | Response::Taken(_)
+            | Response::InForce(_)
+            | Response::Lifted
+            | Response::NoGrant
+            | Response::Waiting(_)
+            | Response::Beyond(_)) => response,
         };
         let has_changed = if let Response::Taken(record) = &response {
             state.note(record.clone());

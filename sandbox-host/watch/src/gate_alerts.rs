@@ -225,9 +225,10 @@ fn alert(condition: &Condition, stage: AlertStage, now: Time, since: SystemTime)
         let what = format!("{version}{}: {}", texts.what, condition.detail);
         (what, texts.advice)
     };
-    let model = match &subject {
-        Subject::Model(name) => Some(name.clone()),
-        _ => None,
+    let model = if let Subject::Model(name) = &subject {
+        Some(name.clone())
+    } else {
+        None
     };
     Alert {
         rule: rule.name(),

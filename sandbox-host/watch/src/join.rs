@@ -42,7 +42,26 @@ impl CauseKey {
             WatchRule::ModelUnready | WatchRule::BackendAway | WatchRule::CircuitOpen => {
                 Some((Self::Serving(context.stage), Role::Any))
             }
-            _ => None,
+            WatchRule::Volume
+            | WatchRule::Rejections
+            | WatchRule::ServerErrors
+            | WatchRule::Latency
+            | WatchRule::DormantCredential
+            | WatchRule::SprayingSources
+            | WatchRule::CredentialGuessing
+            | WatchRule::Probing
+            | WatchRule::Management
+            | WatchRule::HandlerFaults
+            | WatchRule::NearBounds
+            | WatchRule::Confidence
+            | WatchRule::ClassDominance
+            | WatchRule::PredictionDrift
+            | WatchRule::ClientBlocked
+            | WatchRule::AuditFailing
+            | WatchRule::PolicyNotInForce
+            | WatchRule::ScannerFailed
+            | WatchRule::ModelRejected
+            | WatchRule::LimitServiceAway => None,
         }
     }
 

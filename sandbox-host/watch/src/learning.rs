@@ -29,24 +29,42 @@ impl Learned {
 
     /// Whether a rule cannot know yet what is usual for anyone.
     pub(super) const fn is_short(&self, rule: WatchRule) -> bool {
-        self.minutes < needed(rule)
+        match needed(rule) {
+            Some(minutes) => self.minutes < minutes,
+            None => false,
+        }
     }
 }
 
-/// The minutes with requests that a rule needs before its first alert.
-const fn needed(rule: WatchRule) -> u64 {
+/// The minutes with requests that a rule needs before its first alert. `None` for a rule that needs
+/// no such minutes.
+const fn needed(rule: WatchRule) -> Option<u64> {
     match rule {
         WatchRule::Volume
         | WatchRule::Rejections
         | WatchRule::ServerErrors
         | WatchRule::Latency
-        | WatchRule::ClassDominance => 30,
+        | WatchRule::ClassDominance => Some(30),
         WatchRule::NewSource
         | WatchRule::NewCredential
         | WatchRule::SprayingClients
         | WatchRule::NearBounds
-        | WatchRule::Confidence => 60,
-        WatchRule::PredictionDrift => 65,
-        _ => 0,
+        | WatchRule::Confidence => Some(60),
+        WatchRule::PredictionDrift => Some(65),
+        WatchRule::DormantCredential
+        | WatchRule::SprayingSources
+        | WatchRule::CredentialGuessing
+        | WatchRule::Probing
+        | WatchRule::Management
+        | WatchRule::HandlerFaults
+        | WatchRule::ModelUnready
+        | WatchRule::BackendAway
+        | WatchRule::CircuitOpen
+        | WatchRule::ClientBlocked
+        | WatchRule::AuditFailing
+        | WatchRule::PolicyNotInForce
+        | WatchRule::ScannerFailed
+        | WatchRule::ModelRejected
+        | WatchRule::LimitServiceAway => None,
     }
 }

@@ -11,6 +11,9 @@
 //! (`table`). Those beyond it share one state, so an attacker with many sources cannot displace
 //! the state of others, and cannot hide either.
 
+// A new variant of an enum must be decided in each `match` of the enum.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
 pub mod alert;
 mod alert_budget;
 mod baseline;

@@ -80,7 +80,18 @@ impl Observation {
             Event::Decision(decision) => Some(Self::from_decision(decision)),
             Event::Amend(amend) => Self::from_amend(amend),
             Event::CutOff(change) => Self::from_circuit(change),
-            _ => None,
+            Event::Open(_)
+            | Event::Policy { .. }
+            | Event::Copy(_)
+            | Event::Artifact(_)
+            | Event::Alert(_)
+            | Event::Block(_)
+            | Event::Rejections(_)
+            | Event::Dropped { .. }
+            | Event::Lost { .. }
+            | Event::Checkpoint { .. }
+            | Event::Stop
+            | Event::Head { .. } => None,
         }
     }
 

@@ -129,7 +129,18 @@ impl RecordListener for RecentOutcomes {
                 Event::Decision(decision) => state.buckets.current(now_s).count(decision),
                 Event::Amend(amend) => state.buckets.current(now_s).amend(amend),
                 Event::Alert(alert) => state.add_alert(*time, now, alert),
-                _ => {}
+                Event::Open(_)
+                | Event::Policy { .. }
+                | Event::Copy(_)
+                | Event::CutOff(_)
+                | Event::Artifact(_)
+                | Event::Block(_)
+                | Event::Rejections(_)
+                | Event::Dropped { .. }
+                | Event::Lost { .. }
+                | Event::Checkpoint { .. }
+                | Event::Stop
+                | Event::Head { .. } => {}
             }
         }
     }

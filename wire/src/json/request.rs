@@ -137,14 +137,15 @@ pub(super) fn document<'a>(
 /// Removes a boolean flag of the binary data extension from a list. Other types stay and are
 /// validated as parameters.
 fn take_flag(parameters: &mut Vec<Parameter<'_>>, name: &str) -> Option<bool> {
-    let (index, flag) =
-        parameters
-            .iter()
-            .enumerate()
-            .find_map(|(index, parameter)| match parameter.value {
-                ParameterValue::Bool(flag) if parameter.name == name => Some((index, flag)),
-                _ => None,
-            })?;
+    let (index, flag) = parameters
+        .iter()
+        .enumerate()
+        .find_map(|(index, parameter)| {
+            let ParameterValue::Bool(flag) = parameter.value else {
+                return None;
+            };
+            (parameter.name == name).then_some((index, flag))
+        })?;
     parameters.remove(index);
     Some(flag)
 }

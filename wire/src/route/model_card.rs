@@ -35,7 +35,10 @@ pub(crate) fn model_card(
             .and_then(|id| policy.model(id))
             .is_some_and(|model| !model.protocols().contains(&Protocol::OpenAi)),
         Route::Unknown { .. } => false,
-        _ => true,
+        Route::Model { model: None, .. }
+        | Route::OpenAi { .. }
+        | Route::Server { .. }
+        | Route::WrongMethod { .. } => true,
     };
     if of_other {
         return None;

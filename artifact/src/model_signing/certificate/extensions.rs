@@ -1,6 +1,6 @@
 //! Extensions of a certificate (RFC 5280, 4.2): what its key may be used for.
 
-use tensorgate_policy::values::der::{
+use tensorgate_values::der::{
     BIT_STRING, BOOLEAN, Der, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, element,
 };
 

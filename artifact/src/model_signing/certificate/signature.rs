@@ -2,7 +2,7 @@
 
 use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
-use tensorgate_policy::values::der::{Der, INTEGER, SEQUENCE};
+use tensorgate_values::der::{Der, INTEGER, SEQUENCE};
 
 use crate::model_signing::keys::ModelKey;
 

@@ -6,13 +6,13 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
-use tensorgate_policy::hex;
+use tensorgate_values::hex;
 
 use super::fault::IdentityFault;
-use crate::envelope::pae;
 use crate::model_signing::certificate::{Certificate, Hash};
 use crate::model_signing::json::{at_most, base64, check_members, parse};
 use crate::model_signing::log_entry::KindVersion;
+use tensorgate_signature::envelope::pae;
 
 /// Of several signatures so many are read, to tell them from one.
 const MAX_SIGNATURES: usize = 2;

@@ -4,8 +4,8 @@
 //! the log has signed the certificate without that answer.
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_policy::hex;
-use tensorgate_policy::values::der::{Der, OCTET_STRING};
+use tensorgate_values::der::{Der, OCTET_STRING};
+use tensorgate_values::hex;
 
 use super::fault::IdentityFault;
 use super::trusted_root::{Logs, TrustedRoot};

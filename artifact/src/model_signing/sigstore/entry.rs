@@ -5,7 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tensorgate_policy::hex;
+use tensorgate_values::hex;
 
 use super::checkpoint::Checkpoint;
 use super::fault::IdentityFault;

@@ -1,6 +1,6 @@
 //! The identity in a signing certificate, and the provider that vouches for it.
 
-use tensorgate_policy::values::der::Der;
+use tensorgate_values::der::Der;
 
 use super::fault::IdentityFault;
 use crate::model_signing::certificate::Certificate;

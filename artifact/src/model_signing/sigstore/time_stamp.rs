@@ -5,7 +5,7 @@
 //! read. Only DER is read, with one signer, signed attributes and `signingCertificateV2` (RFC
 //! 5816).
 
-use tensorgate_policy::values::der::{
+use tensorgate_values::der::{
     BOOLEAN, Der, GENERALIZED_TIME, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, element,
 };
 

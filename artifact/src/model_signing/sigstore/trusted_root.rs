@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use tensorgate_policy::hex;
+use tensorgate_values::hex;
 
 use super::fault::IdentityFault;
 use crate::model_signing::certificate::{Certificate, CertificateFault};

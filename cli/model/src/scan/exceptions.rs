@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_base::files::regular_at_most;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load_error::{LoadError, Source};
-use tensorgate_policy::{FileException, Severity, hex, unhex};
 use tensorgate_policy_text::{Located, Span, parse, typed};
+use tensorgate_values::{FileException, Severity, hex, unhex};
 
 /// The largest file of exceptions, bytes.
 pub const MAX_FILE_BYTES: u64 = 4 << 20;

@@ -15,7 +15,7 @@ use tensorgate_models::scan::folder::scan_in_folder;
 use tensorgate_models::scan::messages::{FileReport, UNREADABLE};
 use tensorgate_models::scan::process::Scanner;
 use tensorgate_models::scan::scan_input::ScanInput;
-use tensorgate_policy::FileException;
+use tensorgate_values::FileException;
 
 use super::beside::OpenFolder;
 use super::exceptions::digest;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::replace::{Mode, replace};
-use tensorgate_policy::hex;
+use tensorgate_values::hex;
 
 use super::tree::{FileState, files};
 

@@ -7,7 +7,7 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_models::files::SignedFile;
 use tensorgate_models::scan::code_kinds::{allowed_kind, is_listed};
-use tensorgate_policy::{CodeKind, ModelFormat, hex};
+use tensorgate_values::{CodeKind, ModelFormat, hex};
 
 use super::report::{json_line, text};
 use super::scan_options::ScanOptions;

@@ -6,7 +6,7 @@ use serde::Serialize;
 use tensorgate_artifact::scan::rules::remedy;
 use tensorgate_artifact::scan::{Severity, Verdict};
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_policy::FileException;
+use tensorgate_values::FileException;
 
 use crate::scan::ignored::Ignored;
 use crate::scan::outcome::ScanOutcome;

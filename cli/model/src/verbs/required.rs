@@ -4,7 +4,7 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 use tensorgate_artifact::model_signing::{Requirements, SignedAt};
-use tensorgate_policy::time::start_of_day_unix_s;
+use tensorgate_values::time::start_of_day_unix_s;
 
 use super::inputs::named;
 

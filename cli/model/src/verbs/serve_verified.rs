@@ -12,7 +12,7 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::{present, today};
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_models::files::{Ignored, copy_folder, path_beneath};
-use tensorgate_policy::{CodeKind, ModelFormat};
+use tensorgate_values::{CodeKind, ModelFormat};
 
 use super::copy_scan::CopyScan;
 use super::inputs::{exclusions, options, shown, signature};

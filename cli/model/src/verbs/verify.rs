@@ -16,7 +16,7 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::present;
 use tensorgate_cli_common::ui::{Ui, printable};
 use tensorgate_models::files::{Checked, Fault, Ignored, check_folder, path_beneath};
-use tensorgate_policy::hex;
+use tensorgate_values::hex;
 
 use super::inputs::{exclusions, named, options, shown, signature};
 use super::jobs;

@@ -4,9 +4,10 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tensorgate_os_sandbox::{BaseFolders, PolicyResources, Resource};
+use tensorgate_os_sandbox::{BaseFolders, Resource};
 use tensorgate_policy::hex;
 use tensorgate_policy_compiler::Version;
+use tensorgate_settings::policy_resources::PolicyResources;
 
 /// The annotation's key.
 pub const HOST_CHECKSUM: &str = "checksum/host";

@@ -34,7 +34,20 @@ pub(super) fn sayable(path: &Path, rule: &TensorRule, as_bytes: bool) -> Option<
             "may hold bytes that are not UTF-8, which JSON cannot represent",
             "utf8: true, or bytes: base64 beside its pointer",
         ),
-        _ => return Some(()),
+        Datatype::Bool
+        | Datatype::Uint8
+        | Datatype::Uint16
+        | Datatype::Uint32
+        | Datatype::Uint64
+        | Datatype::Int8
+        | Datatype::Int16
+        | Datatype::Int32
+        | Datatype::Int64
+        | Datatype::Fp16
+        | Datatype::Bf16
+        | Datatype::Fp32
+        | Datatype::Fp64
+        | Datatype::Bytes => return Some(()),
     };
     path.fail_with_fix(format!("{} {what}", quote(rule.name())), fix)
 }
@@ -79,7 +92,14 @@ pub(super) fn served(path: &Path, raw: &raw::Model, served: &Served<'_>) -> Opti
             }
             valid
         }
-        _ => Some(()),
+        // Templates and OpenAI's API have rules of their own, and OIP carries all of a contract.
+        Some(
+            BackendKind::OpenInference
+            | BackendKind::OpenAi
+            | BackendKind::HttpJson
+            | BackendKind::Embedded,
+        )
+        | None => Some(()),
     }
 }
 

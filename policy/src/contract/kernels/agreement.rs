@@ -1,7 +1,8 @@
 //! Compares two runs of elements, floats within a tolerance.
 
+use tensorgate_values::datatype::{Datatype, FloatFormat};
+
 use super::{BF16, FP16, Half, SIGN};
-use crate::values::datatype::Datatype;
 
 /// Index of the first difference; `None` if equal. Runs of different lengths differ at the end of
 /// the shorter one.
@@ -12,15 +13,15 @@ pub(in crate::contract) fn first_difference(
     tolerance: f64,
 ) -> Option<usize> {
     let bits = |bytes: [u8; 2], half: &Half| half_value(half, u16::from_le_bytes(bytes));
-    match datatype {
-        Datatype::Fp16 => floats(one, other, tolerance, |bytes| bits(bytes, &FP16)),
-        Datatype::Bf16 => floats(one, other, tolerance, |bytes| bits(bytes, &BF16)),
-        Datatype::Fp32 => {
+    match datatype.float_format() {
+        Some(FloatFormat::Fp16) => floats(one, other, tolerance, |bytes| bits(bytes, &FP16)),
+        Some(FloatFormat::Bf16) => floats(one, other, tolerance, |bytes| bits(bytes, &BF16)),
+        Some(FloatFormat::Fp32) => {
             let value = |bytes| f64::from(f32::from_le_bytes(bytes));
             floats(one, other, tolerance, value)
         }
-        Datatype::Fp64 => floats(one, other, tolerance, f64::from_le_bytes),
-        _ => {
+        Some(FloatFormat::Fp64) => floats(one, other, tolerance, f64::from_le_bytes),
+        None => {
             let differ = one.iter().zip(other).position(|(a, b)| a != b);
             let end = (one.len() != other.len()).then(|| one.len().min(other.len()));
             let width = datatype.size_bytes().unwrap_or(1).max(1);

@@ -7,10 +7,10 @@
 
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::datatype::Datatype;
 
 use super::element::{Element, by_element};
 use super::every;
-use crate::values::datatype::Datatype;
 
 /// Minimum run length for scanning runs one by one.
 const LONG_RUN: usize = 64;

@@ -1,10 +1,11 @@
 //! Element types for the scans: conversion from bytes to comparable keys, and storage of bounds.
 
+use tensorgate_values::datatype::Datatype;
+
 use super::{
     BF16, FP16, Half, SIGN, float_bounds, half_bounds, integer_bounds, nearest_f32, nearest_f64,
     rank,
 };
-use crate::values::datatype::Datatype;
 
 /// An element type.
 pub(super) trait Element {

@@ -3,8 +3,9 @@
 
 use alloc::vec::Vec;
 
+use tensorgate_values::datatype::{Datatype, FloatFormat};
+
 use super::{BF16, FP16, Half, SIGN, nearest_f32, nearest_f64, toward_zero};
-use crate::values::datatype::Datatype;
 
 /// Doubles of this size and above have no fraction.
 const FRACTIONLESS: f64 = 4_503_599_627_370_496.0;
@@ -34,29 +35,29 @@ pub(crate) fn round(datatype: Datatype, decimals: u32, data: &mut [u8]) {
             *bytes = (value | sign).to_le_bytes();
         }
     };
-    match datatype {
-        Datatype::Fp16 => {
+    match datatype.float_format() {
+        Some(FloatFormat::Fp16) => {
             for bytes in data.as_chunks_mut().0 {
                 half(&FP16, bytes);
             }
         }
-        Datatype::Bf16 => {
+        Some(FloatFormat::Bf16) => {
             for bytes in data.as_chunks_mut().0 {
                 half(&BF16, bytes);
             }
         }
-        Datatype::Fp32 => {
+        Some(FloatFormat::Fp32) => {
             for bytes in data.as_chunks_mut().0 {
                 let value = rounded(f32::from_le_bytes(*bytes).into(), scale);
                 *bytes = nearest_f32(value).to_le_bytes();
             }
         }
-        Datatype::Fp64 => {
+        Some(FloatFormat::Fp64) => {
             for bytes in data.as_chunks_mut().0 {
                 *bytes = rounded(f64::from_le_bytes(*bytes), scale).to_le_bytes();
             }
         }
-        _ => {}
+        None => {}
     }
 }
 

@@ -5,8 +5,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use tensorgate_values::datatype::{Datatype, FloatFormat};
+
 use super::TensorRule;
-use crate::values::datatype::Datatype;
 
 /// Elements counted in 32 bits before the sum is carried over.
 const BLOCK: usize = 4096;
@@ -119,12 +120,14 @@ impl Form {
             magnitude: sign.wrapping_sub(1),
             infinity,
         };
-        match datatype {
-            Datatype::Fp16 => float(super::SIGN.into(), super::FP16.infinity.into()),
-            Datatype::Bf16 => float(super::SIGN.into(), super::BF16.infinity.into()),
-            Datatype::Fp32 => float((-0.0_f32).to_bits().into(), super::FP32_EXPONENT.into()),
-            Datatype::Fp64 => float((-0.0_f64).to_bits(), super::FP64_EXPONENT),
-            _ => Self {
+        match datatype.float_format() {
+            Some(FloatFormat::Fp16) => float(super::SIGN.into(), super::FP16.infinity.into()),
+            Some(FloatFormat::Bf16) => float(super::SIGN.into(), super::BF16.infinity.into()),
+            Some(FloatFormat::Fp32) => {
+                float((-0.0_f32).to_bits().into(), super::FP32_EXPONENT.into())
+            }
+            Some(FloatFormat::Fp64) => float((-0.0_f64).to_bits(), super::FP64_EXPONENT),
+            None => Self {
                 magnitude: u64::MAX,
                 infinity: u64::MAX,
             },

@@ -11,9 +11,10 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use tensorgate_values::datatype::Datatype;
+
 use super::{BF16, BLOCK, Channels, DataPosition, FP16, bounds, first_not_finite, holds_a_value};
 use crate::contract::TensorRule;
-use crate::values::datatype::Datatype;
 
 mod numbers;
 

@@ -1,7 +1,8 @@
 //! The largest score of a row, and its share of all of them.
 
+use tensorgate_values::datatype::{Datatype, FloatFormat};
+
 use super::{BF16, FP16, Half, SIGN, toward_zero};
-use crate::values::datatype::Datatype;
 
 /// Shares are given in millionths.
 const MILLION: f64 = 1_000_000.0;
@@ -9,18 +10,18 @@ const MILLION: f64 = 1_000_000.0;
 /// The position of the largest score of a row, and its share of their sum in millionths. `None`
 /// without a score above zero, or if one is not finite.
 pub(crate) fn top_score(datatype: Datatype, row: &[u8]) -> Option<(usize, u32)> {
-    match datatype {
-        Datatype::Fp16 => top(row.as_chunks().0.iter().map(|bytes| half(&FP16, *bytes))),
-        Datatype::Bf16 => top(row.as_chunks().0.iter().map(|bytes| half(&BF16, *bytes))),
-        Datatype::Fp32 => {
+    match datatype.float_format() {
+        Some(FloatFormat::Fp16) => top(row.as_chunks().0.iter().map(|bytes| half(&FP16, *bytes))),
+        Some(FloatFormat::Bf16) => top(row.as_chunks().0.iter().map(|bytes| half(&BF16, *bytes))),
+        Some(FloatFormat::Fp32) => {
             let scores = row.as_chunks().0.iter();
             top(scores.map(|bytes| f64::from(f32::from_le_bytes(*bytes))))
         }
-        Datatype::Fp64 => {
+        Some(FloatFormat::Fp64) => {
             let scores = row.as_chunks().0.iter();
             top(scores.map(|bytes| f64::from_le_bytes(*bytes)))
         }
-        _ => None,
+        None => None,
     }
 }
 

@@ -3,6 +3,8 @@
 use alloc::format;
 use alloc::string::String;
 
+use tensorgate_values::json::{Members, Value, member};
+
 use super::history::{
     Call, NOT_A_CALL_WORD, TEXTS, has_other_content, is_call_word, is_left_out,
     is_left_out_of_part, is_no_content, is_participant,
@@ -16,7 +18,6 @@ use super::tokens::{CALLER, Contents, MAX_CALLS};
 use super::{Chat, Faults, OpenAi, missing};
 use crate::contract::quote;
 use crate::denial::Reason;
-use crate::values::json::{Members, Value, member};
 
 /// The role of results of functions.
 const TOOL: &str = "tool";
@@ -82,11 +83,8 @@ impl Chat {
     }
 
     fn logprobs(&self, value: &Value<'_>, faults: &mut Faults) {
-        let allowed = match value {
-            Value::Bool(true) => self.generation.logprobs.is_some(),
-            Value::Bool(false) | Value::Null => true,
-            _ => false,
-        };
+        let allowed = matches!(value, Value::Bool(false) | Value::Null)
+            || *value == Value::Bool(true) && self.generation.logprobs.is_some();
         if !allowed {
             let field = || "parameter \"logprobs\"".into();
             faults.add(
@@ -219,7 +217,11 @@ impl Chat {
                     let name = value.get("function").and_then(only_name);
                     members.len() == 2 && is_function(value) && name.is_some_and(sent)
                 }
-                _ => false,
+                Value::Null
+                | Value::Bool(_)
+                | Value::Int(_)
+                | Value::Float(_)
+                | Value::Array(_) => false,
             };
         if !allowed && *value != Value::Null {
             faults.add(
@@ -486,7 +488,12 @@ impl Message<'_, '_> {
                     self.add(Reason::Parameter, ".content", cause);
                 }
             }
-            _ => self.add(
+            Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::Float(_)
+            | Value::Array(_)
+            | Value::Object(_) => self.add(
                 Reason::Datatype,
                 ".content",
                 "is neither a text nor a list of parts",
@@ -625,11 +632,10 @@ pub(super) fn form(role: &str) -> TextForm {
 
 /// Size of a content of texts alone. A picture needs no text beside it.
 fn text_bytes(content: &Value<'_>) -> Option<usize> {
-    match content {
-        Value::String(text) => Some(text.len()),
-        Value::Array(parts) => parts.iter().try_fold(0_usize, |bytes, part| {
-            Some(bytes.saturating_add(part.get("text")?.as_str()?.len()))
-        }),
-        _ => None,
+    if let Some(text) = content.as_str() {
+        return Some(text.len());
     }
+    content.as_array()?.iter().try_fold(0_usize, |bytes, part| {
+        Some(bytes.saturating_add(part.get("text")?.as_str()?.len()))
+    })
 }

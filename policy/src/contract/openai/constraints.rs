@@ -16,10 +16,10 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::json::{Members, Value};
 
 use super::Faults;
 use crate::denial::Reason;
-use crate::values::json::{Members, Value};
 
 /// Constraints that a caller may use.
 #[derive(Clone, Debug, Serialize, Deserialize)]

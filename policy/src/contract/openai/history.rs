@@ -1,9 +1,10 @@
 //! What a client sends back of an answer: calls of functions, reasoning, and members that its SDK
 //! adds. Servers choose ids and names, so these are texts within a bound.
 
+use tensorgate_values::json::Value;
+use tensorgate_values::safe_text::is_hidden;
+
 use super::tokens::CALLER;
-use crate::values::json::Value;
-use crate::values::safe_text::is_hidden;
 
 /// Maximum size of a call's id or function name, in bytes with its special tokens escaped. It is
 /// twice what an answer may carry, because escaping at most doubles a text.
@@ -88,11 +89,7 @@ pub(super) fn has_other_content(role: &str, message: &Value<'_>) -> bool {
 
 /// Whether a content says nothing, as `null` and a list of no parts do.
 pub(super) fn is_no_content(content: &Value<'_>) -> bool {
-    match content {
-        Value::Null => true,
-        Value::Array(parts) => parts.is_empty(),
-        _ => false,
-    }
+    *content == Value::Null || content.as_array().is_some_and(|parts| parts.is_empty())
 }
 
 /// Whether a member of a message means absent, or is the client's own. Clients send a response back

@@ -5,6 +5,8 @@ use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 
+use tensorgate_values::json::{Members, Value, member};
+
 use super::constraints::is_member;
 use super::history::is_left_out_of_tool;
 use super::schema::{self, SchemaFault, SchemaRules};
@@ -12,7 +14,6 @@ use super::tokens::Contents;
 use super::{Faults, Generation, OpenAi};
 use crate::contract::{ParameterBound, quote};
 use crate::denial::Reason;
-use crate::values::json::{Members, Value, member};
 
 /// Maximum size of a stop sequence: longer than any word of a template.
 const MAX_STOP_BYTES: usize = 256;
@@ -68,15 +69,17 @@ impl Generation {
         match name {
             "n" => count("n", value, 1, self.n, faults),
             "stop" => self.stops(value, faults),
-            "stream" => match value {
-                Value::Bool(false) | Value::Null => {}
-                Value::Bool(true) if self.stream => {}
-                _ => faults.add(
-                    Reason::Parameter,
-                    || "parameter \"stream\"".into(),
-                    "the contract does not allow streamed answers",
-                ),
-            },
+            "stream" => {
+                let allowed = matches!(value, Value::Bool(false) | Value::Null)
+                    || *value == Value::Bool(true) && self.stream;
+                if !allowed {
+                    faults.add(
+                        Reason::Parameter,
+                        || "parameter \"stream\"".into(),
+                        "the contract does not allow streamed answers",
+                    );
+                }
+            }
             "stream_options" => {
                 let streams = member(document, "stream") == Some(&Value::Bool(true));
                 let known = value.as_object().is_some_and(|members| {
@@ -118,7 +121,7 @@ impl Generation {
             Value::Null => true,
             Value::String(_) => self.stop > 0 && is_stop_text(value),
             Value::Array(texts) => texts.len() <= self.stop && texts.iter().all(is_stop_text),
-            _ => false,
+            Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Object(_) => false,
         };
         if !allowed {
             faults.add(
@@ -138,7 +141,7 @@ pub(super) fn is_absent(name: &str, value: &Value<'_>) -> bool {
         Value::Null => !is_member(name),
         Value::Array(none) => name == "functions" && none.is_empty(),
         Value::Object(none) => name == "logit_bias" && none.is_empty(),
-        _ => false,
+        Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::String(_) => false,
     }
 }
 
@@ -149,7 +152,11 @@ pub(super) fn count(name: &str, value: &Value<'_>, least: u64, most: u64, faults
         Value::Int(value) => {
             u64::try_from(*value).is_ok_and(|value| (least..=most).contains(&value))
         }
-        _ => false,
+        Value::Bool(_)
+        | Value::Float(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => false,
     };
     if !allowed {
         faults.add_expecting(
@@ -225,33 +232,31 @@ pub(super) fn texts(
         }
         bytes
     };
-    match value {
-        Value::Array(items) => {
-            if items.is_empty() || items.len() > max_items {
-                let cause = format!("{} texts, 1 to {max_items} are allowed", items.len());
-                faults.add_expecting(
-                    Reason::Shape,
-                    || name.into(),
-                    &cause,
-                    || format!("1 to {max_items} texts"),
-                );
-                return Contents::default();
-            }
-            let sizes = items
-                .iter()
-                .enumerate()
-                .map(|(index, value)| item(value, &|| format!("{name}[{index}]")));
-            Contents {
-                texts: sizes.fold(0, usize::saturating_add),
-                items: items.len(),
-                ..Contents::default()
-            }
-        }
-        value => Contents {
+    let Value::Array(items) = value else {
+        return Contents {
             texts: item(value, &|| name.into()),
             items: 1,
             ..Contents::default()
-        },
+        };
+    };
+    if items.is_empty() || items.len() > max_items {
+        let cause = format!("{} texts, 1 to {max_items} are allowed", items.len());
+        faults.add_expecting(
+            Reason::Shape,
+            || name.into(),
+            &cause,
+            || format!("1 to {max_items} texts"),
+        );
+        return Contents::default();
+    }
+    let sizes = items
+        .iter()
+        .enumerate()
+        .map(|(index, value)| item(value, &|| format!("{name}[{index}]")));
+    Contents {
+        texts: sizes.fold(0, usize::saturating_add),
+        items: items.len(),
+        ..Contents::default()
     }
 }
 

@@ -4,6 +4,8 @@
 use alloc::borrow::Cow;
 use alloc::string::String;
 
+use tensorgate_values::json::{Members, Value, object};
+
 use super::OpenAi;
 use super::chat::form;
 use super::history::{
@@ -14,7 +16,6 @@ use super::members::is_absent;
 use super::special_tokens::{SpecialTokens, TextForm};
 use super::tokens::{CALLER, max_tokens};
 use crate::request::Api;
-use crate::values::json::{Members, Value, object};
 
 /// The document for the backend. Equivalent members are unified. `max_tokens` is always present, so
 /// the server never uses its own limit.
@@ -110,7 +111,11 @@ fn texts<'a>(value: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
             let elements = elements.into_iter();
             Value::Array(elements.map(|element| texts(element, tokens)).collect())
         }
-        other => other,
+        other @ (Value::Null
+        | Value::Bool(_)
+        | Value::Int(_)
+        | Value::Float(_)
+        | Value::Object(_)) => other,
     }
 }
 
@@ -119,32 +124,30 @@ fn escaped_message<'a>(message: Value<'a>, tokens: &SpecialTokens) -> Value<'a> 
     let role = message.get("role").and_then(Value::as_str);
     let role = String::from(role.unwrap_or_default());
     let has_other = has_other_content(&role, &message);
-    match message {
-        Value::Object(mut members) => {
-            members.retain(|(name, value)| !is_left_out(&role, name, value));
-            if role == CALLER && !has_other && !members.iter().any(|(name, _)| name == "content") {
-                members.push((Cow::Borrowed("content"), Value::text("")));
-            }
-            for (name, value) in &mut members {
-                match &**name {
-                    // A list of no parts, beside calls or reasoning.
-                    "content" if has_other && is_no_content(value) => *value = Value::Null,
-                    // Templates may write null as a word.
-                    "content" if is_no_content(value) => *value = Value::text(""),
-                    "content" => {
-                        retain_parts(value);
-                        escape(value, "text", form(&role), tokens);
-                    }
-                    "tool_calls" => escape_calls(value, tokens),
-                    "name" | "tool_call_id" => escape(value, "", TextForm::Plain, tokens),
-                    name if TEXTS.contains(&name) => escape(value, "", TextForm::Plain, tokens),
-                    _ => {}
-                }
-            }
-            Value::Object(members)
-        }
-        other => other,
+    let Value::Object(mut members) = message else {
+        return message;
+    };
+    members.retain(|(name, value)| !is_left_out(&role, name, value));
+    if role == CALLER && !has_other && !members.iter().any(|(name, _)| name == "content") {
+        members.push((Cow::Borrowed("content"), Value::text("")));
     }
+    for (name, value) in &mut members {
+        match &**name {
+            // A list of no parts, beside calls or reasoning.
+            "content" if has_other && is_no_content(value) => *value = Value::Null,
+            // Templates may write null as a word.
+            "content" if is_no_content(value) => *value = Value::text(""),
+            "content" => {
+                retain_parts(value);
+                escape(value, "text", form(&role), tokens);
+            }
+            "tool_calls" => escape_calls(value, tokens),
+            "name" | "tool_call_id" => escape(value, "", TextForm::Plain, tokens),
+            name if TEXTS.contains(&name) => escape(value, "", TextForm::Plain, tokens),
+            _ => {}
+        }
+    }
+    Value::Object(members)
 }
 
 /// Leaves out what the server does not receive of the parts of a content.

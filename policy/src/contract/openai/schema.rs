@@ -17,9 +17,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::json::Value;
 
 use super::constraints::Constraints;
-use crate::values::json::Value;
 pub(super) use fault::{Fault, SchemaFault};
 use keywords::{is_definition_name, is_list_of_texts, is_word};
 
@@ -251,7 +251,9 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
                 });
             }
             Value::Object(members) => members,
-            _ => return Err("is neither an object nor a boolean, as a schema is".into()),
+            Value::Null | Value::Int(_) | Value::Float(_) | Value::String(_) | Value::Array(_) => {
+                return Err("is neither an object nor a boolean, as a schema is".into());
+            }
         };
         if !self.rules.compiled && !root {
             self.add_nested_definitions(schema);
@@ -455,13 +457,13 @@ fn pointed<'v, 'a>(root: &'v Value<'a>, path: &str) -> Option<&'v Value<'a>> {
     if path.contains(['~', '%']) {
         return None;
     }
-    path.split('/').try_fold(root, |value, name| match value {
-        Value::Array(elements) => {
-            let canonical = name == "0" || !name.starts_with(['0', '+']);
-            let index: usize = name.parse().ok().filter(|_| canonical)?;
-            elements.get(index)
-        }
-        value => value.get(name),
+    path.split('/').try_fold(root, |value, name| {
+        let Value::Array(elements) = value else {
+            return value.get(name);
+        };
+        let canonical = name == "0" || !name.starts_with(['0', '+']);
+        let index: usize = name.parse().ok().filter(|_| canonical)?;
+        elements.get(index)
     })
 }
 

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::json::{Members, Value, member};
 
 use super::Faults;
 use super::chat::form;
@@ -12,7 +13,6 @@ use super::picture_links::{LinkScanner, PictureLink};
 use super::special_tokens::{TextForm, unescaped};
 use crate::contract::quote;
 use crate::denial::Reason;
-use crate::values::json::{Members, Value, member};
 
 /// The rules of a model. By default, links pass and the server's cache is shared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

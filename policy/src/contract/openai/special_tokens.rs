@@ -14,9 +14,9 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
+use tensorgate_values::json::Value;
 
 use super::schema::Fault;
-use crate::values::json::Value;
 
 pub use scan::folded;
 pub(super) use scan::{TextForm, unescaped};
@@ -99,11 +99,12 @@ impl SpecialTokens {
             (_, Value::Object(members)) => members.iter().try_fold(0_usize, |bytes, member| {
                 let (name, value) = member;
                 self.refused(name, TextForm::Plain)?;
-                let more = match value {
-                    Value::String(text) if PROSE.contains(&name.as_ref()) => {
-                        self.added_bytes(text, TextForm::Plain)?
-                    }
-                    value => self.added_to_schema(value)?,
+                let more = if PROSE.contains(&name.as_ref())
+                    && let Value::String(text) = value
+                {
+                    self.added_bytes(text, TextForm::Plain)?
+                } else {
+                    self.added_to_schema(value)?
                 };
                 Ok(bytes.saturating_add(more))
             }),
@@ -169,17 +170,22 @@ impl SpecialTokens {
             }
             Value::Object(members) => {
                 let members = members.into_iter().map(|(name, value)| {
-                    let value = match value {
-                        Value::String(text) if PROSE.contains(&name.as_ref()) => {
-                            Value::String(self.escape(text, TextForm::Plain))
-                        }
-                        value => self.escape_schema(value),
+                    let value = if PROSE.contains(&name.as_ref())
+                        && let Value::String(text) = value
+                    {
+                        Value::String(self.escape(text, TextForm::Plain))
+                    } else {
+                        self.escape_schema(value)
                     };
                     (name, value)
                 });
                 Value::Object(members.collect())
             }
-            scalar => scalar,
+            scalar @ (Value::Null
+            | Value::Bool(_)
+            | Value::Int(_)
+            | Value::Float(_)
+            | Value::String(_)) => scalar,
         }
     }
 }

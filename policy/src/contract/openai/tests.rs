@@ -12,11 +12,12 @@ use alloc::borrow::Cow;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use tensorgate_values::json::object;
+
 use super::special_tokens::OnToken;
 use super::*;
 use crate::contract::ParameterBound;
 use crate::contract::media::MediaType;
-use crate::values::json::object;
 
 fn generation() -> Generation {
     Generation {

@@ -5,10 +5,11 @@
 
 use alloc::vec::Vec;
 
+use tensorgate_values::json::{Members, Value, member};
+
 use super::constraints::Constraints;
 use super::{Chat, Completions, Embeddings, OpenAi};
 use crate::contract::RequestCost;
-use crate::values::json::{Members, Value, member};
 
 /// Maximum number of function calls in one message.
 pub const MAX_CALLS: usize = 32;

@@ -111,8 +111,8 @@ mod tests {
     use super::*;
     use crate::limits::gcra::Bucket;
     use crate::policy::{Allowance, Holder, Limit, Rate, Unit};
-    use crate::values::Scope;
-    use crate::values::time::SECOND_NS;
+    use tensorgate_values::Scope;
+    use tensorgate_values::time::SECOND_NS;
 
     fn reserved(limit: Limit, amount: u64) -> LimitCharge {
         let allowance = Allowance {

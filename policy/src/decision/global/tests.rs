@@ -11,11 +11,12 @@
 use alloc::collections::BTreeMap;
 use alloc::vec;
 
+use tensorgate_values::Scope;
+use tensorgate_values::time::{Now, SECOND_NS};
+
 use super::*;
 use crate::limits::gcra::Bucket;
 use crate::policy::{Holder, Rate, Unit};
-use crate::values::Scope;
-use crate::values::time::{Now, SECOND_NS};
 
 /// A day in this century, at noon.
 const NOON_US: u64 = (20_000 * DAY_S + DAY_S / 2) * SECOND_US;

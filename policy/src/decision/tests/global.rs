@@ -2,10 +2,10 @@
 //! treated as allowed before the service answers.
 
 use serde_json::json;
+use tensorgate_values::Scope;
 
 use super::*;
 use crate::decision::Addressee;
-use crate::values::Scope;
 
 /// The fixture with a limit of each scope on requests and on their content.
 fn shared() -> Policy {

@@ -5,6 +5,8 @@ extern crate std;
 
 use std::path::Path;
 
+use tensorgate_values::tensor::InferRequest;
+
 use super::{Decision, Step};
 use crate::decision::{Addressee, BodyFormat};
 use crate::denial::Reason;
@@ -13,7 +15,6 @@ use crate::request::{
     Api, CallerDigests, ContentType, Encoding, Head, Identity, Operation, Operations, Proofs,
     Protocol, RequestHash, Route, ServerQuery,
 };
-use crate::values::tensor::InferRequest;
 
 const BODY_BYTES: usize = 100;
 

@@ -11,13 +11,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use serde_json::{Value, json};
+use tensorgate_values::datatype::Datatype;
+use tensorgate_values::tensor::Tensor;
 
 use super::{TopClass, release, top_class};
 use crate::contract::check_tensors;
 use crate::fixture;
 use crate::policy::Policy;
-use crate::values::datatype::Datatype;
-use crate::values::tensor::Tensor;
 
 /// A policy whose model responds this way, with a grant that has these restrictions.
 fn policy(outputs: Value, narrowed: Value) -> Policy {

@@ -85,7 +85,12 @@ impl AwaitedHead {
                     self.decision.acquired(policy, &outcome)
                 }
                 Step::Deny(denial) => return Err(self.denied(verifier, denial)),
-                step => return self.accepted(verifier, step),
+                step @ (Step::Answer(..)
+                | Step::ReadBody(_)
+                | Step::ReadMessages(_)
+                | Step::Decode
+                | Step::Check
+                | Step::Forward) => return self.accepted(verifier, step),
             };
         }
     }

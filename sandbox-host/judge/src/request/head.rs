@@ -77,7 +77,9 @@ fn verify_context(
                 origin: DenialOrigin::OtherRelease,
             })
         }
-        other => unknown_sender(Denial::new(Reason::Unauthenticated, other.to_string())),
+        ContextFault::Form | ContextFault::Request | ContextFault::Age => {
+            unknown_sender(Denial::new(Reason::Unauthenticated, fault.to_string()))
+        }
     })
 }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 use tensorgate_artifact::model_signing::{MAX_RESOURCES, ManifestFault};
-use tensorgate_policy::values::safe_text::printable;
+use tensorgate_values::safe_text::printable;
 
 use super::open_folder::{EnterFault, MAX_DEPTH, MAX_NAMES};
 

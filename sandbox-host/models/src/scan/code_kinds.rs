@@ -7,7 +7,7 @@
 use tensorgate_artifact::scan::Verdict;
 use tensorgate_artifact::scan::finding::MAX_FINDINGS;
 use tensorgate_artifact::scan::rules::{PROGRAM, TORCHSCRIPT, TRITON_PYTHON};
-use tensorgate_policy::{CodeKind, ModelFormat};
+use tensorgate_values::{CodeKind, ModelFormat};
 
 use super::messages::FileReport;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tensorgate_artifact::scan::external_data::IndexKind;
 use tensorgate_artifact::scan::finding::{MAX_DATA_FILES, MAX_DATA_FILES_BYTES, MAX_FINDINGS};
 use tensorgate_artifact::scan::{Report, Severity, Verdict};
-use tensorgate_policy::values::safe_text::printable;
+use tensorgate_values::safe_text::printable;
 
 /// The rule about a file whose scanner process did not start, has ended or was late.
 pub(super) const SCANNER_DIED: &str = "scanner-died";

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_artifact::capture::{
-    Blob, Captured, CapturedOutcome, CapturedRequest, CapturedResource, CapturedWasi, FORMAT,
-    HandlerFacts, Input, Named, packed, unpacked,
-};
 use tensorgate_base::egress_log::ResolveFailure;
 use tensorgate_base::payload::{Payload, Role};
 use tensorgate_policy::policy::{Handler, Lookup};
 use tensorgate_policy::{Tensor, hex};
+use tensorgate_settings::capture::{
+    Blob, Captured, CapturedOutcome, CapturedRequest, CapturedResource, CapturedWasi, FORMAT,
+    HandlerFacts, Input, Named, packed, unpacked,
+};
 
 use crate::finished_call::HandlerOutput;
 use crate::outcome::HandlerError;

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tensorgate_artifact::capture::{Blob, Captured, CapturedParameter, CapturedRequest};
 use tensorgate_policy::policy::Handler;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
+use tensorgate_settings::capture::{Blob, Captured, CapturedParameter, CapturedRequest};
 
 use crate::call_request::{CallRequest, RequestFacts};
 
@@ -70,8 +70,8 @@ pub fn call_request(call: &Captured) -> CallRequest {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 mod tests {
-    use tensorgate_artifact::capture::{CapturedOutcome, FORMAT, HandlerFacts, Input};
     use tensorgate_policy_compiler::{raw, validate};
+    use tensorgate_settings::capture::{CapturedOutcome, FORMAT, HandlerFacts, Input};
 
     use super::*;
 

@@ -13,7 +13,7 @@ const MAX_WORD_BYTES: usize = 256;
 pub(super) fn command(rule: WatchRule, subject: &Subject, request_id: Option<&str>) -> String {
     let name = match subject {
         Subject::Client(name) | Subject::Model(name) => Some(word(name)),
-        _ => None,
+        Subject::Source(_) | Subject::Others | Subject::Gateway | Subject::Part(_) => None,
     };
     match (rule, subject, name) {
         (WatchRule::ClientBlocked, _, Some(name)) => format!("tensorgate unblock -- {name}"),
@@ -31,7 +31,8 @@ pub(super) fn command(rule: WatchRule, subject: &Subject, request_id: Option<&st
         (_, Subject::Gateway, _) => {
             "tensorgate audit query --since 1h --verdict deny --count-by reason,source".to_owned()
         }
-        _ => match request_id {
+        (_, Subject::Source(_) | Subject::Others | Subject::Part(_), _)
+        | (_, Subject::Client(_) | Subject::Model(_), None) => match request_id {
             Some(id) => format!("tensorgate explain -- {}", word(id)),
             None => "tensorgate audit query --since 1h --verdict deny".to_owned(),
         },

@@ -72,6 +72,10 @@ pub(super) const fn part(kind: ConditionKind) -> &'static str {
         ConditionKind::AuditFailing => "audit log ",
         ConditionKind::PolicyNotInForce => "policy file ",
         ConditionKind::LimitServiceAway => "rate limit service ",
-        _ => "",
+        ConditionKind::BackendAway
+        | ConditionKind::ModelUnready
+        | ConditionKind::ClientBlocked
+        | ConditionKind::ScannerFailed
+        | ConditionKind::ModelRejected => "",
     }
 }

@@ -2,16 +2,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use crate::{metadata, none};
 
 /// The compiler of policies.
 const COMPILER: &str = "tensorgate-policy-compiler";
 
+/// The crates that scan, sign, verify and copy models. A pipeline or a model server has them
+/// without a gate, so they do not depend on [`POLICY`].
+const MODELS: [&str; 3] = [
+    "tensorgate-artifact",
+    "tensorgate-model",
+    "tensorgate-models",
+];
+
+/// The validated policy and the decisions about requests.
+const POLICY: &str = "tensorgate-policy";
+
 /// Every crate of ours and the crates of ours that it may depend on, apart from test dependencies.
 const ARROWS: &[(&str, &[&str])] = &[
     // Loops over tensors for the vectors of each machine.
     ("tensorgate-kernels", &[]),
-    ("tensorgate-policy", &["tensorgate-kernels"]),
+    // Plain values that a policy and the crates of models share.
+    ("tensorgate-values", &[]),
+    (
+        "tensorgate-policy",
+        &["tensorgate-kernels", "tensorgate-values"],
+    ),
     // Programs that read a policy as it is written. Filters and hosts load what it compiles.
     (COMPILER, &["tensorgate-policy"]),
     ("tensorgate-identity", &["tensorgate-policy"]),
@@ -70,22 +88,27 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("tensorgate-handler", &[]),
     ("tensorgate-componentize", &[]),
     ("tensorgate-kit", &[]),
-    ("tensorgate-artifact", &["tensorgate-policy"]),
-    ("tensorgate-policy-text", &["tensorgate-policy", COMPILER]),
+    ("tensorgate-signature", &["tensorgate-values"]),
+    (
+        "tensorgate-artifact",
+        &["tensorgate-signature", "tensorgate-values"],
+    ),
+    ("tensorgate-policy-text", &["tensorgate-values"]),
     // The rooms of the host. Only the sandbox links wasmtime.
-    ("tensorgate-base", &["tensorgate-policy"]),
+    ("tensorgate-base", &["tensorgate-values"]),
     ("tensorgate-net", &["tensorgate-base", "tensorgate-policy"]),
     (
         "tensorgate-telemetry",
         &["tensorgate-base", "tensorgate-policy", "tensorgate-wire"],
     ),
-    ("tensorgate-os-sandbox", &["tensorgate-policy"]),
+    ("tensorgate-os-sandbox", &[]),
     (
         "tensorgate-settings",
         &[
-            "tensorgate-artifact",
             "tensorgate-base",
+            "tensorgate-os-sandbox",
             "tensorgate-policy",
+            "tensorgate-signature",
         ],
     ),
     (
@@ -95,7 +118,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "tensorgate-sandbox",
         &[
-            "tensorgate-artifact",
             "tensorgate-base",
             "tensorgate-os-sandbox",
             "tensorgate-policy",
@@ -128,8 +150,8 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "tensorgate-audit",
             "tensorgate-base",
-            "tensorgate-policy",
             "tensorgate-telemetry",
+            "tensorgate-values",
             "tensorgate-watch",
         ],
     ),
@@ -139,7 +161,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-artifact",
             "tensorgate-base",
             "tensorgate-os-sandbox",
-            "tensorgate-policy",
+            "tensorgate-values",
         ],
     ),
     (
@@ -177,6 +199,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-policy",
             "tensorgate-sandbox",
             "tensorgate-settings",
+            "tensorgate-signature",
             "tensorgate-telemetry",
             "tensorgate-verified-models",
             "tensorgate-watch",
@@ -187,14 +210,13 @@ const ARROWS: &[(&str, &[&str])] = &[
         "tensorgate-cli-common",
         &[
             "tensorgate-base",
-            "tensorgate-policy",
             "tensorgate-policy-text",
+            "tensorgate-values",
         ],
     ),
     (
         "tensorgate-policy-load",
         &[
-            "tensorgate-artifact",
             "tensorgate-cli-common",
             "tensorgate-judge",
             "tensorgate-policy",
@@ -211,8 +233,8 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-base",
             "tensorgate-cli-common",
             "tensorgate-models",
-            "tensorgate-policy",
             "tensorgate-policy-text",
+            "tensorgate-values",
         ],
     ),
     (
@@ -235,6 +257,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-policy-load",
             "tensorgate-policy-text",
             "tensorgate-settings",
+            "tensorgate-signature",
             // Its tests write audit logs.
             "tensorgate-telemetry",
             "tensorgate-verified-models",
@@ -271,6 +294,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tensorgate-policy-text",
             "tensorgate-sandbox",
             "tensorgate-settings",
+            "tensorgate-signature",
             "tensorgate-wire",
         ],
     ),
@@ -371,7 +395,7 @@ struct Package {
 }
 
 fn packages() -> Vec<Package> {
-    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let text = |value: &Value| value.as_str().map(str::to_owned);
     let metadata = metadata(&["--no-deps", "--offline"]);
     let list = metadata
         .get("packages")
@@ -456,5 +480,54 @@ fn filters_and_hosts_do_not_have_the_compiler_of_policies() {
         }
         assert!(seen.contains("tensorgate-policy"), "{program}: {seen:?}");
         assert!(!seen.contains(COMPILER), "{program}: {seen:?}");
+    }
+}
+
+/// The names of a package and of all packages that it has through normal dependencies, as cargo
+/// resolves them.
+fn with_dependencies<'a>(metadata: &'a Value, package: &str) -> BTreeSet<&'a str> {
+    let text = |value: &'a Value| value.as_str().unwrap();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    let names: BTreeMap<_, _> = packages
+        .map(|package| (text(&package["id"]), text(&package["name"])))
+        .collect();
+    let nodes = metadata["resolve"]["nodes"].as_array().unwrap().iter();
+    let dependencies: BTreeMap<_, _> = nodes
+        .map(|node| (text(&node["id"]), node["deps"].as_array().unwrap()))
+        .collect();
+    let is_normal = |dependency: &Value| {
+        let mut kinds = dependency["dep_kinds"].as_array().unwrap().iter();
+        kinds.any(|kind| kind["kind"].is_null())
+    };
+    let mut next: Vec<_> = (names.iter())
+        .filter(|(_, name)| **name == package)
+        .map(|(id, _)| *id)
+        .collect();
+    let mut seen = BTreeSet::new();
+    while let Some(id) = next.pop() {
+        if seen.insert(id) {
+            let normal = dependencies[id].iter().filter(|found| is_normal(found));
+            next.extend(normal.map(|found| text(&found["pkg"])));
+        }
+    }
+    seen.into_iter().map(|id| names[id]).collect()
+}
+
+#[test]
+fn crates_of_models_do_not_have_the_policy() {
+    let metadata = metadata(&["--all-features"]);
+    let mut faults = Vec::new();
+    for package in MODELS {
+        let found = with_dependencies(&metadata, package);
+        assert!(found.contains("tensorgate-values"), "{package}: {found:?}");
+        if found.contains(POLICY) {
+            faults.push(format!("{package} has {POLICY}"));
+        }
+    }
+    none("crates of models with the policy", faults);
+    // The host depends on it directly, the filter through other crates.
+    for package in ["tensorgate-host", "tensorgate-gate"] {
+        let found = with_dependencies(&metadata, package);
+        assert!(found.contains(POLICY), "{package}: {found:?}");
     }
 }

@@ -42,29 +42,61 @@ enum Statement {
     Reexport,
 }
 
+/// A code, divided into what is built without tests and what only tests have.
+pub(crate) struct Split<'a> {
+    /// The code without the items of tests.
+    pub(crate) code: String,
+    /// The items of tests, each from the condition in its `cfg`.
+    pub(crate) tests: Vec<&'a str>,
+}
+
+/// Takes the items that only tests have out of a code.
+pub(crate) fn split_tests(code: &str) -> Split<'_> {
+    const ATTRIBUTE: &str = "#[cfg(";
+    let mut split = Split {
+        code: String::new(),
+        tests: Vec::new(),
+    };
+    let mut rest = code;
+    while let Some((before, item)) = rest.split_once(ATTRIBUTE) {
+        split.code.push_str(before);
+        if item.starts_with("test)") || item.starts_with("all(test,") {
+            rest = after_item(item);
+            let length = item.len().saturating_sub(rest.len());
+            split.tests.push(item.get(..length).unwrap());
+        } else {
+            split.code.push_str(ATTRIBUTE);
+            rest = item;
+        }
+    }
+    split.code.push_str(rest);
+    split
+}
+
 /// A code without the items that only tests have.
 fn without_tests(code: &str) -> String {
-    let mut parts = code.split("#[cfg(");
-    let mut kept = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let is_test = part.starts_with("test)") || part.starts_with("all(test,");
-        kept.push_str(if is_test { after_item(part) } else { part });
-    }
-    kept
+    split_tests(code).code
 }
 
 /// The code after the item, or the rest of it, that a code starts with.
 fn after_item(code: &str) -> &str {
     let mut depth = 0_usize;
+    // Open angle brackets: a comma between them ends no field.
+    let mut angles = 0_usize;
+    let mut last = ' ';
     for (at, c) in code.char_indices() {
         match c {
             '{' | '(' | '[' => depth = depth.saturating_add(1),
             '}' | ')' | ']' => depth = depth.saturating_sub(1),
+            '<' => angles = angles.saturating_add(1),
+            '>' if !"-=".contains(last) => angles = angles.saturating_sub(1),
             _ => {}
         }
-        if depth == 0 && matches!(c, '}' | ';' | ',') {
+        let is_end = matches!(c, '}' | ';') || c == ',' && angles == 0;
+        if depth == 0 && is_end {
             return code.get(at..).and_then(|rest| rest.get(1..)).unwrap();
         }
+        last = c;
     }
     ""
 }

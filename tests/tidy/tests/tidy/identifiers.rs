@@ -51,7 +51,7 @@ pub(crate) fn word(text: &str) -> &str {
 
 /// The text after the comment or literal that a text starts with; none if it starts with another
 /// thing.
-fn after_comment_or_literal(text: &str) -> Option<&str> {
+pub(crate) fn after_comment_or_literal(text: &str) -> Option<&str> {
     if let Some(comment) = text.strip_prefix("//") {
         Some(comment.split_once('\n').map_or("", |(_, next)| next))
     } else if let Some(comment) = text.strip_prefix("/*") {
@@ -67,14 +67,15 @@ fn after_comment_or_literal(text: &str) -> Option<&str> {
 }
 
 /// The text after the word that a text starts with, or after its first character.
-fn after_word_or_char(text: &str) -> &str {
+pub(crate) fn after_word_or_char(text: &str) -> &str {
     match word(text) {
         "" => after_char(text),
         word => text.strip_prefix(word).unwrap(),
     }
 }
 
-fn after_char(text: &str) -> &str {
+/// The text after its first character.
+pub(crate) fn after_char(text: &str) -> &str {
     let mut chars = text.chars();
     chars.next();
     chars.as_str()

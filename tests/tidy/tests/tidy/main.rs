@@ -1,5 +1,5 @@
-//! The house rules that no compiler checks: crate dependencies, the form of a source file, and the
-//! contents of the lock file.
+//! The house rules that no compiler checks, such as crate dependencies and the form of a source
+//! file.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod arrows;
@@ -7,7 +7,6 @@ mod circles;
 mod docs;
 mod fragments;
 mod identifiers;
-mod lockfile;
 mod methods;
 mod modules;
 mod orders;
@@ -16,6 +15,7 @@ mod packages;
 mod ratchet;
 mod size;
 mod sources;
+mod tokens;
 mod units;
 mod wasi;
 mod words;

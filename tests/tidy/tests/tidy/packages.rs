@@ -1,12 +1,13 @@
 //! The table of requested packages in `docs/reference/packages.md`: each package is used in the
-//! files that its row names, by a crate that depends on it, in the locked version.
+//! files that its row names, by a crate that depends on it, in the locked version. Also packages
+//! that `gate.wasm` must not have. `deny.toml` has the rules for packages of all programs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{metadata, none, root};
+use crate::{metadata, none, output, root};
 
 const PAGE: &str = "docs/reference/packages.md";
 
@@ -184,4 +185,18 @@ fn a_row_that_is_not_true_is_a_fault() {
     assert!(!names("use own_tokio::spawn;", "tokio"));
     assert!(!names("use other::tokio::spawn;", "tokio"));
     assert!(names("    wit_bindgen::generate!({", "wit-bindgen"));
+}
+
+#[test]
+fn the_wasm_filter_has_no_second_cryptography() {
+    let arguments = ["tree", "--offline", "--edges", "normal", "--prefix", "none"];
+    let package = ["--package", "tensorgate-gate", "--target", "wasm32-wasip1"];
+    let crates = output(env!("CARGO"), &[&arguments[..], &package].concat());
+    assert!(crates.contains("\ntensorgate-filter-core "), "{crates}");
+    let found = crates
+        .lines()
+        .filter(|line| line.starts_with("ring ") || line.starts_with("rustls "))
+        .map(str::to_owned)
+        .collect();
+    none("crates of TLS in the filter", found);
 }

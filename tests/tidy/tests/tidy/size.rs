@@ -1,213 +1,406 @@
-//! The recorded size of each crate. A crate that grows needs a new record, and a record that rises
-//! needs a line in the changelog that says what the growth bought.
+//! The caps on the size of the shipped code: how many tokens each wing may have, and when a cap may
+//! rise. `docs/explanation/size.md` explains them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
+use crate::circles::split_tests;
+use crate::identifiers::word;
+use crate::modules::holds_tests;
+use crate::sources::tracked;
+use crate::tokens::{self, Language};
 use crate::{none, output, root};
 
-/// The page with the records.
+/// The file with the caps and the folders of each wing.
+const CAPS: &str = "tests/tidy/size-caps.txt";
+
+/// The file with the tokens by which issues may raise a cap.
+const ALLOWANCES: &str = "tests/tidy/size-allowances.txt";
+
+/// The page that explains them.
 const PAGE: &str = "docs/explanation/size.md";
 
-/// How far a size may be from its record: percent of the record, or lines if these are more.
-const MAX_CHANGE_PERCENT: usize = 3;
-const MAX_CHANGE_LINES: usize = 20;
+/// The name in the file of caps for what is not shipped.
+const NOT_SHIPPED: &str = "none";
 
-/// Code lines by crate, and those of all crates as `all`.
-type Sizes<'a> = BTreeMap<&'a str, usize>;
+/// How far a wing may be above its cap, per thousand tokens of the cap.
+const SLACK_PER_THOUSAND: usize = 5;
 
-/// A record that rose, or what a line of the changelog says of one.
-#[derive(Debug, PartialEq)]
-struct Rise {
-    name: String,
-    before: usize,
-    after: usize,
+/// Tokens by wing.
+type Tokens<'a> = BTreeMap<&'a str, usize>;
+
+/// A folder, or one file, that belongs to a wing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Folder<'a> {
+    wing: &'a str,
+    path: &'a str,
 }
 
-/// The name and the record of a row. Other lines are none.
-fn record(line: &str) -> Option<(&str, usize)> {
-    let mut cells = line.strip_prefix("| `")?.split(" | ");
-    let name = cells.next()?.strip_suffix('`')?;
-    Some((name, cells.next()?.parse().ok()?))
-}
-
-/// What `tools/lines.py` prints.
-fn sizes(printed: &str) -> Sizes<'_> {
-    let rows = printed.lines().map(|line| line.split_once(' ').unwrap());
-    rows.map(|(name, lines)| (name, lines.parse().unwrap()))
-        .collect()
-}
-
-/// Records that are not those of the crates.
-fn faults(records: &Sizes, sizes: &Sizes) -> Vec<String> {
-    let names: BTreeSet<_> = records.keys().chain(sizes.keys()).copied().collect();
-    let fault = |name: &str| match (records.get(name), sizes.get(name)) {
-        (None, Some(lines)) => Some(format!("{name} has {lines} lines and no row")),
-        (Some(_), None) => Some(format!("{name} is no crate: remove its row")),
-        (Some(record), Some(lines)) => {
-            let percent = record.saturating_mul(MAX_CHANGE_PERCENT) / 100;
-            let is_near = lines.abs_diff(*record) <= percent.max(MAX_CHANGE_LINES);
-            let cure = if lines > record {
-                "find what is dead, or record it and say in CHANGELOG.md what it bought"
-            } else {
-                "record it"
-            };
-            (!is_near).then(|| format!("{name}: {record} lines recorded, now {lines}: {cure}"))
-        }
-        (None, None) => None,
-    };
-    names.into_iter().filter_map(fault).collect()
-}
-
-/// Every rise of a record, from patches of the page, oldest first.
-fn rises(patches: &str) -> Vec<Rise> {
-    let mut last = Sizes::new();
-    let mut rises = Vec::new();
-    for line in patches.lines() {
-        let Some((name, after)) = line.strip_prefix('+').and_then(record) else {
-            continue;
-        };
-        let before = last.insert(name, after);
-        if let Some(before) = before.filter(|before| *before < after) {
-            let name = name.to_owned();
-            rises.push(Rise {
-                name,
-                before,
-                after,
-            });
-        }
+impl Folder<'_> {
+    fn contains(&self, file: &str) -> bool {
+        let rest = file.strip_prefix(self.path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
-    rises
 }
 
-/// What the changelog says of rises: ``- Size: `CRATE` BEFORE → AFTER lines: TEXT``.
-fn explained(changelog: &str) -> Vec<Rise> {
-    let words: Vec<_> = changelog.split_whitespace().collect();
-    let changelog = words.join(" ");
-    let entries = changelog.split("- Size: `").skip(1);
-    let rise = |entry: &str| {
-        let (name, rest) = entry.split_once("` ")?;
-        let (numbers, text) = rest.split_once(" lines: ")?;
-        let (before, after) = numbers.split_once(" → ")?;
-        let says_something = !text.is_empty() && !text.starts_with(['-', '#']);
-        says_something.then_some(Rise {
-            name: name.to_owned(),
-            before: before.parse().ok()?,
-            after: after.parse().ok()?,
+/// The file of caps.
+struct Caps<'a> {
+    caps: Tokens<'a>,
+    folders: Vec<Folder<'a>>,
+}
+
+impl<'a> Caps<'a> {
+    fn read(text: &'a str) -> Self {
+        let mut caps = Tokens::new();
+        let mut folders = Vec::new();
+        for row in rows(text) {
+            if let Some((wing, tokens)) = cap(row) {
+                caps.insert(wing, tokens);
+                continue;
+            }
+            match row.split_once(' ') {
+                Some((wing, path)) if wing != "cap" => folders.push(Folder { wing, path }),
+                _ => panic!("{CAPS}: `{row}` is neither `cap WING TOKENS` nor `WING FOLDER`"),
+            }
+        }
+        Self { caps, folders }
+    }
+
+    /// The nearest folder of a file. It decides to which wing the file belongs.
+    fn folder(&self, file: &str) -> Option<Folder<'a>> {
+        let above = self.folders.iter().filter(|folder| folder.contains(file));
+        above.max_by_key(|folder| folder.path.len()).copied()
+    }
+
+    /// What is wrong with the rows for these source files.
+    fn faults(&self, files: &[String]) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut used = BTreeSet::new();
+        for file in files {
+            match self.folder(file) {
+                Some(folder) => {
+                    used.insert(folder);
+                }
+                None if Language::of(file) == Some(Language::Plain) => {}
+                None => faults.push(format!("{file} is in no wing: add a row for its folder")),
+            }
+        }
+        for folder in &self.folders {
+            let Folder { wing, path } = folder;
+            if !used.contains(folder) {
+                faults.push(format!("no source file is at {path}: remove its row"));
+            }
+            if *wing != NOT_SHIPPED && !self.caps.contains_key(wing) {
+                faults.push(format!("{path} is in {wing}, which has no cap"));
+            }
+        }
+        faults
+    }
+
+    /// The tokens of each wing in these sources, which are paths with their texts.
+    fn count(&self, sources: &[(String, String)]) -> Tokens<'a> {
+        let mut files = Vec::new();
+        let mut test_modules = BTreeSet::new();
+        for (file, text) in sources {
+            let Some((folder, language)) = self.folder(file).zip(Language::of(file)) else {
+                continue;
+            };
+            if folder.wing == NOT_SHIPPED || is_test(file) {
+                continue;
+            }
+            let code = tokens::without_comments(language, text);
+            let tokens = if language == Language::Rust {
+                let split = split_tests(&code);
+                test_modules.extend(declared_modules(file, &split.tests));
+                tokens::count(&split.code)
+            } else {
+                tokens::count(&code)
+            };
+            files.push((Path::new(file).with_extension(""), folder.wing, tokens));
+        }
+        let mut counted: Tokens = self.caps.keys().map(|wing| (*wing, 0)).collect();
+        for (path, wing, tokens) in files {
+            if !path.ancestors().any(|above| test_modules.contains(above)) {
+                let sum = counted.entry(wing).or_default();
+                *sum = sum.saturating_add(tokens);
+            }
+        }
+        counted
+    }
+}
+
+/// The rows of a file, without comments.
+fn rows(text: &str) -> impl Iterator<Item = &str> {
+    let lines = text.lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// The wing and the tokens of a row with a cap.
+fn cap(row: &str) -> Option<(&str, usize)> {
+    let (wing, tokens) = row.strip_prefix("cap ")?.split_once(' ')?;
+    Some((wing, tokens.parse().ok()?))
+}
+
+/// Whether a file is below a folder of tests, or a script of tests. Of the modules of a crate,
+/// those hold tests that are declared as such.
+fn is_test(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or_default();
+    let is_module = name.ends_with(".rs") && file.contains("/src/");
+    !is_module && (holds_tests(Path::new(file)) || name.starts_with("test_"))
+}
+
+/// The paths, without an ending, of the modules that these items of a Rust file declare.
+fn declared_modules(file: &str, items: &[&str]) -> Vec<PathBuf> {
+    let path = Path::new(file);
+    let is_crate_root = path.ends_with("lib.rs") || path.ends_with("main.rs");
+    let folder = if is_crate_root {
+        path.with_file_name("")
+    } else {
+        path.with_extension("")
+    };
+    let declared = |item: &&str| {
+        let (_, name) = item.strip_suffix(';')?.rsplit_once("mod ")?;
+        (word(name) == name).then(|| folder.join(name))
+    };
+    items.iter().filter_map(declared).collect()
+}
+
+/// The tokens of a wing, which are zero if it is not there.
+fn tokens_of(tokens: &Tokens, wing: &str) -> usize {
+    tokens.get(wing).copied().unwrap_or_default()
+}
+
+/// Wings that have more tokens than they may.
+fn growth(caps: &Tokens, counted: &Tokens) -> Vec<String> {
+    let fault = |(wing, tokens): (&&str, &usize)| {
+        let cap = tokens_of(caps, wing);
+        let slack = cap.saturating_mul(SLACK_PER_THOUSAND) / 1000;
+        (*tokens > cap.saturating_add(slack)).then(|| {
+            format!("{wing} has {tokens} tokens, and its cap is {cap}: remove code first ({PAGE})")
         })
     };
-    entries.filter_map(rise).collect()
+    counted.iter().filter_map(fault).collect()
 }
 
-/// Whether a line of the changelog covers a rise.
-fn covers(line: &Rise, rise: &Rise) -> bool {
-    line.name == rise.name && line.before <= rise.before && rise.after <= line.after
+/// The tokens by which caps rose while no other cap fell in the same commit, by wing. The patches
+/// are those of the file of caps, oldest first, each after a line that starts with `commit`. The
+/// first version of the file is no rise.
+fn uncovered(patches: &str) -> BTreeMap<String, usize> {
+    let mut commits: Vec<(Tokens, Tokens)> = Vec::new();
+    for line in patches.lines() {
+        if line.starts_with("commit") {
+            commits.push((Tokens::new(), Tokens::new()));
+        }
+        let Some((before, after)) = commits.last_mut() else {
+            continue;
+        };
+        before.extend(line.strip_prefix('-').map(str::trim).and_then(cap));
+        after.extend(line.strip_prefix('+').map(str::trim).and_then(cap));
+    }
+    let mut risen = BTreeMap::<String, usize>::new();
+    let changes = commits
+        .iter()
+        .skip_while(|(_, after)| after.is_empty())
+        .skip(1);
+    for (before, after) in changes {
+        let mut fallen = 0_usize;
+        for (wing, tokens) in before {
+            fallen = fallen.saturating_add(tokens.saturating_sub(tokens_of(after, wing)));
+        }
+        for (wing, tokens) in after {
+            let rise = tokens.saturating_sub(tokens_of(before, wing));
+            let sum = risen.entry((*wing).to_owned()).or_default();
+            *sum = sum.saturating_add(rise.saturating_sub(fallen));
+            fallen = fallen.saturating_sub(rise);
+        }
+    }
+    risen
 }
 
-/// The history of the page as patches, with changes that are not committed.
+/// The tokens by which the caps may rise, by wing, from rows `WING TOKENS ISSUE NAME`.
+fn allowances(text: &str) -> Tokens<'_> {
+    let mut allowed = Tokens::new();
+    for row in rows(text) {
+        let mut words = row.split_whitespace();
+        let (wing, tokens, issue) = (words.next(), words.next(), words.next());
+        let tokens = tokens.and_then(|tokens| tokens.parse::<usize>().ok());
+        let issue = issue.and_then(|issue| issue.parse::<usize>().ok());
+        match (wing, tokens, issue, words.next()) {
+            (Some(wing), Some(tokens), Some(_), Some(_)) => {
+                let sum = allowed.entry(wing).or_default();
+                *sum = sum.saturating_add(tokens);
+            }
+            _ => panic!("{ALLOWANCES}: `{row}` is not `WING TOKENS ISSUE NAME`"),
+        }
+    }
+    allowed
+}
+
+/// Caps that rose further than the allowances.
+fn rises(risen: &BTreeMap<String, usize>, allowed: &Tokens) -> Vec<String> {
+    let fault = |(wing, tokens): (&String, &usize)| {
+        let allowed = tokens_of(allowed, wing);
+        (*tokens > allowed).then(|| {
+            format!(
+                "the cap of {wing} rose by {tokens} tokens, {allowed} are allowed: lower \
+                 another cap by as much in the same commit ({PAGE})"
+            )
+        })
+    };
+    risen.iter().filter_map(fault).collect()
+}
+
+/// The patches of the file of caps, with changes that are not committed as the last commit.
 fn history() -> String {
-    let patches = ["-p", "--unified=0", "--no-color", "--no-ext-diff"];
-    let log = ["log", "-m", "--first-parent", "--reverse", "--format="];
-    let diff = ["diff", "HEAD"];
-    let page = ["--", PAGE];
-    let committed = output("git", &[log.as_slice(), &patches, &page].concat());
-    committed + &output("git", &[diff.as_slice(), &patches, &page].concat())
-}
-
-#[test]
-fn crates_have_their_recorded_sizes() {
-    let page = std::fs::read_to_string(root().join(PAGE)).unwrap();
-    let records: Sizes = page.lines().filter_map(record).collect();
-    let printed = output("tools/lines.py", &[]);
-    none(PAGE, faults(&records, &sizes(&printed)));
-}
-
-#[test]
-fn the_changelog_says_what_growth_bought() {
-    let changelog = std::fs::read_to_string(root().join("CHANGELOG.md")).unwrap();
-    let explained = explained(&changelog);
-    let mut rises = rises(&history());
-    rises.retain(|rise| !explained.iter().any(|line| covers(line, rise)));
-    let lines = rises.into_iter().map(|rise| {
-        let Rise {
-            name,
-            before,
-            after,
-        } = rise;
-        format!("- Size: `{name}` {before} → {after} lines: what it bought.")
-    });
-    none("CHANGELOG.md lacks", lines.collect());
-}
-
-#[test]
-fn sizes_that_are_far_from_their_records_are_found() {
-    let found = |record, lines| faults(&Sizes::from([("a", record)]), &Sizes::from([("a", lines)]));
-    for (record, lines) in [(1000, 1030), (1000, 970), (100, 120), (7, 27), (5, 0)] {
-        assert_eq!(found(record, lines), [""; 0], "{record} {lines}");
-    }
-    for (record, lines) in [(1000, 1031), (1000, 969), (100, 121), (21, 0)] {
-        assert_eq!(found(record, lines).len(), 1, "{record} {lines}");
-    }
-    let one = Sizes::from([("a", 1)]);
-    assert_eq!(faults(&Sizes::new(), &one), ["a has 1 lines and no row"]);
+    let is_shallow = output("git", &["rev-parse", "--is-shallow-repository"]);
     assert_eq!(
-        faults(&one, &Sizes::new()),
-        ["a is no crate: remove its row"]
+        is_shallow.trim(),
+        "false",
+        "this clone lacks the history of {CAPS}: run `git fetch --unshallow`"
     );
-    assert_eq!(sizes("cli 10\ncli/common 2\n").get("cli/common"), Some(&2));
+    let log = ["log", "-m", "--first-parent", "--reverse"];
+    let diff = ["diff", "HEAD"];
+    let patches = ["-p", "--unified=0", "--no-color", "--no-ext-diff", "--text"];
+    let file = ["--", CAPS];
+    let heading = ["--format=commit %h"];
+    let committed = output("git", &[log.as_slice(), &heading, &patches, &file].concat());
+    let changed = output("git", &[diff.as_slice(), &patches, &file].concat());
+    format!("{committed}\ncommit\n{changed}")
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(root().join(file)).unwrap()
 }
 
 #[test]
-fn a_rise_needs_a_line_that_names_both_records() {
-    let rise = |name: &str, before, after| Rise {
-        name: name.to_owned(),
-        before,
-        after,
-    };
-    let patches = "+++ b/size.md\n-| `a` | 90 | x |\n+| `a` | 100 | x |\n+| `b` | 50 | x |\n\
-                   -| `b` | 50 | x |\n+| `b` | 40 | x |\n+| `a` | 110 | x |\n+| `a` | 110 | y |\n\
-                   -| `a` | 110 | y |\n+| `a` | 120 | y |\n+| crate | lines | what |\n";
-    let rises = rises(patches);
-    assert_eq!(rises, [rise("a", 100, 110), rise("a", 110, 120)]);
-    let is_covered = |line: &str| {
-        let lines = explained(line);
-        rises
-            .iter()
-            .all(|rise| lines.iter().any(|line| covers(line, rise)))
-    };
-    assert!(is_covered("- Size: `a` 100 → 120\n  lines: a table.\n"));
-    assert!(is_covered(
-        "- Size: `a` 110 → 120 lines: b.\n- Size: `a` 100 → 110 lines: c."
-    ));
-    for line in [
-        "",
-        "- Size: `a` 100 → 110 lines: a table.",
-        "- Size: `b` 100 → 120 lines: a table.",
-        "- Size: `a` 105 → 120 lines: a table.",
-        "- Size: `a` 100 → 120 lines:\n",
-        "- Size: `a` 100 → 120 lines:\n- Size: `c` 1 → 2 lines: a table.",
-    ] {
-        assert!(!is_covered(line), "{line}");
+fn no_wing_is_above_its_cap() {
+    let text = read(CAPS);
+    let caps = Caps::read(&text);
+    let mut files = tracked();
+    files.retain(|file| Language::of(file).is_some());
+    none(CAPS, caps.faults(&files));
+    files.retain(|file| {
+        let folder = caps.folder(file);
+        folder.is_some_and(|folder| folder.wing != NOT_SHIPPED)
+    });
+    let sources: Vec<_> = files
+        .into_iter()
+        .map(|file| {
+            let text = read(&file);
+            (file, text)
+        })
+        .collect();
+    let counted = caps.count(&sources);
+    // Shown with `--nocapture`.
+    for (wing, tokens) in &counted {
+        println!("{wing} {tokens}");
     }
+    none(CAPS, growth(&caps.caps, &counted));
 }
 
 #[test]
-fn lines_of_code_are_counted_without_comments_and_tests() {
-    let source = "//! Head.\n\nuse a;\n// b\n#[cfg(test)]\n#[path = \"x.rs\"]\nmod c;\nstruct D {\n\
-                  \x20   #[cfg(test)]\n    e: u8,\n    f: u8,\n}\n#[cfg(test)]\nmod tests {\n\
-                  \x20   fn g() {\n    }\n}\nfn h() {}\n";
-    let script = "import sys; sys.path.insert(0, 'tools'); import lines\n\
-                  print(lines.code_lines(sys.argv[1]))";
-    let printed = output("python3", &["-B", "-c", script, source]);
-    // The lines of `use`, of `D` without a field, and of `h`.
-    assert_eq!(printed.trim(), "5");
+fn no_cap_rises_without_a_fall_or_an_allowance() {
+    let text = read(ALLOWANCES);
+    let risen = uncovered(&history());
+    none(CAPS, rises(&risen, &allowances(&text)));
 }
 
 #[test]
-fn files_of_test_modules_are_known() {
-    let source = "mod a;\n#[cfg(test)]\nmod day;\n#[cfg(test)]\n#[allow(b)]\npub(crate) mod c;\n";
-    let script = "import sys; sys.path.insert(0, 'tools'); import lines, pathlib\n\
-                  modules = lambda file: lines.test_modules(pathlib.Path(file), sys.argv[1])\n\
-                  print(*sorted(map(str, modules('x/src/lib.rs') | modules('x/src/y.rs'))))";
-    let printed = output("python3", &["-B", "-c", script, source]);
-    assert_eq!(printed.trim(), "x/src/c x/src/day x/src/y/c x/src/y/day");
+fn growth_is_found() {
+    let counted = |tokens| Tokens::from([("gate", tokens)]);
+    let caps = Tokens::from([("gate", 1000), ("models", 5)]);
+    for tokens in [0, 999, 1000, 1005] {
+        assert_eq!(growth(&caps, &counted(tokens)), [""; 0], "{tokens}");
+    }
+    assert_eq!(
+        growth(&caps, &counted(1006)),
+        [
+            "gate has 1006 tokens, and its cap is 1000: remove code first \
+            (docs/explanation/size.md)"
+        ]
+    );
+    assert_eq!(growth(&Tokens::new(), &counted(1)).len(), 1);
+}
+
+#[test]
+fn files_belong_to_the_nearest_folder() {
+    let text = "# Caps.\ncap gate 10\ncap models 10\n\ngate cli\nmodels cli/model\n\
+                none cli/model/double.rs\nauthors wit\n";
+    let caps = Caps::read(text);
+    let wing = |file| caps.folder(file).map(|folder| folder.wing);
+    assert_eq!(wing("cli/src/main.rs"), Some("gate"));
+    assert_eq!(wing("cli/model/src/main.rs"), Some("models"));
+    assert_eq!(wing("cli/models.rs"), Some("gate"));
+    assert_eq!(wing("cli/model/double.rs"), Some(NOT_SHIPPED));
+    assert_eq!(wing("client/src/main.rs"), None);
+    let files = ["cli/a.rs", "cli/model/double.rs", "client/b.py"].map(str::to_owned);
+    assert_eq!(
+        caps.faults(&files),
+        [
+            "client/b.py is in no wing: add a row for its folder",
+            "no source file is at cli/model: remove its row",
+            "no source file is at wit: remove its row",
+            "wit is in authors, which has no cap",
+        ]
+    );
+}
+
+#[test]
+fn tests_do_not_count() {
+    let text = "cap gate 0\ngate cli\nnone cli/double.rs\n";
+    let caps = Caps::read(text);
+    let sources = [
+        ("cli/src/lib.rs", "mod a;\n#[cfg(test)]\nmod b;\n"),
+        (
+            "cli/src/a.rs",
+            "fn c() {}\n#[cfg(all(test, unix))]\npub(crate) mod d;\n#[cfg(test)]\nmod tests {\n    \
+             #[cfg(unix)]\n    fn e() { \"}\" }\n}\n#[cfg(unix)]\nfn f() {}\n",
+        ),
+        ("cli/src/a/d.rs", "fn g() {}\n"),
+        ("cli/src/b.rs", "mod h;\n"),
+        ("cli/src/b/h.rs", "fn i() {}\n"),
+        // A name does not make a module one of tests.
+        ("cli/src/own_tests.rs", "fn j() {}\n"),
+        ("cli/src/tests.rs", "fn p() {}\n"),
+        ("cli/tests/it/main.rs", "fn k() {}\n"),
+        ("cli/test_l.py", "l = 1\n"),
+        ("cli/double.rs", "fn m() {}\n"),
+        ("cli/help.txt", "n\n"),
+        ("cli/n.bin", "n\n"),
+        ("cli/src/o.lua", "return 1 -- o\n"),
+    ];
+    let sources = sources.map(|(file, text)| (file.to_owned(), text.to_owned()));
+    // `mod a`, `fn c`, `# cfg unix fn f`, `fn j`, `fn p`, `n` and `return 1`.
+    assert_eq!(caps.count(&sources), Tokens::from([("gate", 16)]));
+}
+
+#[test]
+fn a_raise_needs_a_fall_or_an_allowance() {
+    let first = "commit a\n+++ b/size-caps.txt\n+# Caps.\n+cap gate 100\n+cap models 50\n";
+    let risen = |patches: &str| uncovered(&format!("{first}{patches}"));
+    let faults = |patches: &str, allowed: &str| rises(&risen(patches), &allowances(allowed)).len();
+    let raise = "commit b\n-cap gate 100\n+cap gate 110\n";
+    let fall = "-cap models 50\n+cap models 40\n";
+    assert_eq!(faults("", ""), 0);
+    assert_eq!(faults(raise, ""), 1);
+    assert_eq!(faults(&format!("{raise}{fall}"), ""), 0);
+    assert_eq!(faults(raise, "# Rows.\ngate 10 99 First things\n"), 0);
+    assert_eq!(faults(raise, "gate 4 98 One\ngate 6 99 Two\n"), 0);
+    assert_eq!(faults(raise, "gate 9 99 First things\n"), 1);
+    assert_eq!(faults(raise, "models 10 99 First things\n"), 1);
+    // A fall in another commit covers nothing, and neither does one that is too small.
+    assert_eq!(faults(&format!("{raise}commit c\n{fall}"), ""), 1);
+    assert_eq!(faults(&format!("commit c\n{fall}{raise}"), ""), 1);
+    // Blanks around a row.
+    assert_eq!(faults("commit b\n-cap gate 100\n+ cap gate 110 \n", ""), 1);
+    let small = "-cap models 50\n+cap models 43\n";
+    assert_eq!(risen(&format!("{raise}{small}")).get("gate"), Some(&3));
+    // A part of a wing that becomes a wing, and a cap that is removed and comes back.
+    let split = "commit b\n-cap gate 100\n+cap gate 70\n+cap watch 30\n";
+    assert_eq!(faults(split, ""), 0);
+    let removed = "commit b\n-cap gate 100\ncommit c\n+cap gate 120\n";
+    assert_eq!(risen(removed).get("gate"), Some(&120));
+    // Rises of several commits add up.
+    let more = "commit c\n-cap gate 110\n+cap gate 115\n";
+    assert_eq!(risen(&format!("{raise}{more}")).get("gate"), Some(&15));
 }

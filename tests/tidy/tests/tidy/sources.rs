@@ -39,7 +39,7 @@ const NO_UNSAFE: [&str; 4] = [
 ];
 
 /// Tracked files that exist, relative to the root.
-fn tracked() -> Vec<String> {
+pub(crate) fn tracked() -> Vec<String> {
     let files = output("git", &["ls-files", "-z"]);
     let files: Vec<_> = files
         .split('\0')

@@ -7,7 +7,6 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
-use tensorgate_artifact::capture::Named;
 use tensorgate_base::egress_log::ResolveFailure;
 use tensorgate_policy::tensor::items;
 use tensorgate_policy::{Datatype, Tensor};
@@ -15,6 +14,7 @@ use tensorgate_sandbox::capture::{self, Blob, Captured, Input};
 use tensorgate_sandbox::{
     CapabilityRequest, FeatureColumn, HandlerError, HandlerOutput, ResolvedResource,
 };
+use tensorgate_settings::capture::Named;
 
 use super::request::captured_context;
 use super::{BAD_INPUT, Features, npy, written};

@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tensorgate_artifact::capture::MAX_CARRY_BYTES;
 use tensorgate_base::payload::Payload;
 use tensorgate_policy::Operation;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
 use tensorgate_sandbox::capture::{self, Blob, Captured};
 use tensorgate_sandbox::{CallRequest, RequestFacts};
+use tensorgate_settings::capture::MAX_CARRY_BYTES;
 
 use super::files::content_beside;
 use crate::project::World;

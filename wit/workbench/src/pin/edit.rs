@@ -6,8 +6,9 @@
 use std::ops::Range;
 
 use tensorgate_policy_compiler::raw;
+use tensorgate_policy_load::load::typed_policy;
 use tensorgate_policy_text::tree::{Content, Key, NodeId};
-use tensorgate_policy_text::{Span, Tree, parse, typed};
+use tensorgate_policy_text::{Span, Tree, parse};
 
 /// The section of a policy with its handlers.
 const SECTION: &str = "handlers";
@@ -64,10 +65,10 @@ fn member(key: &str, value: &str, indent: usize, line_end: &str) -> String {
 fn content(text: &str) -> Option<(raw::Policy, Vec<(String, String)>)> {
     let (tree, faults) = parse::parse(text);
     let mut tree = tree.filter(|_| faults.is_empty())?;
-    let typed = typed::typed(&mut tree);
+    let typed = typed_policy(&mut tree);
     let faults = typed.faults.into_iter();
     let faults = faults.map(|fault| (fault.path, fault.message)).collect();
-    Some((typed.policy, faults))
+    Some((typed.document, faults))
 }
 
 /// The text with the entry, not yet verified.

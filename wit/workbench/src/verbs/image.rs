@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_artifact::MAX_SIGNATURE_BYTES;
-use tensorgate_artifact::component::{self, signature_of};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::oci_layout::{Layout, MAX_TAG_BYTES, is_tag};
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_componentize::surface;
+use tensorgate_settings::component::{self, signature_of};
+use tensorgate_signature::MAX_SIGNATURE_BYTES;
 
 use crate::handler_image::SignedComponent;
 use crate::project::{component_at, read_component};

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sha2::{Digest as _, Sha256};
-use tensorgate_artifact::PrivateKey;
-use tensorgate_artifact::component::{self, signature_of};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_componentize::surface;
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::SignedAs;
+use tensorgate_settings::component::{self, signature_of};
+use tensorgate_signature::PrivateKey;
 
 use crate::project::{component_at, read_component};
 

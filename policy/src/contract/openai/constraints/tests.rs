@@ -5,9 +5,10 @@
 use alloc::format;
 use alloc::vec;
 
+use tensorgate_values::json::object;
+
 use super::super::schema;
 use super::*;
-use crate::values::json::object;
 
 fn rule() -> Constraints {
     Constraints {

@@ -13,11 +13,11 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use serde_json::{Map, Value as Json, json};
+use tensorgate_values::json::{Members, Value};
 
 use crate::contract::openai::{OpenAi, rebuild};
 use crate::fixture::{self, Accepts};
 use crate::request::Api;
-use crate::values::json::{Members, Value};
 
 mod absent;
 mod bounds;

@@ -3,10 +3,11 @@
 use alloc::collections::BTreeSet;
 use alloc::format;
 
+use tensorgate_values::json::Value;
+use tensorgate_values::safe_text::is_hidden;
+
 use super::SchemaRules;
 use super::fault::{Fault, SchemaFault};
-use crate::values::json::Value;
-use crate::values::safe_text::is_hidden;
 
 /// Maximum size of `title`, `format` and similar members where a server compiles them.
 const MAX_WORD_BYTES: usize = 128;
@@ -75,9 +76,9 @@ pub(super) fn check(
     rules: &SchemaRules<'_>,
 ) -> Result<(), SchemaFault> {
     let is_valid = match name {
-        "type" => match value {
-            Value::Array(types) => types.len() <= TYPES.len() && types.iter().all(is_type),
-            value => is_type(value),
+        "type" => match value.as_array() {
+            Some(types) => types.len() <= TYPES.len() && types.iter().all(is_type),
+            None => is_type(value),
         },
         // A flag in draft 3.
         "required" => is_list_of_texts(value) || !rules.compiled && is_flag(value),

@@ -7,8 +7,9 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 
+use tensorgate_values::json::object;
+
 use super::*;
-use crate::values::json::object;
 
 /// Why a schema is rejected where the server compiles it, and where it does not.
 fn causes(schema: &Value<'_>) -> (Option<String>, Option<String>) {

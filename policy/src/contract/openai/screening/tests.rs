@@ -1,9 +1,10 @@
 //! Tests of links to pictures in requests, and of the functions that an answer may call.
 
 use super::*;
-use crate::values::json::object;
 use alloc::borrow::Cow;
 use alloc::vec;
+
+use tensorgate_values::json::object;
 
 fn document(members: Vec<(&'static str, Value<'static>)>) -> Members<'static> {
     let owned = members.into_iter();

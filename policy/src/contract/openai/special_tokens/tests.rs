@@ -5,8 +5,9 @@
 use alloc::string::ToString;
 use alloc::vec;
 
+use tensorgate_values::json::object;
+
 use super::*;
-use crate::values::json::object;
 
 fn rule(on_token: OnToken) -> SpecialTokens {
     SpecialTokens::new(on_token, &["~~".into(), "<extra_id_7>".into()])

@@ -4,11 +4,11 @@ use alloc::format;
 use alloc::string::String;
 
 use serde_json::{Value as Json, json};
+use tensorgate_values::json::Value;
 
 use super::{document, rules, value};
 use crate::contract::openai::rebuild;
 use crate::request::Api;
-use crate::values::json::Value;
 
 /// What the backend gets of a request, which passes.
 fn built(request: &Json) -> Value<'static> {

@@ -3,12 +3,12 @@
 use alloc::format;
 
 use serde_json::{Value as Json, json};
+use tensorgate_values::json::Value;
 
 use super::{document, rules, value};
 use crate::contract::openai::rebuild;
 use crate::denial::Reason;
 use crate::request::Api;
-use crate::values::json::Value;
 
 /// An assistant's call with one member changed, as a message.
 fn with_call(at: &str, changed: &Json) -> Json {

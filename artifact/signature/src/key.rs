@@ -5,14 +5,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_compact::{KeyPair, Seed, Signature};
 use sha2::{Digest as _, Sha256};
-use tensorgate_policy::hex;
+use tensorgate_values::hex;
 
 /// Prefix of an Ed25519 seed in PKCS #8, version 1.
 const PRIVATE: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
 /// Prefix of an Ed25519 key in a SubjectPublicKeyInfo.
-pub(crate) const PUBLIC: [u8; 12] = [
+pub const SPKI_PREFIX: [u8; 12] = [
     0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
 ];
 
@@ -60,7 +60,10 @@ impl PrivateKey {
     }
 
     /// Parses a key in PKCS #8.
-    pub(crate) fn from_der(der: &[u8]) -> Result<Self, KeyFault> {
+    ///
+    /// # Errors
+    /// It is another key, or encrypted.
+    pub fn from_der(der: &[u8]) -> Result<Self, KeyFault> {
         let seed = der
             .strip_prefix(&PRIVATE)
             .and_then(|seed| <[u8; 32]>::try_from(seed).ok());
@@ -73,7 +76,7 @@ impl PrivateKey {
     }
 
     /// Signs a message deterministically.
-    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
+    pub fn sign(&self, message: &[u8]) -> [u8; 64] {
         *self.0.sk.sign(message, None)
     }
 }
@@ -98,9 +101,12 @@ impl PublicKey {
     }
 
     /// Parses a SubjectPublicKeyInfo.
-    pub(crate) fn from_der(der: &[u8]) -> Result<Self, KeyFault> {
+    ///
+    /// # Errors
+    /// It is another key, or no point of the curve.
+    pub fn from_der(der: &[u8]) -> Result<Self, KeyFault> {
         let key = der
-            .strip_prefix(&PUBLIC)
+            .strip_prefix(&SPKI_PREFIX)
             .and_then(|key| <[u8; 32]>::try_from(key).ok());
         Self::new(key.ok_or(KeyFault::Algorithm)?)
     }
@@ -117,17 +123,17 @@ impl PublicKey {
     }
 
     /// Key hint of a bundle: base64 of the SHA-256 of its SubjectPublicKeyInfo. It is not trusted.
-    pub(crate) fn hint(self) -> String {
+    pub fn hint(self) -> String {
         STANDARD.encode(Sha256::digest(self.der()))
     }
 
     /// Its SubjectPublicKeyInfo.
-    pub(crate) fn der(self) -> Vec<u8> {
-        [PUBLIC.as_slice(), &self.0].concat()
+    pub fn der(self) -> Vec<u8> {
+        [SPKI_PREFIX.as_slice(), &self.0].concat()
     }
 
     /// Verifies a signature over a message.
-    pub(crate) fn verifies(self, message: &[u8], signature: &[u8; 64]) -> bool {
+    pub fn verifies(self, message: &[u8], signature: &[u8; 64]) -> bool {
         ed25519_compact::PublicKey::new(self.0)
             .verify(message, &Signature::new(*signature))
             .is_ok()
@@ -177,8 +183,8 @@ mod tests {
             let der = STANDARD.encode(der);
             format!("-----BEGIN {label}-----\n{der}\n-----END {label}-----\n")
         };
-        let long = [PUBLIC.as_slice(), &[7; 33]].concat();
-        let weak = [PUBLIC.as_slice(), &[0; 32]].concat();
+        let long = [SPKI_PREFIX.as_slice(), &[7; 33]].concat();
+        let weak = [SPKI_PREFIX.as_slice(), &[0; 32]].concat();
         let other = [
             0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6f, 0x03, 0x21, 0x00,
         ];

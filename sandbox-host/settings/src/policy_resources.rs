@@ -5,32 +5,11 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
+use tensorgate_os_sandbox::{BaseFolders, Resource, beside, folder, home, port};
 use tensorgate_policy::Policy;
 use tensorgate_policy::policy::{
     ArtifactTrust, Audit, Backend, BackendTls, Counter, Handler, Model, ModelArtifact, Trust,
 };
-
-use super::folders::{beside, folder, home};
-
-/// The folders that relative paths of a policy start from.
-#[derive(Clone, Debug, Default)]
-pub struct BaseFolders {
-    /// The folder of components and certificates.
-    pub root: PathBuf,
-    /// The folder of the audit log. Without one, the host does not start.
-    pub audit: Option<PathBuf>,
-}
-
-/// Something that the OS sandbox restricts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Resource {
-    /// A TCP port to connect to, at any address, because the kernel does not distinguish them.
-    Port(u16),
-    /// A file or folder to read, with all that is below.
-    Read(PathBuf),
-    /// A folder to read and write, with all that is below.
-    Write(PathBuf),
-}
 
 /// The resources that a policy names, as it spells them.
 #[derive(Clone, Debug, Default)]
@@ -291,29 +270,10 @@ fn files(root: &Path, text: &str, home: Option<&Path>) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The port of a server's address.
-pub(super) fn port(text: &str) -> Option<u16> {
-    let (scheme, rest) = text.split_once("://")?;
-    let usual = match scheme {
-        "http" => 80,
-        "https" => 443,
-        _ => return None,
-    };
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    match host.rsplit_once(':') {
-        // An IPv6 address without a port ends with a bracket.
-        Some((_, port)) if !port.ends_with(']') => port.parse().ok(),
-        _ => Some(usual),
-    }
-}
-
 /// The resources of a written policy, for tests.
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-pub(super) fn resources_of_written(policy: &serde_json::Value) -> PolicyResources {
+pub(crate) fn resources_of_written(policy: &serde_json::Value) -> PolicyResources {
     let mut policy = policy.clone();
     policy["version"] = 1.into();
     let raw = serde_json::from_value(policy).unwrap();
@@ -325,23 +285,68 @@ pub(super) fn resources_of_written(policy: &serde_json::Value) -> PolicyResource
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use tensorgate_os_sandbox::Access;
+
     use super::*;
 
+    /// What a host with this root and policy needs.
+    fn access(root: &Path, policy: serde_json::Value, servers: &[String]) -> Access {
+        let folders = BaseFolders {
+            root: root.to_owned(),
+            audit: None,
+        };
+        let named = resources_of_written(&policy);
+        let resources = named.resolve(&folders);
+        let resources = resources.iter().map(|(_, resource)| resource);
+        Access::of_host([root.to_owned()], [], resources, servers, [9902, 8443])
+    }
+
     #[test]
-    fn a_servers_port_is_the_one_that_it_names_or_its_schemes() {
-        for (text, expected) in [
-            ("http://127.0.0.1:9", Some(9)),
-            ("https://triton.ml.svc:8001/path", Some(8001)),
-            ("https://triton.ml.svc", Some(443)),
-            ("http://[::1]", Some(80)),
-            ("http://[::1]:8080?x=1", Some(8080)),
-            ("http://host:notaport", None),
-            ("http://host:99999", None),
-            ("unix:/run/x.sock", None),
-            ("a text with ://", None),
-        ] {
-            assert_eq!(port(text), expected, "{text}");
+    fn a_policys_files_are_reached_by_their_folder_and_its_servers_by_their_port() {
+        let folder = std::env::temp_dir().join(format!("tg-reach-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let folder = folder.canonicalize().unwrap();
+        let file = folder.join("ca.pem");
+        std::fs::write(&file, "").unwrap();
+        let policy = serde_json::json!({
+            "backends": {"b": {"kind": "open-inference", "endpoints": ["https://one:8001", "https://two:8002"], "tls": {"ca": file}}},
+            "audit": {"export": {"otlp": {"endpoint": "https://otlp:4318", "headers_file": "/no/such/file"}}},
+            "handlers": {
+                "h": {"component": "h.wasm", "sha256": "00".repeat(32), "fetch": {"hosts": ["a.example"], "content_types": ["image/png"]}},
+                "i": {"component": "i.wasm", "sha256": "00".repeat(32), "fetch": {"hosts": ["b.example"], "ports": [8443], "content_types": ["image/png"]}}
+            },
+        });
+        let reach = access(Path::new("/usr"), policy, &["cpu=http://cpu:7".to_owned()]);
+        assert_eq!(reach.connect, [7, 53, 443, 4318, 8001, 8002, 8443]);
+        assert_eq!(reach.bind, [9902, 8443]);
+        assert!(reach.read.contains(&folder) && reach.read.contains(&"/usr".into()));
+        assert!(!reach.read.iter().any(|path| path.starts_with("/no")));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_link_out_of_the_root_leads_to_a_folder_that_is_reached() {
+        let there = std::env::temp_dir().join(format!("tg-reach-links-{}", std::process::id()));
+        for folder in ["root/own", "made"] {
+            std::fs::create_dir_all(there.join(folder)).unwrap();
         }
+        let there = there.canonicalize().unwrap();
+        for file in ["made/one.wasm", "root/own/two.wasm"] {
+            std::fs::write(there.join(file), "").unwrap();
+        }
+        std::os::unix::fs::symlink(there.join("made"), there.join("root/components")).unwrap();
+        let policy = serde_json::json!({"handlers": {
+            "a": {"component": "components/one.wasm", "sha256": "00".repeat(32)},
+            "b": {"component": "own/two.wasm", "sha256": "00".repeat(32)},
+        }});
+        let root = there.join("root");
+        let reach = access(&root, policy, &[]);
+        let found: Vec<_> = (reach.read.iter())
+            .filter(|path| path.starts_with(&there))
+            .collect();
+        assert_eq!(found, [&there.join("made"), &root]);
+        std::fs::remove_dir_all(there).unwrap();
     }
 }

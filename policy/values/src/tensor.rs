@@ -9,7 +9,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::tensor_data::TensorData;
+use crate::tensor_data::TensorData;
 
 /// A decoded inference request, not yet validated against a contract.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,7 +34,7 @@ pub struct InferRequest<'a> {
     pub binary_data_output: bool,
     /// Members of a JSON document without tensors (OpenAI), except the model's name, in order;
     /// names are unique.
-    pub document: Vec<(Cow<'a, str>, crate::values::json::Value<'a>)>,
+    pub document: Vec<(Cow<'a, str>, crate::json::Value<'a>)>,
     /// Whether the response is written by output instead of by row. TF Serving's REST and
     /// TorchServe respond in the form of the request.
     pub by_column: bool,
@@ -48,8 +48,7 @@ pub const ASK_FOR_BINARY: &str =
 impl InferRequest<'_> {
     /// Whether a document requests a streamed response.
     pub fn streams(&self) -> bool {
-        crate::values::json::member(&self.document, "stream")
-            == Some(&crate::values::json::Value::Bool(true))
+        crate::json::member(&self.document, "stream") == Some(&crate::json::Value::Bool(true))
     }
 
     /// Whether an output is requested.

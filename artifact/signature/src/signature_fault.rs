@@ -42,7 +42,7 @@ pub enum SignatureFault {
 
 impl SignatureFault {
     /// A JSON error, truncated because it may quote the file.
-    pub(crate) fn unread(what: &str, error: &serde_json::Error) -> Self {
+    pub fn unread(what: &str, error: &serde_json::Error) -> Self {
         let error: String = error.to_string().chars().take(MAX_QUOTED_CHARS).collect();
         Self::Form(format!("{what}: {error}"))
     }

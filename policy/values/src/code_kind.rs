@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::named;
+use crate::named;
 
 named! {
     /// A kind of code that a model may need, and that its server runs.

@@ -4,7 +4,7 @@
 use alloc::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
-use super::hex;
+use crate::hex;
 
 /// Writes a map.
 pub fn serialize<K, V, S>(map: &BTreeMap<K, V>, to: S) -> Result<S::Ok, S::Error>

@@ -21,13 +21,23 @@ pub enum TensorData<'a> {
     Checked(CheckedNumbers),
 }
 
-/// Numbers that were checked in their text, by [`crate::contract::NumberCheck`].
+/// Numbers that were checked in their text, as `NumberCheck` of the policy crate does it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CheckedNumbers {
-    /// Their size in raw form.
-    pub(crate) raw_bytes: usize,
+    raw_bytes: usize,
+    range: (f64, f64),
+}
+
+impl CheckedNumbers {
+    /// Numbers of this size in raw form. All of them were found to be in the range.
+    pub const fn new(raw_bytes: usize, range: (f64, f64)) -> Self {
+        Self { raw_bytes, range }
+    }
+
     /// The range that all of them are in.
-    pub(crate) range: (f64, f64),
+    pub const fn range(&self) -> (f64, f64) {
+        self.range
+    }
 }
 
 /// Part of memory that others share, such as a body.

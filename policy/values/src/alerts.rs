@@ -3,7 +3,7 @@
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-use super::named;
+use crate::named;
 
 /// How severe an alert is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,9 +49,10 @@ pub enum AlertAction {
     Block,
 }
 
-/// Declares the rules: a line for each, with its meaning and its name, also in policies.
+/// Declares the rules: a line for each, with its meaning, its name, also in policies, and how
+/// severe its alerts are.
 macro_rules! rules {
-    ($($(#[$doc:meta])* $rule:ident = $name:literal;)*) => {
+    ($($(#[$doc:meta])* $rule:ident = $name:literal, $severity:ident;)*) => {
         named! {
             /// A rule on the audit stream.
             #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,65 +61,74 @@ macro_rules! rules {
                 $($(#[$doc])* #[serde(rename = $name)] $rule = $name,)*
             }
         }
+
+        impl WatchRule {
+            /// How severe its alerts are.
+            pub const fn severity(self) -> AlertSeverity {
+                match self {
+                    $(Self::$rule => AlertSeverity::$severity,)*
+                }
+            }
+        }
     };
 }
 
 rules! {
     /// A client sends far more requests than usual.
-    Volume = "volume";
+    Volume = "volume", Warning;
     /// A client has far more requests rejected than usual, or a source sends many without a valid
     /// credential.
-    Rejections = "rejections";
+    Rejections = "rejections", Warning;
     /// A model answers far more requests with a server error than usual.
-    ServerErrors = "server-errors";
+    ServerErrors = "server-errors", Warning;
     /// A model answers far more slowly than usual.
-    Latency = "latency";
+    Latency = "latency", Warning;
     /// A client sends from a network that it has not used before.
-    NewSource = "new-source";
+    NewSource = "new-source", Warning;
     /// A client uses a credential that it has not used before.
-    NewCredential = "new-credential";
+    NewCredential = "new-credential", Warning;
     /// A credential that was not used for long is used from a network that is new to its client.
-    DormantCredential = "dormant-credential";
+    DormantCredential = "dormant-credential", Warning;
     /// A source uses credentials of several clients that it did not have before.
-    SprayingClients = "spraying-clients";
+    SprayingClients = "spraying-clients", Warning;
     /// Failed credentials come from far more sources than usual.
-    SprayingSources = "spraying-sources";
+    SprayingSources = "spraying-sources", Warning;
     /// Far more credentials fail than usual, of all sources together.
-    CredentialGuessing = "credential-guessing";
+    CredentialGuessing = "credential-guessing", Warning;
     /// A source has requests rejected for many different reasons.
-    Probing = "probing";
+    Probing = "probing", Warning;
     /// A request for the management of an inference server was rejected.
-    Management = "management";
+    Management = "management", Warning;
     /// A client makes handlers fail far more often than other clients.
-    HandlerFaults = "handler-faults";
+    HandlerFaults = "handler-faults", Warning;
     /// A client sends far more values at or beyond the bounds of a model's inputs than usual. It
     /// needs inputs with a `range`.
-    NearBounds = "near-bounds";
+    NearBounds = "near-bounds", Warning;
     /// A model predicts with far less confidence than usual. This rule and the next two need an
     /// output with `role: class-scores`.
-    Confidence = "confidence";
+    Confidence = "confidence", Warning;
     /// A model predicts one class nearly always.
-    ClassDominance = "class-dominance";
+    ClassDominance = "class-dominance", Warning;
     /// A model predicts other classes than usual.
-    PredictionDrift = "prediction-drift";
+    PredictionDrift = "prediction-drift", Warning;
     /// A model of the gate is not ready. This rule and the next ones are about the gate itself.
-    ModelUnready = "model-unready";
+    ModelUnready = "model-unready", Critical;
     /// A backend's endpoint takes no requests.
-    BackendAway = "backend-away";
+    BackendAway = "backend-away", Critical;
     /// A circuit of a backend or of a handler is open.
-    CircuitOpen = "circuit-open";
+    CircuitOpen = "circuit-open", Warning;
     /// A client is blocked or throttled.
-    ClientBlocked = "client-blocked";
+    ClientBlocked = "client-blocked", Info;
     /// The audit log cannot be written.
-    AuditFailing = "audit-failing";
+    AuditFailing = "audit-failing", Critical;
     /// A changed policy, or another file of it, is not in force.
-    PolicyNotInForce = "policy-held";
+    PolicyNotInForce = "policy-held", Warning;
     /// Files of a model could not be scanned.
-    ScannerFailed = "scanner-failed";
+    ScannerFailed = "scanner-failed", Warning;
     /// The files of a model were rejected.
-    ModelRejected = "model-rejected";
+    ModelRejected = "model-rejected", Critical;
     /// The service of shared rate limits does not answer.
-    LimitServiceAway = "limit-service-away";
+    LimitServiceAway = "limit-service-away", Warning;
 }
 
 impl WatchRule {
@@ -229,17 +239,6 @@ impl WatchRule {
     pub const fn lasts(self) -> bool {
         self.is_about_gate()
             || (self.has_at_least() && !matches!(self, Self::SprayingClients | Self::Probing))
-    }
-
-    /// How severe its alerts are.
-    pub const fn severity(self) -> AlertSeverity {
-        match self {
-            Self::ClientBlocked => AlertSeverity::Info,
-            Self::ModelUnready | Self::BackendAway | Self::AuditFailing | Self::ModelRejected => {
-                AlertSeverity::Critical
-            }
-            _ => AlertSeverity::Warning,
-        }
     }
 }
 

@@ -6,10 +6,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 use tensorgate_policy::policy::{SignedAs, SignedBy};
 use tensorgate_policy::{hex, unhex};
-
-use crate::envelope::{open, seal, unverified};
-use crate::key::{PrivateKey, PublicKey};
-use crate::signature_fault::SignatureFault;
+use tensorgate_signature::envelope::{open, seal, unverified};
+use tensorgate_signature::{PrivateKey, PublicKey, SignatureFault};
 
 /// Suffix of a signature file, as in Sigstore's tools.
 pub const SUFFIX: &str = ".sigstore.json";

@@ -1,5 +1,11 @@
 //! Values and their encodings: tensors, datatypes, JSON, DER, hexadecimal, times, host names, keys,
 //! exceptions for files, choices of a policy, alerts, and text that is safe for a terminal.
+#![no_std]
+#![forbid(unsafe_code)]
+// A new variant of an enum must be decided in each `match` of the enum.
+#![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm))]
+
+extern crate alloc;
 
 mod alerts;
 mod byte_size;
@@ -12,7 +18,7 @@ mod file_exception;
 mod fnv;
 mod getters;
 mod hex;
-pub(crate) mod hex_keys;
+pub mod hex_keys;
 mod host_name;
 pub mod json;
 mod jwk;
@@ -33,14 +39,17 @@ pub use choices::{
     OcsfVersion, Scope, ServiceFailure,
 };
 pub use code_kind::CodeKind;
+pub use datatype::Datatype;
+pub use fault::{Fault, Severity};
 pub use file_exception::{ExceptionFault, FileException};
 pub use fnv::{FNV_OFFSET, fnv1a};
-pub(crate) use getters::getters;
 pub use hex::{hex, hex_digits, unhex};
 pub use host_name::is_host_name;
 pub use jwk::{Jwk, Secret};
 pub use model_format::ModelFormat;
-pub(crate) use named::named;
 pub use published_keys::{KeyEntry, KeyEntryFault, KeySet};
 pub use shared::Shared;
+pub use tensor::{InferRequest, Tensor};
+pub use tensor_data::TensorData;
+pub use time::Now;
 pub use unique_members::unique_members;

@@ -4,8 +4,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::getters;
-use super::time::end_of_day_unix_s;
+use crate::getters;
+use crate::time::end_of_day_unix_s;
 
 /// The longest reason, characters.
 const MAX_REASON_CHARS: usize = 500;

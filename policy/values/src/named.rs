@@ -1,6 +1,7 @@
 //! Enums whose values have a name in a policy or a protocol.
 
 /// Declares an enum with the name of each variant: `ALL`, `name` and `from_name`.
+#[macro_export]
 macro_rules! named {
     (
         $(#[$attribute:meta])*
@@ -31,5 +32,3 @@ macro_rules! named {
         }
     };
 }
-
-pub(crate) use named;

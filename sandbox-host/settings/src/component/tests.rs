@@ -3,8 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use crate::component::{Signed, claimed_identity, sign, verify};
-use crate::key::{PrivateKey, PublicKey};
-use crate::signature_fault::MAX_SIGNATURE_BYTES;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -12,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::{Policy, SignedAs, SignedBy};
 use tensorgate_policy_compiler::validate;
+use tensorgate_signature::{MAX_SIGNATURE_BYTES, PrivateKey, PublicKey};
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 /// RFC 8410, 10.3.

@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::OsSandbox;
-use super::access::Access;
-use super::policy_resources::{BaseFolders, PolicyResources, Resource};
+use tensorgate_os_sandbox::{Access, BaseFolders, OsSandbox, Resource};
+
+use crate::policy_resources::PolicyResources;
 
 /// What every fault ends with.
 const RESTART: &str = "its rules are made at the start: restart tensorgate-host, or `tensorgate up`, with this policy";
@@ -124,8 +124,8 @@ fn without_links(path: &Path) -> PathBuf {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::policy_resources::resources_of_written as resources;
     use super::*;
+    use crate::policy_resources::resources_of_written as resources;
 
     /// A policy with one resource of each kind.
     fn policy() -> Value {

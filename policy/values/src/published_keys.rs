@@ -9,7 +9,7 @@ use core::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{Jwk, Secret};
+use crate::{Jwk, Secret};
 
 /// A JSON Web Key Set (RFC 7517, 5), as an issuer publishes it. Other members are ignored.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -63,14 +63,18 @@ impl KeyEntry {
             match value {
                 KeyValue::Null => {}
                 KeyValue::Texts(texts) => self.key.key_ops = Some(texts),
-                _ => self.fail(Some(name), "is not a list of texts"),
+                KeyValue::Text(_) | KeyValue::Entry(_) | KeyValue::Other => {
+                    self.fail(Some(name), "is not a list of texts")
+                }
             }
             return;
         };
         match value {
             KeyValue::Null => {}
             KeyValue::Text(value) => *text = Some(value),
-            _ => self.fail(Some(name), "is not a text"),
+            KeyValue::Texts(_) | KeyValue::Entry(_) | KeyValue::Other => {
+                self.fail(Some(name), "is not a text")
+            }
         }
     }
 }
@@ -108,10 +112,10 @@ fn secret<'k>(key: &'k mut Jwk, name: &str) -> Option<&'k mut Secret> {
 
 impl<'de> Deserialize<'de> for KeyEntry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match KeyValue::deserialize(deserializer)? {
-            KeyValue::Entry(entry) => *entry,
-            _ => Self::not_an_object(),
-        })
+        let KeyValue::Entry(entry) = KeyValue::deserialize(deserializer)? else {
+            return Ok(Self::not_an_object());
+        };
+        Ok(*entry)
     }
 }
 
@@ -167,9 +171,10 @@ impl<'de> Visitor<'de> for ValueVisitor {
         let mut texts = Vec::new();
         let mut only_texts = true;
         while let Some(value) = list.next_element::<KeyValue>()? {
-            match value {
-                KeyValue::Text(text) => texts.push(text),
-                _ => only_texts = false,
+            if let KeyValue::Text(text) = value {
+                texts.push(text);
+            } else {
+                only_texts = false;
             }
         }
         Ok(if only_texts {

@@ -34,25 +34,28 @@ impl<'a> Value<'a> {
 
     /// The string, if it is one.
     pub fn as_str(&self) -> Option<&str> {
-        match self {
-            Self::String(text) => Some(text),
-            _ => None,
+        if let Self::String(text) = self {
+            Some(text)
+        } else {
+            None
         }
     }
 
     /// The members, if it is an object.
     pub fn as_object(&self) -> Option<&[(Cow<'a, str>, Value<'a>)]> {
-        match self {
-            Self::Object(members) => Some(members),
-            _ => None,
+        if let Self::Object(members) = self {
+            Some(members)
+        } else {
+            None
         }
     }
 
     /// The elements, if it is an array.
     pub fn as_array(&self) -> Option<&[Value<'a>]> {
-        match self {
-            Self::Array(elements) => Some(elements),
-            _ => None,
+        if let Self::Array(elements) = self {
+            Some(elements)
+        } else {
+            None
         }
     }
 
@@ -109,7 +112,9 @@ impl<'a> Value<'a> {
         let inner = match self {
             Self::Array(elements) => elements.iter().map(Self::depth).max(),
             Self::Object(members) => members.iter().map(|(_, value)| value.depth()).max(),
-            _ => return 0,
+            Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::String(_) => {
+                return 0;
+            }
         };
         inner.unwrap_or(0).saturating_add(1)
     }

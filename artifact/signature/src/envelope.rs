@@ -9,9 +9,9 @@ use crate::key::{PrivateKey, PublicKey};
 use crate::signature_fault::{MAX_SIGNATURE_BYTES, SignatureFault};
 
 /// Media type of a bundle.
-pub(crate) const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+pub const BUNDLE_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 /// Type of the payload: an in-toto statement.
-pub(crate) const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 
 /// All members of a bundle that is made with a key. Others are rejected, because they would not be
 /// verified.
@@ -138,7 +138,7 @@ fn parts(bundle: &[u8]) -> Result<(Vec<u8>, [u8; 64]), SignatureFault> {
 }
 
 /// DSSE's pre-authentication encoding.
-pub(crate) fn pae(payload: &[u8]) -> Vec<u8> {
+pub fn pae(payload: &[u8]) -> Vec<u8> {
     let head = format!(
         "DSSEv1 {} {PAYLOAD_TYPE} {} ",
         PAYLOAD_TYPE.len(),

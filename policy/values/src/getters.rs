@@ -2,10 +2,11 @@
 
 /// Declares getters: each line is a field and the type in which it is read. `&T` borrows the field,
 /// and so does `Option<&T>`; other types are copied.
+#[macro_export]
 macro_rules! getters {
     ($type:ty { $($getters:tt)* }) => {
         impl $type {
-            $crate::values::getters! { @ $($getters)* }
+            $crate::getters! { @ $($getters)* }
         }
     };
     (@ $(#[$doc:meta])* $name:ident: Option<&str>, $($rest:tt)*) => {
@@ -13,51 +14,49 @@ macro_rules! getters {
         pub fn $name(&self) -> Option<&str> {
             self.$name.as_deref()
         }
-        $crate::values::getters! { @ $($rest)* }
+        $crate::getters! { @ $($rest)* }
     };
     (@ $(#[$doc:meta])* $name:ident: Option<&[$seen:ty]>, $($rest:tt)*) => {
         $(#[$doc])*
         pub fn $name(&self) -> Option<&[$seen]> {
             self.$name.as_deref()
         }
-        $crate::values::getters! { @ $($rest)* }
+        $crate::getters! { @ $($rest)* }
     };
     (@ $(#[$doc:meta])* $name:ident: Option<&$seen:ty>, $($rest:tt)*) => {
         $(#[$doc])*
         pub const fn $name(&self) -> Option<&$seen> {
             self.$name.as_ref()
         }
-        $crate::values::getters! { @ $($rest)* }
+        $crate::getters! { @ $($rest)* }
     };
     (@ $(#[$doc:meta])* $name:ident: &str, $($rest:tt)*) => {
         $(#[$doc])*
         pub fn $name(&self) -> &str {
             &self.$name
         }
-        $crate::values::getters! { @ $($rest)* }
+        $crate::getters! { @ $($rest)* }
     };
     (@ $(#[$doc:meta])* $name:ident: &[$seen:ty], $($rest:tt)*) => {
         $(#[$doc])*
         pub fn $name(&self) -> &[$seen] {
             &self.$name
         }
-        $crate::values::getters! { @ $($rest)* }
+        $crate::getters! { @ $($rest)* }
     };
     (@ $(#[$doc:meta])* $name:ident: &$seen:ty, $($rest:tt)*) => {
         $(#[$doc])*
         pub const fn $name(&self) -> &$seen {
             &self.$name
         }
-        $crate::values::getters! { @ $($rest)* }
+        $crate::getters! { @ $($rest)* }
     };
     (@ $(#[$doc:meta])* $name:ident: $seen:ty, $($rest:tt)*) => {
         $(#[$doc])*
         pub const fn $name(&self) -> $seen {
             self.$name
         }
-        $crate::values::getters! { @ $($rest)* }
+        $crate::getters! { @ $($rest)* }
     };
     (@) => {};
 }
-
-pub(crate) use getters;

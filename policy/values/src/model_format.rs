@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::named;
+use crate::named;
 
 named! {
     /// A format of a file that `tensorgate model scan` follows, by the name that the scan prints.

@@ -4,7 +4,7 @@
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
-use crate::values::named;
+use crate::named;
 
 named! {
     /// An element type.
@@ -26,6 +26,16 @@ named! {
         Fp64 = "FP64",
         Bytes = "BYTES",
     }
+}
+
+/// The format of a floating-point datatype.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the variants are the names of the datatypes")]
+pub enum FloatFormat {
+    Fp16,
+    Bf16,
+    Fp32,
+    Fp64,
 }
 
 impl Datatype {
@@ -56,9 +66,22 @@ impl Datatype {
         })
     }
 
+    /// The floating-point format; `None` if no element can be NaN, infinite or a second zero.
+    pub const fn float_format(self) -> Option<FloatFormat> {
+        match self {
+            Self::Fp16 => Some(FloatFormat::Fp16),
+            Self::Bf16 => Some(FloatFormat::Bf16),
+            Self::Fp32 => Some(FloatFormat::Fp32),
+            Self::Fp64 => Some(FloatFormat::Fp64),
+            Self::Bool | Self::Bytes => None,
+            Self::Uint8 | Self::Uint16 | Self::Uint32 | Self::Uint64 => None,
+            Self::Int8 | Self::Int16 | Self::Int32 | Self::Int64 => None,
+        }
+    }
+
     /// Whether elements can be NaN or infinite.
     pub const fn is_float(self) -> bool {
-        matches!(self, Self::Fp16 | Self::Bf16 | Self::Fp32 | Self::Fp64)
+        self.float_format().is_some()
     }
 }
 
