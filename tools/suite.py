@@ -3,10 +3,10 @@
 
 As with cargo test, names after `--` select the tests whose names contain one of them.
 
-Cargo builds the test binaries. Two of them run at once: the one that waits for longest in most
-tests comes first, and the others use the time in which it waits. The name of a test is printed when
-it ends, and the output of a binary with failures when the binary ends. After a failure the others
-still run. The last lines name each failure as `binary test`, and the exit status is 1 if there is
+Cargo builds the test binaries. Two of them run at once, those that take longest first. Tests that
+compile handlers use all cores and the disk for minutes, so tests that put a gate under load wait
+until these have ended. The name of a test is printed when it ends, and the output of a binary with
+failures when the binary ends. After a failure the others still run. The last lines name each failure as `binary test`, and the exit status is 1 if there is
 any.
 
 If one test failed, it runs once more by itself at the end. If it passes then, it is unsteady and
@@ -28,7 +28,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import queue
 import re
 import shutil
 import signal
@@ -49,8 +48,11 @@ SLOWEST = 30
 MAX_LOG_LINES = 500
 # How many binaries run at once.
 LANES = 2
-# The packages whose tests take longest. The first one mostly waits, for Envoy and for deadlines.
-LONGEST = ["tests/e2e", "wit/workbench", "sandbox-host", "cli", "tests/conformance"]
+# The packages whose tests take longest.
+LONGEST = ["wit/workbench", "tests/e2e", "sandbox-host", "cli", "tests/conformance"]
+# The binaries whose tests compile handlers, and those that no compiler may disturb.
+COMPILING = {"wit/workbench it"}
+UNDER_LOAD = {"tests/e2e it", "sandbox-host it"}
 # Arguments of cargo test that select targets. Cargo tests no documentation then.
 SELECTS = re.compile(r"--(lib|bins?|tests?|examples?|bench(es)?|all-targets)(=|$)")
 
@@ -227,6 +229,35 @@ class Suite:
             say(*run.text)
 
 
+class Jobs:
+    """What the lanes still have to run, in order: pairs of a binary's name and a function."""
+
+    def __init__(self, jobs):
+        self.jobs = list(jobs)
+        # Names of the binaries that run.
+        self.running = []
+        self.changed = threading.Condition()
+
+    def next(self):
+        """The first job that may start now, or None if none is left."""
+        with self.changed:
+            while self.jobs and not STOPPED.is_set():
+                busy = self.running + [name for name, _ in self.jobs]
+                compiles = not COMPILING.isdisjoint(busy)
+                for job in self.jobs:
+                    if not (compiles and job[0] in UNDER_LOAD):
+                        self.jobs.remove(job)
+                        self.running.append(job[0])
+                        return job
+                self.changed.wait(TICK_SECONDS)
+            return None
+
+    def ended(self, name):
+        with self.changed:
+            self.running.remove(name)
+            self.changed.notify_all()
+
+
 # Set when the user interrupts the run.
 STOPPED = threading.Event()
 PRINTS = threading.Lock()
@@ -348,22 +379,23 @@ def run(arguments):
     if status != 0:
         suite.failed.append(Failure(f"cargo test: exit status {status}"))
         return suite
-    jobs = queue.SimpleQueue()
-    for binary in sorted(binaries, key=place):
-        jobs.put(lambda binary=binary: suite.run(binary))
+    listed = [
+        (binary.shown, lambda binary=binary: suite.run(binary))
+        for binary in sorted(binaries, key=place)
+    ]
     if not names and not any(SELECTS.match(argument) for argument in arguments):
-        jobs.put(lambda: suite.run_docs(arguments))
+        listed.append(("documentation", lambda: suite.run_docs(arguments)))
+    jobs = Jobs(listed)
 
     def work():
-        while not STOPPED.is_set():
+        while job := jobs.next():
+            name, function = job
             try:
-                job = jobs.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                job()
+                function()
             except Exception as error:
                 suite.failed.append(Failure(f"suite.py: {error!r}"))
+            finally:
+                jobs.ended(name)
 
     lanes = [threading.Thread(target=work) for _ in range(LANES)]
     for lane in lanes:

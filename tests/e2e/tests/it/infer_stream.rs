@@ -15,6 +15,17 @@ fn main_policy() -> Policy {
     policy::vectors_policy("main.json")
 }
 
+/// The same for tests that are not about time: a busy machine has minutes for each message.
+fn patient_policy() -> Policy {
+    let mut policy = main_policy();
+    policy.listen.limits.timeout_ms = 60_000.into();
+    policy.listen.limits.stream_ms = 600_000.into();
+    for backend in policy.backends.values_mut() {
+        backend.timeout_ms = 60_000.into();
+    }
+    policy
+}
+
 /// A valid message in its frame, for one of two models, with an id.
 fn message(model: &str, id: &str, x: f32) -> Vec<u8> {
     let mut request: ModelInferRequest = prost::Message::decode(&*ask::message("x")).unwrap();
@@ -56,7 +67,7 @@ async fn a_long_stream_of_small_messages_is_answered() {
     const BATCHES: usize = 45;
     const BATCH: usize = 50;
     for chain in ["gate", "auth,rate-limit,tensor-guard"] {
-        let stack = Lease::with_chain(main_policy(), chain).await;
+        let stack = Lease::with_chain(patient_policy(), chain).await;
         let mut stream = open(&stack, "scorer").await;
         for batch in 1..=BATCHES {
             for _ in 0..BATCH {

@@ -21,6 +21,9 @@ use tensorgate_tests::programs::target;
 const OLD_KEY: &str = "0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0af0";
 const NEW_KEY: &str = "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0bf0";
 
+/// The time limit of a request, which none may reach on a busy machine either.
+const TIMEOUT_MS: u64 = 50_000;
+
 /// A policy in which these clients, too, may send inferences to `vec`.
 fn with_clients(base: &Policy, clients: &[&str]) -> Policy {
     let mut policy = serde_json::to_value(base).unwrap();
@@ -76,6 +79,10 @@ async fn rollout(network: Network<4>) {
     // A client that no rule of the policy names.
     let another = policy::vectors_policy("rates.json").clients["rate-1"].clone();
     base.clients.insert("rate-1".to_owned(), another);
+    base.listen.limits.timeout_ms = TIMEOUT_MS.into();
+    for backend in base.backends.values_mut() {
+        backend.timeout_ms = TIMEOUT_MS.into();
+    }
     let backend = Backend::start_at(network.test, base.clone()).await;
     let components = target().join("components");
     policy::settle(&mut base, &backend, &components, scratch.path());

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
 const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 /// The time limits. A stream without messages is idle after 10 s, the least that there is.
-const TIMEOUT_MS: u64 = 2_000;
+const TIMEOUT_MS: u64 = 5_000;
 const STREAM_MS: u64 = 14_000;
 const IDLE: Duration = Duration::from_secs(10);
 /// How late the end of a stream may be seen on a busy machine.

@@ -138,7 +138,7 @@ fn built(project: &Project) -> Vec<u8> {
 fn check(lang: &str, file: &str, source: &str, table: &[(&str, Ends)]) {
     let project = Project::unbuilt("hostile", lang, "preprocess");
     project.write(file, source);
-    let component = built(&project);
+    let component = project.compiled();
     let sandbox = Sandbox::new(SandboxConfig {
         compiler: CompilerConfig {
             folder: user_folders::compiled_code(),

@@ -165,9 +165,7 @@ fn a_call_has_output_and_the_time_and_random_numbers_of_its_request() {
     ] {
         let project = Project::unbuilt(name, lang, "preprocess");
         project.write(file, source);
-        let ran = project.verb("build", &[]);
-        assert_eq!(ran.code, 0, "{}", story(&ran));
-        let component = std::fs::read(project.component()).unwrap();
+        let component = project.compiled();
         let handler = load(&sandbox, &component, "");
         let [first, again, other] = ["a", "a", "b"].map(|id| answer(&runtime, &handler, id));
         assert_eq!(first, again, "{lang}");

@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_artifact::PublicKey;
 use tensorgate_client::run::{Ran, Scratch};
+use tensorgate_signature::PublicKey;
 
 use super::{handler, lines, story, tensorgate};
 

@@ -61,12 +61,12 @@ async fn check(control_plane: &str) {
     bodies::full_reads_after_a_small_one(&stack).await;
     heads::check(&stack, control_plane).await;
     clients::stream_messages(&stack).await;
-    clients::flood(&stack).await;
+    let judged = clients::flood(&stack).await;
     clients::small_frames(&stack).await;
     clients::early_answers(&stack).await;
     clients::end_slow_bodies(slow).await;
     clients::leave(&stack).await;
-    clients::one_line_each(&stack).await;
+    clients::one_line_each(&stack, judged).await;
     let mut judged_in_envoy = loaded_policy();
     judged_in_envoy.listen.judge = Some(Judge::Envoy);
     stack.reload(judged_in_envoy).await;

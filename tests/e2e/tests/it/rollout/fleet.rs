@@ -139,6 +139,8 @@ impl Host {
         }
         let process = command
             .args(["--gateway", GATEWAY, "--admin-public", "--log", "json"])
+            // As long as a request may take.
+            .args(["--drain-s", "60"])
             .arg("--console-public")
             .arg(self.folder.join("reader.secret"))
             .stdin(Stdio::null())
