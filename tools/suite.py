@@ -6,8 +6,8 @@ As with cargo test, names after `--` select the tests whose names contain one of
 Cargo builds the test binaries. Two of them run at once, those that take longest first. Tests that
 compile handlers use all cores and the disk for minutes, so tests that put a gate under load wait
 until these have ended. The name of a test is printed when it ends, and the output of a binary with
-failures when the binary ends. After a failure the others still run. The last lines name each failure as `binary test`, and the exit status is 1 if there is
-any.
+failures when the binary ends. After a failure the others still run. The last lines name each failure
+as `binary test`, and the exit status is 1 if there is any.
 
 If one test failed, it runs once more by itself at the end. If it passes then, it is unsteady and
 does not fail the run: its log is printed, and the last lines name it. They show the row to add, if

@@ -29,15 +29,9 @@ pub fn run(data: &[u8]) {
         assert!(!faults.is_empty(), "no document and no fault");
         return;
     };
-    let mut read: typed::Typed<raw::Policy> = typed::typed(&mut tree);
+    let read = typed::typed(&mut tree, |policy: &mut raw::Policy| &mut policy.models);
     inside(&read.faults);
     if faults.is_empty() && read.faults.is_empty() {
-        let models = &mut read.document.models;
-        for alias in read.aliases {
-            if let Some(model) = models.get(&alias.model).cloned() {
-                models.insert(alias.name, model);
-            }
-        }
         policy_json::check(&read.document);
     }
 }

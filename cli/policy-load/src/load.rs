@@ -100,17 +100,9 @@ pub fn load(file: &Path) -> Result<Loaded, LoadError> {
     })
 }
 
-/// Converts a tree into a policy that is not validated yet. Models with the text of another model
-/// share its values.
+/// Converts a tree into a policy that is not validated yet.
 pub fn typed_policy(tree: &mut Tree) -> Typed<raw::Policy> {
-    let mut typed: Typed<raw::Policy> = typed(tree);
-    let models = &mut typed.document.models;
-    for alias in &typed.aliases {
-        if let Some(model) = models.get(&alias.model).cloned() {
-            models.insert(alias.name.clone(), model);
-        }
-    }
-    typed
+    typed(tree, |policy: &mut raw::Policy| &mut policy.models)
 }
 
 /// The `revoked` section of a policy file, as far as it can be read despite other faults: entries,
@@ -237,7 +229,6 @@ fn judge(text: &str, root: &Path) -> Result<Judged, Vec<Located>> {
         document: mut raw,
         faults: mistyped,
         mut omitted,
-        aliases: _,
     } = typed_policy(&mut tree);
     faults.extend(mistyped);
     let Inlined {

@@ -23,16 +23,6 @@ pub struct Typed<T> {
     pub faults: Vec<Located>,
     /// Paths of the removed nodes. Validation faults at these paths are only consequences.
     pub omitted: Vec<OmittedPath>,
-    /// Models that the document lacks, because their text is that of another one.
-    pub aliases: Vec<Alias>,
-}
-
-/// A second name of a model.
-pub struct Alias {
-    /// The model's name in the document.
-    pub model: String,
-    /// The name that the document lacks.
-    pub name: String,
 }
 
 /// A path where the document is incomplete.
@@ -60,17 +50,20 @@ impl OmittedPath {
 }
 
 /// Converts a tree into a document. The tree keeps only what was read. Models that share a node are
-/// read once: the document has the first of their names, and the others are aliases.
-pub fn typed<T: DeserializeOwned + Default>(tree: &mut Tree) -> Typed<T> {
+/// read once and shared in the document's `models`.
+pub fn typed<T: DeserializeOwned + Default, M: Clone>(
+    tree: &mut Tree,
+    models: impl FnOnce(&mut T) -> &mut BTreeMap<String, M>,
+) -> Typed<T> {
     let (first, others) = split_aliases(tree);
     let mut typed = deserialize_all(tree);
-    let alias = |(key, node): &(Key, NodeId)| {
-        Some(Alias {
-            model: first.get(node)?.clone(),
-            name: key.text.clone(),
-        })
-    };
-    typed.aliases = others.iter().filter_map(alias).collect();
+    let models = models(&mut typed.document);
+    for (key, node) in &others {
+        let model = first.get(node).and_then(|first| models.get(first)).cloned();
+        if let Some(model) = model {
+            models.insert(key.text.clone(), model);
+        }
+    }
     if let Some(entries) = tree.section(MODELS) {
         entries.extend(others);
     }
@@ -107,7 +100,6 @@ fn deserialize_all<T: DeserializeOwned + Default>(tree: &mut Tree) -> Typed<T> {
                     document,
                     faults,
                     omitted,
-                    aliases: Vec::new(),
                 };
             }
             Err(error) => error,
@@ -139,7 +131,6 @@ fn deserialize_all<T: DeserializeOwned + Default>(tree: &mut Tree) -> Typed<T> {
         document: T::default(),
         faults,
         omitted,
-        aliases: Vec::new(),
     }
 }
 

@@ -16,6 +16,14 @@ pub fn vectors_policy(name: &str) -> Policy {
     serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap()
 }
 
+/// Sets the time limit of a request and of each backend, for a test that is not about time.
+pub fn set_time_limit(policy: &mut Policy, ms: u64) {
+    policy.listen.limits.timeout_ms = ms.into();
+    for backend in policy.backends.values_mut() {
+        backend.timeout_ms = ms.into();
+    }
+}
+
 /// The text of a key of the vectors, by its name.
 pub fn key(name: &str) -> String {
     let keys: serde_json::Value = serde_json::from_str(

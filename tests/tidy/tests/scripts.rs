@@ -1,5 +1,5 @@
 //! The scripts behind `make`: what the suite names, what a quick check runs, the key of the caches,
-//! the features of a partial build, and the texts that the reference pages list.
+//! the features of a partial build, the lines of code, and the texts that the reference pages list.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::BTreeSet;
@@ -509,4 +509,26 @@ fn tests_under_load_start_when_handlers_are_compiled() {
         started.trim(),
         "wit/workbench it, cli it, tests/e2e it, None"
     );
+}
+
+#[test]
+fn lines_of_code_are_counted_without_comments_and_tests() {
+    let source = "//! Head.\n\nuse a;\n// b\n#[cfg(test)]\n#[path = \"x.rs\"]\nmod c;\nstruct D {\n\
+                  \x20   #[cfg(test)]\n    e: u8,\n    f: u8,\n}\n#[cfg(test)]\nmod tests {\n\
+                  \x20   fn g() {\n    }\n}\nfn h() {}\n";
+    let script = "import sys; sys.path.insert(0, 'tools'); import lines\n\
+                  print(lines.code_lines(sys.argv[1]))";
+    let printed = output("python3", &["-B", "-c", script, source]);
+    // The lines of `use`, of `D` without a field, and of `h`.
+    assert_eq!(printed.trim(), "5");
+}
+
+#[test]
+fn files_of_test_modules_are_known() {
+    let source = "mod a;\n#[cfg(test)]\nmod day;\n#[cfg(test)]\n#[allow(b)]\npub(crate) mod c;\n";
+    let script = "import sys; sys.path.insert(0, 'tools'); import lines, pathlib\n\
+                  modules = lambda file: lines.test_modules(pathlib.Path(file), sys.argv[1])\n\
+                  print(*sorted(map(str, modules('x/src/lib.rs') | modules('x/src/y.rs'))))";
+    let printed = output("python3", &["-B", "-c", script, source]);
+    assert_eq!(printed.trim(), "x/src/c x/src/day x/src/y/c x/src/y/day");
 }

@@ -18,11 +18,8 @@ fn main_policy() -> Policy {
 /// The same for tests that are not about time: a busy machine has minutes for each message.
 fn patient_policy() -> Policy {
     let mut policy = main_policy();
-    policy.listen.limits.timeout_ms = 60_000.into();
+    policy::set_time_limit(&mut policy, 60_000);
     policy.listen.limits.stream_ms = 600_000.into();
-    for backend in policy.backends.values_mut() {
-        backend.timeout_ms = 60_000.into();
-    }
     policy
 }
 

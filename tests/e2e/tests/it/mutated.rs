@@ -177,10 +177,7 @@ async fn almost_valid_requests_crash_no_worker() {
     let vectors: Arc<Vec<Lowered>> = Arc::new(vectors.into_iter().filter(of_main).collect());
     let mut main = policy::vectors_policy("main.json");
     main.listen.limits.stream_ms = STREAM_MS.into();
-    main.listen.limits.timeout_ms = TIMEOUT_MS.into();
-    for backend in main.backends.values_mut() {
-        backend.timeout_ms = TIMEOUT_MS.into();
-    }
+    policy::set_time_limit(&mut main, TIMEOUT_MS);
     let stack = Stack::start("mutated", main).await;
     let processes = stack.processes();
 

@@ -155,10 +155,10 @@ async fn grpc(ready: &mut h2::client::SendRequest<Bytes>, key: &str) -> Result<(
 
 /// The scorer is always allowed. The rest depends on the number.
 fn version(number: usize) -> Policy {
-    let mut policy: Value = serde_json::to_value(policy::vectors_policy("main.json")).unwrap();
+    let mut main = policy::vectors_policy("main.json");
+    policy::set_time_limit(&mut main, TIMEOUT_MS);
+    let mut policy = serde_json::to_value(main).unwrap();
     let keys = policy["clients"].clone();
-    policy["listen"]["limits"]["timeout_ms"] = json!(TIMEOUT_MS);
-    policy["backends"]["backend"]["timeout_ms"] = json!(TIMEOUT_MS);
     let mut vec = policy["models"]["vec"].clone();
     // Copies of the model come and go, and a JSON path belongs to one model alone.
     vec.as_object_mut().unwrap().remove("json");

@@ -79,10 +79,7 @@ async fn rollout(network: Network<4>) {
     // A client that no rule of the policy names.
     let another = policy::vectors_policy("rates.json").clients["rate-1"].clone();
     base.clients.insert("rate-1".to_owned(), another);
-    base.listen.limits.timeout_ms = TIMEOUT_MS.into();
-    for backend in base.backends.values_mut() {
-        backend.timeout_ms = TIMEOUT_MS.into();
-    }
+    policy::set_time_limit(&mut base, TIMEOUT_MS);
     let backend = Backend::start_at(network.test, base.clone()).await;
     let components = target().join("components");
     policy::settle(&mut base, &backend, &components, scratch.path());

@@ -21,20 +21,30 @@ pub(crate) fn identifiers(text: &str) -> Vec<(usize, &str)> {
 
 /// A source with a blank for each comment and literal.
 pub(crate) fn code(text: &str) -> String {
+    code_with(text, |code, _| code.push(' '))
+}
+
+/// A source with what `push` puts in the place of each comment and literal, which it gets.
+pub(crate) fn code_with(text: &str, push: impl Fn(&mut String, &str)) -> String {
     let mut code = String::new();
     let mut rest = text;
     while !rest.is_empty() {
-        rest = if let Some(next) = after_comment_or_literal(rest) {
-            code.push(' ');
-            next
+        if let Some(next) = after_comment_or_literal(rest) {
+            push(&mut code, before(rest, next));
+            rest = next;
         } else {
             let next = after_word_or_char(rest);
-            let read = rest.len().saturating_sub(next.len());
-            code.push_str(rest.get(..read).unwrap());
-            next
-        };
+            code.push_str(before(rest, next));
+            rest = next;
+        }
     }
     code
+}
+
+/// The part of a text that stands before the rest of it.
+pub(crate) fn before<'a>(text: &'a str, rest: &str) -> &'a str {
+    let length = text.len().saturating_sub(rest.len());
+    text.get(..length).unwrap()
 }
 
 /// The line of an offset, from 1.
@@ -51,7 +61,7 @@ pub(crate) fn word(text: &str) -> &str {
 
 /// The text after the comment or literal that a text starts with; none if it starts with another
 /// thing.
-pub(crate) fn after_comment_or_literal(text: &str) -> Option<&str> {
+fn after_comment_or_literal(text: &str) -> Option<&str> {
     if let Some(comment) = text.strip_prefix("//") {
         Some(comment.split_once('\n').map_or("", |(_, next)| next))
     } else if let Some(comment) = text.strip_prefix("/*") {
@@ -67,7 +77,7 @@ pub(crate) fn after_comment_or_literal(text: &str) -> Option<&str> {
 }
 
 /// The text after the word that a text starts with, or after its first character.
-pub(crate) fn after_word_or_char(text: &str) -> &str {
+fn after_word_or_char(text: &str) -> &str {
     match word(text) {
         "" => after_char(text),
         word => text.strip_prefix(word).unwrap(),

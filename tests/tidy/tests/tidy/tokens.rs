@@ -9,7 +9,7 @@
 //! The text of a string literal counts as code does. So a table or a script that moves into a
 //! string is as large as before.
 
-use crate::identifiers::{after_char, after_comment_or_literal, after_word_or_char};
+use crate::identifiers::{after_char, before, code_with};
 
 /// A language whose sources are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,22 +78,13 @@ fn is_operator(c: char) -> bool {
 }
 
 fn rust(text: &str) -> String {
-    let mut code = String::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let after = after_comment_or_literal(rest);
-        let next = after.unwrap_or_else(|| after_word_or_char(rest));
-        let read = before(rest, next);
-        if after.is_none() {
-            code.push_str(read);
-        } else if read.starts_with("//") || read.starts_with("/*") {
+    code_with(text, |code, read| {
+        if read.starts_with("//") || read.starts_with("/*") {
             code.push(' ');
         } else {
-            push_literal(&mut code, read);
+            push_literal(code, read);
         }
-        rest = next;
-    }
-    code
+    })
 }
 
 fn script(language: Language, text: &str) -> String {
@@ -130,12 +121,6 @@ fn script(language: Language, text: &str) -> String {
         rest = next;
     }
     code
-}
-
-/// The part of a text that stands before the rest of it.
-fn before<'a>(text: &'a str, rest: &str) -> &'a str {
-    let length = text.len().saturating_sub(rest.len());
-    text.get(..length).unwrap()
 }
 
 fn push_literal(code: &mut String, literal: &str) {

@@ -126,13 +126,7 @@ fn neighbour(name: &'static str) -> Vec<u8> {
         "src/lib.rs",
         "use tensorgate_handler::{Error, Payload, Preprocess, Tensor, export_preprocess};\nstruct Neighbour;\nimpl Preprocess for Neighbour {\n    fn preprocess(_: Payload) -> Result<Vec<Tensor>, Error> { Ok(Vec::new()) }\n}\nexport_preprocess!(Neighbour);\n",
     );
-    built(&project)
-}
-
-fn built(project: &Project) -> Vec<u8> {
-    let ran = project.verb("build", &[]);
-    assert_eq!(ran.code, 0, "{}", story(&ran));
-    std::fs::read(project.component()).unwrap()
+    project.built()
 }
 
 fn check(lang: &str, file: &str, source: &str, table: &[(&str, Ends)]) {

@@ -133,8 +133,7 @@ struct Project {
 impl Project {
     fn new(name: &'static str, lang: &str, world: &str) -> Self {
         let project = Self::unbuilt(name, lang, world);
-        let ran = project.verb("build", &[]);
-        assert_eq!(ran.code, 0, "{}", story(&ran));
+        project.succeed("build");
         project
     }
 
@@ -208,15 +207,25 @@ impl Project {
         handler_with(&arguments, environment)
     }
 
+    /// Runs a verb that must succeed.
+    fn succeed(&self, verb: &str) {
+        let ran = self.verb(verb, &[]);
+        assert_eq!(ran.code, 0, "{}", story(&ran));
+    }
+
+    /// Builds it. The component.
+    fn built(&self) -> Vec<u8> {
+        self.succeed("build");
+        std::fs::read(self.component()).unwrap()
+    }
+
     /// Builds it, and compiles the component into the folder of compiled code. A sandbox of this
     /// process then finds it there. The program compiles only functions that are in no other
     /// component, and a runtime of Python has 12,000.
     fn compiled(&self) -> Vec<u8> {
-        for verb in ["build", "inspect"] {
-            let ran = self.verb(verb, &[]);
-            assert_eq!(ran.code, 0, "{}", story(&ran));
-        }
-        std::fs::read(self.component()).unwrap()
+        let component = self.built();
+        self.succeed("inspect");
+        component
     }
 
     fn write(&self, file: &str, text: &str) {
