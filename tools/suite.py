@@ -5,7 +5,8 @@ As with cargo test, names after `--` select the tests whose names contain one of
 
 Cargo builds the test binaries. Two of them run at once, those that take longest first. Tests that
 compile handlers use all cores and the disk for minutes, so tests that put a gate under load wait
-until these have ended. The name of a test is printed when it ends, and the output of a binary with
+until these have ended. They do not wait if the same tests have passed before: the caches have what
+they compile. The name of a test is printed when it ends, and the output of a binary with
 failures when the binary ends. After a failure the others still run. The last lines name each failure
 as `binary test`, and the exit status is 1 if there is any.
 
@@ -25,6 +26,7 @@ with their times are in tests.tsv in the target folder.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -53,6 +55,10 @@ LONGEST = ["wit/workbench", "tests/e2e", "sandbox-host", "cli", "tests/conforman
 # The binaries whose tests compile handlers, and those that no compiler may disturb.
 COMPILING = {"wit/workbench it"}
 UNDER_LOAD = {"tests/e2e it", "sandbox-host it"}
+# The marker in the cache of built handlers has the digests of the COMPILING binaries in the last run
+# of all tests that passed. It goes with that folder.
+CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+PASSED = CACHE / "tensorgate" / "builds" / "passed-tests"
 # Arguments of cargo test that select targets. Cargo tests no documentation then.
 SELECTS = re.compile(r"--(lib|bins?|tests?|examples?|bench(es)?|all-targets)(=|$)")
 
@@ -230,10 +236,14 @@ class Suite:
 
 
 class Jobs:
-    """What the lanes still have to run, in order: pairs of a binary's name and a function."""
+    """What the lanes still have to run, in order: pairs of a binary's name and a function.
 
-    def __init__(self, jobs):
+    With `compiled`, the caches have all handlers, and no job waits for another.
+    """
+
+    def __init__(self, jobs, compiled=False):
         self.jobs = list(jobs)
+        self.compiling = set() if compiled else COMPILING
         # Names of the binaries that run.
         self.running = []
         self.changed = threading.Condition()
@@ -243,7 +253,7 @@ class Jobs:
         with self.changed:
             while self.jobs and not STOPPED.is_set():
                 busy = self.running + [name for name, _ in self.jobs]
-                compiles = not COMPILING.isdisjoint(busy)
+                compiles = not self.compiling.isdisjoint(busy)
                 for job in self.jobs:
                     if not (compiles and job[0] in UNDER_LOAD):
                         self.jobs.remove(job)
@@ -358,11 +368,18 @@ def build(arguments):
     return binaries, process.returncode
 
 
-def place(binary):
-    """What comes first, for sorting."""
+def digests(binaries):
+    """What PASSED holds when these binaries that compile handlers have passed."""
+    files = sorted(binary.executable for binary in binaries if binary.shown in COMPILING)
+    return "".join(hashlib.sha256(file.read_bytes()).hexdigest() + "\n" for file in files)
+
+
+def place(binary, compiled):
+    """What comes first, for sorting: what compiles, or else what takes longest."""
     folder = os.path.relpath(binary.folder)
-    rank = LONGEST.index(folder) if folder in LONGEST and binary.name == "it" else len(LONGEST)
-    return rank, binary.shown
+    rank = LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
+    waits = compiled and binary.shown in COMPILING
+    return rank + waits, binary.shown
 
 
 def split(arguments):
@@ -379,13 +396,15 @@ def run(arguments):
     if status != 0:
         suite.failed.append(Failure(f"cargo test: exit status {status}"))
         return suite
+    marker = digests(binaries)
+    compiled = PASSED.exists() and PASSED.read_text() == marker
     listed = [
         (binary.shown, lambda binary=binary: suite.run(binary))
-        for binary in sorted(binaries, key=place)
+        for binary in sorted(binaries, key=lambda binary: place(binary, compiled))
     ]
     if not names and not any(SELECTS.match(argument) for argument in arguments):
         listed.append(("documentation", lambda: suite.run_docs(arguments)))
-    jobs = Jobs(listed)
+    jobs = Jobs(listed, compiled)
 
     def work():
         while job := jobs.next():
@@ -409,6 +428,8 @@ def run(arguments):
             lane.join()
         suite.failed.append(Failure("interrupted"))
     suite.failed.sort(key=lambda failure: failure.text)
+    if marker and not names and not suite.failed and PASSED.parent.is_dir():
+        PASSED.write_text(marker)
     return suite
 
 

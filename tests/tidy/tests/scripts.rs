@@ -499,16 +499,21 @@ fn texts_of_a_source_are_read_as_the_compiler_reads_them() {
 #[test]
 fn tests_under_load_start_when_handlers_are_compiled() {
     let script = "import sys; sys.path.insert(0, 'tools'); import suite\n\
-                  jobs = suite.Jobs([(name, None) for name in sys.argv[1:]])\n\
+                  jobs = suite.Jobs([(name, None) for name in sys.argv[2:]], sys.argv[1] == 'cached')\n\
                   started = [jobs.next()[0], jobs.next()[0]]\n\
                   jobs.ended(started[0])\n\
                   print(*started, jobs.next()[0], jobs.next(), sep=', ')";
-    let names = ["wit/workbench it", "tests/e2e it", "cli it"];
-    let started = output("python3", &[&["-B", "-c", script], &names[..]].concat());
-    assert_eq!(
-        started.trim(),
-        "wit/workbench it, cli it, tests/e2e it, None"
-    );
+    for (caches, expected) in [
+        ("cold", "wit/workbench it, cli it, tests/e2e it, None"),
+        ("cached", "wit/workbench it, tests/e2e it, cli it, None"),
+    ] {
+        let names = ["wit/workbench it", "tests/e2e it", "cli it"];
+        let started = output(
+            "python3",
+            &[&["-B", "-c", script, caches], &names[..]].concat(),
+        );
+        assert_eq!(started.trim(), expected);
+    }
 }
 
 #[test]

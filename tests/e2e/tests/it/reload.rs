@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::json;
 use tensorgate_policy_compiler::raw::Policy;
 use tensorgate_tests::{Stack, ask, policy};
 use tensorgate_vectors::is_long;

@@ -8,7 +8,7 @@ use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_sandbox::CompilerConfig;
 use tensorgate_sandbox::{FaultCause, HandlerError, LoadedHandler, Sandbox, SandboxConfig};
 
-use super::{Project, story};
+use super::Project;
 
 /// How a behaviour may end.
 #[derive(Clone, Copy, Debug)]
