@@ -105,7 +105,7 @@ test-images: dist ## Write the release's images, push them to a real registry, p
 	@$(STAGE) test-images tools/images.sh target/dist
 
 test-clients: filters build ## Compare responses to real clients of every protocol through the gate and without it
-	@$(STAGE) clients bash -c 'made=$$(tools/clients.sh) && exec "$$made/bin/python" tests/clients/run.py'
+	@$(STAGE) clients bash -c 'made=$$(tools/clients.sh) && ai_sdk=$$(tools/ai-sdk.sh) && exec "$$made/bin/python" tests/clients/run.py "$$ai_sdk"'
 
 test-triton: filters build ## Compare the responses of a real Triton through the gate and without it; follow the first tutorial; serve verified models
 	@$(STAGE) triton bash -c 'made=$$(tools/triton.sh) && exec "$$made/bin/python" tests/triton/run.py "$$made"'
@@ -136,9 +136,10 @@ test-artifacts: build ## Scan hostile and benign model files; run chat templates
 	@$(STAGE) identities bash -c 'made=$$(tools/artifacts.sh signing) && exec "$$made/bin/python" -B tests/artifact/identities.py target/debug/tensorgate'
 	@$(STAGE) benign bash -c 'made=$$(tools/artifacts.sh benign) && torch=$$(tools/torch.sh) && rm -rf target/benign && PYTHONPATH="$$torch/python" LD_LIBRARY_PATH="$$torch/lib" exec "$$made/bin/python" -B tests/artifact/benign.py target/benign --tensorgate target/debug/tensorgate'
 
-fuzz: setup ## Check the fuzz targets, run their seeds, then all of them for FUZZ_SECONDS (60)
+fuzz: setup ## Check the fuzz targets, run their seeds, then all of them for FUZZ_SECONDS (60); render answers with links to pictures
 	@$(STAGE) clippy-fuzz tools/fuzz.sh lint
 	@$(STAGE) fuzz tools/fuzz.sh
+	@$(STAGE) picture-links bash -c 'made=$$(tools/artifacts.sh templates) && exec "$$made/bin/python" -B tests/vectors/picture_links.py'
 
 reference: build ## Generate the pages of docs/reference, and the dashboards in monitoring/grafana
 	@tools/reference.py --write
@@ -192,7 +193,7 @@ ci-stages: text licences
 	@$(MAKE) --no-print-directory --jobs=$(shell nproc) filters build
 	@$(MAKE) --no-print-directory --jobs=1 shipped test test-clients test-monitoring test-mesh test-triton demo
 
-ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, overload, chaos, mesh, console, artifacts, native, module or lint
+ci-long: ## Run a part of what CI does not: PART=vectors, servers, dist, envoys, fuzz, soak, overload, chaos, clients, mesh, console, artifacts, native, module or lint
 	@tools/ci-long.sh $(PART)
 
 clean: ## Remove everything that was built

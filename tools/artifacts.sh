@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs the Python packages of a part of `make test-artifacts`: artifacts.sh signing, which signs
-# and verifies models (95 MB), artifacts.sh templates, which runs chat templates (15 MB), or
-# artifacts.sh benign, which writes model files (700 MB). Wheels with hashes in a virtual environment in the user's cache folder. Idempotent. The last line on standard
-# output is the folder. Everything else goes to standard error.
+# and verifies models (95 MB), artifacts.sh templates, which runs chat templates and, for `make
+# fuzz`, renders answers (15 MB), or artifacts.sh benign, which writes model files (700 MB). Wheels
+# with hashes in a virtual environment in the user's cache folder. Idempotent. The last line on
+# standard output is the folder. Everything else goes to standard error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -18,6 +18,8 @@ case ${1:-} in
     overload) make bench-overload ;;
     # Processes that die, a full disk and Redis away, under load.
     chaos) make test-chaos ;;
+    # Real clients and agents. CI does the same, and skips Vercel's AI SDK where npm is missing.
+    clients) make test-clients ;;
     # What CI checks where helm, kubectl, promtool and a cgroup can be had, and here always.
     mesh) make test-mesh test-monitoring ;;
     # The console in a real Chromium.
@@ -31,7 +33,7 @@ case ${1:-} in
     # Clippy of tests, bench and fuzz targets, and the documentation of every crate.
     lint) make lint-all ;;
     *)
-        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, overload, chaos, mesh, console, artifacts, native, module or lint" >&2
+        echo "ci-long: PART is vectors, servers, dist, envoys, fuzz, soak, overload, chaos, clients, mesh, console, artifacts, native, module or lint" >&2
         exit 2
         ;;
 esac

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the clients of `make test-clients` and the collector of `make test-monitoring`, as their
 # authors publish them: wheels with hashes in a virtual environment in the user's cache folder
-# (90 MB of downloads, 510 MB on disk). Idempotent.
+# (100 MB of downloads, 550 MB on disk). Idempotent.
 # The last line on standard output is the folder. Everything else goes to standard error.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -186,6 +186,8 @@ MODEL = [
               [(rate("tensorgate_host_inferences_total", "model, version, verdict", OF_MODEL), "{{model}} {{version}} {{verdict}}")]),
         Panel("Ignored names", "Requests with a member or parameter that the policy ignores.", "reqps",
               [(rate("tensorgate_host_ignored_total", "model, name", OF_MODEL), "{{model}} {{name}}")]),
+        Panel("Escaped texts", "Requests in whose texts special tokens were escaped.", "reqps",
+              [(rate("tensorgate_host_escaped_total", "model", OF_MODEL), "{{model}}")]),
     ]),
     ("Time", [
         Panel("Latency", "From a request's head to its answer.", "s", quantiles(LATENCY, "model", OF_MODEL), width=12),

@@ -21,6 +21,16 @@ const METHODS: [&str; 9] = [
 ];
 /// Hop-by-hop header fields, which Envoy removes.
 const HOP_BY_HOP: [&str; 4] = ["connection", "keep-alive", "proxy-connection", "upgrade"];
+/// Fields that Envoy joins with a comma if they are repeated, among those that a gate reads. It
+/// hands over others as often as they are sent.
+const JOINED: [&str; 6] = [
+    "authorization",
+    "content-encoding",
+    "content-type",
+    "expect",
+    "grpc-timeout",
+    "x-request-id",
+];
 
 /// A rejection that Envoy itself would send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,13 +216,22 @@ impl Head<'_> {
         map.extend(path.map(|path| (b":path".to_vec(), path.as_bytes().to_vec())));
         map.push((b":method".to_vec(), self.method.as_bytes().to_vec()));
         map.push((b":scheme".to_vec(), b"http".to_vec()));
-        map.extend(
-            self.headers
-                .iter()
-                .filter(|(name, _)| name != "host" && !HOP_BY_HOP.contains(&name.as_str()))
-                .filter(|(name, _)| !drops_settings || name != "http2-settings")
-                .map(|(name, value)| (name.clone().into_bytes(), value.clone())),
-        );
+        let fields = (self.headers.iter())
+            .filter(|(name, _)| name != "host" && !HOP_BY_HOP.contains(&name.as_str()))
+            .filter(|(name, _)| !drops_settings || name != "http2-settings");
+        for (name, value) in fields {
+            let is_joined = JOINED.contains(&name.as_str());
+            let earlier = map
+                .iter_mut()
+                .find(|(known, _)| is_joined && known.as_slice() == name.as_bytes());
+            match earlier {
+                Some((_, joined)) => {
+                    joined.push(b',');
+                    joined.extend_from_slice(value);
+                }
+                None => map.push((name.clone().into_bytes(), value.clone())),
+            }
+        }
         Ok(map)
     }
 

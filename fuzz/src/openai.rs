@@ -37,7 +37,7 @@ pub fn run(data: &[u8]) {
     let api = Api::ALL[usize::from(*which) % Api::ALL.len()];
     let format = BodyFormat::OpenAi(api);
     let named = addressee(format, body);
-    let request = match (&named, decode(format, body, &[])) {
+    let mut request = match (&named, decode(format, body, &[])) {
         (_, Ok(request)) => request,
         (Ok(_), Err(denial)) => return check_body_denial(&denial),
         (Err(early), Err(denial)) => {
@@ -68,11 +68,15 @@ pub fn run(data: &[u8]) {
         panic!("a model of another kind was granted");
     };
     let streams = request.streams().then_some(Value::Bool(true));
-    let built = rebuild(rules, api, model.name(), request.document);
+    model.drop_ignored(&mut request);
+    let built = rebuild(rules, api, model.name(), request.document).document;
     let text = to_json(&built);
     assert!(text.len() <= built.text_bytes());
     assert!(text.len() <= tree_bytes(body));
     assert!(allowed(api, text.as_bytes()), "{text}");
+    let mut again = decode(format, text.as_bytes(), &[]).expect("it is allowed");
+    let dropped = model.drop_ignored(&mut again);
+    assert!(dropped.is_empty(), "{dropped:?} of {text}");
     assert_eq!(built.get("max_tokens").is_some(), api != Api::Embeddings);
     assert_eq!(built.get("stream"), streams.as_ref());
 }

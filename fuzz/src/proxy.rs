@@ -22,7 +22,7 @@ use tensorgate_filter_core::host::{
 use tensorgate_filter_core::report::request_id::request_id;
 use tensorgate_filter_core::root::{GateRoot, create_shared_state};
 use tensorgate_identity::api_key::format_key;
-use tensorgate_identity::{Verifier, VerifyFault};
+use tensorgate_identity::{ConfirmationFault, Verifier, VerifyFault};
 use tensorgate_in_memory_proxy::configuration;
 use tensorgate_in_memory_proxy::{Limiter, Store};
 use tensorgate_policy::denial::OverloadCause;
@@ -321,6 +321,8 @@ impl Proxy for Faulty {
     }
 
     fn count_limit_call(&mut self, _: LimitCallOutcome) {}
+
+    fn count_unconfirmed(&mut self, _: ConfirmationFault) {}
 
     fn property(&mut self, _: &[&str]) -> std::result::Result<Option<Vec<u8>>, HostFault> {
         self.call("get_property", None)

@@ -84,6 +84,8 @@ pub fn run(data: &[u8]) {
         claims.get("iss"),
         Some(&Value::from("https://login.example"))
     );
+    // There is no certificate that a token could be bound to.
+    assert_eq!(claims.get("cnf"), None);
     let audience = claims.get("aud").expect("an audience");
     assert!(
         audience == "tensorgate"

@@ -1,6 +1,6 @@
 //! Signature verification by `ring`, whose assembly is several times as fast as code in Rust. Its
-//! results are those of [`PureVerifier`], which still verifies Ed25519: the two differ about points
-//! of small order.
+//! results are those of [`PureVerifier`], which still verifies Ed25519, because the two differ
+//! about points of small order, and ES512, which `ring` does not have.
 
 use ring::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, RSA_PKCS1_2048_8192_SHA256,
@@ -34,7 +34,9 @@ impl Verifier for RingVerifier {
                 .is_ok(),
             KeyMaterial::P256 { x, y } => with(&ECDSA_P256_SHA256_FIXED, &point(x, y)),
             KeyMaterial::P384 { x, y } => with(&ECDSA_P384_SHA384_FIXED, &point(x, y)),
-            KeyMaterial::Ed25519(_) => return PureVerifier.verify(key, signed, signature),
+            KeyMaterial::P521 { .. } | KeyMaterial::Ed25519(_) => {
+                return PureVerifier.verify(key, signed, signature);
+            }
         };
         if !is_valid {
             // ring does not tell whether the signature or the key is wrong.

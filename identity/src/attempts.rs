@@ -4,6 +4,8 @@
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::request::Credential;
 
+use crate::confirmation::ConfirmationFault;
+
 /// Characters of an API key's prefix for counting: `tg_` and five more. Keys of one provider may
 /// share a prefix; a lock never rejects a valid key, so that does no harm.
 const KEY_PREFIX_CHARS: usize = 8;
@@ -44,6 +46,9 @@ pub trait Attempts {
     fn record_failure(&mut self, _: &Attempt) -> bool {
         false
     }
+
+    /// Counts a valid token whose sender has not proven that it is its own.
+    fn record_unconfirmed(&mut self, _: ConfirmationFault) {}
 }
 
 impl Attempt {

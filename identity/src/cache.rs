@@ -11,6 +11,7 @@ use alloc::collections::BTreeMap;
 use crate::attempts::Attempt;
 use crate::claim_headers::Fields;
 use crate::claims::EndUser;
+use crate::confirmation::Confirmation;
 use crate::key_sets::{KeyMark, KeySets};
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::SmolStr;
@@ -54,6 +55,8 @@ pub struct VerifiedToken {
     pub claims: Fields,
     /// The end user that it names.
     pub user: Option<EndUser>,
+    /// What it is bound to.
+    pub confirmation: Confirmation,
     /// The fetched key that verified it, if any.
     pub key: Option<KeyMark>,
 }
@@ -243,6 +246,7 @@ mod tests {
             withheld: Operations::default(),
             claims: Fields::new(),
             user: None,
+            confirmation: Confirmation::Nothing,
             key: None,
         }
     }

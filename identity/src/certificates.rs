@@ -23,6 +23,8 @@ use crate::xfcc::{self, ForwardedNames};
 /// Clients of certificates under one policy.
 #[derive(Debug)]
 pub struct Certificates {
+    /// Whether Envoy requests certificates. If not, a header from the client is not trusted.
+    are_requested: bool,
     clients: BTreeMap<PeerName, String>,
     /// Trusted proxies in front.
     forwarders: Vec<PeerName>,
@@ -45,6 +47,12 @@ pub enum CertificateProof {
 /// Names of a certificate that may identify a client: its only URI and its first DNS name.
 type Names = Vec<PeerName>;
 
+/// The certificate of the caller, which is not revoked.
+struct Presented {
+    sha256: [u8; 32],
+    names: Names,
+}
+
 const ODD: &str = "the certificate's header is odd, or it has several uris";
 const REVOKED: &str = "the certificate is revoked";
 const DIFFERS: &str = "the certificate's names are not what its header says";
@@ -54,8 +62,8 @@ impl Certificates {
     pub fn new(policy: &Policy) -> Self {
         let listen = policy.listen();
         let mut clients = BTreeMap::new();
-        // If Envoy does not request certificates, a header from the client is not trusted.
-        if listen.asks_for_certificates() {
+        let are_requested = listen.asks_for_certificates();
+        if are_requested {
             let named = policy.clients().iter();
             clients.extend(
                 named.filter_map(|client| Some((client.mtls()?.clone(), client.name().into()))),
@@ -64,6 +72,7 @@ impl Certificates {
         let forwarders = listen.tls().map_or(&[][..], Tls::forwarders);
         let hops = usize::try_from(listen.trusted_hops()).unwrap_or(usize::MAX);
         Self {
+            are_requested,
             clients,
             forwarders: forwarders.to_vec(),
             between: hops.saturating_sub(1),
@@ -82,24 +91,32 @@ impl Certificates {
         if self.clients.is_empty() {
             return CertificateProof::None;
         }
-        let judged = if self.are_forwarded() {
-            self.behind_others(shown)
-        } else {
-            xfcc::parse(shown.header)
-                .ok_or(ODD)
-                .and_then(|own| self.of_connection(&own, &shown.names))
-                .and_then(|names| self.client(&names))
-        };
-        judged.unwrap_or_else(CertificateProof::Rejected)
+        self.presented(shown)
+            .and_then(|presented| match presented {
+                Some(presented) => self.client(&presented.names),
+                None => Ok(CertificateProof::None),
+            })
+            .unwrap_or_else(CertificateProof::Rejected)
     }
 
-    fn behind_others(&self, shown: &Certificate<'_>) -> Result<CertificateProof, &'static str> {
+    /// SHA-256 of the caller's certificate, whether or not it is a client's.
+    pub fn sha256(&self, shown: &Certificate<'_>) -> Option<[u8; 32]> {
+        let presented = self.are_requested.then(|| self.presented(shown))?;
+        Some(presented.ok()??.sha256)
+    }
+
+    /// The caller's certificate; `None` if a proxy in front has none of its client.
+    fn presented(&self, shown: &Certificate<'_>) -> Result<Option<Presented>, &'static str> {
+        if !self.are_forwarded() {
+            let own = xfcc::parse(shown.header).ok_or(ODD)?;
+            return self.of_connection(&own, &shown.names).map(Some);
+        }
         let (before, own) = xfcc::split_own(shown.header, &shown.names.sha256).ok_or(ODD)?;
         let own = xfcc::parse(own).ok_or(ODD)?;
-        let names = self.of_connection(&own, &shown.names)?;
-        if !self.is_forwarder(&names) {
+        let connection = self.of_connection(&own, &shown.names)?;
+        if !self.is_forwarder(&connection.names) {
             // Earlier elements come from the client.
-            return self.client(&names);
+            return Ok(Some(connection));
         }
         let elements = xfcc::parse_all(before).ok_or("the certificates' header is odd")?;
         if elements.len() > 1 && elements.iter().any(|element| element.named) {
@@ -109,25 +126,28 @@ impl Certificates {
             .split_at_checked(elements.len().saturating_sub(self.between))
             .ok_or(ODD)?;
         for proxy in between {
-            if !self.is_forwarder(&self.of_element(proxy)?) {
+            if !self.is_forwarder(&self.of_element(proxy)?.names) {
                 return Err("the peer's certificate is not of a proxy in listen.tls.forwarded_by");
             }
         }
         // A proxy in front is not a client itself: its own client showed no certificate.
-        let Some(client) = rest.last() else {
-            return Ok(CertificateProof::None);
-        };
-        self.client(&self.of_element(client)?)
+        rest.last()
+            .map(|client| self.of_element(client))
+            .transpose()
     }
 
     fn is_forwarder(&self, names: &Names) -> bool {
         names.iter().any(|name| self.forwarders.contains(name))
     }
 
-    /// Names of the connection's certificate: its only URI and its first DNS name, on which the
-    /// header and the connection's properties agree. Further DNS names are only in the header,
-    /// where a name with `;DNS=` would look like two.
-    fn of_connection(&self, own: &ForwardedNames, peer: &PeerNames) -> Result<Names, &'static str> {
+    /// The connection's certificate, with its only URI and its first DNS name, on which the header
+    /// and the connection's properties agree. Further DNS names are only in the header, where a
+    /// name with `;DNS=` would look like two.
+    fn of_connection(
+        &self,
+        own: &ForwardedNames,
+        peer: &PeerNames,
+    ) -> Result<Presented, &'static str> {
         // The certificate's text is only needed for its serial number.
         let is_needed = self.revoked.serials().is_some();
         self.read(own, is_needed)?;
@@ -136,12 +156,15 @@ impl Certificates {
         if own.uri != uri || own.dns.first() != dns.as_ref() {
             return Err(DIFFERS);
         }
-        Ok(names(uri, dns))
+        Ok(Presented {
+            sha256: own.sha256,
+            names: names(uri, dns),
+        })
     }
 
-    /// Names of a certificate that a proxy in front reports.
-    fn of_element(&self, element: &ForwardedNames) -> Result<Names, &'static str> {
-        match self.read(element, true)? {
+    /// A certificate that a proxy in front reports.
+    fn of_element(&self, element: &ForwardedNames) -> Result<Presented, &'static str> {
+        let names = match self.read(element, true)? {
             Some(read) => {
                 if read.uris.len() > 1 {
                     return Err("the certificate has several URIs");
@@ -150,11 +173,15 @@ impl Certificates {
                 if element.named && element.uri != uri {
                     return Err(DIFFERS);
                 }
-                Ok(names(uri, read.dns.into_iter().next()))
+                names(uri, read.dns.into_iter().next())
             }
-            None if element.dns.is_empty() => Ok(names(element.uri.clone(), None)),
-            None => Err("names that are not quoted, without the certificate itself"),
-        }
+            None if element.dns.is_empty() => names(element.uri.clone(), None),
+            None => return Err("names that are not quoted, without the certificate itself"),
+        };
+        Ok(Presented {
+            sha256: element.sha256,
+            names,
+        })
     }
 
     /// Parses the certificate, if it `is_needed` and present. A revoked one is rejected.

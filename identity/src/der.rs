@@ -19,6 +19,11 @@ const P384: [u8; 18] = [
     0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04,
     0x00, 0x22,
 ];
+/// `id-ecPublicKey` on `secp521r1`.
+const P521: [u8; 18] = [
+    0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04,
+    0x00, 0x23,
+];
 /// An uncompressed point (SEC 1, 2.3.3).
 const UNCOMPRESSED: u8 = 4;
 
@@ -28,6 +33,7 @@ pub fn public_key(key: &KeyMaterial) -> Option<Vec<u8>> {
         KeyMaterial::Rsa { n, e, .. } => (&RSA, sequence(&[integer(n), integer(e)])),
         KeyMaterial::P256 { x, y } => (&P256, [&[UNCOMPRESSED], x.as_slice(), y].concat()),
         KeyMaterial::P384 { x, y } => (&P384, [&[UNCOMPRESSED], x.as_slice(), y].concat()),
+        KeyMaterial::P521 { x, y } => (&P521, [&[UNCOMPRESSED], x.as_slice(), y].concat()),
         KeyMaterial::Ed25519(_) => return None,
     };
     // No unused bits in the last octet.
@@ -91,6 +97,9 @@ mod tests {
         }
         assert_eq!(ecdsa_signature(&[1; 64], 48), None);
         assert!(ecdsa_signature(&[1; 96], 48).is_some());
+        // Two numbers of 66 octets need a length of two octets.
+        let long = ecdsa_signature(&[1; 132], 66).unwrap_or_default();
+        assert_eq!(long[..5], [0x30, 0x81, 136, 2, 66]);
         let mut signature = vec![0; 64];
         signature[31] = 1;
         signature[32] = 0x80;

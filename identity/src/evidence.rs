@@ -8,6 +8,7 @@ use tensorgate_policy::request::{Credential, Identity, Operations, Proofs};
 
 use crate::claim_headers::Fields;
 use crate::claims::EndUser;
+use crate::confirmation::Confirmation;
 
 /// A text of another system, such as a key of OpenAI's.
 pub(crate) const NEITHER: &str = "neither a key of this gate nor a token";
@@ -77,6 +78,8 @@ pub struct Identified {
     pub claims: Fields,
     /// The end user that the token names.
     pub user: Option<EndUser>,
+    /// What the token is bound to. [`crate::Identifier`] has checked it.
+    pub confirmation: Confirmation,
     /// The issuer whose key set lacks the token's key, if another fetch may help.
     pub awaits: Option<String>,
     /// The client of a revoked key, for the audit log only. The caller is not identified by it, and
@@ -96,6 +99,7 @@ impl Identified {
             withheld: Operations::default(),
             claims: Fields::new(),
             user: None,
+            confirmation: Confirmation::Nothing,
             awaits: None,
             revoked_client: None,
             until_unix_s: None,

@@ -2,7 +2,8 @@
 //!
 //! A credential in the header fields is evaluated first; if it is rejected, no certificate replaces
 //! it. A certificate of no client is ignored beside a valid credential. Proofs of two clients are a
-//! conflict. An identified client must also call from its allowed networks.
+//! conflict. A token that is bound to a certificate needs that certificate. An identified client
+//! must also call from its allowed networks.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -18,6 +19,7 @@ use crate::cache::TokenCache;
 use crate::certificates::{self, Certificates};
 use crate::claim_headers::Fields;
 use crate::claims::EndUser;
+use crate::confirmation::{Confirmation, ConfirmationFault};
 use crate::evidence::{Certificate, Evidence, Identified, NEITHER};
 use crate::key_sets::KeySource;
 use crate::token::Tokens;
@@ -66,6 +68,7 @@ struct KnownClient {
     withheld: Operations,
     claims: Fields,
     user: Option<EndUser>,
+    confirmation: Confirmation,
     /// Expiry, in Unix seconds.
     until_unix_s: Option<u64>,
 }
@@ -79,6 +82,7 @@ impl KnownClient {
             withheld: Operations::default(),
             claims: Fields::new(),
             user: None,
+            confirmation: Confirmation::Nothing,
             until_unix_s: None,
         })
     }
@@ -213,6 +217,11 @@ impl Identifier {
         let (mut client, mut credential) = match header {
             ProofResult::Refused(refused) => return (refused, attempt),
             ProofResult::Client(known) => {
+                if let Err(fault) = self.confirm(&known, evidence) {
+                    port.record_unconfirmed(fault);
+                    let refused = Identity::Refused(fault.cause());
+                    return (Identified::new(refused, Some(known.credential)), attempt);
+                }
                 (withheld, claims) = (known.withheld, known.claims);
                 (user, until_unix_s) = (known.user, known.until_unix_s);
                 proofs = proofs.with(kind);
@@ -274,6 +283,17 @@ impl Identifier {
         })
     }
 
+    /// Checks that the caller has what its token is bound to.
+    fn confirm(
+        &self,
+        known: &KnownClient,
+        evidence: &Evidence<'_>,
+    ) -> Result<(), ConfirmationFault> {
+        let shown = evidence.certificate.as_ref();
+        let sha256 = || shown.and_then(|shown| self.certificates.sha256(shown));
+        known.confirmation.check(sha256)
+    }
+
     fn certificate(&self, shown: Option<&Certificate<'_>>) -> ProofResult {
         match shown.map(|shown| self.certificates.judge(shown)) {
             None | Some(certificates::CertificateProof::None) => ProofResult::Absent,
@@ -332,6 +352,7 @@ impl From<Identified> for ProofResult {
                 withheld,
                 claims,
                 user,
+                confirmation,
                 until_unix_s,
                 ..
             } => Self::Client(KnownClient {
@@ -340,6 +361,7 @@ impl From<Identified> for ProofResult {
                 withheld,
                 claims,
                 user,
+                confirmation,
                 until_unix_s,
             }),
             refused => Self::Refused(refused),

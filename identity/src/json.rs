@@ -53,6 +53,11 @@ impl Object {
     pub fn get(&self, name: &str) -> Option<&Json> {
         self.0.get(name)
     }
+
+    /// The member with this name, if there is no other.
+    pub fn only(&self, name: &str) -> Option<&Json> {
+        self.get(name).filter(|_| self.0.len() == 1)
+    }
 }
 
 impl Json {

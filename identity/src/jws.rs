@@ -192,9 +192,8 @@ fn header(header: &Object) -> Result<(Algorithm, Option<String>), &'static str> 
     if REFUSED.iter().any(|name| header.get(name).is_some()) {
         return Err("token's header has a key, an extension or another type of token");
     }
-    // Some issuers write `null` for what they do not state.
-    let stated = |name| header.get(name).filter(|value| **value != Json::Other);
-    if let Some(kind) = stated("typ") {
+    // Both are texts where they are stated (RFC 7515, 4.1). `null` is a fault, not their absence.
+    if let Some(kind) = header.get("typ") {
         let kind = kind.text().ok_or("token's typ is not a text")?;
         let bare = kind
             .get(..APPLICATION.len())
@@ -209,7 +208,7 @@ fn header(header: &Object) -> Result<(Algorithm, Option<String>), &'static str> 
         .get("alg")
         .and_then(|alg| Algorithm::from_name(alg.text()?))
         .ok_or("token's algorithm is none that is checked here")?;
-    let kid = match stated("kid") {
+    let kid = match header.get("kid") {
         None => None,
         Some(kid) => Some(
             kid.text()

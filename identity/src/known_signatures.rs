@@ -92,6 +92,10 @@ fn id(key: &KeyMaterial, signed: &[u8], signature: &[u8]) -> Id {
             add(x);
             add(y);
         }
+        KeyMaterial::P521 { x, y } => {
+            add(x);
+            add(y);
+        }
         KeyMaterial::Ed25519(key) => add(key),
     }
     add(signed);

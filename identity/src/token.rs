@@ -6,18 +6,20 @@
 //! the signature check costs the same time ([`decoy`]).
 
 use alloc::collections::BTreeMap;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use tensorgate_policy::policy::{Issuer, JwtRule, KeyMaterial, Revoked};
 use tensorgate_policy::request::{Identity, Operations};
 use tensorgate_policy::values::Shared;
+use tensorgate_policy::values::spiffe::trust_domain;
 use tensorgate_policy::{Policy, SmolStr, format_smolstr};
 
 use crate::attempts::{Attempt, Attempts, CheckBudget};
 use crate::cache::{Known, TokenCache, TokenId, TokenRejection, VerifiedToken};
 use crate::claim_headers::ClaimHeaders;
 use crate::claims::end_user;
+use crate::confirmation::Confirmation;
 use crate::evidence::Identified;
 use crate::json::{Json, Object};
 use crate::jws::{self, Parts};
@@ -33,12 +35,14 @@ use window::{Window, window};
 
 /// Maximum length of `sub` (OpenID Connect Core, 2: 255 ASCII characters).
 const MAX_SUBJECT_BYTES: usize = 256;
+/// Maximum `sub` that is a number: up to it, all readers of JSON agree (RFC 8259, 6).
+const MAX_SUBJECT_NUMBER: u64 = 1 << 53;
 
 /// Issuers of one policy, and the clients of their tokens.
 #[derive(Debug)]
 pub struct Tokens {
-    /// By `iss`.
-    issuers: BTreeMap<String, Rules>,
+    /// A token's is found by comparing names, because a policy has few.
+    issuers: Vec<Rules>,
     revoked: Shared<Revoked>,
 }
 
@@ -89,14 +93,27 @@ impl Tokens {
             }
             rules
         };
-        let mut issuers = BTreeMap::new();
-        for issuer in policy.issuers() {
-            issuers.insert(issuer.issuer().into(), rules_of(issuer));
-        }
         Self {
-            issuers,
+            issuers: policy.issuers().iter().map(rules_of).collect(),
             revoked: policy.revoked().clone(),
         }
+    }
+
+    /// The issuer that a token names: by `iss`, or in a token without one by the trust domain of
+    /// its subject (JWT-SVID, 3.1). An `iss` that is `null` is none of a policy.
+    fn issuer(&self, claims: &Object) -> Result<&Rules, &'static str> {
+        const UNKNOWN: &str = "token's issuer is not in the policy";
+        const FOREIGN: &str = "token has no iss, and no issuer of the policy has its trust_domain";
+        let mut issuers = self.issuers.iter();
+        if let Some(iss) = claims.get("iss") {
+            let iss = iss.text().ok_or(UNKNOWN)?;
+            let found = issuers.find(|rules| rules.issuer.issuer() == Some(iss));
+            return found.ok_or(UNKNOWN);
+        }
+        let subject = claims.get("sub").and_then(Json::text);
+        let domain = subject.and_then(trust_domain).ok_or(UNKNOWN)?;
+        let found = issuers.find(|rules| rules.issuer.trust_domain() == Some(domain));
+        found.ok_or(FOREIGN)
     }
 
     /// The client of a token at a wall-clock time, and the key for counting a failure. Only the
@@ -213,6 +230,7 @@ impl Tokens {
                     withheld: claimed.withheld(),
                     claims: claimed.rules.claim_headers.fields(&claimed.parts.claims),
                     user: end_user(&claimed.parts.claims, &claimed.rules.issuer),
+                    confirmation: Confirmation::of(&claimed.parts.claims),
                     key: mark,
                 };
                 let identified = proven.at(now_unix_s);
@@ -284,25 +302,17 @@ impl Tokens {
         parts: &'a Parts<'a>,
         now_unix_s: u64,
     ) -> Result<Claimed<'s, 'a>, &'static str> {
-        let rules = parts
-            .claims
-            .get("iss")
-            .and_then(|iss| self.issuers.get(iss.text()?))
-            .ok_or("token's issuer is not in the policy")?;
+        let rules = self.issuer(&parts.claims)?;
         let issuer = &rules.issuer;
         if !issuer.algorithms().contains(&parts.algorithm) {
             return Err("token's algorithm is not one of its issuer's");
         }
-        let subject = parts
-            .claims
-            .get("sub")
-            .and_then(Json::text)
-            .filter(|subject| {
-                (1..=MAX_SUBJECT_BYTES).contains(&subject.len())
-                    && !subject.chars().any(char::is_control)
-            })
-            .ok_or("token has no usable subject")?
-            .into();
+        let subject = subject(&parts.claims).ok_or("token has no usable subject")?;
+        if let Some(domain) = issuer.trust_domain()
+            && trust_domain(&subject) != Some(domain)
+        {
+            return Err("token's subject is not in its issuer's trust domain");
+        }
         if !is_for_us(&parts.claims, issuer) {
             return Err("token is for another audience");
         }
@@ -327,7 +337,9 @@ impl Tokens {
             Some(_) => return Err("token's jti is not a text"),
         }
         let rules = claimed.rules;
-        let own = rules.by_subject.get(&claimed.subject);
+        // A client's subject is a text. A number is not taken for it, whatever its digits.
+        let own = claimed.parts.claims.get("sub").and_then(Json::text);
+        let own = own.and_then(|subject| rules.by_subject.get(subject));
         let mut owners = own
             .into_iter()
             .flatten()
@@ -392,6 +404,7 @@ impl VerifiedToken {
             withheld: self.withheld,
             claims: self.claims.clone(),
             user: self.user.clone(),
+            confirmation: self.confirmation,
             until_unix_s: Some(first_second(self.until_unix_s)),
             ..Identified::new(identity, Some(self.credential.clone()))
         }
@@ -421,6 +434,21 @@ impl From<TokenRejection> for Identified {
 
 const EXPIRED: &str = "token has expired";
 const NOT_YET: &str = "token is not valid yet";
+
+/// The subject: a text, or the decimal text of a whole number.
+fn subject(claims: &Object) -> Option<String> {
+    match claims.get("sub")? {
+        Json::Text(subject)
+            if (1..=MAX_SUBJECT_BYTES).contains(&subject.len())
+                && !subject.chars().any(char::is_control) =>
+        {
+            Some(subject.clone())
+        }
+        Json::Integer(number) if *number <= MAX_SUBJECT_NUMBER => Some(number.to_string()),
+        // Other numbers have several spellings.
+        _ => None,
+    }
+}
 
 /// Whether claims equal or contain the required values.
 fn hold(claims: &Object, wanted: &BTreeMap<String, Vec<String>>) -> bool {

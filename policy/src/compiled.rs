@@ -29,7 +29,7 @@ const MAGIC: [u8; 8] = *b"tgpolicy";
 
 /// A digest of the names, fields and types of everything in a compiled policy. A test fails if it
 /// is another one: bytes of one layout must not be loaded as another.
-const LAYOUT: u64 = 0x934c_90bd_2406_9bb1;
+const LAYOUT: u64 = 0x4aaf_72a5_d73d_4bdb;
 
 /// The format of compiled policies that this release writes and reads. The same layout may mean
 /// something else in another release.
@@ -73,6 +73,9 @@ pub struct FilterTarget {
     /// Whether a sandbox host is behind the filter. Without one the filter signs no context, and
     /// nothing judges or charges a request after it.
     pub host: bool,
+    /// Id of the policy among those of one proxy. What the filter keeps in the proxy's shared data
+    /// is kept under it: the next version of the policy continues it, another policy has its own.
+    pub policy_id: String,
 }
 
 impl Default for FilterTarget {
@@ -82,6 +85,7 @@ impl Default for FilterTarget {
             name: None,
             headers: HeaderMode::default(),
             host: true,
+            policy_id: String::new(),
         }
     }
 }

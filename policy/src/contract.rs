@@ -24,6 +24,7 @@ mod streaming;
 mod tensors;
 mod url;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -76,7 +77,7 @@ impl Contract {
         let of_inputs = of_inputs.filter_map(|rule| rule.items.pattern.as_deref());
         let parameters = self.input_parameters.iter().flat_map(|(_, rules)| rules);
         let parameters = parameters.chain(&self.parameters);
-        of_inputs.chain(parameters.filter_map(|(_, bound)| bound.pattern()))
+        of_inputs.chain(parameters.flat_map(|(_, bound)| bound.patterns()))
     }
 
     /// Rules of the input tensors.
@@ -405,14 +406,27 @@ pub enum ParameterBound {
     OneOf(Vec<String>),
     Text(TextBound),
     IntOrText((i64, i64), TextBound),
+    /// A list of at most so many, each within the bound. In OpenAI's API only.
+    List(usize, Box<ParameterBound>),
+    /// An object's members. In OpenAI's API only.
+    Object(ParameterRules),
 }
 
 impl ParameterBound {
-    /// The pattern of a text.
-    pub fn pattern(&self) -> Option<&Pattern> {
+    /// The patterns of texts.
+    pub fn patterns(&self) -> Vec<&Pattern> {
         match self {
-            Self::Text(text) | Self::IntOrText(_, text) => text.pattern.as_deref(),
-            Self::Int(..) | Self::Float(..) | Self::Bool | Self::False | Self::OneOf(_) => None,
+            Self::Text(text) | Self::IntOrText(_, text) => {
+                text.pattern.as_deref().into_iter().collect()
+            }
+            Self::List(_, each) => each.patterns(),
+            Self::Object(members) => {
+                let members = members.iter();
+                members.flat_map(|(_, bound)| bound.patterns()).collect()
+            }
+            Self::Int(..) | Self::Float(..) | Self::Bool | Self::False | Self::OneOf(_) => {
+                Vec::new()
+            }
         }
     }
 }

@@ -227,13 +227,13 @@ impl Reason {
                 "parameter",
                 400,
                 G::InvalidArgument,
-                "a parameter is not allowed",
+                "this gate's policy does not allow a parameter",
             ),
             Self::OutputNotAllowed => (
                 "output-not-allowed",
                 400,
                 G::InvalidArgument,
-                "a requested output is not allowed",
+                "this gate's policy does not allow a requested output",
             ),
             Self::UnknownInput => (
                 "unknown-input",
@@ -275,7 +275,7 @@ impl Reason {
                 "item-too-long",
                 400,
                 G::InvalidArgument,
-                "an element is too long",
+                "an element is longer than this gate's policy allows",
             ),
             Self::NotFinite => (
                 "not-finite",
@@ -287,13 +287,13 @@ impl Reason {
                 "out-of-range",
                 400,
                 G::InvalidArgument,
-                "an input holds a value out of range",
+                "an input holds a value that this gate's policy does not allow",
             ),
             Self::UrlBlocked => (
                 "url-blocked",
                 400,
                 G::InvalidArgument,
-                "a URL leads where it may not",
+                "this gate's policy does not allow a URL",
             ),
             Self::CostExceeded => (
                 "cost-exceeded",
@@ -533,9 +533,16 @@ impl Denial {
         }
     }
 
-    /// Adds what the contract expects of the field: its datatype, shape or bound.
+    /// Adds what the contract expects of the field: its datatype, shape or bound. The cause says
+    /// it too, because the operator must not read less than the caller.
     #[must_use]
-    pub fn expecting(self, expected: Option<String>) -> Self {
+    pub fn expecting(mut self, expected: Option<String>) -> Self {
+        if let Some(expected) = &expected
+            && !self.cause.contains(expected.as_str())
+        {
+            self.cause.push_str("; expected ");
+            self.cause.push_str(expected);
+        }
         Self {
             expected: expected.map(|expected| Box::new(Expected(expected))),
             ..self

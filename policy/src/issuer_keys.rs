@@ -168,6 +168,7 @@ pub fn key(path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Key {
         },
         ("EC", Some("P-256")) => Algorithm::Es256,
         ("EC", Some("P-384")) => Algorithm::Es384,
+        ("EC", Some("P-521")) => Algorithm::Es512,
         ("OKP", Some("Ed25519")) => Algorithm::EdDsa,
         ("RSA", Some(_)) => {
             path.field("crv").error("an RSA key has no curve");
@@ -198,6 +199,9 @@ pub fn key(path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Key {
         Algorithm::Es384 => coordinate(&path.field("x"), raw.x.as_deref())
             .zip(coordinate(&path.field("y"), raw.y.as_deref()))
             .map(|(x, y)| KeyMaterial::P384 { x, y }),
+        Algorithm::Es512 => coordinate(&path.field("x"), raw.x.as_deref())
+            .zip(coordinate(&path.field("y"), raw.y.as_deref()))
+            .map(|(x, y)| KeyMaterial::P521 { x, y }),
         Algorithm::EdDsa => {
             if raw.y.is_some() {
                 path.field("y").error("an Ed25519 key has no y");
@@ -283,7 +287,7 @@ fn rsa_scheme(path: &Path, raw: &Jwk, algorithms: &[Algorithm]) -> Option<RsaSch
     const USUAL: RsaScheme = RsaScheme::Pkcs1(crate::policy::Hash::Sha256);
     let scheme = |algorithm: &Algorithm| match algorithm {
         Algorithm::Rsa(scheme) => Some(*scheme),
-        Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => None,
+        Algorithm::Es256 | Algorithm::Es384 | Algorithm::Es512 | Algorithm::EdDsa => None,
     };
     if let Some(alg) = &raw.alg {
         // An algorithm of another type, or an unknown one, is reported with the purposes.
@@ -348,7 +352,8 @@ fn octets(path: &Path, text: Option<&str>) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Most leading zero bytes that a coordinate may lack. One key in 2^24 lacks more.
+/// Most leading zero bytes that a coordinate may lack. One key in 2^24 lacks more, on P-521, whose
+/// first byte is 0 or 1, one in 2^16.
 const MAX_MISSING_ZEROS: usize = 2;
 
 /// A coordinate of a point (RFC 7518, 6.2.1.2). Its length is fixed there, but some issuers leave

@@ -424,7 +424,8 @@ impl Attempt for BackendRequest<'_> {
         to: &SelectedEndpoint,
         deadline: Instant,
     ) -> Result<Self::Answer, BackendError> {
-        self.call(&to.endpoint, to.channel.as_deref(), deadline)
+        let channel = to.channel.as_deref();
+        self.call(&to.endpoint, channel, to.call.client_key(), deadline)
             .await
     }
 }

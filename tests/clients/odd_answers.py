@@ -22,6 +22,10 @@ class Odd(NamedTuple):
 
 TEXT, HALVES = {"role": "assistant", "content": "hello"}, ({"content": "hel"}, {"content": "lo"})
 CALLS = [{"tool_calls": [{"index": 0, **CALL}]}]
+# The ID and the name with each piece of the arguments.
+REPEATED = [
+    {"tool_calls": [{"index": 0, **CALL, "function": {**CALL["function"], "arguments": piece}}]} for piece in ("", '{"city": ', '"Delft"}')
+]
 ANSWERS = {
     "reasoning": Odd({**TEXT, "reasoning": "hm"}, [{"reasoning": "hm"}, *HALVES]),
     "reasoning_content": Odd({**TEXT, "reasoning_content": "hm"}, [{"reasoning_content": "hm"}, *HALVES]),
@@ -29,6 +33,7 @@ ANSWERS = {
     "null roles": Odd({**TEXT, "role": None, "tool_calls": None}, [{"role": None, "tool_calls": None, **half} for half in HALVES]),
     "empty calls": Odd({**TEXT, "tool_calls": []}, [{"tool_calls": [], **half} for half in HALVES]),
     "a call": Odd({"role": "assistant", "content": None, "tool_calls": [CALL]}, CALLS),
+    "a call whose id and name are repeated": Odd({"role": "assistant", "content": None, "tool_calls": [CALL]}, REPEATED),
     "a call without content": Odd({"role": "assistant", "tool_calls": [CALL]}, CALLS),
     "a call without role and type": Odd({"content": [], "tool_calls": [{**CALL, "type": ""}]}, [{"tool_calls": [{"index": 0, **CALL, "type": ""}]}]),
     "a blank after the end": Odd(TEXT, HALVES, end="data: [DONE] \n\n"),

@@ -5,7 +5,7 @@ and calls, and sends them back with the results of its functions.
 from common import Part
 from of_openai import TOOL, sides, told, user
 
-CITIES = ("Delft", "Ghent")
+CITIES = ("Delft", "Ghent", "Kyiv")
 
 
 def joined(stream):
@@ -29,7 +29,7 @@ def joined(stream):
 
 
 def agent(side):
-    """Two questions with a call and an answer each. Every request repeats all earlier messages."""
+    """Three turns with a call and its result each. Every request repeats all earlier messages."""
     messages, heard = [], []
     for city in CITIES:
         messages += user(f"how is it in {city}")
@@ -46,5 +46,6 @@ def ask(table, places):
     """Runs all calls."""
     table.head("an agent on OpenAI's client, in pieces")
     direct, gate = sides(places)
+    gate.assistant = "agent"
     part = Part(table, "agent", 0, told)
-    part.same("four requests with calls and reasoning", lambda: agent(direct), lambda: agent(gate))
+    part.same("three turns with calls and reasoning", lambda: agent(direct), lambda: agent(gate))

@@ -32,7 +32,12 @@ def pieces(side, name, **more):
             content, calls = content + text, calls + called
             reasoning = [one or other for one, other in zip(reasoning, thought, strict=True)]
         usage = chunk.usage.model_dump(exclude_unset=True) if chunk.usage else usage
-    return (role, content, reasoning, calls), usage
+    return (role, content, reasoning, joined(calls)), usage
+
+
+def joined(calls):
+    """The only call of these pieces, whose texts a client joins."""
+    return [tuple("".join(filter(None, texts)) for texts in zip(*calls, strict=True))] if calls else []
 
 
 def expected(odd):

@@ -82,4 +82,4 @@ def ask(table, places):
     asked = [call for call in httpx.get(places.own_seen).json() if call["by"] == "gate" and call["method"] == "POST"]
     members = {name for call in asked for name in call["asked"]} | {name for call in asked for row in call["asked"]["rows"] for name in row}
     fields = {name for call in asked for name in call["headers"]}
-    table.row("what the server got", sorted(members), sorted(fields), members == {"rows", "features", "note", "threshold"} and fields == {"accept", "content-length", "content-type", "host", "x-request-id"})
+    table.row("what the server got", sorted(members), sorted(fields), members == {"rows", "features", "note", "threshold"} and fields == {"accept", "accept-encoding", "content-length", "content-type", "host", "x-request-id"})

@@ -29,7 +29,7 @@ PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAA
 # The names of the models for callers of the gate.
 NAMES = ("assistant", "embedder")
 # What a request contains after the gate has encoded it.
-FIELDS = {"host", "connection", "content-type", "content-length", "accept", "x-request-id"}
+FIELDS = {"host", "connection", "content-type", "content-length", "accept", "accept-encoding", "x-request-id"}
 
 
 class Digit(BaseModel):
@@ -192,7 +192,7 @@ def served(table, part, direct, gate):
 
 def names_of(gate):
     """The models that a caller should see: the policy's names, not the server's."""
-    return [gate.assistant, gate.embedder]
+    return ["agent", gate.assistant, gate.embedder]
 
 
 def pieces(table, part, direct, gate, server):

@@ -58,18 +58,20 @@ class Form:
 
 def one_dict(part, form, key):
     """One dict of header fields for every call. The client writes the length of an inference's JSON
-    into it, which then comes with requests that have no body.
+    and its compression into it, which then come with requests that have no body.
     """
     headers, client = dict(key), form.client
     tensor = form.module.InferInput("image", [3, 1, 8, 8], "FP32")
     tensor.set_data_from_numpy(DIGITS[0][2])
+    compressed = {"request_compression_algorithm" if form.http else "compression_algorithm": "gzip"}
     calls = [
-        lambda: form.wait(client.infer("digits", [tensor], headers=headers)) is not None,
+        lambda: form.wait(client.infer("digits", [tensor], headers=headers, **compressed)) is not None,
         lambda: form.wait(client.is_server_live(headers=headers)),
         lambda: form.wait(client.is_server_ready(headers=headers)),
         lambda: form.wait(client.is_model_ready("digits", headers=headers)),
         lambda: form.wait(client.get_model_metadata("digits", headers=headers))["name"] == "digits",
         lambda: form.wait(client.get_model_config("digits", headers=headers))["name"] == "digits",
+        lambda: form.wait(client.get_inference_statistics("digits", headers=headers)) is not None,
     ]
     part.same("one dict of header fields for all calls", lambda: [True] * len(calls), lambda: [call() for call in calls])
 

@@ -1,6 +1,7 @@
 """`make test-clients`: unmodified clients, a real Envoy with the gate, and servers behind it. Each
 client's calls are made through the gate, and directly to a server if one speaks its protocol. The
 table shows both answers. Exits 0 only if every line is as expected. Logs stay in target/clients.
+Usage: `run.py [AI_SDK]`, with the folder of Vercel's AI SDK.
 """
 
 import json
@@ -21,7 +22,7 @@ from table import Table
 
 HERE = Path(__file__).resolve().parent
 # Each client runs in a process of its own, and takes seconds.
-PARTS = ["of_kserve", "of_triton", "of_tensorflow", "of_openai", "of_answers", "of_descriptions", "of_json", "of_httpx", "of_agents", "of_mlserver", "of_java", "of_senders", "of_forms"]
+PARTS = ["of_kserve", "of_triton", "of_tensorflow", "of_openai", "of_sdk_types", "of_answers", "of_descriptions", "of_json", "of_httpx", "of_agents", "of_langchain", "of_ai_sdk", "of_mlserver", "of_java", "of_senders", "of_forms"]
 PART_S = 120
 # How long the last lines of the audit logs may take.
 SETTLE_S = 10
@@ -121,7 +122,7 @@ def main():
     started = time.monotonic()
     folder = begin("clients")
     keys = {path.stem: path.read_text().strip() for path in (TOP / "examples/policies/digits/keys").glob("*.key")}
-    places = {"keys": keys, "tokens": pki.tokens(folder), **pki.certificates(folder)}
+    places = {"keys": keys, "tokens": pki.tokens(folder), "ai_sdk": "".join(sys.argv[1:2]), **pki.certificates(folder)}
     table = Table()
     with ExitStack() as stack:
         kept = lambda process: stack.callback(process.stop) and process
@@ -143,7 +144,7 @@ def main():
             table.rows, table.wrong = table.rows + counts["rows"], table.wrong + counts["wrong"]
             took[module] = f"{module} {time.monotonic() - begun:.1f} s"
         table.head("what reached the servers through the gate, and what the gates let through")
-        for server, models in ((llm, {"assistant", "embedder"}), (echoes, {"echo", "notes"}), (own, {"iris"}), (tf, {"linear"})):
+        for server, models in ((llm, {"assistant", "embedder", "agent"}), (echoes, {"echo", "notes"}), (own, {"iris"}), (tf, {"linear"})):
             seen = len(server.calls())
             let = settled(folder, models, seen)
             table.row(f"{server.name}: {', '.join(sorted(models))}", seen, let, seen == let > 0)

@@ -46,6 +46,7 @@ NO_DATA = {
     "tensorgate_host_handler_asks_total": "no handler fetches or looks up",
     "tensorgate_host_handler_ask_seconds": "no handler fetches or looks up",
     "tensorgate_host_ignored_total": "no request has a name that the policy ignores",
+    "tensorgate_host_escaped_total": "there is no language model",
     "tensorgate_host_copies_total": "no version is in shadow",
     "tensorgate_host_shadowed_total": "no grant is in shadow mode",
     "tensorgate_audit_export_lag": "the audit log has no exporter",

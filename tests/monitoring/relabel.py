@@ -12,6 +12,7 @@ COUNTERS = {
     "tensorgate_requests": ["verdict", "reason"],
     "tensorgate_shadowed": ["reason"],
     "tensorgate_overloaded": ["cause"],
+    "tensorgate_unconfirmed_tokens": ["cause"],
     "tensorgate_rate_limit_service": ["outcome"],
     "tensorgate_key_sets": ["issuer", "outcome"],
 }

@@ -3,7 +3,7 @@
 use tensorgate_policy::values::safe_text::push_quoted;
 use tensorgate_policy::{Denial, Reason};
 
-use crate::limits::{MAX_JSON_DEPTH, MAX_QUOTED_CHARS};
+use crate::limits::MAX_QUOTED_CHARS;
 
 /// A body that is not exactly one unambiguous request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,8 +21,17 @@ pub(crate) enum BodyFault {
     #[error("{0} is given twice")]
     Duplicate(String),
     /// Nesting beyond the limit.
-    #[error("nesting is deeper than {MAX_JSON_DEPTH} levels at byte {at}")]
-    Deep { at: usize },
+    #[error("nesting is deeper than {max} levels at byte {at}")]
+    Deep { max: usize, at: usize },
+    /// The same in a member that holds schemas. `function` ends what is expected with the
+    /// function's name, if it has been read.
+    #[error("{field}: nesting is deeper than {max} levels at byte {at}")]
+    DeepSchema {
+        field: String,
+        function: String,
+        max: usize,
+        at: usize,
+    },
     /// A count beyond the limit.
     #[error("more than {max} {what}")]
     TooMany { what: &'static str, max: usize },
@@ -52,6 +61,15 @@ impl From<BodyFault> for Denial {
             }
             BodyFault::Duplicate(field) => Self::with_field(Reason::DuplicateKey, field, cause),
             BodyFault::Deep { .. } => Self::new(Reason::TooDeep, cause),
+            BodyFault::DeepSchema {
+                field,
+                function,
+                max,
+                ..
+            } => {
+                let expected = format!("at most {max} levels of nesting{function}");
+                Self::with_field(Reason::TooDeep, field, cause).expecting(Some(expected))
+            }
             BodyFault::Compressed => Self::new(Reason::UnsupportedEncoding, cause),
         }
     }

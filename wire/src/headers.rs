@@ -33,6 +33,9 @@ pub const JSON_LENGTH: &str = "inference-header-content-length";
 /// Field with the proxy's information on client certificates.
 pub const CERTIFICATE: &[u8] = b"x-forwarded-client-cert";
 
+/// The content type of a form of names and values.
+const URL_ENCODED: &str = "application/x-www-form-urlencoded";
+
 /// Maximum length of a known field name.
 const LONGEST_NAME: usize = 32;
 const _: () = assert!(MAX_KEY_HEADER_BYTES <= LONGEST_NAME);
@@ -144,7 +147,7 @@ impl<'a> ReadHead<'a> {
                 }
             },
         };
-        let in_fields = known.api_key.is_some() || known.authorization.is_some();
+        let in_fields = known.has_credential();
         let sent = [in_fields, in_path.is_some(), in_cookie.is_some()];
         if sent.into_iter().filter(|sent| *sent).count() > 1 {
             doubt.unless(Err("two credentials were sent"));
@@ -164,7 +167,7 @@ impl<'a> ReadHead<'a> {
             doubt.unless(Err(cause));
             (Encoding::Unknown, None)
         });
-        let content_type = known.content_type_of(&route);
+        let content_type = known.content_type_of(&route, end_of_stream);
         let expects_body = !route.takes_no_body();
         Self {
             method,
@@ -435,11 +438,18 @@ impl<'a> Known<'a> {
         if any_byte(text.as_bytes(), |byte| byte.is_ascii_control()) {
             return Err("a field value holds control characters");
         }
-        if slot.is_some() {
+        // Envoy joins some repeated fields with a comma, which no content type of a route has.
+        let is_joined = &*lower == b"content-type" && text.contains(',');
+        if slot.is_some() || is_joined {
             return Err(repeated);
         }
         *slot = Some(text);
         Ok(())
+    }
+
+    /// Whether a header field has a credential.
+    const fn has_credential(&self) -> bool {
+        self.api_key.is_some() || self.authorization.is_some()
     }
 
     fn traceparent(&self) -> Option<(&'static str, &'a str)> {
@@ -473,7 +483,7 @@ impl<'a> Known<'a> {
         end_of_stream: bool,
         length: Option<u64>,
     ) -> Result<(Encoding, Option<u64>), &'static str> {
-        if route.takes_no_body() {
+        if has_no_body(route, end_of_stream) {
             return Ok((Encoding::Identity, None));
         }
         let json_length = self.json_length(end_of_stream, length)?;
@@ -482,10 +492,20 @@ impl<'a> Known<'a> {
 
     /// Declared type of the body, ignored without one. The proxy answers a request of gRPC's type
     /// in gRPC, whatever its route.
-    fn content_type_of(&self, route: &Route<'_>) -> ContentType<'a> {
-        self.content_type
-            .filter(|declared| !route.takes_no_body() || speaks_grpc(declared))
-            .map_or(ContentType::Absent, classify)
+    ///
+    /// TF Serving ignores the type, and its documentation calls it with `curl -d`, which declares a
+    /// form. So that is JSON for its routes, if a header field has a credential: a page of another
+    /// site can send a form with the cookies and the certificate of a browser, but no such field.
+    fn content_type_of(&self, route: &Route<'_>, end_of_stream: bool) -> ContentType<'a> {
+        let declared = self
+            .content_type
+            .filter(|declared| !has_no_body(route, end_of_stream) || speaks_grpc(declared))
+            .map_or(ContentType::Absent, classify);
+        let is_form = matches!(&declared, ContentType::Other(name) if name == URL_ENCODED);
+        if is_form && route.protocol() == Protocol::TfRest && self.has_credential() {
+            return ContentType::Json;
+        }
+        declared
     }
 
     /// Declared length of the body, if consistent with its framing.
@@ -568,6 +588,14 @@ impl<'a> Known<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a request has no body that its fields could describe: its route takes none, or it infers
+/// nothing and ends with its head. Unknown paths are among these, because statistics look like one
+/// to most callers.
+fn has_no_body(route: &Route<'_>, end_of_stream: bool) -> bool {
+    let infers = route.operation().is_some_and(Operation::infers);
+    route.takes_no_body() || end_of_stream && !infers && !route.protocol().is_grpc()
 }
 
 /// Whether a host or authority names exactly one host. Proxies join repeated fields with a comma

@@ -3,6 +3,10 @@
 /// Maximum depth of a JSON document; the outermost value is 1. OIP needs 3 levels around `data`,
 /// which nests as deep as a tensor's rank ([`tensorgate_policy::contract::MAX_RANK`]).
 pub const MAX_JSON_DEPTH: usize = 24;
+/// Maximum depth of the members of OpenAI's API that hold JSON schemas, the document included. The
+/// schema of a tool begins at the fifth level, so that 64 are its own: ten nested objects with a
+/// choice and a list between any two take 48.
+pub const MAX_SCHEMA_JSON_DEPTH: usize = 68;
 /// Maximum members of one object in a document without tensors: each is compared with earlier ones.
 pub const MAX_JSON_MEMBERS: usize = 256;
 /// Maximum values in a document without tensors; each takes about 56 bytes, all of them less than 4

@@ -117,6 +117,13 @@ mod tests {
     use tensorgate_policy::request::Api;
 
     #[test]
+    fn a_document_is_written_as_it_was_read() {
+        let body = br#"{"tools":[[],[1,{"a":{},"b":[{"c":null},"d"]}],{"e":[[2]]}],"x":[true]}"#;
+        let read = crate::json::document(body).unwrap().document;
+        assert_eq!(to_json(&Value::Object(read)).as_bytes(), body);
+    }
+
+    #[test]
     fn written_documents_are_read_back() {
         let body = r#"{"model":"m","a":[null,true,false,0,-1,9223372036854775807,1.5,-0,1e300,1e-300,1E2],
             "b":{"\u0061\n\"":"\u2028\ud83d\ude00\\"},"c":{},"d":[]}"#;

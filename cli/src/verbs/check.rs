@@ -1,11 +1,13 @@
 //! The `check` verb: reports every fault of a policy at once. The faults come from the loader and
 //! from validation, and with `--live` from the issuers and servers themselves.
 
+mod compilers;
 mod exceptions;
 mod handler_memory;
 mod hidden_alerts;
 mod live;
 mod servers;
+mod shared_connections;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -74,6 +76,7 @@ impl Check {
             let reach = Reach::of_documents(self.allow_private);
             let mut faults = live::faults(&loaded.version.policy, root, reach);
             faults.extend(servers::faults(&loaded.version, root)?);
+            faults.extend(compilers::faults(&loaded.version.policy, root));
             loaded = loaded.unless(faults)?;
         }
         let mut ended = expired(&loaded.version.raw, &today());
@@ -88,6 +91,7 @@ impl Check {
         if !ui.json {
             let mut notes = hidden_alerts::notes(&loaded.version.raw);
             notes.extend(needs_host(&loaded.version.policy));
+            notes.extend(shared_connections::notes(&loaded.version.policy));
             if loaded.version.policy.has_host_limits() {
                 notes.push("limits of users, sources and models are counted by sandbox hosts: the filter needs one behind it".to_owned());
             }

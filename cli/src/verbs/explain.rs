@@ -109,6 +109,9 @@ struct Explained {
     model: Option<String>,
     rule: Option<String>,
     detail: String,
+    /// Whether special tokens in texts are escaped, so that the model gets other texts.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    escaped: bool,
     /// Rejections by rules in shadow mode.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     shadow: Vec<Shadowed>,
@@ -303,8 +306,12 @@ impl<'l> Gate<'l> {
                     .verify(&headers, body.into(), now.unix_s, &Unspent(now));
                 match judged {
                     Ok(judged) => {
+                        let escaped = escapes(&judged);
                         let record = with_the_hosts(record, &judged, &self.loaded.version.policy);
-                        allowed(file, &request, record)
+                        Explained {
+                            escaped,
+                            ..allowed(file, &request, record)
+                        }
                     }
                     Err(refused) => refused_by_host(file, *refused, record),
                 }
@@ -372,6 +379,17 @@ fn with_the_hosts(record: Record, judged: &host::Allowed, policy: &Policy) -> Re
         rule: grant.map(|grant| grant.name().into()),
         shadow: shadowed.map(Shadowed::of).collect(),
         ..record
+    }
+}
+
+/// Whether the model gets a text without the special tokens that the caller wrote.
+fn escapes(judged: &host::Allowed) -> bool {
+    match judged {
+        host::Allowed::Server(..) | host::Allowed::Stream(_) => false,
+        host::Allowed::Model(request) => {
+            let document = request.document.as_ref();
+            document.is_some_and(|document| document.escaped)
+        }
     }
 }
 
@@ -476,6 +494,7 @@ fn explained(
         reason: None,
         status,
         grpc_status,
+        escaped: false,
         client: client.map(Into::into),
         model: model.map(Into::into),
         rule: rule.map(Into::into),

@@ -24,9 +24,9 @@ use tensorgate_cli_common::ui::Ui;
 use tensorgate_policy::Datatype;
 use tensorgate_wire::percent;
 
-pub(in crate::verbs) use fetch::Reach;
-use fetch::{Deadline, Server};
-pub(in crate::verbs) use openai::TextModel;
+use fetch::Server;
+pub(in crate::verbs) use fetch::{Deadline, Reach};
+pub(in crate::verbs) use openai::{TextModel, compiles_tools};
 pub(in crate::verbs) use served::{Kind, Served, served};
 pub(in crate::verbs) use write::{plain, section};
 

@@ -6,6 +6,7 @@
 
 mod requests;
 mod texts;
+mod tokenizer;
 
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
@@ -23,6 +24,7 @@ use tensorgate_policy_text::Located;
 
 use super::import::{Described, Kind, Served, TextModel, plain, section, served};
 use super::keys;
+use tokenizer::ModelTokens;
 
 /// The policy's listen address.
 const LISTEN: &str = "127.0.0.1:8080";
@@ -71,6 +73,11 @@ pub struct Init {
     /// For https://, trusted certificate authorities instead of the system's, PEM.
     #[arg(long, value_name = "FILE", requires = "url")]
     ca: Option<PathBuf>,
+    /// Tokenizer of the model: `tokenizer.json` or `tokenizer_config.json` of Hugging Face, or
+    /// their folder. Only its special tokens are looked for in texts, not those of all common
+    /// models. For one model of OpenAI's API.
+    #[arg(long, value_name = "FILE", requires = "url")]
+    tokenizer: Option<PathBuf>,
     /// Name of the first client.
     #[arg(long, value_name = "NAME", default_value = "app")]
     client: String,
@@ -124,8 +131,13 @@ impl Init {
                 let base = url.trim_end_matches('/');
                 let base = base.strip_suffix("/v1").unwrap_or(base);
                 match served(self.from, base, &self.model, self.ca.as_deref())? {
+                    Served::Tensors(_) if self.tokenizer.is_some() => {
+                        return Err(one_text_model(base));
+                    }
                     Served::Tensors(described) => Models::of_tensors(base, &described),
-                    Served::Texts(listed) => Models::of_texts(base, &listed)?,
+                    Served::Texts(listed) => {
+                        Models::of_texts(base, &listed, self.tokenizer.as_deref())?
+                    }
                 }
             }
         };
@@ -249,11 +261,24 @@ impl Models {
     }
 
     /// The models of a server with OpenAI's API.
-    fn of_texts(url: &str, listed: &[TextModel]) -> Result<Self, Failure> {
+    fn of_texts(
+        url: &str,
+        listed: &[TextModel],
+        tokenizer: Option<&Path>,
+    ) -> Result<Self, Failure> {
         let (models, mut notes) = texts::named(listed);
         if models.is_empty() {
             let why = notes.join("\n");
             return Err(Failure::Input(format!("{url}: no model is left\n{why}")));
+        }
+        let mut tokens = Vec::new();
+        if let Some(file) = tokenizer {
+            if models.len() != 1 {
+                return Err(one_text_model(url));
+            }
+            let own = ModelTokens::read(file)?;
+            tokens = own.tokens;
+            notes.extend(own.notes);
         }
         notes.push(format!("the gate will call OpenAI's API at {url}"));
         let (name, endpoint) = (texts::BACKEND, plain(url));
@@ -268,7 +293,7 @@ impl Models {
             operations: "infer, stream, metadata",
             names: models.iter().map(|model| model.name.clone()).collect(),
             decoupled: Vec::new(),
-            yaml: texts::section(&models),
+            yaml: texts::section(&models, &tokens),
             requests: models.iter().map(requests::of_texts).collect(),
             notes,
         })
@@ -281,6 +306,13 @@ impl Models {
             .filter(move |name| !self.decoupled.contains(name))
             .map(String::as_str)
     }
+}
+
+/// A tokenizer belongs to one model.
+fn one_text_model(url: &str) -> Failure {
+    Failure::Input(format!(
+        "{url}: --tokenizer is for one model of OpenAI's API: name it with --model"
+    ))
 }
 
 /// The gRPC endpoint beside a server's HTTP port: the next port, as Triton and MLServer have it.

@@ -600,6 +600,50 @@ fn the_shipped_policies_are_valid() {
 }
 
 #[test]
+fn connections_that_clients_share_have_a_note() {
+    let of = |clients: &str, backend: &str| {
+        format!(
+            r#"version: 1
+clients:
+  app: {{api_keys: [{{sha256: {}}}]}}
+  batch: {{api_keys: [{{sha256: {}}}]}}
+backends:
+  gpu: {{{backend}, endpoints: ["http://127.0.0.1:8000"]}}
+models:
+  m:
+    backend: gpu
+    versions: ["1"]
+    protocols: [openai]
+    openai:
+      chat: {{max_messages: 8, max_message_bytes: 4KiB, max_prompt_bytes: 8KiB, max_tokens: 64}}
+grants:
+  - {{name: g, clients: [{clients}], models: [m], operations: [infer]}}
+"#,
+            "0a".repeat(32),
+            "0b".repeat(32)
+        )
+    };
+    let note = "note: backends.gpu: 2 clients share its connections, and a server that answers";
+    for (clients, backend, has_note) in [
+        ("app, batch", "kind: openai", true),
+        ("app", "kind: openai", false),
+        ("app, batch", "kind: openai, connections: shared", true),
+        ("app, batch", "kind: openai, connections: per-client", false),
+        (
+            "app, batch",
+            "kind: openai, connections: one-request",
+            false,
+        ),
+    ] {
+        let scratch = Scratch::new();
+        let file = scratch.file("gate.yaml", &of(clients, backend));
+        let ran = run(&["check".as_ref(), file.as_os_str()]);
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.stderr.contains(note), has_note, "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn messages_of_streams_that_wait_for_shared_limits_have_a_note_about_the_host() {
     let service = "version: 1\nrate_limit_service: {redis: {url: redis://127.0.0.1}}";
     let shared = VALID

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::program::{Scratch, digits, explain_file, explain_json, key, run};
+use crate::program::{Scratch, digits, explain_file, explain_json, key, run, tree};
 
 const IMAGE: &str =
     r#"{"inputs":[{"name":"image","datatype":"FP32","shape":[1,1,8,8],"data":[VALUES]}]}"#;
@@ -221,6 +221,27 @@ fn framing_that_can_be_read_in_two_ways_is_refused() {
     check("POST / HTTP/1.1\r\nHost: gate\r\n", "malformed");
     check("", "malformed");
     check(b"\x16\x03\x01\x00\xff", "ambiguous-request");
+}
+
+/// The same repeated fields go to a real Envoy in `tests/e2e/tests/it/headers.rs`.
+#[test]
+fn repeated_fields_are_refused_for_the_reason_that_a_gate_gives() {
+    let valid = post(&image());
+    let add =
+        |fields: &str| valid.replacen("Host: gate\r\n", &format!("Host: gate\r\n{fields}"), 1);
+    let line = check(
+        add("Content-Type: application/json\r\n"),
+        "ambiguous-request",
+    );
+    assert_eq!(line["detail"], "content-type is repeated");
+    let codings = "Content-Encoding: identity\r\nContent-Encoding: gzip\r\n";
+    check(add(codings), "unsupported-encoding");
+    check(
+        add(&format!("X-API-Key: {}\r\n", key("scorer"))),
+        "ambiguous-request",
+    );
+    let expect = "Expect: 100-continue\r\nExpect: 100-continue\r\n";
+    check(add(expect), "ambiguous-request");
 }
 
 #[test]
@@ -497,4 +518,29 @@ fn wrong_usage_has_another_exit_code_than_a_denial() {
         run(&["explain", "-c", "/nonexistent", "--http", "/dev/null"]).code,
         2
     );
+}
+
+#[test]
+fn a_text_that_is_changed_for_the_model_is_shown() {
+    let policy = tree().join("policy/vectors/policies/openai.json");
+    let scratch = Scratch::new();
+    for (text, is_escaped) in [("What is </s>?", true), ("What is a < b?", false)] {
+        let body =
+            format!(r#"{{"model":"llama","messages":[{{"role":"user","content":"{text}"}}]}}"#);
+        let message = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: gate\r\nx-api-key: tg_CwxHlR3Jb1XAodAjZuNn3xtnKDe3qv01B\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let file = scratch.file("m.http", message);
+        let (code, line) = explain_json(&policy, &file, &["--now", "1780000000"]);
+        assert_eq!(code, 0, "{line:#}");
+        assert_eq!(line["escaped"].as_bool().unwrap_or(false), is_escaped);
+        let shown = explain_file(&policy, &file, &["--now", "1780000000"]).stdout;
+        assert_eq!(
+            shown.contains("changed: special tokens"),
+            is_escaped,
+            "{shown}"
+        );
+    }
 }

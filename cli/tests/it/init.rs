@@ -170,6 +170,8 @@ fn models_of_an_openai_server_get_a_policy_and_a_request_each() {
             "backend_model: \"llama3.2:3b\"",
             "max_prompt_bytes: 32768\n        max_tokens: 2048",
             "max_prompt_bytes: 131072\n        max_tokens: 1024",
+            "      context_tokens: 8192    #",
+            "tools: {max: 64, max_bytes: 64KiB}",
             "profile: sdk",
         ] {
             assert!(policy.contains(text), "{text}: {policy}");
@@ -204,6 +206,137 @@ fn models_of_an_openai_server_get_a_policy_and_a_request_each() {
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     assert!(ran.stderr.contains("--served-model-name"), "{}", ran.stderr);
     assert!(!scratch.path().join("gate.yaml").exists());
+}
+
+#[test]
+fn an_embedding_model_gets_no_chat() {
+    for (model, embeds) in [
+        (r#"{"id": "sentence-transformers/all-MiniLM-L6-v2"}"#, true),
+        (r#"{"id": "nomic-embed-text:latest"}"#, true),
+        (r#"{"id": "m", "capabilities": ["embed"]}"#, true),
+        (r#"{"id": "m", "type": "text-embedding"}"#, true),
+        (r#"{"id": "m", "task": "EMBEDDING"}"#, true),
+        (r#"{"id": "m", "capabilities": ["chat", "embed"]}"#, false),
+        (r#"{"id": "m", "type": 7, "capabilities": {"a": 1}}"#, false),
+    ] {
+        let port = text_server(format!("{{\"data\": [{model}]}}"));
+        let scratch = Scratch::new();
+        let ran = init(&scratch, &[&format!("http://127.0.0.1:{port}")]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let policy = std::fs::read_to_string(scratch.path().join("gate.yaml")).unwrap();
+        let routes = ["embeddings: {", "      chat:\n"].map(|route| policy.contains(route));
+        assert_eq!(routes, [embeds, !embeds], "{model}: {policy}");
+    }
+}
+
+#[test]
+fn a_server_that_compiles_every_schema_is_found() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut bytes = [0; 1024];
+            let read = stream.read(&mut bytes).unwrap();
+            let request = String::from_utf8_lossy(&bytes[..read]).into_owned();
+            let (status, body) = if request.starts_with("GET /v1/models HTTP") {
+                ("200 OK", r#"{"data":[{"id":"qwen"}]}"#)
+            } else if request.starts_with("GET /props HTTP") {
+                (
+                    "200 OK",
+                    r#"{"default_generation_settings":{"n_ctx":8192}}"#,
+                )
+            } else {
+                ("404 Not Found", "{}")
+            };
+            let length = body.len();
+            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n");
+            let _ = stream.write_all((head + body).as_bytes());
+        }
+    });
+    let scratch = Scratch::new();
+    let ran = init(&scratch, &[&format!("http://127.0.0.1:{port}")]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let file = scratch.path().join("gate.yaml");
+    let policy = std::fs::read_to_string(&file).unwrap();
+    assert!(policy.contains("64KiB, compiled: true}"), "{policy}");
+    let warning = "models.qwen.openai.chat.tools: the server compiles the schema of every function";
+    let check = run_in(scratch.path(), &["check", "--live"]);
+    assert!(!check.stderr.contains(warning), "{}", check.stderr);
+    std::fs::write(&file, policy.replace(", compiled: true", "")).unwrap();
+    let check = run_in(scratch.path(), &["check", "--live"]);
+    assert!(check.stderr.contains(warning), "{}", check.stderr);
+}
+
+#[test]
+fn the_cost_that_check_suggests_for_a_first_policy_is_accepted() {
+    for (model, expected) in [
+        (
+            r#"{"id": "m", "max_model_len": 8192}"#,
+            "cost: {tokens: 100000, window_s: 60}",
+        ),
+        (
+            r#"{"id": "m", "max_model_len": 200000}"#,
+            "cost: {tokens: 200000, window_s: 60}",
+        ),
+        // Without a context, the bytes of the longest prompt count.
+        (r#"{"id": "m"}"#, "cost: {tokens: "),
+    ] {
+        let port = text_server(format!("{{\"data\": [{model}]}}"));
+        let scratch = Scratch::new();
+        let ran = init(&scratch, &[&format!("http://127.0.0.1:{port}")]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let checked = run_in(scratch.path(), &["check", "--json"]);
+        let fixes = checked.stdout.lines().map(|line| {
+            let fault: Value = serde_json::from_str(line).unwrap();
+            fault["fix"].as_str().unwrap_or_default().to_owned()
+        });
+        let fixes: Vec<_> = fixes.filter(|fix| fix.starts_with("cost: ")).collect();
+        let [fix] = fixes.as_slice() else {
+            panic!("{}", checked.stdout)
+        };
+        assert!(fix.starts_with(expected), "{fix}");
+        let file = scratch.path().join("gate.yaml");
+        let policy = std::fs::read_to_string(&file).unwrap();
+        let fixed = policy.replace("\n    rate:", &format!("\n    {fix}\n    rate:"));
+        assert_ne!(fixed, policy);
+        std::fs::write(&file, fixed).unwrap();
+        let checked = run_in(scratch.path(), &["check", "--json"]);
+        assert_eq!((checked.code, checked.stdout.as_str()), (0, ""));
+    }
+}
+
+#[test]
+fn a_tokenizer_gives_the_model_its_own_special_tokens() {
+    let list = r#"{"data": [{"id": "m"}, {"id": "other"}]}"#;
+    let url = format!("http://127.0.0.1:{}", text_server(list.to_owned()));
+    let scratch = Scratch::new();
+    let tokens = r#"{"added_tokens": [{"content": "<|im_end|>", "special": true}]}"#;
+    scratch.file("tokenizer.json", tokens);
+    scratch.file("chat_template.jinja", "{{ '<|im_start|>' + message.role }}");
+    let ran = init(&scratch, &["--tokenizer", "tokenizer.json", &url]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    let expected = "--tokenizer is for one model of OpenAI's API";
+    assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    let named = [
+        "--tokenizer",
+        "tokenizer.json",
+        "--model",
+        "m",
+        url.as_str(),
+    ];
+    let ran = init(&scratch, &named);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let policy = std::fs::read_to_string(scratch.path().join("gate.yaml")).unwrap();
+    let expected = r#"only_special_tokens:
+        - "<|im_end|>"
+        - "<|im_start|>"
+"#;
+    assert!(policy.contains(expected), "{policy}");
+    let checked = run_in(scratch.path(), &["check"]);
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
+    let hint = "only_special_tokens";
+    assert!(!checked.stderr.contains(hint), "{}", checked.stderr);
 }
 
 #[test]

@@ -150,7 +150,7 @@ fn an_identity_and_what_the_policy_accepts_are_checked() {
     let root = std::fs::read_to_string(root).unwrap();
     let exception = |byte: &str, until: &str| {
         let sha256 = byte.repeat(32);
-        format!("{{sha256: \"{sha256}\", reason: known, until: {until}}}")
+        format!("{{sha256: \"{sha256}\", path: a.bin, reason: known, until: {until}}}")
     };
     let exceptions = [exception("ab", "2026-01-31"), exception("cd", "2999-12-31")].join(", ");
     let ran = check(&with_identity(&root, &exceptions));

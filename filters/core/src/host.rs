@@ -9,7 +9,7 @@ mod listener_bounds;
 pub mod signature;
 mod verdict;
 
-use tensorgate_identity::Verifier;
+use tensorgate_identity::{ConfirmationFault, Verifier};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::limits::StateBytes;
 use tensorgate_policy::{Denial, Now, Reason};
@@ -317,6 +317,9 @@ pub trait Proxy: SharedStore + Verifier {
 
     /// Counts the outcome of such a call.
     fn count_limit_call(&mut self, asked: LimitCallOutcome);
+
+    /// Counts a valid token whose sender has not proven that it is its own.
+    fn count_unconfirmed(&mut self, fault: ConfirmationFault);
 
     /// Counts a denial that the grant's shadow mode let pass.
     fn count_shadow(&mut self, reason: &str);

@@ -17,7 +17,7 @@ use crate::host::{
     ChangeFault, FetchOutcome, HostFault, HttpCall, HttpResponse, Level, MAX_SWAP_TRIES, Outside,
     SharedStore,
 };
-use crate::store::{self, KEY_PREFIX, SlotFault, make_slot};
+use crate::store::{self, KeyPrefix, SlotFault, make_slot};
 use document::FetchFault;
 pub use slot::FETCH_MS;
 use slot::{RefreshIntervals, Slot};
@@ -90,10 +90,12 @@ enum StoreFault {
 
 impl Keyring {
     /// Creates the key sets of a policy; none for a filter that reads no tokens.
-    pub(crate) fn new(policy: &Policy, identifies: bool) -> Self {
+    pub(crate) fn new(policy: &Policy, identifies: bool, prefix: &KeyPrefix) -> Self {
         let issuers = policy.issuers().iter().filter(|_| identifies);
         Self {
-            sources: issuers.filter_map(Source::new).collect(),
+            sources: issuers
+                .filter_map(|issuer| Source::new(issuer, prefix))
+                .collect(),
         }
     }
 
@@ -291,7 +293,7 @@ impl Keyring {
 }
 
 impl Source {
-    fn new(issuer: &Issuer) -> Option<Self> {
+    fn new(issuer: &Issuer, prefix: &KeyPrefix) -> Option<Self> {
         let url = issuer.key_set()?.clone();
         let ns = |s: u64| s.saturating_mul(SECOND_NS);
         // Keys fetched under another CA are a different set.
@@ -306,7 +308,7 @@ impl Source {
                 stale_ns: ns(url.stale_s()),
                 cool_down_ns: ns(url.cool_down_s()),
             },
-            slot: format!("{KEY_PREFIX}jwks:{}:{name}", issuer.name()),
+            slot: format!("{}jwks:{}:{name}", prefix.as_str(), issuer.name()),
             url,
             seen: Slot::default(),
             version: 0,

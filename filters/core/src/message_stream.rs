@@ -215,7 +215,7 @@ impl MessageStream {
                         QuotaStep::Left => break,
                         // No policy of a filter without a host makes messages wait.
                         QuotaStep::Pending(pending_charge) => {
-                            cancel_pending_charge(ctx.proxy, &pending_charge);
+                            cancel_pending_charge(ctx.proxy, root.key_prefix(), &pending_charge);
                             break;
                         }
                     }

@@ -16,7 +16,7 @@ use tensorgate_policy::policy::{ChargePreview, RemainingQuota, Wait};
 use tensorgate_policy::{ChargeOutcome, Now, Policy};
 
 use crate::host::{ChangeFault, HostFault, Level, MAX_SWAP_TRIES, Proxy, SharedStore};
-use crate::store::{KEY_PREFIX, SlotFault, change, make_slot};
+use crate::store::{KeyPrefix, SlotFault, change, make_slot};
 
 /// Why a charge could not be made; for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +43,7 @@ pub enum QuotaFault {
 /// The store failed or is full.
 pub fn make_slots(
     store: &mut dyn SharedStore,
+    prefix: &KeyPrefix,
     policy: &Policy,
     has_host: bool,
 ) -> Result<(), SlotFault> {
@@ -50,7 +51,7 @@ pub fn make_slots(
         if has_host && allowance.is_of_host() {
             continue;
         }
-        let key = allowance.key_with_prefix(KEY_PREFIX, grant.name(), client.name());
+        let key = allowance.key_with_prefix(prefix.as_str(), grant.name(), client.name());
         make_slot(store, &key, &allowance.fresh())?;
     }
     Ok(())
@@ -69,10 +70,11 @@ pub struct ChargeFailure {
 /// Consumes quota. A fault is [`ChargeOutcome::Failed`] with its cause.
 pub fn consume(
     store: &mut dyn SharedStore,
+    prefix: &KeyPrefix,
     charge: &Charge,
     now: Now,
 ) -> (ChargeOutcome, Option<ChargeFailure>) {
-    match try_consume(store, charge, now) {
+    match try_consume(store, prefix, charge, now) {
         Ok(outcome) => (outcome, None),
         Err((limit_charge, fault)) => {
             let limit = limit_charge.allowance.public_name(&charge.grant);
@@ -82,8 +84,13 @@ pub fn consume(
 }
 
 /// Consumes quota and logs a fault.
-pub(crate) fn consume_and_log(proxy: &mut dyn Proxy, charge: &Charge, now: Now) -> ChargeOutcome {
-    let (outcome, fault) = consume(proxy, charge, now);
+pub(crate) fn consume_and_log(
+    proxy: &mut dyn Proxy,
+    prefix: &KeyPrefix,
+    charge: &Charge,
+    now: Now,
+) -> ChargeOutcome {
+    let (outcome, fault) = consume(proxy, prefix, charge, now);
     if let Some(fault) = fault {
         let Charge { grant, client, .. } = charge;
         let line = format!("limits of grant {grant:?}, client {client:?}: {fault}");
@@ -94,6 +101,7 @@ pub(crate) fn consume_and_log(proxy: &mut dyn Proxy, charge: &Charge, now: Now) 
 
 fn try_consume(
     store: &mut dyn SharedStore,
+    prefix: &KeyPrefix,
     charge: &Charge,
     now: Now,
 ) -> Result<ChargeOutcome, (LimitCharge, QuotaFault)> {
@@ -102,7 +110,7 @@ fn try_consume(
         .iter()
         .map(|limit_charge| {
             (
-                charge.key_with_prefix(KEY_PREFIX, limit_charge),
+                charge.key_with_prefix(prefix.as_str(), limit_charge),
                 limit_charge,
             )
         })

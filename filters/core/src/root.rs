@@ -19,7 +19,7 @@ use crate::body::{ALWAYS_BUFFERED_BYTES, Delivery};
 use crate::filter::Filter;
 use crate::host::{HttpResponse, Outside, SharedStore};
 use crate::keys::Keyring;
-use crate::store::SlotFault;
+use crate::store::{KeyPrefix, SlotFault};
 use body_limiter::PERIOD_MS;
 pub(crate) use body_limiter::{BodyLimiter, BodyProgress, Refused};
 pub(crate) use body_memory::BodyMemory;
@@ -105,7 +105,11 @@ impl GateRoot {
         Self {
             identifier: Identifier::new(policy),
             tokens: RefCell::default(),
-            keys: RefCell::new(Keyring::new(policy, capabilities.identify)),
+            keys: RefCell::new(Keyring::new(
+                policy,
+                capabilities.identify,
+                &configuration.key_prefix,
+            )),
             key_waiters: WaitLimiter::new(MAX_WAITING_REQUESTS, waiting_bytes),
             delivery: Cell::default(),
             small_bodies: SmallBodies::default(),
@@ -158,6 +162,11 @@ impl GateRoot {
     /// The key that signs contexts, if this filter has one.
     pub const fn context_key(&self) -> Option<&Key> {
         self.configuration.context_key.as_ref()
+    }
+
+    /// How the policy's keys in shared data begin.
+    pub const fn key_prefix(&self) -> &KeyPrefix {
+        &self.configuration.key_prefix
     }
 
     /// Whether a sandbox host is behind this filter and reads the contexts that it signs: the

@@ -74,7 +74,7 @@ pub(crate) fn run_quota_step(
             decision.charged(policy, ChargeOutcome::CHARGED)
         }
         Step::Charge(charge) if !charge.scope.is_local() => {
-            match request_charge(policy, proxy, &charge, now) {
+            match request_charge(policy, proxy, root.key_prefix(), &charge, now) {
                 LimitCall::Pending(call) => {
                     return QuotaStep::Pending(PendingCharge { call, charge });
                 }
@@ -82,7 +82,7 @@ pub(crate) fn run_quota_step(
             }
         }
         Step::Charge(charge) => {
-            let outcome = consume_and_log(proxy, &charge, now);
+            let outcome = consume_and_log(proxy, root.key_prefix(), &charge, now);
             decision.charged(policy, outcome)
         }
         Step::Acquire(_) if !capabilities.charge => {
@@ -91,7 +91,8 @@ pub(crate) fn run_quota_step(
         Step::Acquire(mut acquire) => {
             let is_of_host = |scope: &PermitScope| root.has_host() && scope.is_of_model();
             (acquire.permits).retain(|permit| !is_of_host(&permit.scope));
-            let acquire = still_needed(acquire, &resources.permits);
+            let prefix = root.key_prefix();
+            let acquire = still_needed(prefix, acquire, &resources.permits);
             if acquire.permits.is_empty() {
                 let acquired = decision.acquired(policy, &AcquireOutcome::Acquired);
                 return QuotaStep::Done(acquired);
@@ -101,8 +102,9 @@ pub(crate) fn run_quota_step(
                 .get_or_insert_with(|| ListenerBounds::read(proxy));
             let max_stream_ns = max_stream_ns(root.policy().listen().limits(), bounds);
             let permits = &mut resources.permits;
+            let now_ns = now.monotonic_ns;
             let (outcome, faults) =
-                permits::acquire(proxy, &acquire, now.monotonic_ns, max_stream_ns, permits);
+                permits::acquire(proxy, prefix, &acquire, now_ns, max_stream_ns, permits);
             for fault in faults {
                 proxy.log(Level::Error, &format!("concurrency permits: {fault}"));
             }

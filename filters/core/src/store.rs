@@ -4,20 +4,49 @@
 pub mod lockout;
 pub mod permits;
 
+use tensorgate_identity::digest;
+use tensorgate_policy::hex;
 use tensorgate_policy::limits::StateBytes;
 
 use crate::host::{ChangeFault, HostFault, SharedStore};
 
-/// Prefix of every key. The store may be shared with other filters under the same `vm_id`, and
+/// How every key begins. The store may be shared with other filters under the same `vm_id`, and
 /// outlives a filter update. The number changes with the format of slots.
-pub(crate) const KEY_PREFIX: &str = "tensorgate/v4/";
+const FORMAT: &str = "tensorgate/v4/";
+/// Hex digits of the digest of a policy's id in its keys.
+const ID_DIGITS: usize = 16;
 /// Maximum number of slots. A slot is a name and a few numbers, about 200 bytes, plus 128 bytes if
 /// tokens are reserved: 320 MiB in all. A policy with a thousand clients in a thousand grants needs
 /// as many.
 pub const MAX_SLOTS: u64 = 1 << 20;
 
-/// Number of slots created. Every other slot's name contains a colon.
+/// Number of slots created, of all policies together: it bounds the memory of the proxy.
 const COUNT: &str = "slots";
+
+/// How the keys of one policy's slots begin. All workers and versions of the policy have the same
+/// prefix, and other policies of the proxy have others: they share no count, lock or key set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPrefix(String);
+
+impl KeyPrefix {
+    /// Of the policy with this id. A digest of fixed length stands for the id, so that no id and no
+    /// name behind it can be chosen to meet another policy's key.
+    pub fn new(policy_id: &str) -> Self {
+        let mut id = hex(&digest(policy_id));
+        id.truncate(ID_DIGITS);
+        Self([FORMAT, &id, "/"].concat())
+    }
+
+    /// The prefix.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The key of a slot.
+    pub(crate) fn key(&self, name: &str) -> String {
+        [self.as_str(), name].concat()
+    }
+}
 
 /// Why a slot cannot be created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +68,7 @@ pub fn make_slot(store: &mut dyn SharedStore, key: &str, fresh: &[u8]) -> Result
     if store.get(key)?.is_some() {
         return Ok(());
     }
-    let count_key = format!("{KEY_PREFIX}{COUNT}");
+    let count_key = format!("{FORMAT}{COUNT}");
     let made = store
         .get(&count_key)?
         .and_then(|count| <[u8; 8]>::try_from(count.value).ok())

@@ -5,7 +5,9 @@ use tensorgate_filter_core::host::{
     Fields, HasStore, HostFault, Level, LimitCallOutcome, Proxy, SharedStore, Verdict,
 };
 use tensorgate_filter_core::report::property::VIA_UPSTREAM;
-use tensorgate_identity::{KnownSignatures, RingVerifier, Verifier, VerifyFault};
+use tensorgate_identity::{
+    ConfirmationFault, KnownSignatures, RingVerifier, Verifier, VerifyFault,
+};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Now, SmolStr, format_smolstr};
@@ -270,6 +272,10 @@ impl Proxy for Host<'_> {
 
     fn count_limit_call(&mut self, outcome: LimitCallOutcome) {
         self.count_one(self.stream.module.counters.limit_call(outcome));
+    }
+
+    fn count_unconfirmed(&mut self, fault: ConfirmationFault) {
+        self.count_one(self.stream.module.counters.unconfirmed(fault));
     }
 
     fn count_shadow(&mut self, reason: &str) {

@@ -14,10 +14,12 @@ struct Written {
     headers: HeaderMode,
     filter: Option<String>,
     host: Option<bool>,
+    #[serde(default)]
+    policy_id: String,
 }
 
 /// Compiles `{"generation": "…", "policy": {…}}` into the configuration of a filter. `headers`,
-/// `filter` and `host` are optional.
+/// `filter`, `host` and `policy_id` are optional.
 ///
 /// # Errors
 /// The JSON is something else, or the policy has faults.
@@ -28,6 +30,7 @@ pub fn configuration(written: impl AsRef<[u8]>) -> Result<String, Vec<Fault>> {
         name: written.filter,
         headers: written.headers,
         host: written.host.unwrap_or(true),
+        policy_id: written.policy_id,
     };
     let version = Version::new(written.policy)?.named(&written.generation);
     compile(&version, target)

@@ -17,6 +17,7 @@ use tensorgate_filter_core::gate::Gate;
 use tensorgate_filter_core::host::{Action, Field, Level, LimitCallOutcome, Verdict};
 use tensorgate_filter_core::report::record::Record;
 use tensorgate_filter_core::root::GateRoot;
+use tensorgate_identity::ConfirmationFault;
 use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::Grant;
@@ -42,6 +43,8 @@ pub struct Logged {
     pub shadowed: Vec<String>,
     /// Outcomes of calls to the rate-limit service.
     pub asked: Vec<LimitCallOutcome>,
+    /// Counted faults of tokens that are bound to what their sender does not have.
+    pub unconfirmed: Vec<ConfirmationFault>,
     /// Access log properties with their last values.
     pub properties: Vec<(String, String)>,
     /// Sequence number of the access log entry.

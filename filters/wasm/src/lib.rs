@@ -21,7 +21,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{self, ContextType};
-use tensorgate_identity::{PureVerifier, Verifier, VerifyFault};
+use tensorgate_identity::{ConfirmationFault, PureVerifier, Verifier, VerifyFault};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
 use tensorgate_policy::{Now, Severity};
@@ -455,6 +455,10 @@ impl Proxy for Host {
 
     fn count_limit_call(&mut self, asked: LimitCallOutcome) {
         counters::increment(|counters| counters.limit_call(asked));
+    }
+
+    fn count_unconfirmed(&mut self, fault: ConfirmationFault) {
+        counters::increment(|counters| counters.unconfirmed(fault));
     }
 
     fn count_shadow(&mut self, reason: &str) {

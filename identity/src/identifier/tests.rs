@@ -19,6 +19,8 @@ use crate::api_key::{digest, format_key};
 use crate::evidence::PeerNames;
 use crate::pure::PureVerifier;
 
+mod bound;
+
 const ENGINE: &str = "spiffe://prod/engine";
 
 fn key(seed: u8) -> String {

@@ -1,4 +1,4 @@
-//! Published signatures (RFC 7515, A.2 and A.3; RFC 8037, A.4 and A.5; RFC 7520, 4.1, 4.2 and the
+//! Published signatures (RFC 7515, A.2 to A.4; RFC 8037, A.4 and A.5; RFC 7520, 4.1 to 4.3 and the
 //! first of 4.8; RFC 6979, A.2.5 and A.2.6) through the port: the published signature is valid, and
 //! every small change of it is not.
 extern crate std;
@@ -55,14 +55,27 @@ const P256: [&str; 2] = [
     "eQP-EAi4vJmkGunpVii8ZPLxsgwtfp9Rd6PClNRGIpk",
 ];
 
+/// The key of RFC 7520, 3.1.
+const P521: [&str; 2] = [
+    "AHKZLLOsCOzz5cY97ewNUajB957y-C-U88c3v13nmGZx6sYl_oJXu9A5RkTKqjqvjyekWF-7ytDyRXYgCF5cj0Kt",
+    "AdymlHvOiLxXkEhayXQnNCvDX4h9htZaCJN34kfmC6pV5OhQHiraVySsUdaQkAgDPrwQrJmbnX9cwlGfP-HqHZR1",
+];
+/// Header and payload of RFC 7515, A.4, and its signature.
+const BY_P521: (&str, &str) = (
+    "eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZA",
+    "AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KGDKB34XO0aw_7XdtAG8GaSwFKdCAPZgoXD2YBJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwNrmxYbSW9ERBXukOXolLzeO_Jn",
+);
+
 /// A key, the signed text and the signature. The entries after the first use other signature
 /// schemes, or ECDSA itself over the bytes of a text.
-fn others() -> [(KeyMaterial, Vec<u8>, Vec<u8>); 6] {
+fn others() -> [(KeyMaterial, Vec<u8>, Vec<u8>); 8] {
     let rsa = |alg| json!({"kty": "RSA", "alg": alg, "n": BILBO, "e": "AQAB"});
     let road = |header| format!("{header}.{ROAD}").into_bytes();
     let decode = |text| URL_SAFE_NO_PAD.decode(text).unwrap();
     let [x, y] = P256;
     let p256 = json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "x": x, "y": y});
+    let [x, y] = P521;
+    let p521 = json!({"kty": "EC", "crv": "P-521", "alg": "ES512", "x": x, "y": y});
     [
         (
             material("RS256", &rsa("RS256")),
@@ -102,6 +115,18 @@ fn others() -> [(KeyMaterial, Vec<u8>, Vec<u8>); 6] {
             b"sample".to_vec(),
             decode(
                 "lO27kqXsuKrUc25WxpGRaz-IFAZmzp-nPWTE6pWtEzyBpkgVLkSs-W423R6A-r5Gme9K6xXxeM6h_kDbJgMTjxMOdAoZYkUmIDtjUdCjqU-jKcFFeG5nnnuCxxo4YorI",
+            ),
+        ),
+        (
+            material("ES512", &more_jwks()["keys"][6]),
+            BY_P521.0.as_bytes().to_vec(),
+            decode(BY_P521.1),
+        ),
+        (
+            material("ES512", &p521),
+            road("eyJhbGciOiJFUzUxMiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9"),
+            decode(
+                "AE_R_YZCChjn4791jSQCrdPZCNYqHXCTZH0-JZGYNlaAjP2kqaluUIIUnC9qvbu9Plon7KRTzoNEuT4Va2cmL1eJAQy3mtPBu_u_sDDyYjnAMDxXPn7XrT0lw-kvAD890jl8e2puQens_IEKBpHABlsbEPX6sFY8OcGDqoRuBomu9xQ2",
             ),
         ),
     ]
@@ -166,6 +191,7 @@ fn every_test_signer_is_accepted_only_with_its_own_key() {
         Signer::Ps384,
         Signer::Ps512,
         Signer::Ec384,
+        Signer::Ec512,
     ];
     let keys = more_jwks();
     let keys = keys["keys"].as_array().unwrap();
@@ -236,10 +262,10 @@ fn a_key_checks_its_own_algorithms_signatures_only() {
     }
 }
 
-/// Complete published examples that are not valid tokens here: other algorithms (RFC 7515, A.1 and
-/// A.4; RFC 7520, 4.4), no signature (A.5), JSON instead of three parts (A.6, A.7; RFC 7520, 4.6 to
-/// 4.8), detached or unencoded payloads (RFC 7520, 4.5; RFC 7797, 4.2), and an unknown critical
-/// extension (RFC 7515, E, whose published result is a rejection).
+/// Complete published examples that are not valid tokens here: other algorithms (RFC 7515, A.1; RFC
+/// 7520, 4.4), a text that is not claims (RFC 7515, A.4), no signature (A.5), JSON instead of three
+/// parts (A.6, A.7; RFC 7520, 4.6 to 4.8), detached or unencoded payloads (RFC 7520, 4.5; RFC 7797,
+/// 4.2), and an unknown critical extension (RFC 7515, E, whose published result is a rejection).
 #[test]
 fn other_published_examples_are_refused_for_what_they_are() {
     let of_bilbo =
@@ -304,8 +330,8 @@ fn other_published_examples_are_refused_for_what_they_are() {
             algorithm,
         ),
         (
-            "eyJhbGciOiJFUzUxMiJ9.UGF5bG9hZA.AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KGDKB34XO0aw_7XdtAG8GaSwFKdCAPZgoXD2YBJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwNrmxYbSW9ERBXukOXolLzeO_Jn".to_owned(),
-            algorithm,
+            format!("{}.{}", BY_P521.0, BY_P521.1),
+            "token's claims are not one plain JSON object",
         ),
         (format!("eyJhbGciOiJub25lIn0.{CLAIMS}."), form),
         (general, form),
@@ -349,6 +375,10 @@ fn an_invalid_key_is_a_fault_and_not_a_verdict() {
         KeyMaterial::P384 {
             x: [1; 48],
             y: [1; 48],
+        },
+        KeyMaterial::P521 {
+            x: [1; 66],
+            y: [1; 66],
         },
         KeyMaterial::Ed25519(neutral),
         KeyMaterial::Ed25519([0xff; 32]),

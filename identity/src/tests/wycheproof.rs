@@ -5,7 +5,7 @@
 //! The tests run every set whose signatures a token can carry (RFC 7518, 3.1; RFC 8037, 3.1):
 //! - PKCS #1 v1.5 with SHA-256, 384 and 512,
 //! - PSS whose MGF1 hash is the signature's, with a salt of the hash's length,
-//! - ECDSA over P-256 with SHA-256 and P-384 with SHA-384, in the form of RFC 7518, 3.4,
+//! - ECDSA over P-256, P-384 and P-521, each with its hash, in the form of RFC 7518, 3.4,
 //! - Ed25519.
 //!
 //! Two more kinds must never verify: PSS with another salt, and ECDSA of the same curves in DER.
@@ -195,6 +195,7 @@ fn every_ecdsa_signature_has_its_published_result() {
             let (algorithm, curve, bytes) = match (group.key.curve, group.hash) {
                 (EllipticCurve::Secp256r1, HashFunction::Sha2_256) => ("ES256", "P-256", 32),
                 (EllipticCurve::Secp384r1, HashFunction::Sha2_384) => ("ES384", "P-384", 48),
+                (EllipticCurve::Secp521r1, HashFunction::Sha2_512) => ("ES512", "P-521", 66),
                 _ => continue,
             };
             // 4, x and y.
@@ -222,6 +223,8 @@ fn every_ecdsa_signature_has_its_published_result() {
             ("ES256 in DER", [174, 310, 0]),
             ("ES384", [193, 87, 0]),
             ("ES384 in DER", [194, 310, 0]),
+            ("ES512", [231, 87, 0]),
+            ("ES512 in DER", [232, 310, 0]),
         ],
     );
 }

@@ -19,7 +19,6 @@ use super::tries::record_failures;
 use super::{Rules, Tokens};
 use crate::attempts::{Attempt, Attempts, CheckBudget};
 use crate::cache::{TokenCache, TokenId};
-use crate::json::Json;
 use crate::jws::{self, Parts};
 use crate::key_sets::KeySets;
 use crate::verifier::Verifier;
@@ -105,15 +104,14 @@ impl Tokens {
             let keys = fetched.keys_of(&rules.issuer);
             jws::candidates(keys, None, parts.algorithm).map_or(1, |keys| keys.len())
         };
-        self.issuers.values().map(fitting).max().unwrap_or(1)
+        self.issuers.iter().map(fitting).max().unwrap_or(1)
     }
 
     /// A key of the token's algorithm: of its claimed issuer, or else of any.
     fn decoy<'k>(&'k self, parts: &Parts<'_>, fetched: &'k KeySets) -> Option<&'k KeyMaterial> {
-        let named = parts.claims.get("iss").and_then(Json::text);
-        let named = named.and_then(|iss| self.issuers.get(iss));
+        let named = self.issuer(&parts.claims).ok();
         let of = |rules: &'k Rules| fetched.keys_of(&rules.issuer).map(|(_, key)| key);
-        let all = || self.issuers.values().flat_map(of);
+        let all = || self.issuers.iter().flat_map(of);
         named
             .and_then(|rules| as_dear(parts, || of(rules)))
             .or_else(|| as_dear(parts, all))

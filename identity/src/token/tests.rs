@@ -24,6 +24,7 @@ mod alike;
 mod audience;
 mod cost;
 mod fetched;
+mod svid;
 mod unnamed;
 
 const NOW: u64 = 1_780_000_000;
@@ -128,8 +129,6 @@ fn a_token_of_each_algorithm_proves_its_client() {
         ),
         (r#"{"alg":"EdDSA","typ":"JOSE"}"#, Signer::Ed),
         (r#"{"alg":"EdDSA","typ":"application/jose"}"#, Signer::Ed),
-        // What is not stated, as some issuers write it.
-        (r#"{"alg":"EdDSA","typ":null,"kid":null}"#, Signer::Ed),
     ] {
         let text = token(header, &claims(json!({})), signer).unwrap();
         check(&text, Ok("web"));
@@ -176,7 +175,7 @@ fn a_header_that_is_not_plainly_the_issuers_is_refused() {
         (r#"{"alg":"rs256"}"#.into(), Signer::Rsa, ALG),
         (r#"{"alg":"RS512"}"#.into(), Signer::Rsa, NOT_ITS),
         (r#"{"alg":"PS256"}"#.into(), Signer::Ps256, NOT_ITS),
-        (r#"{"alg":"ES512"}"#.into(), Signer::Ec, ALG),
+        (r#"{"alg":"ES512"}"#.into(), Signer::Ec512, NOT_ITS),
         (r#"{"alg":"ES256K"}"#.into(), Signer::Ec, ALG),
         (r#"{"alg":["EdDSA"]}"#.into(), Signer::Ed, ALG),
         (r#"{"alg":null}"#.into(), Signer::Ed, ALG),
@@ -210,6 +209,16 @@ fn a_header_that_is_not_plainly_the_issuers_is_refused() {
             r#"{"alg":"EdDSA","kid":false}"#.into(),
             Signer::Ed,
             "token's kid is not a key's name",
+        ),
+        (
+            r#"{"alg":"EdDSA","kid":null}"#.into(),
+            Signer::Ed,
+            "token's kid is not a key's name",
+        ),
+        (
+            r#"{"alg":"EdDSA","kid":"ed","typ":null}"#.into(),
+            Signer::Ed,
+            "token's typ is not a text",
         ),
         (
             alloc::format!(r#"{{"alg":"EdDSA","kid":"{}"}}"#, "k".repeat(257)),
@@ -267,6 +276,9 @@ fn a_header_that_is_not_plainly_the_issuers_is_refused() {
         r#""zip":"DEF""#,
         r#""zip":"NONE""#,
         r#""zip":null"#,
+        r#""crit":null"#,
+        r#""b64":null"#,
+        r#""cty":null"#,
         r#""cty":"JWT""#,
         r#""jwk":null"#,
     ] {
@@ -339,7 +351,16 @@ fn claims_must_be_of_the_issuer_for_us_and_now() {
         (json!({"iss": "corp"}), Err(ISS)),
         (json!({"sub": null}), Err(SUB)),
         (json!({"sub": ""}), Err(SUB)),
-        (json!({"sub": 7}), Err(SUB)),
+        // A number may name a user, and no client: a client's subject is a text.
+        (json!({"sub": 7}), Err("token matches no client")),
+        (json!({"sub": 1_u64 << 53}), Err("token matches no client")),
+        (json!({"sub": (1_u64 << 53) + 1}), Err(SUB)),
+        (json!({"sub": -7}), Err(SUB)),
+        (json!({"sub": -0.0}), Err(SUB)),
+        (json!({"sub": 7.0}), Err(SUB)),
+        (json!({"sub": 7e3}), Err(SUB)),
+        (json!({"sub": ["svc-web"]}), Err(SUB)),
+        (json!({"sub": true}), Err(SUB)),
         (json!({"sub": "a\nb"}), Err(SUB)),
         (json!({"sub": "s".repeat(257)}), Err(SUB)),
         (json!({"sub": "svc-web2"}), Err("token matches no client")),

@@ -291,7 +291,9 @@ pub struct Model {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, ParameterRule>,
     /// Names that requests may have and that the backend never gets: members of OpenAI's API, and
-    /// parameters of requests, inputs and requested outputs that no rule names.
+    /// parameters of requests, inputs and requested outputs that no rule names. With `openai`
+    /// also JSON Pointers to members of messages, functions and stream options, with `*` for every
+    /// element: `/messages/*/agent`, `/tools/*/id`, `/tools/*/function/id`, `/stream_options/id`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignored: Vec<String>,
     /// With `json`: its route and the locations of its tensors.

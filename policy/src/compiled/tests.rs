@@ -66,6 +66,7 @@ fn a_filter_and_a_host_load_their_own_only() {
         name: Some("auth".into()),
         headers: HeaderMode::Hold,
         host: false,
+        policy_id: "ml/gate".into(),
     };
     let host = HostTarget {
         tightens: Some("fedcba9876543210".into()),

@@ -7,7 +7,9 @@
 mod chat;
 pub mod constraints;
 mod history;
+mod ignored;
 mod members;
+mod parameter;
 mod picture;
 mod picture_links;
 mod rebuild;
@@ -22,7 +24,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use tensorgate_values::json::{Members, Value};
-use tensorgate_values::tensor::ParameterValue;
 
 use super::media::MediaRule;
 use super::url::UrlRule;
@@ -32,8 +33,10 @@ use crate::request::Api;
 
 use constraints::Constraints;
 pub use history::MAX_CALL_WORD_BYTES;
+pub use ignored::{IgnoredMembers, Owner};
+use parameter::ParameterCheck;
 pub use picture_links::{EmittedMark, LinkScanner, PictureLink};
-pub use rebuild::rebuild;
+pub use rebuild::{Rebuilt, rebuild};
 pub use schema::SchemaLimits;
 pub use screening::CallRule;
 pub use screening::{AnswerLinks, OfferedCalls, Screening};
@@ -45,6 +48,8 @@ pub use tokens::MAX_CALLS;
 
 /// The member with the caller's own pairs of texts.
 pub const METADATA: &str = "metadata";
+/// JSON Pointer of the functions' schemas, with `*` for every element of a list.
+const SCHEMAS: &str = "/tools/*/function/parameters";
 
 /// Allowed kinds of requests; at least one of the three.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,7 +60,13 @@ pub struct OpenAi {
     pub parameters: ParameterRules,
     /// Members that are allowed and that the backend never gets.
     pub ignored: Vec<String>,
-    /// Minimum size of prompts, of texts to embed, and of messages of users and the system.
+    /// As `ignored`, for members of objects in the request.
+    pub ignored_members: IgnoredMembers,
+    /// Length of the model's context at the server, if known: it bounds costs, and no request is
+    /// rejected by it.
+    pub context_tokens: Option<u64>,
+    /// Minimum size of prompts, of texts to embed, and of messages of users and the system. An
+    /// empty message of the system passes beside a user's.
     pub min_bytes: usize,
     pub special_tokens: SpecialTokens,
     /// Maximum response size.
@@ -175,18 +186,19 @@ impl OpenAi {
                 faults_of.add(Reason::Malformed, || quote(name), "a text has U+0000");
             }
         }
+        let context = self.context_tokens;
         let cost = match api {
             Api::Chat => self.chat.as_ref().map(|rule| {
                 let contents = rule.check(self, document, faults_of);
-                rule.cost(contents, document)
+                rule.cost(contents, document, context)
             }),
             Api::Completions => self.completions.as_ref().map(|rule| {
                 let contents = rule.check(self, document, faults_of);
-                rule.cost(contents, document)
+                rule.cost(contents, document, context)
             }),
             Api::Embeddings => self.embeddings.as_ref().map(|rule| {
                 let contents = rule.check(self, document, faults_of);
-                rule.cost(contents)
+                rule.cost(contents, context)
             }),
         };
         self.screening.check_request(document, &mut faults);
@@ -215,7 +227,8 @@ impl OpenAi {
         parameters::is_dropped(&self.parameters, &self.ignored, name)
     }
 
-    /// Removes the members that are ignored. Returns their names.
+    /// Removes the members that are ignored, and the keywords that no server gets of schemas that
+    /// only describe. Returns the members' names, and pointers to those of objects.
     pub(crate) fn drop_ignored(&self, document: &mut Members<'_>) -> Vec<String> {
         let mut dropped = Vec::new();
         document.retain(|(name, _)| {
@@ -225,6 +238,11 @@ impl OpenAi {
             }
             !ignored
         });
+        self.ignored_members.drop_from(document, &mut dropped);
+        let chat = self.chat.as_ref();
+        if chat.is_some_and(|chat| chat.drop_keywords(document)) {
+            dropped.push(String::from(SCHEMAS));
+        }
         dropped
     }
 
@@ -261,40 +279,26 @@ impl OpenAi {
         bytes.saturating_add(added)
     }
 
-    /// A member that only the model's parameters can allow: a scalar within bounds. One that says
-    /// nothing needs no rule, because the backend does not get it.
-    fn parameter(&self, name: &str, value: &Value<'_>, faults: &mut Faults) {
+    /// A member that only the model's parameters can allow. One that says nothing needs no rule,
+    /// because the backend does not get it. Returns the bytes of texts in objects.
+    fn parameter(&self, name: &str, value: &Value<'_>, faults: &mut Faults) -> usize {
         if members::is_absent(name, value) {
-            return;
+            return 0;
         }
         let field = || format!("parameter {}", quote(name));
         let Some((_, bound)) = self.parameters.iter().find(|(known, _)| known == name) else {
             if !self.ignores(name) {
                 faults.add(Reason::Parameter, field, "the contract has no such member");
             }
-            return;
+            return 0;
         };
         if name == METADATA {
-            return members::metadata(value, bound, faults);
+            members::metadata(value, bound, faults);
+            return 0;
         }
-        let allowed = match value {
-            Value::Null => true,
-            Value::Bool(value) => parameters::allows(bound, &ParameterValue::Bool(*value)),
-            Value::Int(value) => parameters::allows(bound, &ParameterValue::Int64(*value)),
-            Value::Float(value) => parameters::allows(bound, &ParameterValue::Double(*value)),
-            Value::String(value) => {
-                parameters::allows(bound, &ParameterValue::String(value.as_ref().into()))
-            }
-            Value::Array(_) | Value::Object(_) => false,
-        };
-        if !allowed {
-            faults.add_expecting(
-                Reason::Parameter,
-                field,
-                "the value is not of the contract's type or out of its bounds",
-                || parameters::expected(bound),
-            );
-        }
+        let mut check = ParameterCheck::new(&self.special_tokens, faults);
+        check.value(bound, value, &field);
+        check.text_bytes
     }
 }
 
@@ -314,9 +318,12 @@ impl Completions {
                 "logprobs" => members::likely("logprobs", value, &self.generation, faults),
                 "best_of" => members::count("best_of", value, 1, self.best_of, faults),
                 name if self.generation.knows(name) => {
-                    self.generation.check(name, value, document, faults);
+                    self.generation.check(name, value, document, model, faults);
                 }
-                name => model.parameter(name, value, faults),
+                // A prompt has no template, which could write the texts.
+                name => {
+                    model.parameter(name, value, faults);
+                }
             }
         }
         let number = |name| match tensorgate_values::json::member(document, name) {
@@ -350,7 +357,9 @@ impl Embeddings {
                         faults.add(Reason::Parameter, field, "neither float nor base64");
                     }
                 }
-                name => model.parameter(name, value, faults),
+                name => {
+                    model.parameter(name, value, faults);
+                }
             }
         }
         items.unwrap_or_else(|| missing("input", faults))

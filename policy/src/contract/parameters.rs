@@ -128,7 +128,10 @@ pub(super) fn drop_ignored(contract: &Contract, request: &mut InferRequest<'_>) 
     dropped
 }
 
-/// A bound in words. Listed texts and patterns are not given.
+/// Maximum size of the texts that a bound lists in words, apart from the first one.
+const MAX_LISTED_BYTES: usize = 256;
+
+/// A bound in words. Patterns are not given.
 pub(super) fn expected(bound: &ParameterBound) -> String {
     match bound {
         ParameterBound::Int(least, greatest) => {
@@ -137,13 +140,36 @@ pub(super) fn expected(bound: &ParameterBound) -> String {
         ParameterBound::Float(least, greatest) => format!("a number from {least} to {greatest}"),
         ParameterBound::Bool => "true or false".into(),
         ParameterBound::False => "false".into(),
-        ParameterBound::OneOf(_) => "one of the contract's texts".into(),
+        ParameterBound::OneOf(texts) => one_of(texts),
         ParameterBound::Text(text) => text.expected(),
         ParameterBound::IntOrText((least, greatest), text) => {
             let text = text.expected();
             format!("a whole number from {least} to {greatest}, or {text}")
         }
+        ParameterBound::List(most, each) => {
+            format!("a list of at most {most}, each {}", expected(each))
+        }
+        ParameterBound::Object(rules) => {
+            let names: Vec<String> = rules.iter().map(|(name, _)| name.clone()).collect();
+            format!("an object whose every member is {}", one_of(&names))
+        }
     }
+}
+
+/// The allowed texts, as many as [`MAX_LISTED_BYTES`] hold.
+fn one_of(texts: &[String]) -> String {
+    let mut listed = String::new();
+    for (index, text) in texts.iter().enumerate() {
+        let text = quote(text);
+        let bytes = listed.len().saturating_add(text.len());
+        if !listed.is_empty() && bytes > MAX_LISTED_BYTES {
+            let more = texts.len().saturating_sub(index);
+            return format!("one of {listed}and {more} more");
+        }
+        listed.push_str(&text);
+        listed.push_str(", ");
+    }
+    format!("one of {}", listed.trim_end_matches(", "))
 }
 
 /// Whether a value has a bound's type and lies within it.
@@ -188,7 +214,9 @@ pub(super) fn allows(bound: &ParameterBound, value: &ParameterValue<'_>) -> bool
             ParameterBound::Bool
             | ParameterBound::False
             | ParameterBound::OneOf(_)
-            | ParameterBound::Text(_),
+            | ParameterBound::Text(_)
+            | ParameterBound::List(..)
+            | ParameterBound::Object(_),
             _,
         ) => false,
     }

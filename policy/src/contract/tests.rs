@@ -430,6 +430,9 @@ fn a_caller_reads_what_is_expected_of_its_own_field_only() {
         let denial = contract.check(&OutputScope::default(), request, &mut Err);
         let denial = denial.unwrap_err();
         assert_eq!(denial.described_field().unwrap(), expected, "{denial:?}");
+        // The operator reads what the caller reads.
+        let expected = denial.expected.as_ref().map_or("", |text| text.0.as_str());
+        assert!(denial.cause.contains(expected), "{denial:?}");
     };
     let with = |tensors| request(tensors);
     let (a, b) = (a(&[0.0, 1.0]), b(&[0]));
@@ -509,7 +512,7 @@ fn a_caller_reads_what_is_expected_of_its_own_field_only() {
             parameters: vec![mode],
             ..with(vec![a.clone(), b])
         },
-        r#"parameter "mode": expected one of the contract's texts"#,
+        r#"parameter "mode": expected one of "fast", "exact""#,
     );
     // Tensors of handlers and backends are not the caller's.
     let denial = check_tensors(contract.inputs(), &[a], &mut Err).unwrap_err();

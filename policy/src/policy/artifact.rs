@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-use tensorgate_values::{CodeKind, FileException, ModelFormat, Shared, getters};
+use tensorgate_values::{CodeKind, FileExceptions, ModelFormat, Shared, getters};
 
 /// The files of a model or of one of its versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,8 +14,7 @@ pub struct ModelArtifact {
     pub trust: ArtifactTrust,
     pub formats: Option<Vec<ModelFormat>>,
     pub allow: Vec<CodeKind>,
-    #[serde(serialize_with = "tensorgate_values::hex_keys::serialize")]
-    pub exceptions: BTreeMap<[u8; 32], FileException>,
+    pub exceptions: FileExceptions,
 }
 
 getters! { ModelArtifact {
@@ -27,8 +26,8 @@ getters! { ModelArtifact {
     formats: Option<&[ModelFormat]>,
     /// Allowed kinds of code.
     allow: &[CodeKind],
-    /// Files that are accepted although they are not safe, by SHA-256.
-    exceptions: &BTreeMap<[u8; 32], FileException>,
+    /// Files that are accepted although they are not safe.
+    exceptions: &FileExceptions,
 } }
 
 /// Who vouches for the files of a model.

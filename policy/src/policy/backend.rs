@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
-use tensorgate_values::{BackendKind, getters};
+use tensorgate_values::{BackendKind, ConnectionSharing, getters};
 
 /// An inference server, or several that serve the same models.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,7 @@ pub struct Backend {
     pub endpoints: Vec<String>,
     pub models: Option<String>,
     pub tls: Option<BackendTls>,
+    pub connections: ConnectionSharing,
     pub max_in_flight: usize,
     pub min_in_flight: Option<usize>,
     pub queue: usize,
@@ -32,6 +33,8 @@ getters! { Backend {
     models: Option<&str>,
     /// TLS settings of `https` endpoints.
     tls: Option<&BackendTls>,
+    /// Which requests share a kept HTTP/1.1 connection.
+    connections: ConnectionSharing,
     /// Maximum requests in flight at the backend.
     max_in_flight: usize,
     /// Maximum queued requests.

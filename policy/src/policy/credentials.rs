@@ -17,7 +17,8 @@ use crate::request::Operation;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Issuer {
     pub name: String,
-    pub issuer: String,
+    pub issuer: Option<String>,
+    pub trust_domain: Option<String>,
     pub audiences: Vec<String>,
     pub audiences_claim: Option<String>,
     pub algorithms: Vec<Algorithm>,
@@ -62,8 +63,10 @@ getters! { ClaimPath {
 getters! { Issuer {
     /// Its name in the policy.
     name: &str,
-    /// `iss` of its tokens.
-    issuer: &str,
+    /// `iss` of its tokens; always there without a trust domain.
+    issuer: Option<&str>,
+    /// Trust domain of its tokens, if they are JWT-SVIDs, which need no `iss`.
+    trust_domain: Option<&str>,
     /// Accepted values of `aud`; at least one.
     audiences: &[String],
     /// Claim that is judged like `aud`, in tokens without `aud` and beside it.
@@ -97,6 +100,8 @@ pub enum Algorithm {
     Es256,
     /// ECDSA on P-384 with SHA-384.
     Es384,
+    /// ECDSA on P-521 with SHA-512.
+    Es512,
     /// Ed25519.
     EdDsa,
 }
@@ -123,7 +128,7 @@ pub enum Hash {
 
 impl Algorithm {
     /// All algorithms.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Rsa(RsaScheme::Pkcs1(Hash::Sha256)),
         Self::Rsa(RsaScheme::Pkcs1(Hash::Sha384)),
         Self::Rsa(RsaScheme::Pkcs1(Hash::Sha512)),
@@ -132,6 +137,7 @@ impl Algorithm {
         Self::Rsa(RsaScheme::Pss(Hash::Sha512)),
         Self::Es256,
         Self::Es384,
+        Self::Es512,
         Self::EdDsa,
     ];
 
@@ -146,6 +152,7 @@ impl Algorithm {
             Self::Rsa(RsaScheme::Pss(Hash::Sha512)) => "PS512",
             Self::Es256 => "ES256",
             Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
             Self::EdDsa => "EdDSA",
         }
     }
@@ -206,6 +213,15 @@ pub enum KeyMaterial {
         #[serde(with = "BigArray")]
         y: [u8; 48],
     },
+    /// A point of P-521, big-endian.
+    P521 {
+        /// Its x.
+        #[serde(with = "BigArray")]
+        x: [u8; 66],
+        /// Its y.
+        #[serde(with = "BigArray")]
+        y: [u8; 66],
+    },
     /// An Ed25519 key.
     Ed25519([u8; 32]),
 }
@@ -217,6 +233,7 @@ impl KeyMaterial {
             Self::Rsa { scheme, .. } => Algorithm::Rsa(*scheme),
             Self::P256 { .. } => Algorithm::Es256,
             Self::P384 { .. } => Algorithm::Es384,
+            Self::P521 { .. } => Algorithm::Es512,
             Self::Ed25519(_) => Algorithm::EdDsa,
         }
     }

@@ -258,7 +258,7 @@ impl Accepts {
             Self::Tensors(contract) => contract.patterns().collect(),
             Self::OpenAi(openai) => {
                 let bounds = openai.parameters.iter();
-                bounds.filter_map(|(_, bound)| bound.pattern()).collect()
+                bounds.flat_map(|(_, bound)| bound.patterns()).collect()
             }
             Self::Raw { .. } => Vec::new(),
         }

@@ -14,7 +14,7 @@ pub struct Template {
     pub inputs: Vec<TensorPointer>,
     pub outputs: Vec<TensorPointer>,
     pub ignored: Vec<Pointer>,
-    pub skips_unknown: bool,
+    pub is_guardrail: bool,
 }
 
 getters! { Template {
@@ -26,8 +26,9 @@ getters! { Template {
     outputs: &[TensorPointer],
     /// Members that are allowed and ignored.
     ignored: &[Pointer],
-    /// Whether members of requests without a location are skipped instead of rejected.
-    skips_unknown: bool,
+    /// Whether it is that of the guardrail contract: members of requests without a location are
+    /// skipped instead of rejected, and a list is no text, even if it has one.
+    is_guardrail: bool,
 } }
 
 /// Location of a tensor.

@@ -86,6 +86,37 @@ pub enum BackendKind {
     Embedded,
 }
 
+impl BackendKind {
+    /// Whether its servers speak HTTP/1.1; all others speak gRPC.
+    pub const fn is_http1(self) -> bool {
+        match self {
+            Self::OpenAi | Self::HttpJson => true,
+            Self::OpenInference | Self::TfServing | Self::TorchServe | Self::Embedded => false,
+        }
+    }
+}
+
+/// Which requests share a kept HTTP/1.1 connection to a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum ConnectionSharing {
+    /// Those of all clients, one after another.
+    #[default]
+    Shared,
+    /// Those of one client.
+    PerClient,
+    /// None: a connection carries one request.
+    OneRequest,
+}
+
+impl ConnectionSharing {
+    /// Whether all clients share connections.
+    pub const fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared)
+    }
+}
+
 /// Protocol of a feature service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

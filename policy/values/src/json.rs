@@ -64,6 +64,16 @@ impl<'a> Value<'a> {
         member(self.as_object()?, name)
     }
 
+    /// The member with this name, to change it.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Value<'a>> {
+        let Self::Object(members) = self else {
+            return None;
+        };
+        let mut members = members.iter_mut();
+        let (_, value) = members.find(|(known, _)| known == name)?;
+        Some(value)
+    }
+
     /// Upper bound of its size as compact text, escapes included. The recursion is limited by the
     /// parser's depth.
     pub fn text_bytes(&self) -> usize {

@@ -1,5 +1,6 @@
-//! Values and their encodings: tensors, datatypes, JSON, DER, hexadecimal, times, host names, keys,
-//! exceptions for files, choices of a policy, alerts, and text that is safe for a terminal.
+//! Values and their encodings: tensors, datatypes, JSON, DER, hexadecimal, times, host names,
+//! SPIFFE IDs, keys, exceptions for files, choices of a policy, alerts, and text that is safe for a
+//! terminal.
 #![no_std]
 #![forbid(unsafe_code)]
 // A new variant of an enum must be decided in each `match` of the enum.
@@ -27,6 +28,7 @@ mod named;
 mod published_keys;
 pub mod safe_text;
 mod shared;
+pub mod spiffe;
 pub mod tensor;
 pub mod tensor_data;
 pub mod time;
@@ -35,13 +37,13 @@ mod unique_members;
 pub use alerts::{AlertAction, AlertSeverity, WatchRule};
 pub use byte_size::ByteSize;
 pub use choices::{
-    AuditFailure, BackendKind, CallOutcome, HeaderMode, Health, KeyFormat, KeyType, LookupKind,
-    OcsfVersion, Scope, ServiceFailure,
+    AuditFailure, BackendKind, CallOutcome, ConnectionSharing, HeaderMode, Health, KeyFormat,
+    KeyType, LookupKind, OcsfVersion, Scope, ServiceFailure,
 };
 pub use code_kind::CodeKind;
 pub use datatype::Datatype;
 pub use fault::{Fault, Severity};
-pub use file_exception::{ExceptionFault, FileException};
+pub use file_exception::{ExceptionFault, FileException, FileExceptions};
 pub use fnv::{FNV_OFFSET, fnv1a};
 pub use hex::{hex, hex_digits, unhex};
 pub use host_name::is_host_name;

@@ -348,7 +348,7 @@ pub struct Decision {
     /// The client's verified name. For a rejected key that is revoked, the name of its client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// The name of the verified credential.
+    /// The name of the credential that was checked, valid or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
     /// The source address.

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::HeaderMap;
 use tensorgate_policy::Policy;
-use tensorgate_policy::contract::openai::{AnswerLinks, OfferedCalls, rebuild};
+use tensorgate_policy::contract::openai::{AnswerLinks, OfferedCalls, Rebuilt, rebuild};
 use tensorgate_policy::decision::BodyFormat;
 use tensorgate_policy::json::{Members, Value};
 use tensorgate_policy::policy::{Accepts, ModelId};
@@ -44,6 +44,8 @@ pub struct Document {
     pub answer_links: Option<AnswerLinks>,
     /// The functions that the response may call.
     pub offered_calls: OfferedCalls,
+    /// Whether a text of the caller had a special token, which is escaped in `json`.
+    pub escaped: bool,
 }
 
 impl Document {
@@ -69,7 +71,10 @@ impl Document {
         let include_usage = options.and_then(|options| options.get("include_usage"));
         let include_usage = include_usage == Some(&Value::Bool(true));
         let screening = rules.screening();
-        let mut document = rebuild(rules, api, model.backend_model(), members);
+        let Rebuilt {
+            mut document,
+            escaped,
+        } = rebuild(rules, api, model.backend_model(), members);
         if let Value::Object(members) = &mut document
             && screening.salts_cache()
             && api != Api::Embeddings
@@ -107,6 +112,7 @@ impl Document {
             claims: claims.clone(),
             answer_links: screening.answer_links(),
             offered_calls: screening.offered_calls(&document),
+            escaped,
             json: Bytes::from(to_json(&document)),
         })
     }

@@ -1,6 +1,7 @@
 //! HTTP/1.1 to servers that a policy names, with connections that are kept between requests.
 //!
-//! A connection belongs to one endpoint and one TLS identity. It carries one request at a time.
+//! A connection belongs to one endpoint, one TLS identity and one kind of [`Reuse`]. It carries one
+//! request at a time.
 //! What must be true before it carries another one stands in `framing` (the answer's head),
 //! `progress` (what passed over the transport) and `connection` (the decision).
 //!
@@ -22,5 +23,5 @@ mod progress;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{CloseCause, ConnectionEvent, Observe};
+pub use connection::{CloseCause, ConnectionEvent, Observe, Reuse};
 pub use lease::{AnswerBody, Lease};

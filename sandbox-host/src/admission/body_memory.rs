@@ -155,6 +155,7 @@ mod tests {
             claims: http::HeaderMap::new(),
             answer_links: None,
             offered_calls: OfferedCalls::Any,
+            escaped: false,
         };
         let mut memory_permit = Budget::new(12).permit();
         let payload = Payload::Tensors(vec![]);

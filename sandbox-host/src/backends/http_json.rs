@@ -1,9 +1,10 @@
 //! Backends with a JSON format of their own over HTTP/1.1, such as BentoML and Ray Serve. Requests
-//! and responses are converted with the model's template. Each request has a connection of its own,
-//! as with the OpenAI API.
+//! and responses are converted with the model's template. Each request has a connection of its own
+//! while it lasts, as with the OpenAI API.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
+use tensorgate_base::client_key::ClientKey;
 use tensorgate_base::guard::offload;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
@@ -12,7 +13,7 @@ use tensorgate_policy::values::Shared;
 use tensorgate_wire::template;
 use tokio::time::Instant;
 
-use super::openai::Upstream;
+use super::openai::{Inference, Upstream};
 use super::rejection::ServerKind;
 use super::{BackendError, Call};
 
@@ -83,6 +84,7 @@ impl Upstream {
     pub async fn infer(
         &self,
         question: &TemplateRequest,
+        client_key: ClientKey,
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
         let mut request = Request::post(question.template.route())
@@ -93,8 +95,12 @@ impl Upstream {
             fields.extend(question.claims.clone());
         }
         let body = question.body.clone();
-        let kind = Some(ServerKind::HttpJson);
-        self.exchange(request, body, kind, question.max_answer_bytes, deadline)
+        let inference = Inference {
+            server: ServerKind::HttpJson,
+            client_key,
+        };
+        let max_bytes = question.max_answer_bytes;
+        self.exchange(request, body, Some(inference), max_bytes, deadline)
             .await
     }
 

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tensorgate_base::client_key::ClientKey;
 use tensorgate_judge::protocol_adapter::ProtocolAdapter;
 use tensorgate_policy::Tensor;
 use tensorgate_policy::contract::TensorRule;
@@ -52,12 +53,13 @@ impl<'a> BackendRequest<'a> {
         })
     }
 
-    /// Sends the request and returns its tensors, before the deadline. gRPC uses the channel, which
-    /// an endpoint for HTTP/1.1 does not have.
+    /// Sends the request of a client and returns its tensors, before the deadline. gRPC uses the
+    /// channel, which an endpoint for HTTP/1.1 does not have.
     pub async fn call(
         &self,
         endpoint: &Endpoint,
         line: Option<&Channel>,
+        client_key: ClientKey,
         deadline: Instant,
     ) -> Result<Vec<Tensor<'static>>, BackendError> {
         let most = self.max_answer_bytes;
@@ -78,7 +80,8 @@ impl<'a> BackendRequest<'a> {
                 torchserve::send(line()?, message, self.outputs, claims, most, deadline).await
             }
             Message::Template(message) => {
-                let answer = endpoint.http1()?.infer(message, deadline).await?;
+                let upstream = endpoint.http1()?;
+                let answer = upstream.infer(message, client_key, deadline).await?;
                 message.decode_response(self.outputs, answer).await
             }
         }

@@ -16,6 +16,7 @@ use tensorgate_net::http2::channel::{Http2Channel, Origin};
 use tensorgate_net::http2::connection::{ConnectionState, Connector};
 use tensorgate_net::tls::Tls;
 use tensorgate_policy::tensor::{Parameter, ParameterValue};
+use tensorgate_policy::values::ConnectionSharing;
 use tensorgate_wire::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 use tensorgate_wire::proto::infer_parameter::ParameterChoice;
 use tensorgate_wire::proto::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
@@ -100,11 +101,12 @@ impl Endpoint {
         uri: &str,
         tls: Option<Arc<Tls>>,
         health: Http1Health,
+        sharing: ConnectionSharing,
         observer: Arc<dyn Observe>,
     ) -> Result<Self, EndpointError> {
         let scheme = || EndpointError::Scheme(uri.to_owned());
         let dialer = Dialer::new(uri, tls).ok_or_else(scheme)?;
-        let upstream = Upstream::new(uri, &dialer, observer).ok_or_else(scheme)?;
+        let upstream = Upstream::new(uri, &dialer, sharing, observer).ok_or_else(scheme)?;
         Ok(Self {
             uri: uri.to_owned(),
             dialer,

@@ -22,14 +22,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, Request, StatusCode};
 use serde::Deserialize;
+use tensorgate_base::client_key::ClientKey;
 use tensorgate_judge::document::Document;
 use tensorgate_net::dialer::Dialer;
-use tensorgate_net::http1::client::{Answer, Http1Client, Reuse, SendError};
-use tensorgate_net::http1::{AnswerBody, Observe};
+use tensorgate_net::http1::client::{Answer, Http1Client, SendError};
+use tensorgate_net::http1::{AnswerBody, Observe, Reuse};
 use tensorgate_policy::contract::openai::MAX_CALL_WORD_BYTES;
 use tensorgate_policy::denial::ClientErrorStatus;
+use tensorgate_policy::values::ConnectionSharing;
 use tokio::time::Instant;
 
 use super::BackendError;
@@ -57,16 +60,32 @@ pub struct Upstream {
     /// `host:port`.
     authority: String,
     client: Http1Client,
+    sharing: ConnectionSharing,
+}
+
+/// An inference request; a probe is none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inference {
+    /// The kind of the server.
+    pub(super) server: ServerKind,
+    /// The client whose request it is.
+    pub(super) client_key: ClientKey,
 }
 
 impl Upstream {
     /// Creates a client for `http://host:port`, or with TLS for `https://host:port`. Returns `None`
     /// for another address.
-    pub(super) fn new(uri: &str, dialer: &Dialer, observer: Arc<dyn Observe>) -> Option<Self> {
+    pub(super) fn new(
+        uri: &str,
+        dialer: &Dialer,
+        sharing: ConnectionSharing,
+        observer: Arc<dyn Observe>,
+    ) -> Option<Self> {
         let (_, authority) = uri.split_once("://")?;
         Some(Self {
             authority: authority.trim_end_matches('/').to_owned(),
             client: Http1Client::new(dialer.clone(), observer),
+            sharing,
         })
     }
 
@@ -81,15 +100,16 @@ impl Upstream {
         &self,
         document: &Document,
         request_id: &str,
+        client_key: ClientKey,
         max_answer_bytes: usize,
         deadline: Instant,
         room: &mut ResponseMemory<'_>,
     ) -> Result<Option<Bytes>, BackendError> {
         let request = post(document, "application/json", request_id);
         let json = document.json.clone();
-        let kind = Some(ServerKind::OpenAi);
+        let inference = Some(Inference::of(client_key));
         let bound = (max_answer_bytes, BackendError::TooLong);
-        let answer = self.request(request, json, kind, bound, |bytes| {
+        let answer = self.request(request, json, inference, bound, |bytes| {
             room.reserve_received(bytes)
         });
         let answer = within(deadline, answer).await?;
@@ -103,11 +123,13 @@ impl Upstream {
         document: Document,
         model: &str,
         request_id: &str,
+        client_key: ClientKey,
         max_answer_bytes: usize,
         deadline: Instant,
     ) -> Result<EventStream, BackendError> {
         let request = post(&document, EVENTS, request_id);
-        let sent = self.send(request, document.json.clone(), Some(ServerKind::OpenAi));
+        let inference = Some(Inference::of(client_key));
+        let sent = self.send(request, document.json.clone(), inference);
         let answer = within(deadline, sent).await?;
         let kind = answer.head.headers.get(http::header::CONTENT_TYPE);
         let kind = kind.and_then(|kind| kind.as_bytes().get(..EVENTS.len()));
@@ -150,18 +172,17 @@ impl Upstream {
         Ok(models.data.into_iter().map(|named| named.id).collect())
     }
 
-    /// Sends a request and reads a successful response before the deadline. `kind` is that of the
-    /// server if the request is an inference.
+    /// Sends a request and reads a successful response before the deadline.
     pub(super) async fn exchange(
         &self,
         request: http::request::Builder,
         body: Bytes,
-        kind: Option<ServerKind>,
+        inference: Option<Inference>,
         max_bytes: usize,
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
         // The memory for the whole response was reserved before.
-        let answer = self.request(request, body, kind, own_bound(max_bytes), |_| true);
+        let answer = self.request(request, body, inference, own_bound(max_bytes), |_| true);
         let answer = within(deadline, answer).await?;
         answer.ok_or_else(|| BackendError::Fault("a response without a memory permit".to_owned()))
     }
@@ -179,7 +200,7 @@ impl Upstream {
         &self,
         request: http::request::Builder,
         body: Bytes,
-        kind: Option<ServerKind>,
+        inference: Option<Inference>,
         bound: (usize, BackendError),
         comes: impl FnMut(usize) -> bool,
     ) -> Result<Option<Bytes>, BackendError> {
@@ -187,8 +208,20 @@ impl Upstream {
             head: _,
             mut body,
             lease: _lease,
-        } = self.send(request, body, kind).await?;
+        } = self.send(request, body, inference).await?;
         read(&mut body, bound, comes).await
+    }
+
+    /// Which kept connections a request may use. A probe uses none: its own connection shows that
+    /// the server accepts connections.
+    const fn reuse(&self, inference: Option<Inference>) -> Reuse {
+        match (inference, self.sharing) {
+            (None, _) | (Some(_), ConnectionSharing::OneRequest) => Reuse::Never,
+            (Some(_), ConnectionSharing::Shared) => Reuse::Shared,
+            (Some(inference), ConnectionSharing::PerClient) => {
+                Reuse::OfClient(inference.client_key)
+            }
+        }
     }
 
     /// Sends a request and reads the head of a successful response. For an inference, a client
@@ -197,27 +230,24 @@ impl Upstream {
         &self,
         request: http::request::Builder,
         body: Bytes,
-        kind: Option<ServerKind>,
+        inference: Option<Inference>,
     ) -> Result<Answer, BackendError> {
         let request = request
             .header("host", &self.authority)
+            .header("accept-encoding", "identity")
             .body(())
             .map_err(|error| BackendError::Fault(format!("cannot create the request: {error}")))?;
-        // A probe shows that the server accepts connections.
-        let reuse = match kind {
-            Some(_) => Reuse::Allowed,
-            None => Reuse::Never,
-        };
+        let reuse = self.reuse(inference);
         let answer = self.client.send(&request, body, reuse).await;
         let answer = answer.map_err(to_backend_error)?;
         let status = answer.head.status;
         if status == StatusCode::OK {
-            return Ok(answer);
+            return check_coding(&answer.head.headers).map(|()| answer);
         }
-        if let Some(kind) = kind
+        if let Some(Inference { server, .. }) = inference
             && let Some(error) = ClientErrorStatus::from_http(status.as_u16())
         {
-            return Err(error_answer::read(kind, error, answer).await);
+            return Err(error_answer::read(server, error, answer).await);
         }
         // The text of other errors is not used. Its end lets the connection be kept, which matters
         // most while a busy server rejects many.
@@ -236,6 +266,16 @@ impl Upstream {
             408 | 504 => BackendError::Timeout(cause),
             _ => BackendError::Fault(cause),
         })
+    }
+}
+
+impl Inference {
+    /// Of a client, at a server with the OpenAI API.
+    const fn of(client_key: ClientKey) -> Self {
+        Self {
+            server: ServerKind::OpenAi,
+            client_key,
+        }
     }
 }
 
@@ -292,6 +332,16 @@ async fn within<T>(
             "no answer within the deadline".to_owned(),
         )),
     }
+}
+
+/// Checks that an answer is not compressed. Each request says that it must not be.
+fn check_coding(headers: &HeaderMap) -> Result<(), BackendError> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    let is_plain = |coding: &[u8]| coding.is_empty() || coding.eq_ignore_ascii_case(b"identity");
+    if codings.all(|coding| is_plain(coding.as_bytes().trim_ascii())) {
+        return Ok(());
+    }
+    fault("a compressed answer, which no request asks for: turn compression off at the server")
 }
 
 /// What follows a request without an answer.

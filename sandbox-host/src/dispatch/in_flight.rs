@@ -95,6 +95,11 @@ impl InFlightCall {
         })
     }
 
+    /// The client whose call it is.
+    pub(super) const fn client_key(&self) -> ClientKey {
+        self.client_key
+    }
+
     /// Reports the outcome to the circuit breaker. Returns whether this is the first report.
     fn report(&self, outcome: BackendOutcome) -> bool {
         let first = self.unreported.swap(false, Ordering::AcqRel);

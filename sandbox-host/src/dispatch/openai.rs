@@ -105,8 +105,9 @@ impl Attempt for StreamedRequest<'_> {
         let Self(request) = self;
         let (document, most) = (request.document.clone(), request.max_answer_bytes);
         let upstream = to.endpoint.http1()?;
+        let (model, id, client_key) = (request.model, request.request_id, to.call.client_key());
         upstream
-            .stream(document, request.model, request.request_id, most, deadline)
+            .stream(document, model, id, client_key, most, deadline)
             .await
     }
 }
@@ -128,10 +129,11 @@ impl Attempt for CompleteRequest<'_, '_> {
     ) -> Result<Option<CheckedResponse>, BackendError> {
         let Self { request, memory } = self;
         let (document, id) = (&request.document, request.request_id);
+        let (client_key, most) = (to.call.client_key(), request.max_answer_bytes);
         let answer = to
             .endpoint
             .http1()?
-            .complete(document, id, request.max_answer_bytes, deadline, memory)
+            .complete(document, id, client_key, most, deadline, memory)
             .await?;
         let check = |answer: Bytes| check(document, &answer, request.model, id);
         answer.map(check).transpose()

@@ -118,6 +118,11 @@ impl Record {
             };
             self.metrics.ignored.get_or_create(&labels).inc();
         }
+        if (request.document.as_ref()).is_some_and(|document| document.escaped) {
+            let model = self.model.clone();
+            let labels = ModelLabels { model };
+            self.metrics.escaped.get_or_create(&labels).inc();
+        }
         self.shadow = InShadow::new(
             grant.map(Grant::shadow).unwrap_or_default(),
             request.shadowed.clone(),

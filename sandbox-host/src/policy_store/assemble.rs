@@ -461,12 +461,10 @@ impl Loader {
             known.reload_secrets().map_err(tls_fault)?;
             return Ok(Arc::clone(known));
         }
-        let protocol: &[u8] = match rule.kind() {
-            BackendKind::OpenAi | BackendKind::HttpJson => b"http/1.1",
-            BackendKind::OpenInference
-            | BackendKind::TfServing
-            | BackendKind::TorchServe
-            | BackendKind::Embedded => b"h2",
+        let protocol: &[u8] = if rule.kind().is_http1() {
+            b"http/1.1"
+        } else {
+            b"h2"
         };
         let tls = rule
             .tls()
@@ -479,16 +477,17 @@ impl Loader {
                 name,
             ))
         };
+        let sharing = rule.connections();
         let endpoints = addresses
             .iter()
             .map(|uri| match rule.kind() {
                 BackendKind::OpenAi => {
-                    let health = Http1Health::Models;
-                    Endpoint::with_http1(uri, tls.clone(), health, counts()).map(Arc::new)
+                    Endpoint::with_http1(uri, tls.clone(), Http1Health::Models, sharing, counts())
+                        .map(Arc::new)
                 }
                 BackendKind::HttpJson => {
                     let health = Http1Health::Path(rule.health_path().map(str::to_owned));
-                    Endpoint::with_http1(uri, tls.clone(), health, counts()).map(Arc::new)
+                    Endpoint::with_http1(uri, tls.clone(), health, sharing, counts()).map(Arc::new)
                 }
                 BackendKind::OpenInference
                 | BackendKind::TfServing

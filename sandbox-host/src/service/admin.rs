@@ -118,15 +118,21 @@ pub fn router(admin: Admin, address: SocketAddr, credential: Option<ReaderCreden
         .route("/metrics", get(metrics))
         .merge(console::routes())
         .with_state(admin)
-        .layer(map_response(add_retry_after))
         .layer(from_fn_with_state(access, check_access))
+        .layer(map_response(complete))
 }
 
-/// Says when to ask again what is not available yet.
-async fn add_retry_after(mut response: Response) -> Response {
-    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+/// Adds what every response has: nothing keeps it, and no browser takes it for another type. Says
+/// when to ask again what is not available yet.
+async fn complete(mut response: Response) -> Response {
+    let is_unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    if is_unavailable {
         let wait = HeaderValue::from(UNAVAILABLE_RETRY_S);
-        response.headers_mut().insert(header::RETRY_AFTER, wait);
+        headers.insert(header::RETRY_AFTER, wait);
     }
     response
 }

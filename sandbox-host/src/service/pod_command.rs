@@ -95,38 +95,74 @@ pub(super) fn exchange(socket: &Path, request: &[u8], timeout: Duration) -> io::
 }
 
 fn invalid() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "not a response of HTTP/1.1")
+    let why = "not a complete response of HTTP/1.1";
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
-/// Parses a whole response.
+/// How a response says where its body ends. The end of the connection does not: it may be cut off.
+enum Framing {
+    Length(usize),
+    Chunked,
+}
+
+/// Parses a whole response, which must be complete and have nothing behind it.
 fn parse(bytes: &[u8]) -> Option<Answer> {
     const END: &[u8] = b"\r\n\r\n";
     let end = bytes.windows(END.len()).position(|window| window == END)?;
     let (head, rest) = bytes.split_at_checked(end)?;
     let body = rest.strip_prefix(END)?;
     let head = std::str::from_utf8(head).ok()?.to_owned();
-    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    let lines = head.to_ascii_lowercase();
-    let is_chunked = lines.contains("\r\ntransfer-encoding: chunked");
-    let body = if is_chunked {
-        dechunk(body)?
-    } else {
-        body.to_vec()
+    let mut lines = head.split("\r\n");
+    let status = status(lines.next()?)?;
+    let mut framing = None;
+    for line in lines {
+        let (name, value) = line.split_once(':')?;
+        let value = value.trim_matches([' ', '\t']);
+        let found = if name.eq_ignore_ascii_case("content-length") {
+            Framing::Length(number(value, 10)?)
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            let is_chunked = value.eq_ignore_ascii_case("chunked");
+            is_chunked.then_some(Framing::Chunked)?
+        } else {
+            continue;
+        };
+        if framing.replace(found).is_some() {
+            return None;
+        }
+    }
+    let body = match framing? {
+        Framing::Length(length) => (body.len() == length).then(|| body.to_vec())?,
+        Framing::Chunked => dechunk(body)?,
     };
     Some(Answer { status, head, body })
 }
 
-/// Decodes a chunked body.
+/// The status of a status line: three digits.
+fn status(line: &str) -> Option<u16> {
+    let rest = line.strip_prefix("HTTP/1.1 ")?;
+    let (code, _reason) = rest.split_once(' ').unwrap_or((rest, ""));
+    let status = number(code, 10).filter(|_| code.len() == 3)?;
+    u16::try_from(status).ok()
+}
+
+/// A number of digits alone: the standard library also reads a sign.
+fn number(text: &str, radix: u32) -> Option<usize> {
+    let number = usize::from_str_radix(text, radix).ok();
+    number.filter(|_| text.chars().all(|c| c.is_digit(radix)))
+}
+
+/// Decodes a chunked body without extensions and trailers, which Envoy does not send here.
 fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {
         let end = rest.windows(2).position(|window| window == b"\r\n")?;
         let (size, after) = rest.split_at_checked(end)?;
-        let size = usize::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()?;
+        let size = number(std::str::from_utf8(size).ok()?, 16)?;
+        let after = after.get(2..)?;
         if size == 0 {
-            return Some(body);
+            return (after == b"\r\n").then_some(body);
         }
-        let (chunk, after) = after.get(2..)?.split_at_checked(size)?;
+        let (chunk, after) = after.split_at_checked(size)?;
         body.extend_from_slice(chunk);
         rest = after.strip_prefix(b"\r\n")?;
     }
@@ -173,9 +209,11 @@ mod tests {
 
     #[test]
     fn a_response_is_parsed_with_and_without_chunks() {
-        let plain = parse(b"HTTP/1.1 503 Busy\r\na: b\r\n\r\nwait").unwrap();
+        let plain = parse(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nwait").unwrap();
         assert_eq!((plain.status, &plain.body[..]), (503, &b"wait"[..]));
-        assert_eq!(plain.head, "HTTP/1.1 503 Busy\r\na: b");
+        assert_eq!(plain.head, "HTTP/1.1 503 Busy\r\nContent-Length: 4");
+        let bare = parse(b"HTTP/1.1 200\r\na: b\r\ncontent-length:0\r\n\r\n").unwrap();
+        assert_eq!((bare.status, bare.body.len()), (200, 0));
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         let chunked = format!("{head}3\r\nab\n\r\na\r\n0123456789\r\n0\r\n\r\n");
         assert_eq!(parse(chunked.as_bytes()).unwrap().body, b"ab\n0123456789");
@@ -184,6 +222,12 @@ mod tests {
             "ffffffffffffffff\r\na",
             "x\r\n",
             "1\r\nab0\r\n\r\n",
+            // Cut off, or with more than its end.
+            "",
+            "3\r\nab\n\r\n",
+            "3\r\nab\n\r\n0\r\n",
+            "0\r\n\r\nHTTP/1.1",
+            "+3\r\nab\n\r\n0\r\n\r\n",
         ] {
             assert_eq!(
                 parse(format!("{head}{wrong}").as_bytes()),
@@ -194,8 +238,22 @@ mod tests {
         for wrong in [
             "",
             "HTTP/1.1 200 OK\r\n",
-            "HTTP/2 200\r\n\r\n",
-            "HTTP/1.1 OK\r\n\r\n",
+            "HTTP/2 200\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 OK\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 2000\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 20 0\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 +20 OK\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 200OK\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1  200 OK\r\ncontent-length: 0\r\n\r\n",
+            // No end, one that did not come, or two.
+            "HTTP/1.1 200 OK\r\n\r\nready\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nread",
+            "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nready\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: +6\r\n\r\nready\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 6\r\ncontent-length: 6\r\n\r\nready\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nready\r\ncontent-length: 0\r\n\r\n",
         ] {
             assert_eq!(parse(wrong.as_bytes()), None, "{wrong:?}");
         }

@@ -91,7 +91,10 @@ metrics! {
         "tensorgate_host_inferences", "Inferences by version and outcome";
     /// Members and parameters of requests that were removed, by name.
     ignored: Family<IgnoredLabels, Counter>,
-        "tensorgate_host_ignored", "Requests with a member or parameter that the policy ignores, by its name";
+        "tensorgate_host_ignored", "Requests with a member or parameter that the server does not get, by its name or pointer";
+    /// Requests whose texts were changed.
+    escaped: Family<ModelLabels, Counter>,
+        "tensorgate_host_escaped", "Requests in whose texts special tokens were escaped, so that the model gets other texts than its caller wrote";
     /// Mirrored requests to versions in shadow, by outcome.
     mirrored_requests: Family<MirrorLabels, Counter>,
         "tensorgate_host_copies", "Mirrored requests to versions in shadow, by outcome";

@@ -28,6 +28,7 @@ fn document(api: Api, choices: usize) -> Document {
         claims: HeaderMap::new(),
         answer_links: None,
         offered_calls: OfferedCalls::Any,
+        escaped: false,
     }
 }
 

@@ -110,6 +110,23 @@ async fn the_page_is_read_only_and_permits_nothing_of_other_servers() {
             421
         );
     }
+    for path in [
+        "/status",
+        "/generations",
+        "/blocks",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+        "/none",
+    ] {
+        for host in [host, "host: gate.example\r\n"] {
+            let answer = exchange(address, "GET", path, host).await.to_lowercase();
+            let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+            for field in ["x-content-type-options: nosniff", "cache-control: no-store"] {
+                assert_eq!(head.matches(field).count(), 1, "{path}: {field} in {head}");
+            }
+        }
+    }
     running.stop().await;
 }
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tensorgate_client::pki::Authority;
 use tensorgate_client::stand_in::http_json::{Act, Server};
+use tensorgate_wire::context::Context;
 
 use crate::http_json::{ANSWER, ask, own};
 use crate::{openai, support};
 use support::secured::Front;
-use support::{Running, start, start_with, until};
+use support::{INFER, Running, context, infer_body, key, start, start_with, until};
 
 /// The longest time for which the rest of an answer is read, and some more.
 const REST_TIME: Duration = Duration::from_millis(150);
@@ -48,6 +49,37 @@ async fn requests_share_a_connection_also_after_errors_with_a_body() {
     })
     .await;
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_chooses_which_requests_share_a_connection() {
+    for (connections, opened, reused) in [
+        ("shared", 1, 3),
+        ("per-client", 2, 2),
+        ("one-request", 4, 0),
+    ] {
+        let server = Server::start(Act::Say(200, ANSWER.to_owned())).await;
+        let mut policy = own(&[&server], json!({"connections": connections}));
+        policy["clients"]["other"] = json!({"api_keys": [{"sha256": "04".repeat(32)}]});
+        policy["grants"][0]["clients"] = json!(["scorer", "other"]);
+        let running = start(policy).await;
+        running.ready().await;
+        for _ in 0..2 {
+            assert_eq!(ask(&running).await.status, 200);
+            let other = Context {
+                client: Some("other".to_owned()),
+                credential: Some("key:0404040404040404".to_owned()),
+                ..context("POST", INFER)
+            };
+            let contexts = [other.sign(&key())];
+            let body = infer_body(&[1.5, -2.0]);
+            let answer = running.gate.send("POST", INFER, &contexts, body).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        let counts = (count(&running, "opened"), count(&running, "reused"));
+        assert_eq!(counts, (opened, reused), "{connections}");
+        running.stop().await;
+    }
 }
 
 #[tokio::test]

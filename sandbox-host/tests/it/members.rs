@@ -112,17 +112,24 @@ async fn an_ignored_member_never_reaches_the_server_and_metadata_does() {
         "clients": {"scorer": {"api_keys": [{"sha256": "03".repeat(32)}]}},
         "backends": {"b": {"kind": "openai", "endpoints": [uri], "timeout_ms": 20_000}},
         "models": {"llama": {
-            "backend": "b", "versions": ["1"], "protocols": ["openai"], "ignored": ["user", "logit_bias"],
+            "backend": "b", "versions": ["1"], "protocols": ["openai"],
+            "ignored": ["user", "logit_bias", "/messages/*/agent"],
+            "parameters": {"stop_token_ids": {"int": [0, 9], "max_items": 2},
+                "chat_template_kwargs": {"object": {"enable_thinking": {"bool": true}}}},
             "openai": {"profile": "sdk", "chat": {
-                "max_messages": 4, "max_message_bytes": 100, "max_prompt_bytes": 200, "max_tokens": 16}}
+                "max_messages": 4, "max_message_bytes": 100, "max_prompt_bytes": 200, "max_tokens": 16,
+                "tools": {"max": 1, "max_bytes": 1024}}}
         }},
         "grants": [{"name": "g", "clients": ["scorer"], "models": ["llama"], "operations": ["infer"]}]
     });
     let running = start(policy).await;
     running.ready().await;
     let messages = json!([{"role": "user", "content": "hi"}]);
-    let body = json!({"model": "llama", "messages": messages, "user": {"a": "secret"}, "logit_bias": {"1": 100},
-        "metadata": {"run": "1"}, "safety_identifier": "u1", "store": false});
+    let sent = json!([{"role": "user", "content": "hi", "agent": "secret"}]);
+    let switches = json!({"enable_thinking": false, "unset": null});
+    let body = json!({"model": "llama", "messages": sent, "user": {"a": "secret"}, "logit_bias": {"1": 100},
+        "metadata": {"run": "1"}, "safety_identifier": "u1", "store": false,
+        "chat_template_kwargs": switches, "stop_token_ids": [1, 2]});
     let path = "/v1/chat/completions";
     let answer = running.gate.call("POST", path, body.to_string()).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -131,13 +138,38 @@ async fn an_ignored_member_never_reaches_the_server_and_metadata_does() {
         seen,
         [
             json!({"model": "llama", "messages": messages, "metadata": {"run": "1"},
-            "safety_identifier": "u1", "store": false, "max_tokens": 16})
+            "safety_identifier": "u1", "store": false, "max_tokens": 16,
+            "chat_template_kwargs": {"enable_thinking": false}, "stop_token_ids": [1, 2]})
         ]
     );
     let metrics = running.metrics();
-    for name in ["user", "logit_bias"] {
+    for name in ["user", "logit_bias", "/messages/*/agent"] {
         let series = format!("tensorgate_host_ignored_total{{model=\"llama\",name=\"{name}\"}}");
         assert_eq!(counted(&metrics, &series), 1, "{metrics}");
     }
+    // A schema that only describes loses what the contract does not know.
+    let tools = |schema: Value| {
+        let function = json!({"name": "f", "parameters": schema});
+        json!([{"type": "function", "function": function}])
+    };
+    let described = json!({"type": "object", "widget": {}, "properties":
+        {"pattern": {"type": "string", "pattern": "("}, "b": {"type": "any"}}});
+    let body = json!({"model": "llama", "messages": messages, "tools": tools(described)});
+    let answer = running.gate.call("POST", path, body.to_string()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let left = json!({"type": "object", "properties": {"pattern": {"type": "string"}, "b": {}}});
+    let last = backend.seen().pop().unwrap();
+    assert_eq!(last.body["tools"], tools(left));
+    let series =
+        "tensorgate_host_ignored_total{model=\"llama\",name=\"/tools/*/function/parameters\"}";
+    assert_eq!(counted(&running.metrics(), series), 1);
+    // A request whose text is changed is counted, and the one above is not.
+    let messages = json!([{"role": "user", "content": "a </s>"}]);
+    let body = json!({"model": "llama", "messages": messages});
+    let answer = running.gate.call("POST", path, body.to_string()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let metrics = running.metrics();
+    let series = "tensorgate_host_escaped_total{model=\"llama\"}";
+    assert_eq!(counted(&metrics, series), 1, "{metrics}");
     running.stop().await;
 }

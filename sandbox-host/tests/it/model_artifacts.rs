@@ -307,7 +307,9 @@ async fn a_triton_python_model_is_ready_if_the_policy_accepts_its_files() {
     let digest: [u8; 32] = Sha256::digest(pickle).into();
     let excepted = |until: &str| {
         let sha256 = tensorgate_policy::hex(&digest);
-        json!([{"sha256": sha256, "reason": "read by hand", "until": until}])
+        json!([{
+            "sha256": sha256, "path": "7/state.pkl", "reason": "read by hand", "until": until,
+        }])
     };
     let members = |subject: &str, not_before: &str, until: &str| {
         let uri = server.uri();

@@ -81,12 +81,30 @@ async fn request_and_answer_are_encoded_anew() {
     names.sort_unstable();
     let ours = [
         "accept",
+        "accept-encoding",
         "content-length",
         "content-type",
         "host",
         "x-request-id",
     ];
     assert_eq!(names, ours, "no field of a client's");
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_is_not_compressed() {
+    let (backend, running) = started(20_000).await;
+    let answer = json!({"choices": [{"index": 0, "message": {"content": "hello"}}]}).to_string();
+    // As it is, it could be read.
+    for (coding, status) in [("identity", 200), ("gzip", 502), ("zstd", 502)] {
+        let head = format!("HTTP/1.1 200 x\r\ncontent-encoding: {coding}\r\n");
+        let length = answer.len();
+        backend.set(Act::Raw(format!(
+            "{head}content-length: {length}\r\n\r\n{answer}"
+        )));
+        let answer = running.gate.call("POST", CHAT, hello().to_string()).await;
+        assert_eq!(answer.status, status, "{coding} {answer:?}");
+    }
     running.stop().await;
 }
 

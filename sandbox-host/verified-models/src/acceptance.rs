@@ -45,7 +45,9 @@ pub(crate) fn accept(
     let mut kind = None;
     if report.verdict != Verdict::Safe {
         let exceptions = artifact.exceptions();
-        let exception = file.sha256.and_then(|sha256| exceptions.get(sha256));
+        let exception = file
+            .sha256
+            .and_then(|sha256| exceptions.of(sha256, file.location));
         if let Some(exception) = exception.filter(|it| !it.has_expired(now_unix_s)) {
             tracing::info!(
                 path = artifact.path(),
@@ -95,6 +97,13 @@ fn refused(
     if file.sha256.is_none() && !artifact.exceptions().is_empty() {
         return Cause::Files(format!(
             "{cause}; no exception accepts a file that is signed in shards: sign the model without --shard-bytes"
+        ));
+    }
+    let of_content = |sha256| artifact.exceptions().of_content(sha256).next();
+    if let Some(exception) = file.sha256.and_then(of_content) {
+        let excepted = printable(exception.path());
+        return Cause::Files(format!(
+            "{cause}; its content is accepted at {excepted:?} only: add an exception with its `path`, or remove the file"
         ));
     }
     if let Some(kind) = allowed_kind(file.name(), file.report, &CodeKind::ALL) {

@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_exception_that_ends_first_counts() {
-        let exception = |until: &str| FileException::new("known", until).unwrap();
+        let exception = |until: &str| FileException::new("a", "known", until).unwrap();
         let mut accepted = Accepted::default();
         assert_eq!(accepted.detail(), None);
         assert!(!accepted.has_ended(u64::MAX));

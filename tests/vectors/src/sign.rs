@@ -1,5 +1,5 @@
-//! Tokens for tests, signed with the private keys that RFC 7515 (A.2, A.3), RFC 8037 (A.1) and RFC
-//! 6979 (A.2.6) publish. The keys are public and protect only tests.
+//! Tokens for tests, signed with the private keys that RFC 7515 (A.2 to A.4), RFC 8037 (A.1) and
+//! RFC 6979 (A.2.6) publish. The keys are public and protect only tests.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -33,6 +33,13 @@ const EC384: &str = r#"{"kty": "EC", "crv": "P-384",
   "x": "7DpOQVtOGaRWhhgCn0J_pdqai8SukuAuBqrlKGswDGTe-PDqkFWGYGSiVFFUgLwT",
   "y": "gBXZty19VyROqO-awMYhiWcIpZNn-d-59UyoSz8cnbEoiyMcOuDU_nNE_SUzJkcg",
   "d": "a509rS4bjBwFsZh1tmWfTeI8O2Z78pe6mqR3QHhxN9iW1XJOTHCoJfhyyepg0u31"}"#;
+/// The private number of the key of RFC 7515, A.4.1.
+const EC512_D: &str =
+    "AY5pb7A0UFiB3RELSD64fTLOSV_jazdF7fLYyuTw8lOfRhWg6Y6rUrPAxerEzgdRhajnu0ferB0d53vM9mE15j2C";
+/// RFC 7515, A.4.1.
+const EC512: &str = r#"{"kty": "EC", "crv": "P-521",
+  "x": "AekpBQ8ST8a8VcfVOTNl353vSrDCLLJXmPk06wTjxrrjcBpXp5EOnYG_NjFZ6OvLFV1jSfS9tsz4qUxcWceqwQGk",
+  "y": "ADSmRA43Z1DSNx_RvcLI87cdL07l6jQyyBXMoxVg_l2Th-x3S1WDhjDly79ajL4Kkd0AZMaZmh9ubmf63e3kyMj2"}"#;
 /// RFC 8037, A.1.
 const OKP: &str = r#"{"kty": "OKP", "crv": "Ed25519",
   "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "d": "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"}"#;
@@ -59,6 +66,8 @@ pub enum Signer {
     Ps256WithoutSalt,
     /// ES384; `kid` is `es384`.
     Ec384,
+    /// ES512; `kid` is `es512`.
+    Ec512,
     /// ES256; `kid` is `ec`.
     Ec,
     /// `EdDSA`; `kid` is `ed`.
@@ -85,7 +94,10 @@ pub fn more_jwks() -> Value {
         .map(|alg| public(RSA, &alg.to_lowercase(), alg));
     let keys: Vec<Value> = rsa
         .into_iter()
-        .chain([public(EC384, "es384", "ES384")])
+        .chain([
+            public(EC384, "es384", "ES384"),
+            public(EC512, "es512", "ES512"),
+        ])
         .collect();
     json!({"keys": keys})
 }
@@ -154,6 +166,12 @@ pub fn sign(signed: &[u8], signer: Signer) -> Result<Vec<u8>, SignFault> {
         Signer::Ec384 => {
             let pair = ES384KeyPair::from_jwk(EC384).map_err(|_| SignFault)?;
             let signature: p384::ecdsa::Signature = pair.key_pair().as_ref().sign(signed);
+            signature.to_bytes().to_vec()
+        }
+        Signer::Ec512 => {
+            let number = URL_SAFE_NO_PAD.decode(EC512_D).map_err(|_| SignFault)?;
+            let key = p521::ecdsa::SigningKey::from_slice(&number).map_err(|_| SignFault)?;
+            let signature: p521::ecdsa::Signature = key.sign(signed);
             signature.to_bytes().to_vec()
         }
         Signer::Ec => {

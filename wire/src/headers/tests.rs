@@ -93,6 +93,10 @@ fn ambiguous_heads_are_rejected_with_a_cause() {
             "content-type is repeated",
         ),
         (
+            &[("content-type", b"application/json,application/json")],
+            "content-type is repeated",
+        ),
+        (
             &[("content-length", b"1"), ("content-length", b"1")],
             "content-length is repeated",
         ),
@@ -446,15 +450,12 @@ fn an_authority_names_one_host() {
 
 #[test]
 fn what_describes_a_body_is_ignored_on_a_request_without_one() {
-    let get = |name: &str, value: &str| -> Fields {
-        [
-            (":method", "GET"),
-            (":path", "/v2/models/m/ready"),
-            (name, value),
-        ]
-        .map(|(name, value)| (name.into(), value.into()))
-        .to_vec()
+    let at = |path: &str, name: &str, value: &str| -> Fields {
+        [(":method", "GET"), (":path", path), (name, value)]
+            .map(|(name, value)| (name.into(), value.into()))
+            .to_vec()
     };
+    let get = |name: &str, value: &str| at("/v2/models/m/ready", name, value);
     for (name, value) in [
         ("content-type", "application/json"),
         ("content-type", ";;"),
@@ -466,12 +467,21 @@ fn what_describes_a_body_is_ignored_on_a_request_without_one() {
         ("inference-header-content-length", "x"),
         ("content-length", "0"),
     ] {
+        // Statistics, and an unknown path, which looks the same.
+        for path in ["/v2/models/m/ready", "/v2/models/m/stats", "/v2/nowhere"] {
+            let fields = at(path, name, value);
+            let read = head(&fields, true);
+            assert_eq!(read.ambiguous, None, "{name}: {value}");
+            assert_eq!(read.content_type, ContentType::Absent, "{name}: {value}");
+            assert_eq!(read.encoding, Encoding::Identity, "{name}: {value}");
+            assert_eq!(read.json_length, None, "{name}: {value}");
+        }
         let fields = get(name, value);
-        let read = head(&fields, true);
-        assert_eq!(read.ambiguous, None, "{name}: {value}");
-        assert_eq!(read.content_type, ContentType::Absent, "{name}: {value}");
-        assert_eq!(read.encoding, Encoding::Identity, "{name}: {value}");
-        assert_eq!((read.json_length, read.content_length), (None, None));
+        assert_eq!(head(&fields, true).content_length, None, "{name}: {value}");
+        // With a body they describe it.
+        let fields = at("/v2/models/m/stats", "content-encoding", "gzip");
+        let coded = Encoding::Coded(Coding::Gzip);
+        assert_eq!(head(&fields, false).encoding, coded);
     }
     // What could be read as a body is not ignored.
     for (name, value, length, chunked) in [
@@ -496,4 +506,36 @@ fn an_ignored_query_is_not_part_of_the_path() {
     assert_eq!(&*read.path, "/v2/models/m/infer?trace=1");
     let head = read.into_head(Identity::Missing, &Templates::default());
     assert_eq!(head.query, Some("trace"));
+}
+
+#[test]
+fn a_form_is_json_for_tf_serving_if_no_page_of_another_site_can_have_sent_it() {
+    let form = "application/x-www-form-urlencoded";
+    let type_of = |path: &str, name: &str, value: &str| {
+        let fields: Fields = [
+            (":method", "POST"),
+            (":path", path),
+            ("content-type", &*format!("{form}; charset=UTF-8")),
+            (name, value),
+        ]
+        .map(|(name, value)| (name.into(), value.into()))
+        .to_vec();
+        let declared = head(&fields, false).content_type;
+        if declared == ContentType::Json {
+            return "json".to_owned();
+        }
+        declared.name().unwrap_or_default().to_owned()
+    };
+    let predict = "/v1/models/m:predict";
+    for (path, name, value, expected) in [
+        (predict, "x-api-key", "tg_k", "json"),
+        (predict, "authorization", "Bearer a.b.c", "json"),
+        // A browser adds these to what any page sends.
+        (predict, "cookie", "k=tg_k", form),
+        (predict, "x-forwarded-client-cert", "Hash=00", form),
+        ("/v2/models/m/infer", "x-api-key", "tg_k", form),
+        ("/v1/chat/completions", "x-api-key", "tg_k", form),
+    ] {
+        assert_eq!(type_of(path, name, value), expected, "{path} {name}");
+    }
 }

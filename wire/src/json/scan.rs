@@ -5,7 +5,10 @@ use std::borrow::Cow;
 
 use super::number::{Number, walk};
 use crate::fault::BodyFault;
-use crate::limits::MAX_JSON_DEPTH;
+use crate::limits::{MAX_JSON_DEPTH, MAX_SCHEMA_JSON_DEPTH};
+
+// Scanning a value takes a bit for each level.
+const _: () = assert!(MAX_JSON_DEPTH <= 128 && MAX_SCHEMA_JSON_DEPTH <= 128);
 
 /// A position in a document.
 pub(super) struct Scanner<'a> {
@@ -13,6 +16,8 @@ pub(super) struct Scanner<'a> {
     /// The next byte; never beyond the end, so stepping over a seen byte cannot overflow.
     pub(super) at: usize,
     depth: usize,
+    /// Maximum depth of what is read now.
+    max_depth: usize,
 }
 
 /// The text behind a comma and at most one blank. `None` if it begins with something else.
@@ -41,6 +46,7 @@ impl<'a> Scanner<'a> {
             text,
             at: 0,
             depth: 0,
+            max_depth: MAX_JSON_DEPTH,
         }
     }
 
@@ -103,10 +109,25 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    /// Reads something that may nest to another depth, the document included.
+    pub(super) fn within_depth<T>(
+        &mut self,
+        max_depth: usize,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let outside = std::mem::replace(&mut self.max_depth, max_depth);
+        let result = read(self);
+        self.max_depth = outside;
+        result
+    }
+
     fn enter(&mut self) -> Result<(), BodyFault> {
         self.depth = self.depth.wrapping_add(1);
-        if self.depth > MAX_JSON_DEPTH {
-            return Err(BodyFault::Deep { at: self.at });
+        if self.depth > self.max_depth {
+            return Err(BodyFault::Deep {
+                max: self.max_depth,
+                at: self.at,
+            });
         }
         self.step();
         Ok(())
@@ -117,32 +138,66 @@ impl<'a> Scanner<'a> {
         self.step();
     }
 
+    /// Steps into the list or object whose bracket is next. Returns whether it has a value; one
+    /// without is closed.
+    pub(super) fn open(&mut self, closing: u8) -> Result<bool, BodyFault> {
+        self.enter()?;
+        let is_empty = self.token() == Some(closing);
+        if is_empty {
+            self.leave();
+        }
+        Ok(!is_empty)
+    }
+
+    /// Steps over what follows a value of a list or an object. Returns whether another value
+    /// comes.
+    pub(super) fn has_next(&mut self, in_object: bool) -> Result<bool, BodyFault> {
+        match (self.token(), in_object) {
+            (Some(b','), _) => {
+                self.step();
+                Ok(true)
+            }
+            (Some(b'}'), true) | (Some(b']'), false) => {
+                self.leave();
+                Ok(false)
+            }
+            (_, true) => Err(self.form("a comma or a closing brace is expected")),
+            (_, false) => Err(self.form("a comma or a closing bracket is expected")),
+        }
+    }
+
+    /// Reads the key of a member, and its colon.
+    pub(super) fn key(&mut self) -> Result<Cow<'a, str>, BodyFault> {
+        self.key_by(Self::string)
+    }
+
+    fn key_by<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, BodyFault>,
+    ) -> Result<T, BodyFault> {
+        if self.token() != Some(b'"') {
+            return Err(self.form("a key is expected"));
+        }
+        let key = read(self)?;
+        self.expect(b':', "a colon is expected")?;
+        Ok(key)
+    }
+
     /// Passes every member of an object to `member`, which reads the value.
     pub(super) fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, Cow<'a, str>) -> Result<(), BodyFault>,
     ) -> Result<(), BodyFault> {
-        self.open(b'{', "an object is expected")?;
-        if self.token() == Some(b'}') {
-            self.leave();
-            return Ok(());
+        if self.token() != Some(b'{') {
+            return Err(self.other("an object is expected"));
         }
-        loop {
-            if self.token() != Some(b'"') {
-                return Err(self.form("a key is expected"));
-            }
-            let key = self.string()?;
-            self.expect(b':', "a colon is expected")?;
+        let mut has_next = self.open(b'}')?;
+        while has_next {
+            let key = self.key()?;
             member(self, key)?;
-            match self.token() {
-                Some(b',') => self.step(),
-                Some(b'}') => {
-                    self.leave();
-                    return Ok(());
-                }
-                _ => return Err(self.form("a comma or a closing brace is expected")),
-            }
+            has_next = self.has_next(true)?;
         }
+        Ok(())
     }
 
     /// Passes every element of an array to `element`, which reads it.
@@ -150,29 +205,15 @@ impl<'a> Scanner<'a> {
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), BodyFault>,
     ) -> Result<(), BodyFault> {
-        self.open(b'[', "a list is expected")?;
-        if self.token() == Some(b']') {
-            self.leave();
-            return Ok(());
+        if self.token() != Some(b'[') {
+            return Err(self.other("a list is expected"));
         }
-        loop {
+        let mut has_next = self.open(b']')?;
+        while has_next {
             element(self)?;
-            match self.token() {
-                Some(b',') => self.step(),
-                Some(b']') => {
-                    self.leave();
-                    return Ok(());
-                }
-                _ => return Err(self.form("a comma or a closing bracket is expected")),
-            }
+            has_next = self.has_next(false)?;
         }
-    }
-
-    fn open(&mut self, bracket: u8, what: &'static str) -> Result<(), BodyFault> {
-        if self.token() != Some(bracket) {
-            return Err(self.other(what));
-        }
-        self.enter()
+        Ok(())
     }
 
     /// The fault of a value of the wrong type. It is scanned first, so that excessive depth is
@@ -182,24 +223,41 @@ impl<'a> Scanner<'a> {
         self.value().err().unwrap_or(fault)
     }
 
-    /// Scans one value of any type and returns whether it contains an object.
+    /// Scans one value of any type and returns whether it contains an object. It does not recurse,
+    /// so that depth costs no stack.
     pub(super) fn value(&mut self) -> Result<bool, BodyFault> {
-        match self.token() {
-            Some(b'[') => {
-                let mut objects = false;
-                self.array(|scanner| {
-                    objects |= scanner.value()?;
-                    Ok(())
-                })?;
-                Ok(objects)
+        let outside = self.depth;
+        let mut objects = false;
+        // A bit for each open list and object, the innermost last; it is set for an object.
+        let mut open = 0_u128;
+        loop {
+            let opened: Option<u128> = match self.token() {
+                Some(b'[') => self.open(b']')?.then_some(0),
+                Some(b'{') => {
+                    objects = true;
+                    self.open(b'}')?.then_some(1)
+                }
+                Some(b'"') => self.skip_string().map(|()| None)?,
+                Some(b'-' | b'0'..=b'9') => self.number().map(|_| None)?,
+                _ => self.word().map(|_| None)?,
+            };
+            if let Some(bit) = opened {
+                open = open << 1 | bit;
+            } else {
+                // A value has ended, and maybe some that it is the last one of.
+                loop {
+                    if self.depth == outside {
+                        return Ok(objects);
+                    }
+                    if self.has_next(open & 1 == 1)? {
+                        break;
+                    }
+                    open >>= 1;
+                }
             }
-            Some(b'{') => {
-                self.object(|scanner, _| scanner.value().map(drop))?;
-                Ok(true)
+            if open & 1 == 1 {
+                self.key_by(Self::skip_string)?;
             }
-            Some(b'"') => self.skip_string().map(|()| false),
-            Some(b'-' | b'0'..=b'9') => self.number().map(|_| false),
-            _ => self.word().map(|_| false),
         }
     }
 

@@ -21,13 +21,13 @@ pub(crate) fn template<'a>(
     template: &Template,
     rules: &[TensorRule],
 ) -> Result<InferRequest<'a>, BodyFault> {
-    let others = match template.skips_unknown() {
-        true => Others::Skipped,
-        false => Others::Refused,
+    let form = match template.is_guardrail() {
+        true => Form::Guardrail,
+        false => Form::Exact,
     };
     Ok(InferRequest {
         by_column: true,
-        inputs: tensors(body, template.inputs(), template.ignored(), rules, others)?,
+        inputs: tensors(body, template.inputs(), template.ignored(), rules, form)?,
         ..InferRequest::default()
     })
 }
@@ -38,14 +38,19 @@ pub(crate) fn template_answer<'a>(
     template: &Template,
     rules: &[TensorRule],
 ) -> Result<Vec<Tensor<'a>>, BodyFault> {
-    tensors(body, template.outputs(), &[], rules, Others::Skipped)
+    tensors(body, template.outputs(), &[], rules, Form::Answer)
 }
 
-/// What happens to members without a location.
+/// What a document may have beside its tensors.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Others {
-    Refused,
-    Skipped,
+enum Form {
+    /// A request: no other member. A single element may be in a list.
+    Exact,
+    /// A request of the guardrail contract: other members, which are skipped. A list is no text:
+    /// the router that wrote it means something else by it than the handler would read.
+    Guardrail,
+    /// An answer: other members, which are skipped.
+    Answer,
 }
 
 /// Reads the tensors in order of appearance.
@@ -54,7 +59,7 @@ fn tensors<'a>(
     pointers: &[TensorPointer],
     ignored: &[Pointer],
     rules: &[TensorRule],
-    others: Others,
+    form: Form,
 ) -> Result<Vec<Tensor<'a>>, BodyFault> {
     let tensors = pointers
         .iter()
@@ -67,7 +72,7 @@ fn tensors<'a>(
         budget: Budget::new(),
         objects: 0,
         tensors: 0,
-        others,
+        form,
     };
     walk.take(&mut scanner, &mut node)?;
     scanner.end()?;
@@ -190,7 +195,7 @@ struct Walk {
     objects: u64,
     /// Tensors so far.
     tensors: usize,
-    others: Others,
+    form: Form,
 }
 
 impl Walk {
@@ -201,7 +206,15 @@ impl Walk {
         node: &mut Node<'a, '_>,
     ) -> Result<(), BodyFault> {
         match node {
-            Node::Tensor { column, turn, .. } => {
+            Node::Tensor {
+                column,
+                pointer,
+                turn,
+            } => {
+                if self.form == Form::Guardrail && scanner.token() == Some(b'[') {
+                    let field = format!("input {}", quote(pointer.name()));
+                    return Err(BodyFault::field(field, "is a list: send one text"));
+                }
                 if column.rows() == 0 {
                     *turn = self.tensors;
                     self.tensors = self.tensors.wrapping_add(1);
@@ -217,9 +230,9 @@ impl Walk {
                     let found = members.binary_search_by(|member| member.name.cmp(&*key));
                     let member = found.ok().and_then(|index| members.get_mut(index));
                     let Some(member) = member else {
-                        return match self.others {
-                            Others::Refused => Err(unknown(scanner, "", &key)),
-                            Others::Skipped => scanner.value().map(drop),
+                        return match self.form {
+                            Form::Exact => Err(unknown(scanner, "", &key)),
+                            Form::Guardrail | Form::Answer => scanner.value().map(drop),
                         };
                     };
                     if member.object == object {

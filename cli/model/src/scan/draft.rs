@@ -1,9 +1,10 @@
 //! A draft of exceptions for the files that a scan refuses. A person reviews it: each reason is
 //! empty, and a list with an empty reason is refused as a whole.
 //!
-//! Names and findings of hostile files stand in comments alone, each in one line of ASCII.
+//! Findings of hostile files stand in comments alone, each in one line of ASCII. So do names, but
+//! for the path of an entry, whose characters are escaped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -16,7 +17,7 @@ use super::outcome::ScanOutcome;
 
 /// Days for which a drafted exception holds.
 pub const DAYS: u64 = 90;
-/// Room for an entry beside its comments: a digest, a day and a few words, bytes.
+/// Room for an entry beside its comments and its path: a digest, a day and a few words, bytes.
 const ENTRY_BYTES: u64 = 200;
 /// The largest draft, bytes. There is room for the reasons in what is read.
 const MAX_BYTES: u64 = MAX_FILE_BYTES / 2;
@@ -33,10 +34,8 @@ const HEADING: &str = "# A draft of exceptions, to review. An exception accepts 
 pub struct Draft {
     /// The last day of each exception, as `2027-01-31`.
     until: String,
-    /// The comments of each entry, by the digest of its file.
-    entries: BTreeMap<String, String>,
-    /// Digests of files that are critical under one of their names.
-    critical: BTreeSet<String>,
+    /// The comments of each entry, by the path, as YAML, and the digest of its file.
+    entries: BTreeMap<(String, String), String>,
     /// Comments on files for which no exception is drafted.
     left_out: String,
     /// How many they are.
@@ -52,7 +51,6 @@ impl Draft {
         Self {
             until,
             entries: BTreeMap::new(),
-            critical: BTreeSet::new(),
             left_out: String::new(),
             left_out_files: 0,
             bytes: 0,
@@ -65,17 +63,12 @@ impl Draft {
         if outcome.is_accepted() {
             return;
         }
-        let is_critical = outcome.report.severity == Some(Severity::Critical);
-        let digest = outcome.sha256.as_deref();
-        // An exception would accept the content under its other names, too.
-        if let Some(earlier) = digest
-            .filter(|_| is_critical)
-            .and_then(|digest| self.entries.remove(digest))
-        {
-            self.leave_out(&earlier, CRITICAL);
-        }
         let comments = comments(outcome);
-        let bytes = u64::try_from(comments.len()).unwrap_or(u64::MAX);
+        let path = outcome.location.to_str().map(quoted);
+        let written = comments
+            .len()
+            .saturating_add(path.as_ref().map_or(0, String::len));
+        let bytes = u64::try_from(written).unwrap_or(u64::MAX);
         let bytes = self.bytes.saturating_add(bytes).saturating_add(ENTRY_BYTES);
         // Nothing is drafted after the first file without room, however short it is.
         if self.more > 0 || bytes > MAX_BYTES {
@@ -83,17 +76,15 @@ impl Draft {
             return;
         }
         self.bytes = bytes;
-        match digest {
+        match path.zip(outcome.sha256.clone()) {
             Some(_) if outcome.report.has_failed() => {
                 self.leave_out(&comments, "it was not scanned");
             }
-            Some(digest) if is_critical || self.critical.contains(digest) => {
-                self.critical.insert(digest.to_owned());
+            Some(_) if outcome.report.severity == Some(Severity::Critical) => {
                 self.leave_out(&comments, CRITICAL);
             }
-            Some(digest) => {
-                let entry = self.entries.entry(digest.to_owned()).or_default();
-                entry.push_str(&comments);
+            Some(file) => {
+                self.entries.insert(file, comments);
             }
             None => self.leave_out(&comments, "no exception accepts it"),
         }
@@ -126,10 +117,10 @@ impl Draft {
 
     fn text(&self) -> String {
         let mut text = HEADING.to_owned();
-        for (sha256, comments) in &self.entries {
+        for ((path, sha256), comments) in &self.entries {
             let until = &self.until;
             text.push_str(&format!(
-                "\n{comments}- sha256: \"{sha256}\"\n  reason: \"\"\n  until: {until}\n"
+                "\n{comments}- sha256: \"{sha256}\"\n  path: {path}\n  reason: \"\"\n  until: {until}\n"
             ));
         }
         if self.entries.is_empty() {
@@ -185,6 +176,20 @@ fn line(text: &str) -> String {
     line
 }
 
+/// A text as a scalar of YAML in double quotes, in ASCII.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') {
+            quoted.push(c);
+        } else {
+            quoted.push_str(&format!("\\U{:08X}", u32::from(c)));
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -196,7 +201,8 @@ mod tests {
 
     fn outcome(path: &str, report: FileReport, sha256: Option<&str>) -> ScanOutcome {
         ScanOutcome {
-            path: PathBuf::from(path),
+            path: PathBuf::from("models").join(path),
+            location: PathBuf::from(path),
             report,
             sha256: sha256.map(str::to_owned),
             exception: None,
@@ -205,12 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn names_of_hostile_files_stay_in_their_comments() {
+    fn names_of_hostile_files_add_nothing_to_a_draft() {
         let mut draft = Draft::new("2027-01-31".to_owned());
         let report = FileReport::unscanned("unscanned", "a\n- sha256: b");
-        let path = "a\r\n- sha256: \u{85}\u{2028}\u{2029}\u{1b}[2Jx";
+        let path = "a\"\r\n- sha256: \u{85}\u{2028}\u{2029}\u{1b}[2Jx";
         draft.add(&outcome(path, report.clone(), Some("00")));
-        // The same content under another name is one entry.
+        // The same content under another name is another file.
         draft.add(&outcome("copy", report, Some("00")));
         let text = draft.text();
         assert!(
@@ -220,9 +226,18 @@ mod tests {
         let entries: Vec<_> = (text.lines())
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
             .collect();
-        let expected = ["- sha256: \"00\"", "  reason: \"\"", "  until: 2027-01-31"];
+        let expected = [
+            "- sha256: \"00\"",
+            "  path: \"a\\U00000022\\U0000000D\\U0000000A- sha256: \\U00000085\\U00002028\\U00002029\\U0000001B[2Jx\"",
+            "  reason: \"\"",
+            "  until: 2027-01-31",
+            "- sha256: \"00\"",
+            "  path: \"copy\"",
+            "  reason: \"\"",
+            "  until: 2027-01-31",
+        ];
         assert_eq!(entries, expected, "{text}");
-        assert!(text.contains("# copy: unknown, low\n"), "{text}");
+        assert!(text.contains("# models/copy: unknown, low\n"), "{text}");
     }
 
     #[test]
@@ -232,18 +247,14 @@ mod tests {
         let mut critical = FileReport::unscanned("unscanned", "x");
         critical.add(Verdict::Executable, "pickle-global", "os.system");
         critical.severity = Some(Severity::Critical);
-        // Under another name it is less.
-        let unknown = FileReport::unscanned("unscanned", "x");
-        draft.add(&outcome("a.bin", unknown.clone(), Some("00")));
         draft.add(&outcome("a.pkl", critical, Some("00")));
-        draft.add(&outcome("b.bin", unknown, Some("00")));
         draft.add(&outcome("link", FileReport::unscanned("link", "x"), None));
         let unread = FileReport::unscanned(UNREADABLE, "x");
         draft.add(&outcome("b", unread, Some("01")));
         let text = draft.text();
         assert_eq!(
             draft.summary(),
-            "exceptions to review: 0, in comments alone: 5"
+            "exceptions to review: 0, in comments alone: 3"
         );
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();

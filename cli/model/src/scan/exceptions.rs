@@ -1,6 +1,5 @@
-//! Exceptions: files that are known by their digest and accepted by a person until a day.
+//! Exceptions: files that are known by path and digest and accepted by a person until a day.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
@@ -11,7 +10,7 @@ use tensorgate_base::files::regular_at_most;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load_error::{LoadError, Source};
 use tensorgate_policy_text::{Located, Span, parse, typed};
-use tensorgate_values::{FileException, Severity, hex, unhex};
+use tensorgate_values::{FileException, FileExceptions, Severity, hex, unhex};
 
 /// The largest file of exceptions, bytes.
 pub const MAX_FILE_BYTES: u64 = 4 << 20;
@@ -25,13 +24,16 @@ const CHUNK_BYTES: usize = 1 << 20;
 #[serde(deny_unknown_fields)]
 struct Written {
     sha256: String,
+    /// Lists of earlier releases have none.
+    #[serde(default)]
+    path: String,
     reason: String,
     until: String,
 }
 
-/// The exceptions of a run, by the digests of the files.
+/// The exceptions of a run.
 #[derive(Clone, Debug, Default)]
-pub struct Exceptions(BTreeMap<String, FileException>);
+pub struct Exceptions(FileExceptions);
 
 impl Exceptions {
     /// Reads a file of exceptions: YAML or JSON.
@@ -61,24 +63,26 @@ impl Exceptions {
     }
 
     fn new(written: Vec<Written>) -> Result<Self, String> {
-        let mut exceptions = BTreeMap::new();
+        let mut exceptions = FileExceptions::default();
         for (at, entry) in written.into_iter().enumerate() {
             let Written {
                 sha256,
+                path,
                 reason,
                 until,
             } = entry;
             let fault = |field: &str, fix: &str| format!("[{at}].{field}: write {fix}");
-            if unhex::<DIGEST_BYTES>(sha256.as_bytes()).is_none() {
+            let Some(sha256) = unhex::<DIGEST_BYTES>(sha256.as_bytes()) else {
                 let fix = "64 hexadecimal digits in lower case, as `sha256sum FILE` prints them";
                 return Err(fault("sha256", fix));
-            }
-            let exception = FileException::new(&reason, &until).map_err(|faults| {
+            };
+            let exception = FileException::new(&path, &reason, &until).map_err(|faults| {
                 let faults = faults.iter().map(|it| fault(it.field, it.fix));
                 faults.collect::<Vec<_>>().join("; ")
             })?;
-            if exceptions.insert(sha256, exception).is_some() {
-                return Err(format!("[{at}].sha256: an earlier entry has this digest"));
+            if !exceptions.add(sha256, exception) {
+                let fault = format!("[{at}].sha256: an earlier entry has this digest and path");
+                return Err(fault);
             }
         }
         Ok(Self(exceptions))
@@ -89,9 +93,11 @@ impl Exceptions {
         self.0.is_empty()
     }
 
-    /// The exception of a file, by its digest.
-    pub fn of(&self, sha256: &str) -> Option<&FileException> {
-        self.0.get(sha256)
+    /// The exception of a file at a path of its model, by its digest. A path that is not UTF-8 has
+    /// none.
+    pub fn of(&self, sha256: &str, path: &Path) -> Option<&FileException> {
+        let sha256 = unhex(sha256.as_bytes())?;
+        self.0.of(&sha256, path.to_str()?)
     }
 }
 
@@ -108,7 +114,10 @@ fn typed_entries(text: &str) -> Result<Vec<Written>, Vec<Located>> {
             span: Span::default(),
             path: String::new(),
             message: "no list of exceptions".into(),
-            fix: Some("a list of {sha256: …, reason: …, until: YYYY-MM-DD}, or [] for none".into()),
+            fix: Some(
+                "a list of {sha256: …, path: …, reason: …, until: YYYY-MM-DD}, or [] for none"
+                    .into(),
+            ),
         }]);
     };
     typed::deserialize_one(&tree).map_err(|fault| vec![fault])
@@ -148,16 +157,30 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_has_one_exception() {
-        let entry = |until: &str| Written {
+    fn a_file_has_one_exception_and_none_holds_at_another_path() {
+        let entry = |path: &str, until: &str| Written {
             sha256: "aa".repeat(DIGEST_BYTES),
+            path: path.into(),
             reason: "checked by hand".into(),
             until: until.into(),
         };
-        let once = Exceptions::new(vec![entry("2026-11-25")]).unwrap_or_default();
-        let known = once.of(&"aa".repeat(DIGEST_BYTES));
-        assert_eq!(known.map(FileException::until), Some("2026-11-25"));
-        let twice = vec![entry("2026-11-25"), entry("2026-11-26")];
+        let both = vec![entry("a", "2026-11-25"), entry("b/a", "2026-11-26")];
+        let both = Exceptions::new(both).unwrap_or_default();
+        for (path, expected) in [
+            ("a", Some("2026-11-25")),
+            ("b/a", Some("2026-11-26")),
+            ("b", None),
+            ("sitecustomize.py", None),
+        ] {
+            let known = both.of(&"aa".repeat(DIGEST_BYTES), Path::new(path));
+            assert_eq!(known.map(FileException::until), expected, "{path}");
+        }
+        let twice = vec![entry("a", "2026-11-25"), entry("a", "2026-11-26")];
         assert!(Exceptions::new(twice).is_err());
+        // A list of an earlier release.
+        let fault = Exceptions::new(vec![entry("", "2026-11-25")]).err();
+        let fault = fault.unwrap_or_default();
+        let expected = "[0].path: write the file's path";
+        assert!(fault.starts_with(expected), "{fault}");
     }
 }

@@ -27,11 +27,13 @@ use super::walk::{Entry, What};
 pub struct ScanOutcome {
     /// The path as it is printed.
     pub path: PathBuf,
+    /// Where the file is in its model.
+    pub location: PathBuf,
     /// What was found, the worst first.
     pub report: FileReport,
     /// The digest of a file that is not safe, if it was asked for or an exception could have it.
     pub sha256: Option<String>,
-    /// The exception that accepts the file by its digest. Safe files need none.
+    /// The exception that accepts the file by its path and digest. Safe files need none.
     pub exception: Option<FileException>,
     /// An exception that accepts nothing any more.
     pub expired_exception: Option<FileException>,
@@ -45,7 +47,11 @@ impl ScanOutcome {
 
     /// The result for an entry. A file that is larger than the settings allow is not read.
     pub fn of(entry: Entry, scanner: &mut Scanner, settings: &Settings) -> Self {
-        let Entry { path, what } = entry;
+        let Entry {
+            path,
+            location,
+            what,
+        } = entry;
         let (mut report, sha256) = match what {
             What::File {
                 folder,
@@ -68,11 +74,12 @@ impl ScanOutcome {
         (report.findings).sort_by_key(|finding| Reverse(finding.severity));
         let mut exception = sha256
             .as_deref()
-            .and_then(|sha256| settings.exceptions.of(sha256))
+            .and_then(|sha256| settings.exceptions.of(sha256, &location))
             .cloned();
         let expired_exception = exception.take_if(|it| it.has_expired(settings.now_unix_s));
         Self {
             path,
+            location,
             report,
             sha256,
             exception,

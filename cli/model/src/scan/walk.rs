@@ -25,6 +25,8 @@ use super::ignored::{Cause, Ignored, cause};
 pub struct Entry {
     /// Its path as it is printed.
     pub path: PathBuf,
+    /// Where it is in the model that is scanned. An exception names it by this.
+    pub location: PathBuf,
     /// What it is.
     pub what: What,
 }
@@ -56,6 +58,7 @@ pub fn root(path: &Path) -> io::Result<Root> {
         let folder = open(path, FOLDER, Mode::empty())?;
         return Ok(Root {
             path: path.to_owned(),
+            model: path.to_owned(),
             folder: Arc::new(folder),
             name: None,
         });
@@ -64,9 +67,11 @@ pub fn root(path: &Path) -> io::Result<Root> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     let folder = openat(CWD, parent.unwrap_or(Path::new(".")), FOLDER, Mode::empty())?;
-    look(&folder, name)?;
+    let is_folder = file_type(&look(&folder, name)?) == FileType::Directory;
+    let model = path.parent().filter(|_| !is_folder).unwrap_or(path);
     Ok(Root {
         path: path.to_owned(),
+        model: model.to_owned(),
         folder: Arc::new(folder),
         name: Some(name.to_owned()),
     })
@@ -76,9 +81,19 @@ pub fn root(path: &Path) -> io::Result<Root> {
 #[derive(Debug)]
 pub struct Root {
     path: PathBuf,
+    /// The folder of the model: the path itself, or where the file is.
+    model: PathBuf,
     folder: Arc<OwnedFd>,
     /// The name in `folder`. `None` if the path is the folder itself.
     name: Option<OsString>,
+}
+
+impl Root {
+    /// The same as a part of the model in this folder.
+    pub fn of_model(self, folder: &Path) -> Self {
+        let model = folder.to_owned();
+        Self { model, ..self }
+    }
 }
 
 /// A folder whose names are visited.
@@ -97,16 +112,23 @@ pub fn walk(
     let mut ignored = Ignored::default();
     for Root {
         path: top,
+        model,
         folder,
         name,
     } in roots
     {
+        let mut visit = |mut entry: Entry| {
+            if let Ok(location) = entry.path.strip_prefix(&model) {
+                entry.location = location.to_owned();
+            }
+            visit(entry)
+        };
         let mut below = FolderWalk::new(MAX_DEPTH);
         let first = match name {
             Some(name) => found((&folder, &Arc::default()), &name, top.clone(), &mut below),
             None => enter(folder, top.clone(), &mut below),
         };
-        if !first.is_none_or(&mut *visit) {
+        if !first.is_none_or(&mut visit) {
             return ignored;
         }
         while let Some((folder, level, name)) = below.next_name() {
@@ -121,7 +143,7 @@ pub fn walk(
                 continue;
             }
             let entry = found((&folder, &names), &name, path, &mut below);
-            if !entry.is_none_or(&mut *visit) {
+            if !entry.is_none_or(&mut visit) {
                 return ignored;
             }
         }
@@ -179,6 +201,7 @@ fn found(
     match file_type(&state) {
         FileType::RegularFile => Some(Entry {
             path,
+            location: PathBuf::new(),
             what: What::File {
                 folder: Arc::clone(folder),
                 names: Arc::clone(names),
@@ -223,6 +246,7 @@ fn enter(folder: Arc<OwnedFd>, path: PathBuf, below: &mut FolderWalk<Level>) -> 
 fn refused(path: PathBuf, rule: &'static str, detail: &str) -> Entry {
     Entry {
         path,
+        location: PathBuf::new(),
         what: What::Refused(rule, detail.to_owned()),
     }
 }

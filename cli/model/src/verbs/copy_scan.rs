@@ -49,11 +49,10 @@ impl Found {
     /// Why the model is not accepted, and what to do.
     fn refusal(&self) -> String {
         let mut text = match self.refused {
-            1 => {
-                "a file is refused: if you know it, accept its SHA-256 with --exceptions".to_owned()
-            }
+            1 => "a file is refused: if you know it, accept its path and SHA-256 with --exceptions"
+                .to_owned(),
             refused => format!(
-                "{refused} files are refused: accept the SHA-256 of those that you know with --exceptions"
+                "{refused} files are refused: accept the paths and SHA-256 of those that you know with --exceptions"
             ),
         };
         let kinds: Vec<_> = self.kinds.iter().map(|kind| kind.name()).collect();
@@ -89,6 +88,7 @@ impl CopyScan<'_> {
     ) -> Result<Option<String>, Failure> {
         let failed = |error: std::io::Error| Failure::Failed(format!("cannot scan: {error}"));
         let roots = paths.iter().map(|path| root(path).map_err(failed));
+        let roots = roots.map(|root| root.map(|root| root.of_model(self.copy)));
         let roots = roots.collect::<Result<Vec<_>, _>>()?;
         let scanners = self.options.scanners(ui)?;
         let mut found = Found::default();

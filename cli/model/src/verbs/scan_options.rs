@@ -16,7 +16,8 @@ use crate::scan::settings::Settings;
 /// Which files are accepted, and how they are read.
 #[derive(Args, Debug, Default)]
 pub struct ScanOptions {
-    /// Accept files by digest: a list of {sha256, reason, until: YYYY-MM-DD} as YAML or JSON.
+    /// Accept files by path and digest: a list of {sha256, path, reason, until: YYYY-MM-DD} as YAML
+    /// or JSON. A path is relative to the model.
     #[arg(long, value_name = "FILE")]
     pub exceptions: Option<PathBuf>,
     /// Files that are scanned at the same time [default: one a core].

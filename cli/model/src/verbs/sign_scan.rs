@@ -24,8 +24,8 @@ pub struct SignScan {
     /// Scan each file, as `model scan` does, and sign only if all are safe or excepted.
     #[arg(long)]
     scan: bool,
-    /// With --scan, accept files by digest: a list of {sha256, reason, until: YYYY-MM-DD} as YAML
-    /// or JSON.
+    /// With --scan, accept files by path and digest: a list of {sha256, path, reason, until:
+    /// YYYY-MM-DD} as YAML or JSON. A path is relative to the model.
     #[arg(long, value_name = "FILE", requires = "scan")]
     exceptions: Option<PathBuf>,
 }

@@ -210,9 +210,11 @@ fn an_exception_accepts_a_file_by_its_digest_until_its_last_day() {
     scratch.file("a.pkl", PICKLE);
     let digest = Sha256::digest(PICKLE);
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    let file = |digest: &str, until: &str, more: &str| {
-        format!("- {{sha256: \"{digest}\", reason: made by us, until: {until}{more}}}\n")
+    let at = |path: &str, digest: &str, until: &str, more: &str| {
+        let file = format!("sha256: \"{digest}\", path: {path}");
+        format!("- {{{file}, reason: made by us, until: {until}{more}}}\n")
     };
+    let file = |digest: &str, until: &str, more: &str| at("a.pkl", digest, until, more);
     let check = |exceptions: &str, code: i32, expected: &str| {
         scratch.file("exceptions.yaml", exceptions);
         let ran = scan(&scratch, &["a.pkl", "--exceptions", "exceptions.yaml"]);
@@ -234,16 +236,33 @@ fn an_exception_accepts_a_file_by_its_digest_until_its_last_day() {
     check(&file(&digest, "2999-12-31", ", rule: x"), 2, "rule");
     check(&file(&digest, "2999-02-30", ""), 2, "[0].until");
     check(&file("abc", "2999-12-31", ""), 2, "[0].sha256");
+    // The same content under another name is another file. A list without paths is of old.
+    check(&at("b.pkl", &digest, "2999-12-31", ""), 1, "EXECUTABLE");
+    check(&at("./a.pkl", &digest, "2999-12-31", ""), 2, "[0].path");
+    check(&valid.replace(", path: a.pkl", ""), 2, "[0].path: write");
     check(&format!("{valid}{valid}"), 2, "[1].sha256");
     // The same as JSON.
-    let entry = json!([{ "sha256": digest, "reason": "made by us", "until": "2999-12-31" }]);
+    let entry = json!([{
+        "sha256": digest, "path": "a.pkl", "reason": "made by us", "until": "2999-12-31"
+    }]);
     scratch.file("exceptions.json", entry.to_string());
-    let arguments = ["a.pkl", "--exceptions", "exceptions.json", "--json"];
-    let ran = scan(&scratch, &arguments);
-    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
-    let line = &lines(&ran)[0];
-    assert_eq!(line["verdict"], "executable");
-    assert_eq!(line["excepted"], "made by us");
+    // The path is that in the model, wherever the model is.
+    std::fs::create_dir(scratch.path().join("model")).unwrap();
+    scratch.file("model/a.pkl", PICKLE);
+    for model in ["a.pkl", "model", "model/a.pkl"] {
+        let arguments = [model, "--exceptions", "exceptions.json", "--json"];
+        let ran = scan(&scratch, &arguments);
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+        let line = &lines(&ran)[0];
+        assert_eq!(line["verdict"], "executable");
+        assert_eq!(line["excepted"], "made by us");
+    }
+    scratch.file("model/sitecustomize.pkl", PICKLE);
+    let ran = scan(
+        &scratch,
+        &["model", "--exceptions", "exceptions.json", "--json"],
+    );
+    assert_eq!(ran.code, 1, "{}{}", ran.stdout, ran.stderr);
 }
 
 #[test]

@@ -209,8 +209,9 @@ fn a_model_that_a_sigstore_identity_signed_becomes_visible() {
         case.scratch.file(path, content);
         let digest = sha256(content.as_bytes()).map(|byte| format!("{byte:02x}"));
         let digest = digest.concat();
+        let name = path.strip_prefix("model/").unwrap();
         exceptions.push_str(&format!(
-            "- {{sha256: \"{digest}\", reason: made by us, until: 2999-12-31}}\n"
+            "- {{sha256: \"{digest}\", path: {name}, reason: made by us, until: 2999-12-31}}\n"
         ));
     }
     case.scratch.file("exceptions.yaml", exceptions);
@@ -311,8 +312,14 @@ fn a_model_that_is_refused_does_not_become_visible() {
     assert_eq!(case.served().0, [".model.lock"]);
     let digest = sha256(PICKLE).map(|byte| format!("{byte:02x}")).concat();
     case.expect(&[], 1, &format!("sha256: {digest}"));
-    let exception = format!("- {{sha256: \"{digest}\", reason: made by us, until: 2999-12-31}}\n");
-    case.scratch.file("exceptions.yaml", exception);
+    let exception = |path: &str| {
+        let file = format!("sha256: \"{digest}\", path: {path}");
+        format!("- {{{file}, reason: made by us, until: 2999-12-31}}\n")
+    };
+    let elsewhere = exception("weights");
+    case.scratch.file("exceptions.yaml", elsewhere);
+    case.expect(&["--exceptions", "exceptions.yaml"], 1, "a file is refused");
+    case.scratch.file("exceptions.yaml", exception("1/weights"));
     case.expect(&["--exceptions", "exceptions.yaml"], 0, "copied");
     case.expect(&["--exceptions", "exceptions.yaml"], 0, "unchanged");
     assert_eq!(case.weights().as_deref(), Some(PICKLE));

@@ -100,7 +100,7 @@ impl EnvoyGateway {
                 "--gateway {gateway}: Envoy Gateway labels its proxies with this name, and a label has at most {MAX_LABEL_BYTES} characters"
             )));
         }
-        let configuration = filter_configuration(&loaded.version)?;
+        let configuration = filter_configuration(&loaded.version, workload)?;
         let mut manifests = cluster::common(workload, loaded)?;
         manifests.add("deployment", workload.deployment(loaded, self.pod(policy)));
         let ports = [

@@ -24,6 +24,7 @@ use tensorgate_policy_load::load::Loaded;
 use tensorgate_settings::admin::GATEWAY_HEADER;
 
 use super::domains::DomainName;
+use super::encoded::filter_configuration;
 use super::filter_source::FilterSource;
 use super::names::{Namespace, NamespacedName};
 use super::network::{self, Admitted};
@@ -135,13 +136,14 @@ impl Istio {
             at.cluster(clusters::audit(Target::socket(audit))),
             at.cluster(limits_cluster(policy, &options).map_err(unrenderable)?),
         ];
+        let configuration = filter_configuration(&loaded.version, workload)?;
         match &self.filter {
             FilterSource::Image(image) => {
                 let (file, object) =
-                    image.object(self.release, workload, name, &selected, at, loaded)?;
+                    image.object(self.release, workload, name, &selected, at, configuration);
                 to.add(file, object);
             }
-            FilterSource::HostImage => patches.push(at.filter(filter::native(loaded)?)),
+            FilterSource::HostImage => patches.push(at.filter(filter::native(&configuration)?)),
         }
         patches.extend(key_set_clusters(policy, &options, at)?);
         patches.push(at.manager(envoy_filter::settings(&bounds, clusters::AUDIT)));
@@ -184,13 +186,14 @@ impl Istio {
             gateway::limits(workload, &self.principal_of_host())
         };
         let mut patches = vec![at.cluster(limits)];
+        let configuration = filter_configuration(&loaded.version, workload)?;
         match &self.filter {
             FilterSource::Image(image) => {
                 let (file, object) =
-                    image.object(self.release, &there, &name, &selected, at, loaded)?;
+                    image.object(self.release, &there, &name, &selected, at, configuration);
                 to.add(&format!("{file}-gateway"), object);
             }
-            FilterSource::HostImage => patches.push(at.filter(filter::native(loaded)?)),
+            FilterSource::HostImage => patches.push(at.filter(filter::native(&configuration)?)),
         }
         patches.extend(key_set_clusters(policy, &options, at)?);
         let audit = gateway::audit_cluster(workload);

@@ -85,6 +85,8 @@ pub fn filter(
         name: part.map(str::to_owned),
         headers,
         host: options.sandbox_host,
+        // An Envoy has one listener at an address. `--listen` gives the same policy another one.
+        policy_id: version.policy.listen().address().to_string(),
     }));
     let encoded = FilterConfiguration::new(&compiled.to_bytes(), plane.max_policy_bytes())?;
     let configuration = string_value(&serde_json::to_string(&encoded)?);
@@ -211,8 +213,8 @@ pub fn string_value(value: &str) -> Node {
 
 /// Tag extraction for the filter's counters.
 ///
-/// They are named `tensorgate_requests;verdict=…;reason=…;`, `tensorgate_overloaded;cause=…;` and
-/// `tensorgate_key_sets;issuer=…;outcome=…;`.
+/// They are named `tensorgate_requests;verdict=…;reason=…;`, `tensorgate_overloaded;cause=…;`,
+/// `tensorgate_unconfirmed_tokens;cause=…;` and `tensorgate_key_sets;issuer=…;outcome=…;`.
 pub fn stats_tags() -> Node {
     list![
         map! {"tag_name" => "verdict", "regex" => "(;verdict=([a-z]+))"},

@@ -68,6 +68,7 @@ mod tests {
     fn an_exception_is_reported_from_two_weeks_before_its_end() {
         let exception = raw::ArtifactException {
             sha256: Some("ab".repeat(32)),
+            path: None,
             reason: None,
             until: Some("2027-01-31".to_owned()),
         };

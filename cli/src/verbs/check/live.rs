@@ -15,28 +15,34 @@ use crate::verbs::import::{Reach, discovery};
 /// Every fault of the issuers whose keys are fetched. File names are relative to `root`.
 pub fn faults(policy: &Policy, root: &Path, reach: Reach) -> Vec<Fault> {
     let issuers = policy.issuers().iter();
-    let issuers = issuers.filter_map(|issuer| Some((issuer, issuer.key_set()?)));
     issuers
-        .filter_map(|(issuer, url)| {
+        .filter_map(|issuer| {
+            // A trust domain without a name of its issuer has no such document.
+            let (name, url) = (issuer.issuer()?, issuer.key_set()?);
             let ca = url.ca().map(|file| root.join(file));
-            let fetched = discovery::fetch(issuer.issuer(), ca.as_deref(), reach);
-            fault(issuer, url, fetched)
+            let fetched = discovery::fetch(name, ca.as_deref(), reach);
+            fault(issuer, name, url, fetched)
         })
         .collect()
 }
 
 /// The fault of an issuer by its document.
-fn fault(issuer: &Issuer, url: &KeySetUrl, fetched: Result<Vec<u8>, Failure>) -> Option<Fault> {
+fn fault(
+    issuer: &Issuer,
+    name: &str,
+    url: &KeySetUrl,
+    fetched: Result<Vec<u8>, Failure>,
+) -> Option<Fault> {
     let (severity, member, message, fix) = match fetched {
         Err(error) => {
             let message = format!("was not compared with its discovery document: {error}");
             (Severity::Warning, ".issuer", message, None)
         }
-        Ok(bytes) => match discovery::read(issuer.issuer(), &bytes) {
+        Ok(bytes) => match discovery::read(name, &bytes) {
             Err(message) => (Severity::Error, ".issuer", message, None),
             Ok(found) if found.jwks_url == url.url() => return None,
             Ok(found) => {
-                let host = if discovery::is_elsewhere(issuer.issuer(), &found.jwks_url) {
+                let host = if discovery::is_elsewhere(name, &found.jwks_url) {
                     ", on another host than the issuer"
                 } else {
                     ""
@@ -78,7 +84,7 @@ mod tests {
         let issuer = &policy.issuers()[0];
         let judged = |fetched: Result<&str, Failure>| {
             let fetched = fetched.map(|text| text.as_bytes().to_vec());
-            let fault = fault(issuer, issuer.key_set().unwrap(), fetched)?;
+            let fault = fault(issuer, issuer.issuer()?, issuer.key_set()?, fetched)?;
             Some((fault.severity, fault.to_string()))
         };
         let document =

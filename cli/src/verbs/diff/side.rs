@@ -212,14 +212,16 @@ mod tests {
         written["keys"] = json!({"team": {"ed25519": digest}});
         written["models"]["digits"]["artifact"] = json!({
             "path": "m", "signed_by": ["team"],
-            "exceptions": [{"sha256": digest, "reason": "reviewed", "until": "2999-01-01"}]
+            "exceptions": [{
+                "sha256": digest, "path": "a", "reason": "reviewed", "until": "2999-01-01"
+            }]
         });
         written["grants"][0]["handlers"] = json!({"picture": {"preprocess": "png"}});
         let values = side(written).values(false).unwrap();
         assert_eq!(values["revoked"]["keys"], json!([digest]));
         assert!(values["revoked"]["serials"][serial].is_array(), "{values}");
         let artifact = &values["models"]["digits"]["rules"]["artifacts"]["common"];
-        assert!(artifact["exceptions"][&digest].is_object(), "{artifact}");
+        assert!(artifact["exceptions"][&digest][0].is_object(), "{artifact}");
         let signer = &artifact["trust"]["Signed"]["keys"]["team"]["Ed25519"];
         assert_eq!(signer, &json!(digest));
         assert!(

@@ -68,6 +68,9 @@ pub(super) fn print(ui: &Ui, explained: &Explained) {
     if !explained.detail.is_empty() {
         ui.line(&format!("  cause: {}", printable(&explained.detail)));
     }
+    if explained.escaped {
+        ui.line("  changed: special tokens in texts are escaped (`only_special_tokens` names the model's)");
+    }
     for Shadowed { reason, detail } in &explained.shadow {
         let detail = printable(detail);
         ui.line(&format!("  in shadow: {reason}: {detail}"));

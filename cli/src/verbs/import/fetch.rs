@@ -1,5 +1,6 @@
 //! A bounded request over HTTP or HTTPS, for metadata. Redirects, other statuses than 200 and
-//! longer responses are errors. All requests of a command together have one deadline.
+//! longer responses are errors. Each exchange has a deadline, however many reads it takes, and all
+//! of a command together have another.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -14,7 +15,7 @@ use tokio_rustls::rustls::{ClientConnection, StreamOwned};
 use super::trust::Trust;
 use super::{MAX_METADATA_BYTES, bad};
 
-/// Timeout for connecting, and for each read and write.
+/// How long an exchange may take, from connecting to the last byte of the answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long all answers to one command may take. A large repository has a thousand models, with two
 /// answers each.
@@ -114,13 +115,22 @@ impl Deadline {
         Self { started, all }
     }
 
+    /// The deadline of one exchange that starts now.
+    pub fn of_exchange(self) -> Self {
+        let left = self.all.saturating_sub(self.started.elapsed());
+        Self::within(left.min(TIMEOUT))
+    }
+
     /// How long the next read, write or connection may take.
-    fn left(self) -> io::Result<Duration> {
+    ///
+    /// # Errors
+    /// The time is over.
+    pub fn left(self) -> io::Result<Duration> {
         let left = self.all.saturating_sub(self.started.elapsed());
         if left.is_zero() {
             return Err(late());
         }
-        Ok(left.min(TIMEOUT))
+        Ok(left)
     }
 }
 
@@ -270,7 +280,7 @@ fn exchange(
     server: &Server<'_>,
     question: &[u8],
 ) -> io::Result<Answer> {
-    let deadline = server.deadline;
+    let deadline = server.deadline.of_exchange();
     let mut last = io::Error::from(ErrorKind::AddrNotAvailable);
     for address in addresses(address, server.reach)? {
         let stream = match TcpStream::connect_timeout(&address, deadline.left()?) {
@@ -407,6 +417,26 @@ mod tests {
             assert!(fault.contains("too slowly"), "{fault}");
         }
         assert!(started.elapsed() < TIMEOUT, "both together");
+    }
+
+    #[test]
+    fn an_exchange_ends_in_time_and_with_the_command() {
+        let started = Instant::now();
+        let all = Deadline {
+            started,
+            all: ALL_ANSWERS,
+        };
+        assert!(all.of_exchange().left().unwrap() <= TIMEOUT);
+        let nearly_over = Deadline {
+            started,
+            all: Duration::from_secs(1),
+        };
+        assert!(nearly_over.of_exchange().left().unwrap() <= nearly_over.all);
+        let over = Deadline {
+            started,
+            all: Duration::ZERO,
+        };
+        assert!(over.of_exchange().left().is_err());
     }
 
     #[test]

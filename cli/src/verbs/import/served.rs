@@ -67,9 +67,18 @@ pub fn served(
         deadline: Deadline::start(),
         reach: Reach::Any,
     };
-    let kind = kind.unwrap_or_else(|| recognised(&server));
+    // What the server is, and a list of models, are as one exchange: some answers may be missing.
+    let first = fetch::Server {
+        deadline: server.deadline.of_exchange(),
+        ..server
+    };
+    let kind = kind.unwrap_or_else(|| recognised(&first));
+    first
+        .deadline
+        .left()
+        .map_err(|late| bad(base, &late.to_string()))?;
     let describe: fn(&Address<'_>) -> Result<Described, Failure> = match kind {
-        Kind::OpenAi => return openai::listed(&server, models).map(Served::Texts),
+        Kind::OpenAi => return Ok(Served::Texts(openai::listed(&first, models)?)),
         Kind::Triton => triton::from_server,
         Kind::Oip => |address| oip::described(address.server.base, oip::from_server(address)?),
     };

@@ -27,7 +27,18 @@ const MAX_NAME_BYTES: usize = 128;
 /// Maximum characters of a name in a message.
 const MAX_SHOWN_CHARS: usize = 128;
 /// Parts of the names of models that embed texts.
-const EMBEDDERS: [&str; 4] = ["embed", "bge-", "e5-", "gte-"];
+const EMBEDDERS: [&str; 10] = [
+    "embed",
+    "bge-",
+    "e5-",
+    "gte-",
+    "gtr-",
+    "labse",
+    "minilm",
+    "mpnet",
+    "sentence-t",
+    "stella_",
+];
 
 /// A model of the policy.
 pub(super) struct NamedModel<'m> {
@@ -37,10 +48,10 @@ pub(super) struct NamedModel<'m> {
 }
 
 impl NamedModel<'_> {
-    /// Whether its name says that it embeds texts. The server does not say it.
+    /// Whether the server or its name says that it embeds texts. Few servers say it.
     pub(super) fn embeds(&self) -> bool {
         let name = self.name.to_ascii_lowercase();
-        EMBEDDERS.iter().any(|part| name.contains(part))
+        self.model.embeds || EMBEDDERS.iter().any(|part| name.contains(part))
     }
 }
 
@@ -73,8 +84,8 @@ fn is_name(name: &str) -> bool {
     name.len() <= MAX_NAME_BYTES && name.bytes().all(plain) && name.split('/').all(is_part)
 }
 
-/// The section `models`.
-pub(super) fn section(models: &[NamedModel<'_>]) -> String {
+/// The section `models`, with the special tokens of the model if they are known.
+pub(super) fn section(models: &[NamedModel<'_>], tokens: &[String]) -> String {
     let mut yaml = String::from("models:\n");
     for named in models {
         let (name, id) = (plain(&named.name), plain(&named.model.id));
@@ -90,13 +101,34 @@ pub(super) fn section(models: &[NamedModel<'_>]) -> String {
             yaml.push_str(
                 "    openai:
       profile: sdk    # the usual members of SDKs, within bounds
-      # Its name says that it embeds texts: adjust the bounds to the model.
+      # It embeds texts, as its name or the server says: adjust the bounds to the model.
       embeddings: {max_items: 64, max_item_bytes: 32KiB}
 ",
             );
         } else {
             yaml.push_str(&chat(named.model));
         }
+        yaml.push_str(&tokenizer_rules(named.model, tokens));
+    }
+    yaml
+}
+
+/// What is known of the model's tokenizer and context.
+fn tokenizer_rules(model: &TextModel, tokens: &[String]) -> String {
+    let mut yaml = String::new();
+    if let Some(context) = model.context_tokens {
+        yaml.push_str(&format!(
+            "      context_tokens: {context}    # as the server says: no request costs more of a budget\n"
+        ));
+    }
+    if !tokens.is_empty() {
+        yaml.push_str(
+            "      # The special tokens of its tokenizer: no others are looked for in texts.\n",
+        );
+        yaml.push_str("      only_special_tokens:\n");
+    }
+    for token in tokens {
+        yaml.push_str(&format!("        - {}\n", plain(token)));
     }
     yaml
 }
@@ -113,6 +145,11 @@ fn chat(model: &TextModel) -> String {
         Some(context) => format!("the server's context has {context} tokens"),
         None => "defaults: adjust them to the model's context".to_owned(),
     };
+    let compiled = if model.compiles_tools {
+        ", compiled: true"
+    } else {
+        ""
+    };
     format!(
         "    openai:
       profile: sdk    # the usual members of SDKs, within bounds
@@ -123,9 +160,9 @@ fn chat(model: &TextModel) -> String {
         max_prompt_bytes: {prompt_bytes}
         max_tokens: {tokens}
         stream: true
-        # `constraints: {{members: [pattern]}}` allows patterns in schemas, as zod 4 writes them.
-        # llama.cpp and TGI compile the schema of every tool: add `compiled: true` there.
-        tools: {{max: 64, max_bytes: 64KiB}}
+        # `constraints: {{members: [pattern]}}` allows patterns in schemas that the server compiles.
+        # A server that compiles the schema of every tool, as llama.cpp and TGI do, is `compiled`.
+        tools: {{max: 64, max_bytes: 64KiB{compiled}}}
         response_format: [text, json_object, json_schema]
         max_schema_bytes: 16KiB
 "
@@ -152,6 +189,8 @@ mod tests {
             let models = [TextModel {
                 id: id.to_owned(),
                 context_tokens: None,
+                compiles_tools: false,
+                embeds: false,
             }];
             let (named, notes) = named(&models);
             let name = named.first().map(|model| model.name.as_str());

@@ -84,7 +84,15 @@ fn request(line: &Line, decision: &Decision) -> Vec<String> {
         sentences.push(format!("The gate's spans of it are in trace {trace}."));
     }
     if let Some(credential) = &decision.credential {
-        sentences.push(format!("The client was authenticated by {credential}."));
+        let is_refused = [Reason::Unauthenticated, Reason::LockedOut]
+            .into_iter()
+            .any(|reason| reason.name() == decision.reason);
+        // The record of a revoked key names its client.
+        sentences.push(if decision.client.is_some() && !is_refused {
+            format!("The client was authenticated by {credential}.")
+        } else {
+            format!("The credential {credential} authenticated no client.")
+        });
     }
     if let Some(model) = &decision.model {
         let version = decision
@@ -209,5 +217,45 @@ fn envoys(flags: &[String], details: &Option<String>) -> String {
     match details {
         Some(details) => format!("Envoy reports {details}, {flags}."),
         None => format!("Envoy reports {flags}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use tensorgate_audit::line::line;
+    use tensorgate_audit::record::Event;
+
+    use super::*;
+
+    #[test]
+    fn a_credential_that_is_refused_authenticates_no_client() {
+        let story = |client: Option<&str>, reason: &str| {
+            let decision = Decision {
+                client: client.map(str::to_owned),
+                credential: Some("key:0123456789abcdef".to_owned()),
+                reason: reason.to_owned(),
+                ..Decision::default()
+            };
+            let event = Event::Decision(Box::new(decision.clone()));
+            let line = line(1, SystemTime::UNIX_EPOCH, event);
+            sentences(&line, &decision).join(" ")
+        };
+        let valid = story(Some("web"), "shape");
+        let sentence = "client was authenticated by key:0123456789abcdef";
+        assert!(valid.contains(sentence), "{valid}");
+        // An unknown key, and one that is revoked, whose client is known.
+        for (client, reason) in [
+            (None, "unauthenticated"),
+            (None, "locked-out"),
+            (None, "ambiguous-request"),
+            (Some("web"), "unauthenticated"),
+        ] {
+            let refused = story(client, reason);
+            let sentence = "The credential key:0123456789abcdef authenticated no client.";
+            assert!(refused.contains(sentence), "{refused}");
+            assert!(!refused.contains("was authenticated"), "{refused}");
+        }
     }
 }

@@ -119,6 +119,22 @@ fn every_control_plane_gets_the_same_policy() {
 }
 
 #[test]
+fn a_policy_has_the_same_id_at_every_listener() {
+    for more in [&[][..], &["--listen", "127.0.0.1:9"]] {
+        for control_plane in ["plain", "istio", "envoy-gateway"] {
+            let bootstrap = rendered(control_plane, more);
+            let manager = bootstrap.pointer(MANAGER).unwrap();
+            let compiled = compiled(&manager["http_filters"][0]["typed_config"]["config"]);
+            let target = compiled.target.filter().unwrap();
+            assert_eq!(
+                target.policy_id, "127.0.0.1:8080",
+                "{control_plane} {more:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_filter_without_a_host_has_that_in_its_configuration() {
     for (more, expected) in [(&[][..], true), (&["--no-host"], false)] {
         let bootstrap = rendered("plain", more);

@@ -39,6 +39,18 @@ fn with(value: &Value, more: &Value) -> Value {
     value
 }
 
+/// The claims of a token from an hour ago.
+fn an_hour_ago(claims: &Value) -> Value {
+    let hour_ago = |name: &str| {
+        let then = claims.get(name).and_then(Value::as_u64);
+        then.unwrap_or_default().saturating_sub(3600)
+    };
+    with(
+        claims,
+        &json!({"iat": hour_ago("iat"), "exp": hour_ago("exp")}),
+    )
+}
+
 /// The rows of this group.
 pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
     let tokens = &secured.tokens;
@@ -50,14 +62,7 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
     let send = |header: &Value, claims: &Value, key: Key| ask(tokens.token(header, claims, key));
     let ec = es256(&json!({}));
     let digit = || format!("digit {}", split.label(0));
-    let hour_ago = |name: &str| {
-        let then = claims.get(name).and_then(Value::as_u64);
-        then.unwrap_or_default().saturating_sub(3600)
-    };
-    let expired = with(
-        &claims,
-        &json!({"iat": hour_ago("iat"), "exp": hour_ago("exp")}),
-    );
+    let expired = an_hour_ago(&claims);
     let no = "unauthenticated";
     Ok(vec![
         serve(
@@ -128,6 +133,15 @@ pub fn rows(secured: &Secured, split: &Split) -> Result<Vec<Row>> {
                 &es256(&json!({"kid": "mine", "jwk": tokens.mallorys()})),
                 &claims,
                 Key::Mallory,
+            ),
+        ),
+        deny(
+            "a stolen token that is bound to another's key (`cnf`)",
+            no,
+            send(
+                &ec,
+                &with(&claims, &json!({"cnf": {"jkt": "A".repeat(43)}})),
+                Key::Es256,
             ),
         ),
         deny(

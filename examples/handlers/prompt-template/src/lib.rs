@@ -7,8 +7,9 @@
 //! | `fences` | | texts that a prompt must not have, such as the marks around `{text}` |
 //!
 //! Fences are separated by lines or commas. A prompt with one is blocked, because it could end the
-//! template's part early. The case of ASCII letters does not matter. The responses of a model are
-//! left as they are.
+//! template's part early. A model also takes `</ Question >` for `</question>`, so what does not
+//! matter is: the case and width of letters, blanks, characters that are not shown, and what a tag
+//! has behind its name. The responses of a model are left as they are.
 
 use handler_settings::names;
 use tensorgate_handler::ndarray::Array1;
@@ -16,6 +17,25 @@ use tensorgate_handler::{Error, Payload, Preprocess, Tensor, config, export_prep
 
 /// Where the template has the prompt.
 const PLACEHOLDER: &str = "{text}";
+/// Characters that are not shown, as first and last: fillers, joiners, marks of direction,
+/// variation selectors and tags.
+const HIDDEN: [(char, char); 15] = [
+    ('\u{ad}', '\u{ad}'),
+    ('\u{34f}', '\u{34f}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{115f}', '\u{1160}'),
+    ('\u{17b4}', '\u{17b5}'),
+    ('\u{180b}', '\u{180f}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{202a}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{3164}', '\u{3164}'),
+    ('\u{fe00}', '\u{fe0f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{ffa0}', '\u{ffa0}'),
+    ('\u{fff0}', '\u{fffb}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
 
 struct PromptTemplate;
 
@@ -37,18 +57,18 @@ impl Preprocess for PromptTemplate {
             return Ok(vec![one("action", "allow")?]);
         }
         let fences = names("fences").unwrap_or_default();
-        let fence = fences.iter().filter(|fence| !fence.is_empty());
-        let fence = fence.filter_map(|fence| Some((position(text, fence)?, fence)));
-        if let Some((start, fence)) = fence.min() {
-            let characters =
-                |bytes: &str| i64::try_from(bytes.chars().count()).map_err(Error::fault);
-            let start = characters(text.get(..start).unwrap_or_default())?;
-            let end = start.saturating_add(characters(fence)?);
+        let seen: Vec<(usize, char)> = seen(text).collect();
+        let found = fences.iter().filter_map(|fence| position(&seen, fence));
+        if let Some((start, end)) = found.min() {
+            let offset = |name: &str, at: usize| {
+                let at = i64::try_from(at).map_err(Error::fault)?;
+                Tensor::from_array(name, Array1::from_vec(vec![at]))
+            };
             return Ok(vec![
                 one("action", "block")?,
                 one("type", "FENCE")?,
-                Tensor::from_array("start", Array1::from_vec(vec![start]))?,
-                Tensor::from_array("end", Array1::from_vec(vec![end]))?,
+                offset("start", start)?,
+                offset("end", end)?,
             ]);
         }
         Ok(vec![
@@ -74,10 +94,66 @@ fn word<'t>(tensors: &'t [Tensor], name: &str) -> Result<&'t str, Error> {
     core::str::from_utf8(item).map_err(Error::bad_input)
 }
 
-/// Where a text first has a fence, in bytes.
-fn position(text: &str, fence: &str) -> Option<usize> {
-    let mut parts = text.as_bytes().windows(fence.len());
-    parts.position(|part| part.eq_ignore_ascii_case(fence.as_bytes()))
+/// Where a text first has a fence: its first character, and the one after it.
+fn position(text: &[(usize, char)], fence: &str) -> Option<(usize, usize)> {
+    let mut fence: Vec<char> = seen(fence).map(|(_, c)| c).collect();
+    // A tag ends with its name.
+    let is_tag = matches!(fence.as_slice(), ['<', _, .., '>']);
+    if is_tag {
+        fence.pop();
+    }
+    if fence.is_empty() {
+        return None;
+    }
+    let mut parts = text.windows(fence.len()).enumerate();
+    parts.find_map(|(at, part)| {
+        let (&(start, _), &(last, _)) = (part.first()?, part.last()?);
+        if !part.iter().map(|(_, c)| c).eq(&fence) {
+            return None;
+        }
+        let end = last.saturating_add(1);
+        match text.get(at.saturating_add(fence.len())) {
+            Some(&(next, '>')) if is_tag => Some((start, next.saturating_add(1))),
+            // A longer name.
+            Some(&(next, c)) if is_tag && next == end && is_of_name(c) => None,
+            _ => Some((start, end)),
+        }
+    })
+}
+
+/// The characters of a text as a model may see them, with their places.
+fn seen(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let shown = text.chars().enumerate().filter(|(_, c)| !is_blank(*c));
+    shown.map(|(at, c)| (at, folded(c)))
+}
+
+/// Whether a character is a blank, or is not shown.
+fn is_blank(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_whitespace() || c.is_ascii_control();
+    }
+    let within = |(first, last): &(char, char)| (*first..=*last).contains(&c);
+    c.is_whitespace() || c.is_control() || HIDDEN.iter().any(within)
+}
+
+/// A letter in lower case, and of usual width.
+fn folded(c: char) -> char {
+    if c.is_ascii() {
+        return c.to_ascii_lowercase();
+    }
+    let usual = match c {
+        '\u{ff01}'..='\u{ff5e}' => u32::from(c).saturating_sub(0xfee0),
+        _ => u32::from(c),
+    };
+    let usual = char::from_u32(usual).unwrap_or(c);
+    // Some letters have the small one of another as theirs, such as the long s.
+    let large = usual.to_uppercase().next().unwrap_or(usual);
+    large.to_lowercase().next().unwrap_or(large)
+}
+
+/// Whether the name of a tag goes on with this character.
+fn is_of_name(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '-' | '_')
 }
 
 export_preprocess!(PromptTemplate);

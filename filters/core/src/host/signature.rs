@@ -22,6 +22,7 @@ const fn hash(key: &KeyMaterial) -> Option<&'static [u8]> {
         },
         KeyMaterial::P256 { .. } => Some(b"sha256"),
         KeyMaterial::P384 { .. } => Some(b"sha384"),
+        KeyMaterial::P521 { .. } => Some(b"sha512"),
         KeyMaterial::Ed25519(_) => None,
     }
 }
@@ -38,6 +39,7 @@ pub fn request(key: &KeyMaterial, signed: &[u8], signature: &[u8]) -> Option<Sig
     let octets = match key {
         KeyMaterial::P256 { x, .. } => Some(x.len()),
         KeyMaterial::P384 { x, .. } => Some(x.len()),
+        KeyMaterial::P521 { x, .. } => Some(x.len()),
         KeyMaterial::Rsa { .. } | KeyMaterial::Ed25519(_) => None,
     };
     let signature = match octets.map(|octets| der::ecdsa_signature(signature, octets)) {

@@ -4,8 +4,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use tensorgate_identity::{
-    Attempt, Attempts, Certificate, CheckBudget, Evidence, Identified, KeySource, Missing,
-    PeerNames, Verifier, VerifyFault,
+    Attempt, Attempts, Certificate, CheckBudget, ConfirmationFault, Evidence, Identified,
+    KeySource, Missing, PeerNames, Verifier, VerifyFault,
 };
 use tensorgate_policy::Now;
 use tensorgate_policy::policy::KeyMaterial;
@@ -93,7 +93,8 @@ impl<'r> ByProxy<'_, 'r> {
         let key = self.root.context_key()?;
         let source = self.proxy.source_address();
         let source = source.as_deref().and_then(address);
-        Some(Marks::new(rule, key, source, self.now))
+        let prefix = self.root.key_prefix();
+        Some(Marks::new(rule, key, prefix, source, self.now))
     }
 }
 
@@ -113,6 +114,10 @@ impl Attempts for ByProxy<'_, '_> {
     fn record_failure(&mut self, attempt: &Attempt) -> bool {
         self.marks()
             .is_some_and(|marks| marks.record_failure(self.proxy, attempt))
+    }
+
+    fn record_unconfirmed(&mut self, fault: ConfirmationFault) {
+        self.proxy.count_unconfirmed(fault);
     }
 }
 

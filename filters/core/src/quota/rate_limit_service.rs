@@ -11,7 +11,7 @@ use tensorgate_wire::rate_limit::{RateLimitRequest, RateLimitResponse};
 
 use crate::host::{HostFault, Level, LimitCallOutcome, Proxy, SharedStore};
 use crate::quota::{consume, consume_and_log};
-use crate::store::{KEY_PREFIX, SlotFault, make_slot};
+use crate::store::{KeyPrefix, SlotFault, make_slot};
 
 /// Slot of the circuit breaker.
 const SLOT: &str = "limits:breaker";
@@ -47,9 +47,13 @@ pub(crate) struct PendingCharge {
 
 /// Cancels a charge because its request ends. If the call was a probe, the next request may probe;
 /// otherwise clients that reset their streams could keep the circuit open.
-pub(crate) fn cancel_pending_charge(proxy: &mut dyn Proxy, pending_charge: &PendingCharge) {
+pub(crate) fn cancel_pending_charge(
+    proxy: &mut dyn Proxy,
+    prefix: &KeyPrefix,
+    pending_charge: &PendingCharge,
+) {
     if let Some(due_ns) = pending_charge.call.probe {
-        update(proxy, |breaker| {
+        update(proxy, prefix, |breaker| {
             Some((breaker.probe_abandoned(due_ns)?, false))
         });
     }
@@ -61,22 +65,24 @@ pub(crate) fn cancel_pending_charge(proxy: &mut dyn Proxy, pending_charge: &Pend
 /// The store failed or is full.
 pub(crate) fn make_circuit_breaker(
     store: &mut dyn SharedStore,
+    prefix: &KeyPrefix,
     policy: &Policy,
 ) -> Result<(), SlotFault> {
     match policy.rate_limit_service() {
-        Some(_) => make_slot(store, &slot(), &CircuitBreaker::default().to_bytes()),
+        Some(_) => make_slot(
+            store,
+            &prefix.key(SLOT),
+            &CircuitBreaker::default().to_bytes(),
+        ),
         None => Ok(()),
     }
-}
-
-fn slot() -> String {
-    format!("{KEY_PREFIX}{SLOT}")
 }
 
 /// Requests a charge.
 pub(crate) fn request_charge(
     policy: &Policy,
     proxy: &mut dyn Proxy,
+    prefix: &KeyPrefix,
     charge: &Charge,
     now: Now,
 ) -> LimitCall {
@@ -87,14 +93,17 @@ pub(crate) fn request_charge(
     if let Some(never) = global::never(&charge.limit_charges) {
         return LimitCall::Done(never);
     }
-    let Some(probe) = may_call(proxy, now) else {
+    let Some(probe) = may_call(proxy, prefix, now) else {
         proxy.count_limit_call(LimitCallOutcome::Skipped);
-        return LimitCall::Done(fallback(policy, proxy, charge, now));
+        return LimitCall::Done(fallback(policy, proxy, prefix, charge, now));
     };
     let question = RateLimitRequest::of(service.domain(), charge).to_bytes();
     match proxy.call_rate_limit_service(&question, service.timeout_ms()) {
         Ok(token) => LimitCall::Pending(PendingCall { token, probe }),
-        Err(fault) => LimitCall::Done(failed(policy, proxy, charge, now, &fault.to_string())),
+        Err(fault) => {
+            let cause = fault.to_string();
+            LimitCall::Done(failed(policy, proxy, prefix, charge, now, &cause))
+        }
     }
 }
 
@@ -102,12 +111,13 @@ pub(crate) fn request_charge(
 pub(crate) fn charge_outcome(
     policy: &Policy,
     proxy: &mut dyn Proxy,
+    prefix: &KeyPrefix,
     charge: &Charge,
     answer: Result<Vec<u8>, u32>,
     now: Now,
 ) -> ChargeOutcome {
     if answer == Err(NOT_FOUND) {
-        return unknown(policy, proxy, charge, now);
+        return unknown(policy, proxy, prefix, charge, now);
     }
     let said = answer
         .map_err(|status| format!("no answer, grpc-status {status}"))
@@ -116,16 +126,16 @@ pub(crate) fn charge_outcome(
     match said {
         Ok(outcome) => {
             proxy.count_limit_call(LimitCallOutcome::Answered);
-            if let Some(true) = update(proxy, |breaker| breaker.record_success()) {
+            if let Some(true) = update(proxy, prefix, |breaker| breaker.record_success()) {
                 proxy.log(Level::Warn, "rate limit service: it responds again");
             }
             if matches!(outcome, ChargeOutcome::Charged(_)) && falls_back(policy) {
                 // The local result is ignored while the service answers.
-                let _ = consume(proxy, charge, now);
+                let _ = consume(proxy, prefix, charge, now);
             }
             outcome
         }
-        Err(cause) => failed(policy, proxy, charge, now, &cause),
+        Err(cause) => failed(policy, proxy, prefix, charge, now, &cause),
     }
 }
 
@@ -136,9 +146,15 @@ fn falls_back(policy: &Policy) -> bool {
 
 /// The service does not know the limit, or has a looser one: its policy is newer or older. This is
 /// not an outage, and calls for other limits continue.
-fn unknown(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) -> ChargeOutcome {
+fn unknown(
+    policy: &Policy,
+    proxy: &mut dyn Proxy,
+    prefix: &KeyPrefix,
+    charge: &Charge,
+    now: Now,
+) -> ChargeOutcome {
     proxy.count_limit_call(LimitCallOutcome::Unknown);
-    let logged = update(proxy, |breaker| {
+    let logged = update(proxy, prefix, |breaker| {
         Some(breaker.limit_unknown(now.monotonic_ns))
     });
     if let Some(true) = logged {
@@ -148,7 +164,7 @@ fn unknown(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) ->
         );
         proxy.log(Level::Error, &line);
     }
-    fallback(policy, proxy, charge, now)
+    fallback(policy, proxy, prefix, charge, now)
 }
 
 /// Description of the fallback, for the log.
@@ -164,40 +180,47 @@ fn fallback_text(policy: &Policy) -> &'static str {
 fn failed(
     policy: &Policy,
     proxy: &mut dyn Proxy,
+    prefix: &KeyPrefix,
     charge: &Charge,
     now: Now,
     cause: &str,
 ) -> ChargeOutcome {
     proxy.count_limit_call(LimitCallOutcome::Failed);
-    let logged = update(proxy, |breaker| {
+    let logged = update(proxy, prefix, |breaker| {
         Some(breaker.record_failure(now.monotonic_ns))
     });
     if let Some(true) = logged {
         let line = format!("rate limit service: {cause}; {}", fallback_text(policy));
         proxy.log(Level::Error, &line);
     }
-    fallback(policy, proxy, charge, now)
+    fallback(policy, proxy, prefix, charge, now)
 }
 
 /// Applies the fallback.
-fn fallback(policy: &Policy, proxy: &mut dyn Proxy, charge: &Charge, now: Now) -> ChargeOutcome {
+fn fallback(
+    policy: &Policy,
+    proxy: &mut dyn Proxy,
+    prefix: &KeyPrefix,
+    charge: &Charge,
+    now: Now,
+) -> ChargeOutcome {
     if !falls_back(policy) {
         return ChargeOutcome::Failed;
     }
-    consume_and_log(proxy, charge, now)
+    consume_and_log(proxy, prefix, charge, now)
 }
 
 /// Whether this request may call the service, and the probe's identity if it probes. A failing
 /// store does not prevent the call.
-fn may_call(proxy: &mut dyn Proxy, now: Now) -> Option<Option<u64>> {
-    let Ok(Some((breaker, token))) = read(proxy) else {
+fn may_call(proxy: &mut dyn Proxy, prefix: &KeyPrefix, now: Now) -> Option<Option<u64>> {
+    let Ok(Some((breaker, token))) = read(proxy, prefix) else {
         return Some(None);
     };
     match breaker.state(now.monotonic_ns) {
         CircuitState::Closed => Some(None),
         CircuitState::Open => None,
         CircuitState::HalfOpen(probing) => {
-            let swapped = proxy.swap(&slot(), &probing.to_bytes(), token);
+            let swapped = proxy.swap(&prefix.key(SLOT), &probing.to_bytes(), token);
             swapped.unwrap_or(false).then_some(Some(probing.due_ns()))
         }
     }
@@ -206,19 +229,24 @@ fn may_call(proxy: &mut dyn Proxy, now: Now) -> Option<Option<u64>> {
 /// Updates the circuit breaker. Returns whether to log the change, if this worker made it.
 fn update(
     proxy: &mut dyn Proxy,
+    prefix: &KeyPrefix,
     change: impl Fn(&CircuitBreaker) -> Option<(CircuitBreaker, bool)>,
 ) -> Option<bool> {
     for _ in 0..MAX_UPDATE_TRIES {
-        let (breaker, token) = read(proxy).ok()??;
+        let (breaker, token) = read(proxy, prefix).ok()??;
         let (after, log) = change(&breaker)?;
-        if proxy.swap(&slot(), &after.to_bytes(), token).ok()? {
+        let is_written = proxy.swap(&prefix.key(SLOT), &after.to_bytes(), token);
+        if is_written.ok()? {
             return Some(log);
         }
     }
     None
 }
 
-fn read(proxy: &mut dyn Proxy) -> Result<Option<(CircuitBreaker, u32)>, HostFault> {
-    let slot = proxy.get(&slot())?;
+fn read(
+    proxy: &mut dyn Proxy,
+    prefix: &KeyPrefix,
+) -> Result<Option<(CircuitBreaker, u32)>, HostFault> {
+    let slot = proxy.get(&prefix.key(SLOT))?;
     Ok(slot.and_then(|slot| Some((CircuitBreaker::from_bytes(&slot.value)?, slot.token))))
 }

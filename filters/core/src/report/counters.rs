@@ -1,9 +1,10 @@
 //! The filter's counters in its proxy. A proxy numbers them when they are defined.
 
+use tensorgate_identity::ConfirmationFault;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::Shadow;
 
-use super::record::{overload_metric, shadow_metric};
+use super::record::{overload_metric, shadow_metric, unconfirmed_metric};
 use crate::host::{LimitCallOutcome, Verdict};
 
 /// The proxy's numbers of all counters.
@@ -13,6 +14,7 @@ pub struct Counters {
     overloads: Vec<(OverloadCause, usize)>,
     shadows: Vec<(&'static str, usize)>,
     limit_calls: Vec<(LimitCallOutcome, usize)>,
+    unconfirmed: Vec<(ConfirmationFault, usize)>,
 }
 
 impl Counters {
@@ -24,11 +26,13 @@ impl Counters {
         let causes = OverloadCause::ALL.into_iter();
         let shadows = Shadow::REASONS.into_iter();
         let limit_calls = LimitCallOutcome::ALL.into_iter();
+        let unconfirmed = ConfirmationFault::ALL.into_iter();
         Ok(Self {
             verdicts: defined(Verdict::all().map(|it| (it, it.metric())), &define)?,
             overloads: defined(causes.map(|it| (it, overload_metric(it))), &define)?,
             shadows: defined(shadows.map(|it| (it.name(), shadow_metric(it))), &define)?,
             limit_calls: defined(limit_calls.map(|it| (it, it.metric())), &define)?,
+            unconfirmed: defined(unconfirmed.map(|it| (it, unconfirmed_metric(it))), &define)?,
         })
     }
 
@@ -50,6 +54,11 @@ impl Counters {
     /// The counter of calls to the rate-limit service.
     pub fn limit_call(&self, outcome: LimitCallOutcome) -> Option<usize> {
         of(&self.limit_calls, &outcome)
+    }
+
+    /// The counter of valid tokens whose sender has not proven that they are its own.
+    pub fn unconfirmed(&self, fault: ConfirmationFault) -> Option<usize> {
+        of(&self.unconfirmed, &fault)
     }
 }
 

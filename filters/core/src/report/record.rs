@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tensorgate_identity::ConfirmationFault;
 use tensorgate_policy::denial::{MAX_SHADOWED, OverloadCause, Shadowed};
 use tensorgate_policy::policy::Shadow;
 use tensorgate_policy::{Operation, Reason, SmolStr};
@@ -20,6 +21,12 @@ const USUAL_PROPERTY_BYTES: usize = 384;
 /// parse.
 pub fn overload_metric(cause: OverloadCause) -> String {
     format!("tensorgate_overloaded;cause={};", cause.name())
+}
+
+/// Name of the counter for a token that is bound to what its sender does not have, in the same
+/// form.
+pub fn unconfirmed_metric(fault: ConfirmationFault) -> String {
+    format!("tensorgate_unconfirmed_tokens;cause={};", fault.name())
 }
 
 /// Name of the counter for a shadow denial, in the same form.

@@ -2,8 +2,9 @@
 //! is reserved before a body grows and released at the verdict.
 //!
 //! Each worker has a few MiB for small bodies. Larger bodies, and small bodies when that memory is
-//! used up, share the policy's `buffered_bytes` among all workers of the proxy. One client gets at
-//! most half of either. Reservations of `buffered_bytes` are counted in shared data and expire like
+//! used up, share the policy's `buffered_bytes` among all workers of the proxy. Another policy of
+//! the proxy has its own, so its clients leave this one's memory alone. One client gets at most
+//! half of either. Reservations of `buffered_bytes` are counted in shared data and expire like
 //! concurrency permits, so a crashed filter keeps a reservation no longer than its longest stream.
 
 use tensorgate_policy::denial::OverloadCause;
@@ -15,7 +16,7 @@ use crate::host::{Level, ListenerBounds, Proxy, SharedStore};
 use crate::store::permits::{
     Permit, acquire_amount, make_count, max_stream_ns, release as release_permits,
 };
-use crate::store::{KEY_PREFIX, SlotFault};
+use crate::store::{KeyPrefix, SlotFault};
 
 /// Divisor for the part of `buffered_bytes` that one client may use.
 const CLIENT_SHARE: u64 = 2;
@@ -79,7 +80,11 @@ impl BodyMemory {
         let max_stream_ns = max_stream_ns(limits, ListenerBounds::default());
         let now = proxy.now().map_err(crate::host::cannot_decide)?;
         let share = total.checked_div(CLIENT_SHARE).unwrap_or(total);
-        for (key, limit) in [(client_key(client), share), (total_key(), total)] {
+        let prefix = root.key_prefix();
+        for (key, limit) in [
+            (client_key(prefix, client), share),
+            (total_key(prefix), total),
+        ] {
             let taken = acquire_amount(proxy, key, amount, limit, now.monotonic_ns, max_stream_ns);
             match taken {
                 Ok(Some(taken)) => self.shared.push(taken),
@@ -125,19 +130,20 @@ pub(super) fn make_memory(store: &mut dyn SharedStore, root: &GateRoot) -> Resul
     if root.headers() == HeaderMode::Hold {
         return Ok(());
     }
-    make_count(store, &total_key())?;
-    (0..CLIENT_COUNTS).try_for_each(|number| make_count(store, &count_key(number)))
+    let prefix = root.key_prefix();
+    make_count(store, &total_key(prefix))?;
+    (0..CLIENT_COUNTS).try_for_each(|number| make_count(store, &count_key(prefix, number)))
 }
 
-fn total_key() -> String {
-    format!("{KEY_PREFIX}bodies")
+fn total_key(prefix: &KeyPrefix) -> String {
+    prefix.key("bodies")
 }
 
-fn count_key(number: usize) -> String {
-    format!("{KEY_PREFIX}bodies/{number}")
+fn count_key(prefix: &KeyPrefix, number: usize) -> String {
+    format!("{}bodies/{number}", prefix.as_str())
 }
 
 /// Key of a client's counter.
-fn client_key(client: Option<&str>) -> String {
-    count_key(client_number(client))
+fn client_key(prefix: &KeyPrefix, client: Option<&str>) -> String {
+    count_key(prefix, client_number(client))
 }

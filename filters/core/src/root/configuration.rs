@@ -14,6 +14,7 @@ use tensorgate_policy::{
 use tensorgate_wire::context::{Key, KeyFault};
 
 use crate::filter::Filter;
+use crate::store::KeyPrefix;
 
 /// Environment variable with the context key, 64 hex digits.
 pub const CONTEXT_KEY_VARIABLE: &str = "TENSORGATE_CONTEXT_KEY";
@@ -45,6 +46,8 @@ pub struct Configuration {
     pub(super) headers: HeaderMode,
     /// Whether a sandbox host is behind this filter.
     pub(super) has_host: bool,
+    /// How the policy's keys in shared data begin.
+    pub(super) key_prefix: KeyPrefix,
     /// `None` only if another filter signs the context, or if no host reads it.
     pub(super) context_key: Option<Key>,
 }
@@ -75,6 +78,7 @@ impl Configuration {
             name,
             headers,
             host,
+            policy_id,
         } = target.filter().map_err(|fault| vec![not_loaded(&fault)])?;
         let headers = mode.unwrap_or(headers);
         let named = match &name {
@@ -133,6 +137,7 @@ impl Configuration {
             generation,
             headers,
             has_host,
+            key_prefix: KeyPrefix::new(&policy_id),
             context_key,
         };
         faults.extend(configuration.unheld_bodies());

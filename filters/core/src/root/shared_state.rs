@@ -21,13 +21,14 @@ pub fn create_shared_state(
     root: &GateRoot,
     now: Now,
 ) -> Result<(), SlotFault> {
-    make_slots(store, root.policy(), root.has_host())?;
-    make_counts(store, root.policy(), root.has_host())?;
+    let (prefix, policy) = (root.key_prefix(), root.policy());
+    make_slots(store, prefix, policy, root.has_host())?;
+    make_counts(store, prefix, policy, root.has_host())?;
     make_memory(store, root)?;
-    make_pages(store, root.policy())?;
+    make_pages(store, prefix, policy)?;
     // With a host, no filter calls the rate-limit service.
     if !root.has_host() {
-        make_circuit_breaker(store, root.policy())?;
+        make_circuit_breaker(store, prefix, policy)?;
     }
     root.make_keys(store, now)
 }

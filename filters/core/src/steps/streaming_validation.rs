@@ -60,7 +60,8 @@ impl StreamingValidator {
                                 QuotaStep::Done(step) => step,
                                 // Where charges wait, no body streams.
                                 QuotaStep::Pending(pending_charge) => {
-                                    cancel_pending_charge(proxy, &pending_charge);
+                                    let prefix = root.key_prefix();
+                                    cancel_pending_charge(proxy, prefix, &pending_charge);
                                     break;
                                 }
                                 QuotaStep::Left => break,

@@ -15,7 +15,7 @@ use tensorgate_policy::{Now, Policy};
 use tensorgate_wire::context::Key;
 
 use crate::host::{ChangeFault, HostFault, Level, MAX_SWAP_TRIES, Proxy, SharedStore};
-use crate::store::{self, KEY_PREFIX, SlotFault, make_slot};
+use crate::store::{self, KeyPrefix, SlotFault, make_slot};
 
 /// Prefix of an IPv6 address that identifies a source, in bytes: a site has a /64 at least.
 const IPV6_SOURCE_BYTES: usize = 8;
@@ -52,8 +52,8 @@ impl Kind {
         }
     }
 
-    fn key(self, page: u16) -> String {
-        format!("{KEY_PREFIX}lockout:{}:{page}", self.name())
+    fn key(self, prefix: &KeyPrefix, page: u16) -> String {
+        format!("{}lockout:{}:{page}", prefix.as_str(), self.name())
     }
 }
 
@@ -61,13 +61,17 @@ impl Kind {
 ///
 /// # Errors
 /// The store failed or is full.
-pub(crate) fn make_pages(store: &mut dyn SharedStore, policy: &Policy) -> Result<(), SlotFault> {
+pub(crate) fn make_pages(
+    store: &mut dyn SharedStore,
+    prefix: &KeyPrefix,
+    policy: &Policy,
+) -> Result<(), SlotFault> {
     if policy.lockout().is_none() {
         return Ok(());
     }
     for kind in Kind::ALL {
         for page in 0..kind.pages() {
-            make_slot(store, &kind.key(page), &Page::fresh())?;
+            make_slot(store, &kind.key(prefix, page), &Page::fresh())?;
         }
     }
     Ok(())
@@ -84,18 +88,26 @@ struct MarkLocation {
 pub(crate) struct Marks<'r> {
     rule: &'r Lockout,
     key: &'r Key,
+    prefix: &'r KeyPrefix,
     source: Vec<u8>,
     now_s: u32,
 }
 
 impl<'r> Marks<'r> {
-    pub(crate) fn new(rule: &'r Lockout, key: &'r Key, address: Option<IpAddr>, now: Now) -> Self {
+    pub(crate) fn new(
+        rule: &'r Lockout,
+        key: &'r Key,
+        prefix: &'r KeyPrefix,
+        address: Option<IpAddr>,
+        now: Now,
+    ) -> Self {
         // Callers without an address share one source.
         let source = address.map(source_bytes).unwrap_or_default();
         let now_s = now.monotonic_ns.checked_div(SECOND_NS).unwrap_or(0);
         Self {
             rule,
             key,
+            prefix,
             source,
             now_s: u32::try_from(now_s).unwrap_or(u32::MAX),
         }
@@ -238,7 +250,7 @@ impl<'r> Marks<'r> {
             ),
         };
         MarkLocation {
-            key: kind.key(page.checked_rem(kind.pages()).unwrap_or(0)),
+            key: kind.key(self.prefix, page.checked_rem(kind.pages()).unwrap_or(0)),
             tag: Tag::new(tag),
         }
     }

@@ -11,7 +11,7 @@ use tensorgate_policy::policy::Limits;
 use tensorgate_policy::time::MILLISECOND_NS;
 
 use crate::host::{ChangeFault, HostFault, ListenerBounds, MAX_SWAP_TRIES, SharedStore};
-use crate::store::{self, KEY_PREFIX, SlotFault, make_slot};
+use crate::store::{self, KeyPrefix, SlotFault, make_slot};
 
 /// How late a proxy's timer may end an expired stream, in ms: many event loop iterations of a busy
 /// worker.
@@ -52,6 +52,7 @@ pub enum PermitFault {
 /// The store failed or is full.
 pub(crate) fn make_counts(
     store: &mut dyn SharedStore,
+    prefix: &KeyPrefix,
     policy: &Policy,
     has_host: bool,
 ) -> Result<(), SlotFault> {
@@ -59,7 +60,7 @@ pub(crate) fn make_counts(
         if has_host && permit.scope.is_of_model() {
             continue;
         }
-        make_count(store, &slot_key(&permit))?;
+        make_count(store, &slot_key(prefix, &permit))?;
     }
     Ok(())
 }
@@ -98,6 +99,7 @@ pub(crate) const fn reset_ns(limits: &Limits, now_ns: u64) -> u64 {
 /// [`AcquireOutcome::Failed`] with its cause.
 pub fn acquire(
     store: &mut dyn SharedStore,
+    prefix: &KeyPrefix,
     request: &Acquire,
     now_ns: u64,
     max_stream_ns: u64,
@@ -105,7 +107,7 @@ pub fn acquire(
 ) -> (AcquireOutcome, Vec<PermitFault>) {
     let mut taken = Vec::new();
     for permit in &request.permits {
-        match acquire_one(store, permit, now_ns, max_stream_ns) {
+        match acquire_one(store, prefix, permit, now_ns, max_stream_ns) {
             Ok(Some(one)) => taken.push(one),
             refused => {
                 let mut faults = release(store, &taken, now_ns);
@@ -136,11 +138,11 @@ pub fn acquire(
 
 /// Reduces a request by the permits that the stream already holds. A slot is acquired once; bytes
 /// are acquired for the largest message.
-pub fn still_needed(acquire: Acquire, held: &[Permit]) -> Acquire {
+pub fn still_needed(prefix: &KeyPrefix, acquire: Acquire, acquired: &[Permit]) -> Acquire {
     let mut permits = acquire.permits;
     permits.retain_mut(|permit| {
-        let key = slot_key(permit);
-        let has = held.iter().filter(|one| one.key == key);
+        let key = slot_key(prefix, permit);
+        let has = acquired.iter().filter(|one| one.key == key);
         let has = has.fold(0_u64, |sum, one| sum.saturating_add(one.amount));
         permit.amount = permit.amount.saturating_sub(has);
         permit.amount > 0
@@ -200,11 +202,12 @@ pub(crate) fn renew(
 /// Acquires one permit; `None` if the limit is reached.
 fn acquire_one(
     store: &mut dyn SharedStore,
+    prefix: &KeyPrefix,
     permit: &PermitRequest,
     now_ns: u64,
     max_stream_ns: u64,
 ) -> Result<Option<Permit>, PermitFault> {
-    let (key, amount, limit) = (slot_key(permit), permit.amount, permit.limit);
+    let (key, amount, limit) = (slot_key(prefix, permit), permit.amount, permit.limit);
     acquire_amount(store, key, amount, limit, now_ns, max_stream_ns)
 }
 
@@ -255,8 +258,8 @@ fn change<T>(
 }
 
 /// The store's key of a counter.
-fn slot_key(permit: &PermitRequest) -> String {
-    format!("{KEY_PREFIX}{}", permit.key())
+fn slot_key(prefix: &KeyPrefix, permit: &PermitRequest) -> String {
+    prefix.key(&permit.key())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use tensorgate_filter_core::host::{
 use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::report::WorkerNumbers;
 use tensorgate_filter_core::root::GateRoot;
-use tensorgate_identity::{Verifier, VerifyFault};
+use tensorgate_identity::{ConfirmationFault, Verifier, VerifyFault};
 use tensorgate_in_memory_proxy::configuration;
 use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
@@ -178,6 +178,8 @@ impl Proxy for Lean {
 
     fn count_limit_call(&mut self, _: LimitCallOutcome) {}
 
+    fn count_unconfirmed(&mut self, _: ConfirmationFault) {}
+
     fn count_shadow(&mut self, _: &str) {}
 
     fn property(&mut self, path: &[&str]) -> Result<Option<Vec<u8>>, HostFault> {
@@ -240,7 +242,7 @@ fn small() -> (Rc<GateRoot>, Lean) {
         numbers: WorkerNumbers::allocate(&mut tensorgate_in_memory_proxy::Store::default(), 1)
             .unwrap(),
     };
-    make_slots(&mut proxy, root.policy(), true).unwrap();
+    make_slots(&mut proxy, root.key_prefix(), root.policy(), true).unwrap();
     (Rc::new(root), proxy)
 }
 

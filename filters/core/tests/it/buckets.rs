@@ -6,6 +6,7 @@ use support::{
     BURST, Played, STORE_FAULTS, check_failed_closed, grpc, play, proxy, proxy_on, rest,
     sum_on_threads,
 };
+use tensorgate_filter_core::store::KeyPrefix;
 use tensorgate_in_memory_proxy::{InMemoryProxy, Request, Store, StoreMode};
 use tensorgate_policy::Reason;
 use tensorgate_policy::gcra::STATE_BYTES;
@@ -27,7 +28,8 @@ fn only_key(store: &Store) -> String {
 
 #[test]
 fn a_slot_is_made_for_every_client_of_a_grant_with_a_rate() {
-    assert_eq!(only_key(&made().0), "tensorgate/v4/rate:7:metered:scorer");
+    let expected = format!("{}rate:7:metered:scorer", KeyPrefix::new("").as_str());
+    assert_eq!(only_key(&made().0), expected);
 }
 
 #[test]

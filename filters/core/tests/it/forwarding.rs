@@ -6,6 +6,7 @@ use crate::support;
 use support::{CONTEXT_KEY, NOW, bundle, close, field, grpc, head, json_body, rest};
 use tensorgate_filter_core::filter::Filter;
 use tensorgate_filter_core::host::SharedStore as _;
+use tensorgate_filter_core::store::KeyPrefix;
 use tensorgate_in_memory_proxy::{InMemoryProxy, Peer, Request, RequestOutcome, Store, Stream};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::in_flight::InFlight;
@@ -246,7 +247,8 @@ fn a_gate_that_holds_headers_signs_no_context_without_a_host() {
 
 /// Total bytes reserved for bodies.
 fn reserved(store: &mut Store) -> u64 {
-    let slot = store.get("tensorgate/v4/bodies").unwrap().unwrap();
+    let key = format!("{}bodies", KeyPrefix::new("").as_str());
+    let slot = store.get(&key).unwrap().unwrap();
     let count = InFlight::from_bytes(&slot.value).unwrap();
     count.total(NOW.monotonic_ns)
 }

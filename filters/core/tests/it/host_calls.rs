@@ -12,7 +12,7 @@ use tensorgate_filter_core::host::{
 };
 use tensorgate_filter_core::quota::make_slots;
 use tensorgate_filter_core::root::GateRoot;
-use tensorgate_identity::{Verifier, VerifyFault};
+use tensorgate_identity::{ConfirmationFault, Verifier, VerifyFault};
 use tensorgate_in_memory_proxy::{Store, configuration};
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
@@ -119,6 +119,8 @@ impl Proxy for Faulty {
     }
 
     fn count_limit_call(&mut self, _: LimitCallOutcome) {}
+
+    fn count_unconfirmed(&mut self, _: ConfirmationFault) {}
 
     fn request_headers(&mut self) -> Result<Fields, HostFault> {
         let mut fields = rest(self.model).headers;
@@ -239,7 +241,7 @@ fn play(model: &'static str, broken: Broken, trailers: bool) -> (Action, Faulty,
     let (root, _) = GateRoot::configure(configuration(holding()).unwrap(), Some(CONTEXT_KEY))
         .unwrap_or_else(|faults| panic!("{faults:?}"));
     let mut proxy = Faulty::new(broken, model);
-    make_slots(&mut proxy.store, root.policy(), false).unwrap();
+    make_slots(&mut proxy.store, root.key_prefix(), root.policy(), false).unwrap();
     let mut gate = Gate::new(Rc::new(root));
     assert_eq!(gate.on_request_headers(&mut proxy, false), Action::Pause);
     let mut action = gate.on_request_body(&mut proxy, json_body().len(), !trailers);

@@ -32,6 +32,7 @@ mod noise;
 mod outages;
 mod outcomes;
 mod permits;
+mod policies;
 mod proofs;
 mod readiness;
 mod shared_limits;

@@ -1,15 +1,17 @@
-//! Required proofs of a model, in the combined filter and in its three parts; and revoked
-//! certificates.
+//! Required proofs of a model, in the combined filter and in its three parts; revoked certificates;
+//! and tokens that are bound to a certificate.
 
 use crate::support;
 
 use serde_json::{Value, json};
 use support::{CONTEXT_KEY, NOW, chain, field, json_body};
 use tensorgate_filter_core::filter::Filter;
+use tensorgate_identity::ConfirmationFault;
 use tensorgate_identity::api_key::{digest, format_key};
 use tensorgate_in_memory_proxy::{InMemoryProxy, Peer, PeerCertificate, Request, RequestOutcome};
 use tensorgate_policy::request::{Proof, Proofs};
 use tensorgate_policy::{Reason, hex};
+use tensorgate_vectors::sign::{Signer, jwks, token};
 use tensorgate_wire::context::{Context, HEADER, Key};
 
 const ENGINE: &str = "spiffe://prod/engine";
@@ -182,4 +184,56 @@ fn a_revoked_certificate_identifies_no_client_whatever_its_name() {
     let mut proxy = self::proxy(&[Filter::Gate], &policy);
     shows(&mut proxy, Some(ENGINE));
     assert!(infer(&mut proxy, "free", None).is_ok(), "another's");
+}
+
+#[test]
+fn a_bound_token_needs_the_certificate_of_its_connection_and_is_counted_without() {
+    let mut policy = policy();
+    policy["issuers"] = json!({"corp": {
+        "issuer": "https://login.example.com", "audiences": ["gate"], "algorithms": ["ES256"],
+        "jwks": {"keys": [jwks()["keys"][1]]}, "max_lifetime_s": 3600
+    }});
+    policy["clients"]["engine"]["jwt"] = json!({"issuer": "corp", "subject": "svc"});
+    let bound = |cnf: Value| {
+        let claims = json!({
+            "iss": "https://login.example.com", "sub": "svc", "aud": "gate",
+            "exp": NOW.unix_s + 600, "cnf": cnf
+        });
+        token(r#"{"alg":"ES256"}"#, &claims.to_string(), Signer::Ec).unwrap()
+    };
+    // The in-memory proxy's certificates have a digest of zeros.
+    let own = bound(json!({"x5t#S256": "A".repeat(43)}));
+    let another = bound(json!({"x5t#S256": "A".repeat(42) + "E"}));
+    let by_proof = bound(json!({"jkt": "A".repeat(43)}));
+    let certificate = vec![ConfirmationFault::Certificate];
+    for filters in [&[Filter::Gate][..], &Filter::THREE] {
+        let mut proxy = proxy(filters, &policy);
+        for (uri, token, expected) in [
+            (Some(ENGINE), &own, vec![]),
+            (None, &own, certificate.clone()),
+            (Some(ENGINE), &another, certificate.clone()),
+            (Some(ENGINE), &by_proof, vec![ConfirmationFault::Method]),
+            // A name beside the certificate's digest is what counts for `mtls`, not here.
+            (Some("spiffe://prod/other"), &own, vec![]),
+        ] {
+            shows(&mut proxy, uri);
+            let mut stream = proxy.open(NOW);
+            let headers = [
+                field(":method", "POST"),
+                field(":path", "/v2/models/free/infer"),
+                field(":authority", "gate.example"),
+                field(":scheme", "https"),
+                field("content-type", "application/json"),
+                field("authorization", format!("Bearer {token}")),
+                // What a client writes itself is replaced or removed.
+                field("x-forwarded-client-cert", "Hash=00"),
+            ];
+            stream.send_headers(&headers, false);
+            stream.send_body(&json_body(), true);
+            let (outcome, _, logged) = stream.close();
+            let passed = matches!(outcome, Some(RequestOutcome::Forwarded { .. }));
+            assert_eq!(passed, expected.is_empty(), "{uri:?} {outcome:?}");
+            assert_eq!(logged.unconfirmed, expected, "{uri:?}");
+        }
+    }
 }

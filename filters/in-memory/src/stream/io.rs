@@ -5,7 +5,7 @@ use tensorgate_filter_core::host::{
     Field, Fields, HasStore, HostFault, Level, LimitCallOutcome, Proxy, SharedStore, Verdict,
 };
 use tensorgate_filter_core::report::property;
-use tensorgate_identity::{Verifier, VerifyFault};
+use tensorgate_identity::{ConfirmationFault, Verifier, VerifyFault};
 use tensorgate_policy::Now;
 use tensorgate_policy::denial::OverloadCause;
 use tensorgate_policy::policy::KeyMaterial;
@@ -180,6 +180,10 @@ impl Proxy for Io {
 
     fn count_limit_call(&mut self, asked: LimitCallOutcome) {
         self.logged.asked.push(asked);
+    }
+
+    fn count_unconfirmed(&mut self, fault: ConfirmationFault) {
+        self.logged.unconfirmed.push(fault);
     }
 
     fn now(&mut self) -> Result<Now, HostFault> {

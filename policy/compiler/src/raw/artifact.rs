@@ -38,8 +38,8 @@ pub struct Artifact {
     /// `config.pbtxt` that names the Python backend) and `torchscript`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow: Option<Vec<String>>,
-    /// Files that are accepted although they are not safe, by their digests. They may have any
-    /// format.
+    /// Files that are accepted although they are not safe, by their paths and digests. They may
+    /// have any format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exceptions: Option<Vec<ArtifactException>>,
 }
@@ -51,6 +51,9 @@ pub struct Artifact {
 pub struct ArtifactException {
     /// SHA-256 of the whole file, 64 lower-case hex digits.
     pub sha256: Option<String>,
+    /// The file's path below `artifact.path`, with `/` between names; of a model that is one file,
+    /// its name. The same content is refused at any other path.
+    pub path: Option<String>,
     /// Why it is accepted, in at most 500 characters.
     pub reason: Option<String>,
     /// The last day on which it is accepted, UTC, YYYY-MM-DD. Then the model is not ready any more.

@@ -1,7 +1,7 @@
 //! Inference servers in the policy document.
 
 use serde::{Deserialize, Serialize};
-use tensorgate_policy::values::BackendKind;
+use tensorgate_policy::values::{BackendKind, ConnectionSharing};
 
 use super::number::{Failures, Milliseconds, Number, Percent, Requests, Retries, Seconds};
 
@@ -29,6 +29,11 @@ pub struct Backend {
     /// For `https` endpoints: trusted authorities and the gate's identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<BackendTls>,
+    /// For `openai` and `http-json`, which requests a kept connection carries: `shared` (of all
+    /// clients), `per-client` (of one) or `one-request`. HTTP/1.1 does not say which request an
+    /// answer belongs to: unless `shared`, no client gets a second answer to another's request.
+    #[serde(skip_serializing_if = "ConnectionSharing::is_shared")]
+    pub connections: ConnectionSharing,
     /// Maximum requests in flight, over all endpoints. The default keeps one GPU busy.
     pub max_in_flight: Number<1, MAX_REQUESTS, 64, Requests>,
     /// Adaptive concurrency limit; off if absent.

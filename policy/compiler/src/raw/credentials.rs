@@ -22,15 +22,21 @@ const MAX_LIFETIME_S: u64 = 36_525 * 86_400;
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Issuer {
-    /// `iss` of its tokens, case-sensitive.
+    /// `iss` of its tokens, case-sensitive. Only an issuer with `trust_domain` may lack it.
     pub issuer: Option<String>,
+    /// SPIFFE trust domain, without `spiffe://`, if the tokens are JWT-SVIDs. Tokens without `iss`
+    /// are this issuer's if `sub` is an ID of the trust domain, and `sub` of all its tokens must be
+    /// one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<String>,
     /// Accepted values of `aud`, and of the claim that `audiences_claim` names.
     pub audiences: Vec<String>,
     /// Claim that names the audience of tokens without `aud`, such as `client_id` (Amazon Cognito),
     /// `azp` or `cid`. In a token that also has `aud`, both must name an accepted one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audiences_claim: Option<String>,
-    /// `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `EdDSA`.
+    /// `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512`,
+    /// `EdDSA`.
     pub algorithms: Vec<String>,
     /// Its public keys.
     pub jwks: Option<Jwks>,
@@ -50,7 +56,7 @@ pub struct Issuer {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claim_to_headers: Vec<ClaimToHeader>,
     /// Claim that names the end user, for limits under `per_user`, such as `sub`: a text or a whole
-    /// number. Nested keys are separated by dots.
+    /// number, which is the same user as its decimal text. Nested keys are separated by dots.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_claim: Option<String>,
 }
@@ -121,7 +127,7 @@ pub struct Jwks {
 pub struct JwtRule {
     /// A key of `issuers`.
     pub issuer: Option<String>,
-    /// `sub`, case-sensitive.
+    /// `sub`, case-sensitive: a text. A `sub` that is a number matches no subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Further required claims: a text or a list of texts, each of which must equal the claim or be

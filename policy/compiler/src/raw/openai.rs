@@ -12,8 +12,8 @@ use super::number::{
 use super::{ByteSize, Media, Url};
 
 const COMPILED: SchemaLimits = SchemaLimits::COMPILED;
-/// Maximum depth of a constraint: a body nests 24 deep, and the request itself is one object.
-const MAX_DEPTH: u64 = 23;
+/// Maximum depth of a constraint: what a schema of a tool may nest.
+const MAX_DEPTH: u64 = 64;
 
 /// Members of a list; the API's own limit for embeddings.
 pub type MaxItems = Within<1, 2_048, Items>;
@@ -26,9 +26,9 @@ pub type MaxLogprobs = Within<0, 20, Tokens>;
 /// Choices of a request, whose limit is the API's own, or candidates for them.
 pub type MaxChoices = Number<1, 128, 1, Choices>;
 
-/// A model that is called by `openai`: at least one of the three kinds of requests. Other scalars
+/// A model that is called by `openai`: at least one of the three kinds of requests. Other members
 /// are allowed by the model's `parameters` (`temperature: {float: [0, 2]}`), and dropped by its
-/// `ignored`; all other members are rejected.
+/// `ignored`; all others are rejected.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -53,8 +53,15 @@ pub struct OpenAi {
     /// shape `<|word|>`, are known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub additional_special_tokens: Vec<String>,
+    /// All special tokens of the model, as `tensorgate init --tokenizer` writes them: no others are
+    /// looked for. `{n}` stands for a number, as in `<unused{n}>`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only_special_tokens: Vec<String>,
+    /// Length of the model's context at the server, which bounds what a request can cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_tokens: Option<MaxTokens>,
     /// Minimum size of prompts, of texts to embed, and of messages of users and the system; 1 by
-    /// default.
+    /// default. An empty message of the system passes beside a user's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub min_bytes: Option<ByteSize>,
     /// Maximum response size of the backend; 8 MiB by default.
@@ -182,10 +189,11 @@ pub struct Chat {
     /// Functions that the model may call; none by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tools: Option<Tools>,
-    /// Allowed response formats: of `text`, `json_object`, `json_schema`; none by default.
+    /// Allowed response formats: of `text`, `json_object`, `json_schema`; none by default, and all
+    /// with the profile `sdk`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub response_format: Vec<String>,
-    /// With `json_schema`: its maximum size.
+    /// With `json_schema`: its maximum size; 8 KiB if only the profile `sdk` allows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_schema_bytes: Option<ByteSize>,
     /// Limits of schemas that the server compiles: of `json_schema`, of strict functions, of those
@@ -209,7 +217,8 @@ pub struct Constraints {
     /// Allowed members: of `structured_outputs`, `guided_json`, `guided_regex`, `guided_choice`,
     /// `guided_grammar`, `structural_tag` (vLLM), `regex`, `ebnf` (SGLang), `grammar`,
     /// `json_schema` (llama.cpp). `pattern` and `patternProperties` allow these keywords in schemas
-    /// of tools and formats. None by default.
+    /// of tools and formats; without them, functions that need not be called lose such keywords,
+    /// and schemas that the server compiles are rejected. None by default.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
     /// Maximum size: of a member as JSON text, of a pattern as its own text; 4 KiB by default.

@@ -1,11 +1,9 @@
 //! Files of a model, who vouches for them, and their formats.
 
-use std::collections::BTreeMap;
-
 use tensorgate_policy::policy::{ArtifactTrust, ModelArtifact, ModelArtifacts};
 use tensorgate_policy::report::{Path, all, optional, quote};
 use tensorgate_policy::values::time::start_of_day_unix_s;
-use tensorgate_policy::values::{CodeKind, FileException, ModelFormat, Shared};
+use tensorgate_policy::values::{CodeKind, FileException, FileExceptions, ModelFormat, Shared};
 
 use super::names;
 use super::signing::{self, Keys};
@@ -223,21 +221,19 @@ fn warn_of_unlisted(path: &Path, formats: &[ModelFormat], allow: &[CodeKind]) {
     }
 }
 
-/// Exceptions by the digests of their files.
-fn exceptions(
-    path: &Path,
-    entries: &[raw::ArtifactException],
-) -> Option<BTreeMap<[u8; 32], FileException>> {
+/// Exceptions, of which no two are for the same content at the same path.
+fn exceptions(path: &Path, entries: &[raw::ArtifactException]) -> Option<FileExceptions> {
     path.at_most(entries.len(), MAX_EXCEPTIONS, "exceptions are too many")?;
     let exceptions: Vec<_> = path.each(entries, exception)?;
-    let mut by_digest = BTreeMap::new();
+    let mut all = FileExceptions::default();
     for (index, (sha256, exception)) in exceptions.into_iter().enumerate() {
-        if by_digest.insert(sha256, exception).is_some() {
+        if !all.add(sha256, exception) {
             let field = path.index(index).field("sha256");
-            return field.fail_with_fix("an earlier exception has this digest", "remove one");
+            let message = "an earlier exception has this digest and path";
+            return field.fail_with_fix(message, "remove one");
         }
     }
-    Some(by_digest)
+    Some(all)
 }
 
 fn exception(path: &Path, raw: &raw::ArtifactException) -> Option<([u8; 32], FileException)> {
@@ -248,12 +244,15 @@ fn exception(path: &Path, raw: &raw::ArtifactException) -> Option<([u8; 32], Fil
             "the file's digest, as `sha256sum FILE` prints it",
         )
         .and_then(|text| names::sha256(&digest_path, text));
+    let file_path = path
+        .field("path")
+        .required(raw.path.as_ref(), FileException::PATH_FIX);
     let fields = [("reason", &raw.reason), ("until", &raw.until)];
     for (field, _) in fields.iter().filter(|(_, text)| text.is_none()) {
         path.field(field).error("is missing");
     }
-    let exception = match (&raw.reason, &raw.until) {
-        (Some(reason), Some(until)) => FileException::new(reason, until)
+    let exception = match (file_path, &raw.reason, &raw.until) {
+        (Some(file), Some(reason), Some(until)) => FileException::new(file, reason, until)
             .map_err(|faults| {
                 for fault in faults {
                     let field = path.field(fault.field);

@@ -6,7 +6,7 @@ use tensorgate_policy::policy::{
     Backend, BackendTls, CircuitBreaker, OutlierDetection, Retry, Trust,
 };
 use tensorgate_policy::report::{Path, Valid, optional, quote};
-use tensorgate_policy::values::{BackendKind, is_host_name};
+use tensorgate_policy::values::{BackendKind, ConnectionSharing, is_host_name};
 
 use super::names;
 use super::proofs::spiffe;
@@ -75,6 +75,7 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
     let queue = raw.queue.check(&path.field("queue"));
     let timeout_ms = raw.timeout_ms.check(&path.field("timeout_ms"));
     let tls = tls(path, raw);
+    let connections = connections(&path.field("connections"), kind, raw.connections);
     let retry = raw
         .retry
         .as_ref()
@@ -96,6 +97,7 @@ fn backend(path: &Path, raw: &raw::Backend) -> Option<Backend> {
         endpoints: raw.endpoints.clone(),
         models: raw.models.clone(),
         tls: tls?,
+        connections: connections?,
         max_in_flight: usize::try_from(max_in_flight?).ok()?,
         min_in_flight: min_in_flight?,
         queue: queue?,
@@ -133,6 +135,22 @@ fn outliers(path: &Path, raw: Option<&raw::OutlierDetection>) -> Option<OutlierD
     })
 }
 
+/// Which requests share a connection. Over gRPC each answer has the number of its request's stream,
+/// so no answer can be taken for another's.
+fn connections(
+    path: &Path,
+    kind: Option<BackendKind>,
+    chosen: ConnectionSharing,
+) -> Option<ConnectionSharing> {
+    if !chosen.is_shared() && kind.is_some_and(|kind| !kind.is_http1()) {
+        return path.fail_with_fix(
+            "is only for backends of kind openai and http-json: over gRPC no answer can be taken for another request's",
+            "remove it",
+        );
+    }
+    Some(chosen)
+}
+
 /// The health check path; other protocols have their own health checks.
 fn health_path(path: &Path, kind: Option<BackendKind>, text: &str) -> Option<String> {
     if kind != Some(BackendKind::HttpJson) {
@@ -156,7 +174,7 @@ fn breaker(path: &Path, raw: Option<&raw::CircuitBreaker>) -> Option<CircuitBrea
 /// Backends with endpoints.
 fn remote(path: &Path, raw: &raw::Backend) -> Option<()> {
     let endpoints_path = path.field("endpoints");
-    let mut valid = endpoints_path.not_empty(&raw.endpoints, "http://host:port");
+    let mut valid = endpoints_path.not_empty(&raw.endpoints, "[http://host:port]");
     endpoints_path.at_most(raw.endpoints.len(), MAX_ENDPOINTS, "endpoints are too many")?;
     for (index, text) in raw.endpoints.iter().enumerate() {
         let path = endpoints_path.index(index);

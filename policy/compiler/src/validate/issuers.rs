@@ -7,6 +7,7 @@ use tensorgate_policy::policy::{
 };
 use tensorgate_policy::report::{Path, optional, quote};
 use tensorgate_policy::request::Operation;
+use tensorgate_policy::values::spiffe::is_trust_domain;
 
 use super::token_text::{scope, text};
 use super::{jwks, key_url, names, proofs};
@@ -21,10 +22,10 @@ const MAX_AUDIENCES: usize = 64;
 /// Claims with another meaning (RFC 7519, 4.1; RFC 8693, 4.2).
 const REGISTERED: [&str; 8] = ["iss", "sub", "exp", "nbf", "iat", "jti", "scope", "scp"];
 /// Known algorithms that are not supported.
-const NOT_CHECKED: [&str; 2] = ["ES512", "ES256K"];
+const NOT_CHECKED: [&str; 1] = ["ES256K"];
 
 pub(super) fn issuers(path: &Path, raw: &raw::Policy) -> Option<Vec<Issuer>> {
-    let mut urls = BTreeMap::new();
+    let mut known = BTreeMap::new();
     let mut issuers = Vec::new();
     let mut fetched = 0_usize;
     for (name, issuer) in &raw.issuers {
@@ -41,7 +42,7 @@ pub(super) fn issuers(path: &Path, raw: &raw::Policy) -> Option<Vec<Issuer>> {
             }
         }
         let named = names::name(&path, name);
-        let distinct = distinct(&path, issuer, &mut urls);
+        let distinct = distinct(&path, issuer, &mut known);
         let used = raw
             .clients
             .values()
@@ -74,26 +75,62 @@ pub(super) fn issuers(path: &Path, raw: &raw::Policy) -> Option<Vec<Issuer>> {
     issuers.into_iter().collect()
 }
 
-/// `iss` selects the issuer, so it is unique.
+/// `iss`, or else the trust domain, selects the issuer, so each is unique.
 fn distinct<'r>(
     path: &Path,
     raw: &'r raw::Issuer,
-    urls: &mut BTreeMap<&'r str, Path>,
+    known: &mut BTreeMap<(&'static str, &'r str), Path>,
 ) -> Option<()> {
-    let url = raw.issuer.as_deref()?;
-    let first = urls.insert(url, path.clone());
-    if let Some(first) = &first {
-        path.field("issuer")
-            .error(format!("is the same issuer as {}", first.as_str()));
+    let mut valid = Some(());
+    for (field, what, name) in [
+        ("issuer", "issuer", &raw.issuer),
+        ("trust_domain", "trust domain", &raw.trust_domain),
+    ] {
+        let Some(name) = name else { continue };
+        if let Some(first) = known.insert((field, name.as_str()), path.clone()) {
+            valid = path
+                .field(field)
+                .fail(format!("is the same {what} as {}", first.as_str()));
+        }
     }
-    first.is_none().then_some(())
+    valid
+}
+
+/// The name of a trust domain, and what JWT-SVIDs never have (JWT-SVID, 2.2 and 3.2).
+fn trust_domain(path: &Path, raw: &raw::Issuer, domain: &str) -> Option<String> {
+    let mut valid = Some(());
+    if !is_trust_domain(domain) {
+        valid = path.field("trust_domain").fail_with_fix(
+            format!("{} is not the name of a trust domain", quote(domain)),
+            "prod.example, without spiffe:// and in lower case",
+        );
+    }
+    if raw.audiences_claim.is_some() {
+        valid = path.field("audiences_claim").fail_with_fix(
+            "has no effect beside trust_domain: a JWT-SVID has its audience in `aud`",
+            "remove it",
+        );
+    }
+    let mut names = (0..).zip(&raw.algorithms);
+    if let Some((index, _)) = names.find(|(_, name)| *name == Algorithm::EdDsa.name()) {
+        valid = path.field("algorithms").index(index).fail_with_fix(
+            "a JWT-SVID is never signed with EdDSA",
+            "RS256 to RS512, PS256 to PS512, ES256, ES384, ES512",
+        );
+    }
+    valid.map(|()| domain.into())
 }
 
 fn issuer(path: &Path, name: &str, raw: &raw::Issuer, listen: &raw::Listen) -> Option<Issuer> {
     let url_path = path.field("issuer");
-    let url = url_path
-        .required(raw.issuer.as_deref(), "https://login.example.com")
-        .and_then(|url| text(&url_path, url));
+    let url = match (&raw.issuer, &raw.trust_domain) {
+        (Some(url), _) => text(&url_path, url),
+        (None, Some(_)) => Some(()),
+        (None, None) => url_path.fail_with_fix("is missing", "https://login.example.com"),
+    };
+    let trust_domain = optional(raw.trust_domain.as_deref(), |domain| {
+        trust_domain(path, raw, domain)
+    });
     let audiences = audiences(&path.field("audiences"), &raw.audiences);
     let audiences_claim = optional(raw.audiences_claim.as_deref(), |name| {
         audiences_claim(&path.field("audiences_claim"), name)
@@ -130,7 +167,8 @@ fn issuer(path: &Path, name: &str, raw: &raw::Issuer, listen: &raw::Listen) -> O
     };
     Some(Issuer {
         name: name.into(),
-        issuer: raw.issuer.clone()?,
+        issuer: raw.issuer.clone(),
+        trust_domain: trust_domain?,
         audiences: raw.audiences.clone(),
         audiences_claim: audiences_claim?,
         algorithms: algorithms?,
@@ -162,19 +200,19 @@ fn keys_of(path: &Path, raw: &raw::Jwks, algorithms: &[Algorithm]) -> Option<Key
     }
 }
 
-/// Warns of algorithms that the proxy's library does not support. The filter's VM then needs
-/// milliseconds per token, also for attackers.
+/// Warns of algorithms without assembly: the proxy's library does not support them in the filter's
+/// VM, or `ring` in the native module. A token then needs milliseconds, also an attacker's.
 fn unbounded(path: &Path, issuer: &Issuer) {
-    let in_vm = |algorithm: &&Algorithm| {
+    let is_slow = |algorithm: &&Algorithm| {
         matches!(
             algorithm,
-            Algorithm::EdDsa | Algorithm::Rsa(RsaScheme::Pss(_))
+            Algorithm::EdDsa | Algorithm::Es512 | Algorithm::Rsa(RsaScheme::Pss(_))
         )
     };
     let names: Vec<_> = issuer
         .algorithms
         .iter()
-        .filter(in_vm)
+        .filter(is_slow)
         .map(|algorithm| algorithm.name())
         .collect();
     if !names.is_empty() {
@@ -263,7 +301,7 @@ fn audiences_claim(path: &Path, name: &str) -> Option<String> {
 }
 
 fn algorithms(path: &Path, raw: &[String]) -> Option<Vec<Algorithm>> {
-    const FIX: &str = "RS256 to RS512, PS256 to PS512, ES256, ES384, EdDSA";
+    const FIX: &str = "RS256 to RS512, PS256 to PS512, ES256, ES384, ES512, EdDSA";
     path.not_empty(raw, FIX)?;
     let distinct = path.distinct(raw);
     let algorithms = path.each(raw, |path, name| {

@@ -93,13 +93,14 @@ fn stale(path: &Path, raw: Option<u64>, refresh_s: Option<u64>) -> Option<u64> {
     let usual = refresh_s.map_or(DEFAULT_STALE_S, |refresh_s| {
         DEFAULT_STALE_S.max(refresh_s.saturating_mul(2))
     });
-    let stale_s = path.within(raw.unwrap_or(usual), 1, MAX_STALE_S, "s")?;
-    if refresh_s.is_some_and(|refresh_s| stale_s <= refresh_s) {
+    let stale_s = raw.unwrap_or(usual);
+    if let Some(refresh_s) = refresh_s.filter(|refresh_s| stale_s <= *refresh_s) {
         return path.fail_with_fix(
             "is not more than refresh_s: keys would expire before they are fetched again",
-            "more than refresh_s",
+            format!("at least {}", refresh_s.saturating_add(1)),
         );
     }
+    let stale_s = path.within(stale_s, 1, MAX_STALE_S, "s")?;
     if stale_s > LONG_STALE_S {
         path.warn(
             "a key that its issuer withdrew may stay valid for more than a day",

@@ -15,6 +15,11 @@ use crate::raw::MAX_BURST;
 /// 3.3.1).
 const MAX_UNITS: u64 = 999_999_999_999_999;
 
+/// Usual costs of a client in a minute, which a fix suggests.
+const USUAL_ELEMENTS: u64 = 1_000_000;
+const USUAL_BYTES: u64 = 64 << 20;
+const USUAL_TOKENS: u64 = 100_000;
+
 /// Warns of a grant without limits on inferences.
 pub(super) fn without(grant_path: &Path, grant: &raw::Grant, models: &[&Model]) {
     if grant.rate.is_none() {
@@ -27,17 +32,50 @@ pub(super) fn without(grant_path: &Path, grant: &raw::Grant, models: &[&Model]) 
     if grant.cost.is_some() || budget.is_some_and(raw::Budget::limits_contents) {
         return;
     }
-    let amount = if models.iter().any(|model| takes_texts(model)) {
-        "tokens: 100000"
-    } else if models.iter().any(|model| takes_raw(model)) {
-        "bytes: 64MiB"
-    } else {
-        "elements: 1000000"
-    };
     grant_path.warn(
         "inference is allowed without a cost limit",
-        format!("cost: {{{amount}, window_s: 60}}"),
+        match fitting(models) {
+            Some(amount) => format!("cost: {{{amount}, window_s: 60}}"),
+            None => "a smaller contract of its models, and a cost".to_owned(),
+        },
     );
+}
+
+/// A usual amount that every request to the models can pass, in a unit that all of them have.
+/// `None` if no limit is so large.
+fn fitting(models: &[&Model]) -> Option<String> {
+    let (unit, usual) = if models.iter().all(|model| takes_tensors(model)) {
+        (Unit::Elements, USUAL_ELEMENTS)
+    } else if models.iter().all(|model| takes_texts(model)) {
+        (Unit::Tokens, USUAL_TOKENS)
+    } else {
+        (Unit::Bytes, USUAL_BYTES)
+    };
+    let most = models.iter().filter_map(|model| most(model, unit)).max();
+    let amount = most.unwrap_or(0).max(usual);
+    let shown = if amount == USUAL_BYTES && unit == Unit::Bytes {
+        "64MiB".to_owned()
+    } else {
+        amount.to_string()
+    };
+    (amount <= MAX_UNITS).then(|| format!("{}: {shown}", unit.name()))
+}
+
+/// The most units of a request that the model accepts. `None` if it has none of them.
+fn most(model: &Model, unit: Unit) -> Option<u64> {
+    let most = match (unit, model.accepts()) {
+        (Unit::Requests, _) => return Some(1),
+        (Unit::Elements, Accepts::Tensors(contract)) => contract.most().elements,
+        (Unit::Bytes, Accepts::Tensors(contract)) => contract.most().bytes,
+        (Unit::Bytes, Accepts::OpenAi(rules)) => rules.most().bytes,
+        (Unit::Tokens, Accepts::OpenAi(rules)) => rules.most().tokens,
+        (Unit::Bytes, Accepts::Raw { max_bytes, .. }) => {
+            RequestCost::raw(u64::try_from(*max_bytes).unwrap_or(u64::MAX)).bytes
+        }
+        (Unit::Elements, Accepts::Raw { .. } | Accepts::OpenAi(_))
+        | (Unit::Tokens, Accepts::Tensors(_) | Accepts::Raw { .. }) => return None,
+    };
+    Some(most.saturating_mul(model.calls()))
 }
 
 /// A request rate; the outer `None` is a fault.
@@ -47,7 +85,7 @@ pub(super) fn rate(path: &Path, raw: Option<&raw::Rate>) -> Valid<Option<Rate>> 
     };
     let quota_path = path.field("quota");
     let quota = quota_path
-        .required(raw.quota, "requests a window")
+        .required(raw.quota, "100")
         .and_then(|quota| quota.check(&quota_path));
     let window_s = window(path, raw.window_s);
     let burst_path = path.field("burst");
@@ -178,7 +216,7 @@ pub(super) fn budget(
 
 fn window(path: &Path, window_s: Option<raw::Window>) -> Option<u64> {
     let path = path.field("window_s");
-    path.required(window_s, "seconds")?.check(&path)
+    path.required(window_s, "60")?.check(&path)
 }
 
 /// Only inferences have tensors.
@@ -197,38 +235,26 @@ fn units(path: &Path, unit: Unit, amount: u64, models: &[&Model]) -> Option<u64>
     let mut valid_amount = amount;
     for model in models {
         let name = quote(model.name());
-        let most = match (unit, model.accepts()) {
-            (Unit::Requests, _) => continue,
-            (Unit::Elements, Accepts::Raw { .. }) => {
-                valid_amount = path.fail_with_fix(
-                    format!("model {name} takes a raw body, which has no elements"),
-                    "bytes",
-                );
-                continue;
-            }
-            (Unit::Elements, Accepts::Tensors(contract)) => contract.most().elements,
-            (Unit::Bytes, Accepts::Tensors(contract)) => contract.most().bytes,
-            (Unit::Elements, Accepts::OpenAi(_)) => {
-                valid_amount = path.fail_with_fix(
-                    format!("model {name} takes texts, which have no elements"),
-                    "tokens",
-                );
-                continue;
-            }
-            (Unit::Bytes, Accepts::OpenAi(rules)) => rules.most().bytes,
-            (Unit::Tokens, Accepts::OpenAi(rules)) => rules.most().tokens,
-            (Unit::Tokens, Accepts::Tensors(_) | Accepts::Raw { .. }) => {
-                valid_amount = path.fail_with_fix(
+        let Some(most) = most(model, unit) else {
+            let fix = fitting(models).unwrap_or_else(|| "bytes".to_owned());
+            valid_amount = if unit == Unit::Tokens {
+                path.fail_with_fix(
                     format!("model {name} takes no texts, and so has no tokens"),
-                    "elements or bytes",
-                );
-                continue;
-            }
-            (Unit::Bytes, Accepts::Raw { max_bytes, .. }) => {
-                RequestCost::raw(u64::try_from(*max_bytes).unwrap_or(u64::MAX)).bytes
-            }
+                    fix,
+                )
+            } else if takes_texts(model) {
+                path.fail_with_fix(
+                    format!("model {name} takes texts, which have no elements"),
+                    fix,
+                )
+            } else {
+                path.fail_with_fix(
+                    format!("model {name} takes a raw body, which has no elements"),
+                    fix,
+                )
+            };
+            continue;
         };
-        let most = most.saturating_mul(model.calls());
         if amount.is_some_and(|amount| most > amount) {
             let fix = fix(model, most, unit);
             valid_amount = path.fail_with_fix(beyond(&name, model, most, unit), fix);
@@ -237,8 +263,8 @@ fn units(path: &Path, unit: Unit, amount: u64, models: &[&Model]) -> Option<u64>
     valid_amount
 }
 
-fn takes_raw(model: &Model) -> bool {
-    matches!(model.accepts(), Accepts::Raw { .. })
+fn takes_tensors(model: &Model) -> bool {
+    matches!(model.accepts(), Accepts::Tensors(_))
 }
 
 fn takes_texts(model: &Model) -> bool {
@@ -281,10 +307,15 @@ fn fix(model: &Model, most: u64, unit: Unit) -> String {
         (_, Accepts::OpenAi(_)) => "the model's bounds in bytes",
     };
     if most > MAX_UNITS {
-        format!("lower {contract}")
-    } else {
-        format!("at least {most}, or lower {contract}")
+        return format!("lower {contract}");
     }
+    let context = match model.accepts() {
+        Accepts::OpenAi(rules) if unit == Unit::Tokens && rules.context_tokens.is_none() => {
+            ", or openai.context_tokens of the model"
+        }
+        Accepts::OpenAi(_) | Accepts::Tensors(_) | Accepts::Raw { .. } => "",
+    };
+    format!("at least {most}{context}, or lower {contract}")
 }
 
 /// Maximum requests at once; the outer `None` is a fault.

@@ -242,7 +242,7 @@ fn rules_of_tensors(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
             outputs: &outputs,
         }),
         handled: raw.preprocess.is_some() || raw.postprocess.is_some(),
-        skips_unknown: is_guardrail,
+        is_guardrail,
     };
     let template = template::template(path, raw.json.as_ref(), &sides);
     let to_serve = backend_rules::Served {
@@ -323,16 +323,23 @@ fn tensors_contract(
 }
 
 fn protocols(path: &Path, raw: &raw::Model) -> Option<Vec<Protocol>> {
-    path.not_empty(&raw.protocols, "[oip-rest, oip-grpc]")?;
-    let distinct = path.distinct(&raw.protocols);
     let takes_raw = raw
         .accepts
         .as_ref()
         .is_some_and(|accepts| accepts.raw.is_some());
+    let usual = if takes_raw {
+        "[oip-rest]"
+    } else {
+        "[oip-rest, oip-grpc]"
+    };
+    path.not_empty(&raw.protocols, usual)?;
+    let distinct = path.distinct(&raw.protocols);
+    let has_rest = (raw.protocols.iter()).any(|text| text == Protocol::OipRest.name());
     let protocols = path.each(&raw.protocols, |path, text| {
         let protocol = Protocol::from_name(text);
         if protocol.is_some_and(|protocol| takes_raw && !carries_raw(protocol)) {
-            path.error_with_fix(format!("{text} cannot carry a raw body"), "[oip-rest]");
+            let fix = if has_rest { "remove it" } else { "oip-rest" };
+            path.error_with_fix(format!("{text} cannot carry a raw body"), fix);
         }
         protocol.or_else(|| path.unknown_of("protocol", text, &Protocol::ALL.map(Protocol::name)))
     });
@@ -427,7 +434,7 @@ pub(super) fn decoupled(
         if name != Protocol::OipGrpc.name() {
             valid = path.field("protocols").index(index).fail_with_fix(
                 "a decoupled model can only be called over streams of oip-grpc",
-                "[oip-grpc]",
+                "protocols: [oip-grpc]",
             );
         }
     }
@@ -481,6 +488,6 @@ pub(super) fn check_decoupled(path: &Path, grant: &raw::Grant, models: &[&Model]
             "model {} is decoupled, and can only be called with operation stream",
             quote(model.name())
         ),
-        "stream",
+        "operations: [stream]",
     )
 }

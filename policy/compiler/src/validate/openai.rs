@@ -1,13 +1,14 @@
 //! Models of OpenAI's API: rules per kind of request, and model fields without meaning.
 
 mod generation;
+mod ignored;
 mod profile;
 mod roles;
 mod schemas;
 mod screening;
 mod texts;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tensorgate_policy::contract::openai::constraints;
 use tensorgate_policy::contract::openai::{
@@ -20,7 +21,7 @@ use tensorgate_policy::request::{Operation, Protocol};
 use tensorgate_policy::values::BackendKind;
 
 use super::{items, limits, model_fields, names, parameters};
-use crate::raw::{self, ByteSize, Items, Profile, Within};
+use crate::raw::{self, ByteSize, Items, ParameterRule, Profile, Within};
 use generation::GenerationSpec;
 use texts::TextRules;
 
@@ -86,7 +87,7 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
     meaningless(path, raw);
     let hold_bytes = policy.listen.limits.hold_bytes().0;
     let parameters = own_parameters(path, raw);
-    let ignored = ignored(path, raw);
+    let ignored = ignored::ignored(path, raw);
     let rules_path = path.field("openai");
     let fix = "openai: {chat: {…}}";
     let rules = rules_path
@@ -111,7 +112,9 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
     let TextRules {
         min_bytes,
         special_tokens,
+        context_tokens,
     } = texts?;
+    let ignored = ignored?;
     Some(Rules {
         decoupled: None,
         limits: limits?,
@@ -129,7 +132,9 @@ pub(super) fn rules(path: &Path, raw: &raw::Model, policy: &raw::Policy) -> Opti
             completions,
             embeddings,
             parameters: parameters?,
-            ignored: ignored?,
+            ignored: ignored.names,
+            ignored_members: ignored.members,
+            context_tokens,
             min_bytes,
             special_tokens,
             max_answer_bytes,
@@ -217,21 +222,22 @@ fn meaningless(path: &Path, raw: &raw::Model) {
     }
 }
 
-/// Scalars and `metadata` that are allowed besides members with their own rules: those of the
-/// policy, and the others of its profile.
+/// Members that are allowed besides those with their own rules: those of the policy, and the others
+/// of its profile.
 fn own_parameters(path: &Path, raw: &raw::Model) -> Option<ParameterRules> {
     let path = path.field("parameters");
     let mut valid = Some(());
     for (name, rule) in &raw.parameters {
         valid = valid.and(extra_member(&path.key(name), name));
-        if name == METADATA && rule.text.is_none() {
+        if name == METADATA && (rule.text.is_none() || rule.max_items.is_some()) {
             valid = path.key(name).fail_with_fix(
                 "is an object: its rule bounds each value",
                 "text: {max_bytes: 512}",
             );
         }
     }
-    let mut rules = valid.and(parameters::parameters(&path, &raw.parameters))?;
+    valid = valid.and(no_program(&path, &raw.parameters));
+    let mut rules = valid.and(parameters::members(&path, &raw.parameters))?;
     let profile = raw.openai.as_ref().and_then(|openai| openai.profile);
     if profile == Some(Profile::Sdk) {
         for (name, bound) in profile::sdk_members() {
@@ -243,18 +249,26 @@ fn own_parameters(path: &Path, raw: &raw::Model) -> Option<ParameterRules> {
     Some(rules)
 }
 
-/// Members that are dropped.
-fn ignored(path: &Path, raw: &raw::Model) -> Option<Vec<String>> {
-    let path = path.field("ignored");
+/// Members that are programs: a chat template, and what SGLang and vLLM load as Python.
+const PROGRAMS: [&str; 3] = [
+    "chat_template",
+    "custom_logit_processor",
+    "logits_processors",
+];
+
+/// Rejects a program of the caller, at any depth.
+fn no_program(path: &Path, rules: &BTreeMap<String, ParameterRule>) -> Option<()> {
     let mut valid = Some(());
-    for (index, name) in raw.ignored.iter().enumerate() {
-        let path = path.index(index);
-        valid = valid.and(extra_member(&path, name));
-        if raw.parameters.contains_key(name) {
-            valid = path.fail_with_fix("has a rule under parameters, too", "one of the two");
+    for (name, rule) in rules {
+        let path = path.key(name);
+        if PROGRAMS.contains(&name.as_str()) {
+            valid = path.fail_with_fix("is a program that the server would run", "remove it");
+        }
+        if let Some(members) = &rule.object {
+            valid = valid.and(no_program(&path.field("object"), members));
         }
     }
-    valid.and(parameters::ignored(&path, &raw.ignored))
+    valid
 }
 
 /// Rejects a member that has its own rule.
@@ -323,8 +337,14 @@ impl Reader {
         let max_message_bytes = self.bytes(&path.field("max_message_bytes"), raw.max_message_bytes);
         let max_prompt_bytes = self.bytes(&path.field("max_prompt_bytes"), raw.max_prompt_bytes);
         let roles = self.words(&path.field("roles"), &raw.roles, &roles::ROLES);
-        let compiles =
-            raw.tools.is_some() || raw.response_format.iter().any(|word| word == "json_schema");
+        let formats = match self.profile {
+            Some(Profile::Sdk) if raw.response_format.is_empty() => {
+                FORMATS.map(String::from).to_vec()
+            }
+            Some(Profile::Sdk) | None => raw.response_format.clone(),
+        };
+        let schemas = formats.iter().any(|word| word == "json_schema");
+        let compiles = raw.tools.is_some() || schemas;
         let generation = self.generation(
             path,
             &GenerationSpec {
@@ -348,15 +368,14 @@ impl Reader {
             })
         });
         let formats_path = path.field("response_format");
-        let formats = self.words(&formats_path, &raw.response_format, &FORMATS);
-        let formats = formats.map(|formats| match self.profile {
-            Some(Profile::Sdk) if formats.is_empty() => Vec::from([profile::SDK_FORMAT.into()]),
-            _ => formats,
-        });
-        let schemas = raw.response_format.iter().any(|word| word == "json_schema");
+        let formats = self.words(&formats_path, &formats, &FORMATS);
         let schema_path = path.field("max_schema_bytes");
         let max_schema_bytes = match raw.max_schema_bytes {
             None if !schemas => Some(0),
+            None if raw.response_format.is_empty() => {
+                let size = ByteSize(profile::SDK_SCHEMA_BYTES.min(self.hold_bytes));
+                self.bytes(&schema_path, Some(size))
+            }
             size if schemas => self.bytes(&schema_path, size),
             _ => {
                 let fix = "response_format: [json_schema]";

@@ -80,8 +80,29 @@ fn with_final_response(
     Some(own)
 }
 
-/// Parameters with their rules.
-pub(super) fn parameters(
+/// Parameters of tensors with their rules. In these protocols they are scalars.
+fn parameters(path: &Path, raw: &BTreeMap<String, ParameterRule>) -> Option<ParameterRules> {
+    let mut valid = Some(());
+    for (name, rule) in raw {
+        let path = path.key(name);
+        for (field, is_there) in [
+            ("object", rule.object.is_some()),
+            ("max_items", rule.max_items.is_some()),
+        ] {
+            if is_there {
+                valid = path.field(field).fail_with_fix(
+                    "is for models of OpenAI's API: parameters of tensors are scalars",
+                    "remove it",
+                );
+            }
+        }
+    }
+    valid.and(members(path, raw))
+}
+
+/// Parameters of documents, or members of an object, with their rules. The recursion is limited by
+/// the depth of a policy.
+pub(super) fn members(
     path: &Path,
     raw: &BTreeMap<String, ParameterRule>,
 ) -> Option<ParameterRules> {
@@ -95,10 +116,15 @@ pub(super) fn parameters(
     })))
 }
 
-/// Names of parameters or members that are dropped.
-pub(super) fn ignored(path: &Path, raw: &[String]) -> Option<Vec<String>> {
-    let mut valid = path.up_to(raw.len(), MAX_PARAMETERS, "names are too many");
-    valid = valid.and(path.distinct(raw));
+/// Whether names are few, and each is listed once.
+pub(super) fn few_names(path: &Path, raw: &[String]) -> Option<()> {
+    let valid = path.up_to(raw.len(), MAX_PARAMETERS, "names are too many");
+    valid.and(path.distinct(raw))
+}
+
+/// Names of parameters that are dropped.
+fn ignored(path: &Path, raw: &[String]) -> Option<Vec<String>> {
+    let mut valid = few_names(path, raw);
     for (index, name) in raw.iter().enumerate() {
         valid = valid.and(names::tensor_name(&path.index(index), name));
     }
@@ -177,15 +203,31 @@ fn is_of_form(name: &str) -> bool {
 }
 
 fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
+    let each = value_bound(path, raw);
+    let Some(most) = raw.max_items else {
+        return each;
+    };
+    let path = path.field("max_items");
+    if raw.object.is_some() {
+        return path.fail_with_fix("is for lists of scalars, not of objects", "remove it");
+    }
+    let most = most.check(&path);
+    Some(ParameterBound::List(most?, Box::new(each?)))
+}
+
+/// The bound of a scalar or object.
+fn value_bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
     let ParameterRule {
         int,
         float,
         bool,
         one_of,
         text,
+        object,
+        max_items: _,
     } = raw;
-    match (int, float, bool, one_of, text) {
-        (Some(bounds), None, None, None, text) => {
+    match (int, float, bool, one_of, text, object) {
+        (Some(bounds), None, None, None, text, None) => {
             let bounds = range(&path.field("int"), *bounds);
             let text = optional(text.as_ref(), |text| self::text(&path.field("text"), text));
             let (bounds, text) = (bounds?, text?);
@@ -194,7 +236,7 @@ fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
                 None => ParameterBound::Int(bounds.0, bounds.1),
             })
         }
-        (None, Some(bounds), None, None, None) => {
+        (None, Some(bounds), None, None, None, None) => {
             let path = path.field("float");
             if !bounds.0.is_finite() || !bounds.1.is_finite() {
                 return path.fail("a bound is not finite");
@@ -202,7 +244,7 @@ fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
             let (least, greatest) = range(&path, *bounds)?;
             Some(ParameterBound::Float(least, greatest))
         }
-        (None, None, Some(is_bool), None, None) => {
+        (None, None, Some(is_bool), None, None, None) => {
             if !is_bool {
                 return path.field("bool").fail_with_fix(
                     "cannot be false: it declares that the parameter is a bool",
@@ -211,11 +253,20 @@ fn bound(path: &Path, raw: &ParameterRule) -> Option<ParameterBound> {
             }
             Some(ParameterBound::Bool)
         }
-        (None, None, None, Some(texts), None) => one_of_texts(&path.field("one_of"), texts),
-        (None, None, None, None, Some(text)) => {
+        (None, None, None, Some(texts), None, None) => one_of_texts(&path.field("one_of"), texts),
+        (None, None, None, None, Some(text), None) => {
             self::text(&path.field("text"), text).map(ParameterBound::Text)
         }
-        _ => path.fail("needs exactly one of int, float, bool, one_of and text, or int and text"),
+        (None, None, None, None, None, Some(rules)) => {
+            let path = path.field("object");
+            if rules.is_empty() {
+                return path.fail_with_fix("names no member", "{enable_thinking: {bool: true}}");
+            }
+            members(&path, rules).map(ParameterBound::Object)
+        }
+        _ => path.fail(
+            "needs exactly one of int, float, bool, one_of, text and object, or int and text",
+        ),
     }
 }
 

@@ -5,13 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tensorgate_policy::policy::{JwtRule, MetadataRule, Network, PeerName};
 use tensorgate_policy::report::{Path, all, quote};
-use tensorgate_policy::values::is_host_name;
+use tensorgate_policy::values::{is_host_name, spiffe::trust_domain};
 
 use super::token_text::{scope, text};
 use crate::raw;
 
-/// Maximum length of a SPIFFE ID (its specification, 2.3).
-const MAX_SPIFFE_BYTES: usize = 2048;
 /// Maximum claims of a client's rule, and texts per claim.
 const MAX_CLAIMS: usize = 32;
 /// Maximum networks of a client, which are searched linearly.
@@ -49,8 +47,19 @@ pub(super) fn jwt(
             issuer_path.unknown("issuer", issuer, policy.issuers.keys())
         });
     let mut valid = Some(());
+    let domain = raw.issuer.as_ref().and_then(|it| policy.issuers.get(it));
+    let domain = domain.and_then(|issuer| issuer.trust_domain.as_deref());
     if let Some(subject) = &raw.subject {
-        valid = text(&path.field("subject"), subject);
+        let path = path.field("subject");
+        valid = text(&path, subject);
+        if let Some(domain) = domain
+            && trust_domain(subject) != Some(domain)
+        {
+            valid = path.fail_with_fix(
+                "is not a SPIFFE ID of the issuer's trust domain",
+                format!("spiffe://{domain}/path"),
+            );
+        }
     } else if raw.claims.is_empty() && raw.scopes.is_empty() {
         valid = path.fail_with_fix(
             "needs a subject, claims or scopes: without them every token of the issuer would be this client",
@@ -188,25 +197,7 @@ pub(super) fn peer_name(path: &Path, raw: &raw::MtlsRule) -> Option<PeerName> {
 
 /// `spiffe://trust-domain/path` (SPIFFE-ID, 2).
 pub(super) fn spiffe(path: &Path, id: &str) -> Option<()> {
-    let is_valid = id.len() <= MAX_SPIFFE_BYTES
-        && id
-            .strip_prefix("spiffe://")
-            .and_then(|rest| rest.split_once('/'))
-            .is_some_and(|(domain, path)| {
-                let domain_byte = |byte: u8| {
-                    byte.is_ascii_lowercase()
-                        || byte.is_ascii_digit()
-                        || matches!(byte, b'.' | b'-' | b'_')
-                };
-                let path_byte =
-                    |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-                !domain.is_empty()
-                    && domain.len() <= 255
-                    && domain.bytes().all(domain_byte)
-                    && path.split('/').all(|segment| {
-                        !matches!(segment, "" | "." | "..") && segment.bytes().all(path_byte)
-                    })
-            });
+    let is_valid = trust_domain(id).is_some();
     if !is_valid {
         path.error_with_fix(
             format!("{} is not a SPIFFE ID", quote(id)),

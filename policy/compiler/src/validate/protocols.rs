@@ -166,7 +166,7 @@ fn numbered(path: &Path, protocol: Protocol, view: &ProtocolView<'_>) -> Option<
                     "{} cannot name version {version:?}: its versions are 64-bit numbers without leading zeros",
                     protocol.name()
                 ),
-                canonical.unwrap_or_else(|| format!("v{version}")),
+                format!("{:?}", canonical.unwrap_or_else(|| format!("v{version}"))),
             );
         }
     }

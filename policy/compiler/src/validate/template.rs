@@ -41,7 +41,7 @@ pub(super) struct Sides<'m> {
     /// Whether handlers convert between the two.
     pub(super) handled: bool,
     /// Whether clients may send members without a location.
-    pub(super) skips_unknown: bool,
+    pub(super) is_guardrail: bool,
 }
 
 /// Inputs and outputs.
@@ -133,7 +133,7 @@ pub(super) fn template(
         inputs,
         outputs,
         ignored,
-        skips_unknown: sides.skips_unknown,
+        is_guardrail: sides.is_guardrail,
     })))
 }
 

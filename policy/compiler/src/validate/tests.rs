@@ -48,10 +48,12 @@ fn put(document: &mut Value, at: &str, value: Value) {
 }
 
 fn faults(document: Value) -> Vec<Fault> {
-    match validate(&raw(document)) {
+    let found = match validate(&raw(document.clone())) {
         Ok((_, warnings)) => warnings,
         Err(faults) => faults,
-    }
+    };
+    fixes::check(&document, &found);
+    found
 }
 
 fn errors(document: Value) -> Vec<String> {
@@ -63,7 +65,9 @@ fn errors(document: Value) -> Vec<String> {
 }
 
 fn warnings(document: Value) -> Vec<String> {
-    let (_, faults) = validate(&raw(document)).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let validated = validate(&raw(document.clone()));
+    let (_, faults) = validated.unwrap_or_else(|faults| panic!("{faults:#?}"));
+    fixes::check(&document, &faults);
     faults.iter().map(ToString::to_string).collect()
 }
 
@@ -110,12 +114,14 @@ mod credentials;
 mod decoupled;
 mod egress;
 mod ensembles;
+mod fixes;
 mod grant_handlers;
 mod grants;
 mod guardrail;
 mod hostile;
 mod modes;
 mod openai;
+mod openai_members;
 mod protocols;
 mod sections;
 mod service;

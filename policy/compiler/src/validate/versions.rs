@@ -140,7 +140,7 @@ fn ruled(path: &Path, raw: &BTreeMap<String, VersionRule>) -> Option<Found> {
     }
     if shadows.len() > MAX_SHADOWS {
         let message = format!("more than {MAX_SHADOWS} versions with shadow: true");
-        valid = path.fail_with_fix(message, "fewer");
+        valid = path.fail_with_fix(message, format!("at most {MAX_SHADOWS}"));
     }
     valid?;
     Some(Found {

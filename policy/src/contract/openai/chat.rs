@@ -6,11 +6,12 @@ use alloc::string::String;
 use tensorgate_values::json::{Members, Value, member};
 
 use super::history::{
-    Call, NOT_A_CALL_WORD, TEXTS, has_other_content, is_call_word, is_left_out,
-    is_left_out_of_part, is_no_content, is_participant,
+    Call, NOT_A_CALL_WORD, REFUSAL, TEXTS, has_other_content, is_call_word, is_left_out,
+    is_left_out_of_part, is_no_content, is_participant, part_text,
 };
+use super::ignored::Owner;
 use super::members::{CHOICES, Compiled, REQUIRED, count, function, is_function, is_id, only_name};
-use super::picture::{DATA, Look, Picture};
+use super::picture::{Look, Picture, is_data};
 use super::schema::{self, Fault, SchemaFault, SchemaRules};
 use super::special_tokens::TextForm;
 use super::text_length::longest;
@@ -21,6 +22,10 @@ use crate::denial::Reason;
 
 /// The role of results of functions.
 const TOOL: &str = "tool";
+/// How closely the model looks at a picture, by the API.
+const DETAILS: [&str; 4] = ["auto", "low", "high", "original"];
+/// The role of the person that the model answers.
+const USER: &str = "user";
 
 impl Chat {
     pub(super) fn check(
@@ -30,6 +35,7 @@ impl Chat {
         faults: &mut Faults,
     ) -> Contents {
         let (mut messages, mut schemas, mut tools) = (None, 0_usize, false);
+        let mut object_texts = 0_usize;
         let member = |name| member(document, name);
         for (name, value) in document {
             let more = match name.as_ref() {
@@ -65,20 +71,30 @@ impl Chat {
                     self.generation.constraint(name, value, document, faults)
                 }
                 name if self.generation.knows(name) => {
-                    self.generation.check(name, value, document, faults);
+                    self.generation.check(name, value, document, model, faults);
                     0
                 }
                 name => {
-                    model.parameter(name, value, faults);
+                    let bytes = model.parameter(name, value, faults);
+                    object_texts = object_texts.saturating_add(bytes);
                     0
                 }
             };
             schemas = schemas.saturating_add(more);
         }
+        let messages = messages.unwrap_or_else(|| missing("messages", faults));
+        let texts = messages.texts.saturating_add(object_texts);
+        if texts > self.max_prompt_bytes {
+            let most = self.max_prompt_bytes;
+            let cause = format!("{texts} bytes in all, {most} are allowed");
+            let expected = || format!("at most {most} bytes in all");
+            faults.add_expecting(Reason::ItemTooLong, || "messages".into(), &cause, expected);
+        }
         Contents {
+            texts,
             schemas,
             tools,
-            ..messages.unwrap_or_else(|| missing("messages", faults))
+            ..messages
         }
     }
 
@@ -116,25 +132,21 @@ impl Chat {
             items: messages.len(),
             ..Contents::default()
         };
+        let has_user = messages.iter().any(|message| {
+            let role = message.get("role").and_then(Value::as_str);
+            role == Some(USER)
+        });
         for (index, message) in messages.iter().enumerate() {
             let message_contents = Message {
                 model,
                 rule: self,
                 index,
+                has_user,
                 faults,
                 contents: Contents::default(),
             }
             .check(message);
             contents.add(message_contents);
-        }
-        if contents.texts > self.max_prompt_bytes {
-            let cause = format!(
-                "{} bytes in all, {} are allowed",
-                contents.texts, self.max_prompt_bytes
-            );
-            faults.add_expecting(Reason::ItemTooLong, field, &cause, || {
-                format!("at most {} bytes in all", self.max_prompt_bytes)
-            });
         }
         if self
             .images
@@ -176,19 +188,47 @@ impl Chat {
             Ok(None) => return refuse_all(faults, "larger than the contract allows"),
             Err(cause) => return refuse_all(faults, cause),
         };
-        let constraints = self.generation.constraints.as_ref();
         let compiled = Compiled::of(member(document, "tool_choice"));
         for (index, tool) in tools.iter().enumerate() {
-            let rules = if rule.compiled || compiled.has(tool) {
-                SchemaRules::compiled(self.schemas, constraints)
-            } else {
-                SchemaRules::described(self.schemas, constraints)
-            };
-            if let Err(fault) = function(tool, &rules) {
+            let rules = self.schema_rules(rule.compiled || compiled.has(tool));
+            if let Err(fault) = function(tool, &rules, &model.ignored_members) {
+                let function = tool.get("function");
+                let name = function.and_then(|function| function.get("name"));
+                let fault = fault.of_function(name.and_then(Value::as_str));
                 refuse(faults, &fault, || format!("parameter \"tools\"[{index}]"));
             }
         }
         bytes
+    }
+
+    fn schema_rules(&self, compiled: bool) -> SchemaRules<'_> {
+        let constraints = self.generation.constraints.as_ref();
+        if compiled {
+            SchemaRules::compiled(self.schemas, constraints)
+        } else {
+            SchemaRules::described(self.schemas, constraints)
+        }
+    }
+
+    /// Removes the keywords that the server does not get of schemas that only describe. Returns
+    /// whether there were any.
+    pub(super) fn drop_keywords(&self, document: &mut Members<'_>) -> bool {
+        let choice = member(document, "tool_choice").cloned();
+        let compiled = Compiled::of(choice.as_ref());
+        let tools = document.iter_mut().find(|(name, _)| name == "tools");
+        let (Some(rule), Some((_, Value::Array(tools)))) = (&self.tools, tools) else {
+            return false;
+        };
+        let mut dropped = false;
+        for tool in tools {
+            let rules = self.schema_rules(rule.compiled || compiled.has(tool));
+            let function = tool.get_mut("function");
+            let schema = function.and_then(|value| value.get_mut("parameters"));
+            if let Some(schema) = schema {
+                dropped |= schema::drop_keywords(schema, true, &rules);
+            }
+        }
+        dropped
     }
 
     /// `tool_choice`: a keyword, or one of the request's functions. A server that must call a
@@ -239,24 +279,34 @@ impl Chat {
         value: &Value<'_>,
         faults: &mut Faults,
     ) -> usize {
-        match self.format(model, value) {
-            Ok(bytes) => bytes,
-            Err(fault) => {
-                refuse(faults, &fault, || "parameter \"response_format\"".into());
-                0
-            }
+        let field = || String::from("parameter \"response_format\"");
+        if *value != Value::Null && self.kind_of_format(value).is_none() {
+            let cause = "has no type that the contract allows";
+            let expected = || match self.formats.as_slice() {
+                [] => String::from("no response_format"),
+                formats => format!("a type of {}", formats.join(", ")),
+            };
+            faults.add_expecting(Reason::Parameter, field, cause, expected);
+            return 0;
         }
+        self.format(model, value).unwrap_or_else(|fault| {
+            refuse(faults, &fault, field);
+            0
+        })
+    }
+
+    /// The type of a format, if it is allowed.
+    fn kind_of_format<'v>(&self, format: &'v Value<'_>) -> Option<&'v str> {
+        let kind = format.get("type").and_then(Value::as_str);
+        kind.filter(|kind| self.formats.iter().any(|known| known == kind))
     }
 
     fn format(&self, model: &OpenAi, value: &Value<'_>) -> Result<usize, SchemaFault> {
         if *value == Value::Null {
             return Ok(0);
         }
-        let members = value.as_object().ok_or("is not an object")?;
-        let kind = value.get("type").and_then(Value::as_str);
-        let kind = kind
-            .filter(|kind| self.formats.iter().any(|known| known == kind))
-            .ok_or("has no type that the contract allows")?;
+        let members = value.as_object().unwrap_or_default();
+        let kind = self.kind_of_format(value).unwrap_or_default();
         let present = members.iter().filter(|(_, value)| *value != Value::Null);
         let schema = match (kind, present.count()) {
             ("json_schema", 2) => value.get("json_schema").ok_or("has no schema")?,
@@ -265,8 +315,7 @@ impl Chat {
         };
         let bytes = schema_bytes(model, schema, self.max_schema_bytes)?;
         let bytes = bytes.ok_or("a schema larger than the contract allows")?;
-        let constraints = self.generation.constraints.as_ref();
-        let rules = SchemaRules::compiled(self.schemas, constraints);
+        let rules = self.schema_rules(true);
         for (name, value) in schema.as_object().ok_or("a schema is not an object")? {
             let checked = match (name.as_ref(), value) {
                 ("name", Value::String(text)) if is_id(text) => Ok(()),
@@ -313,6 +362,8 @@ struct Message<'r, 'f> {
     model: &'r OpenAi,
     rule: &'r Chat,
     index: usize,
+    /// Whether a message of the request is a user's.
+    has_user: bool,
     faults: &'f mut Faults,
     /// Contents so far.
     contents: Contents,
@@ -417,6 +468,7 @@ impl Message<'_, '_> {
                     self.free_text(text, &format!(".{name}"), TextForm::Plain);
                 }
                 ("tool_calls", Value::Array(calls)) if role == CALLER => self.calls(calls),
+                (name, _) if self.model.ignored_members.has(Owner::Message, name) => {}
                 (name, _) => {
                     let name = quote(name);
                     let cause = format!("{name} is a member that no rule names");
@@ -499,8 +551,11 @@ impl Message<'_, '_> {
                 "is neither a text nor a list of parts",
             ),
         }
-        // An assistant may have said nothing, and a function may return nothing.
-        if let Some(bytes) = text_bytes(value).filter(|_| role != CALLER && role != TOOL) {
+        // An assistant may have said nothing, and a function may return nothing. Clients without a
+        // system prompt send an empty one. Beside a user's message, servers accept it.
+        let may_be_empty = self.has_user && role != USER;
+        let is_free = |bytes: usize| role == CALLER || role == TOOL || may_be_empty && bytes == 0;
+        if let Some(bytes) = text_bytes(value).filter(|bytes| !is_free(*bytes)) {
             let field = || format!("messages[{}].content", self.index);
             self.model.not_too_short(bytes, field, self.faults);
         }
@@ -517,17 +572,22 @@ impl Message<'_, '_> {
                 name == "type" || name == content || is_left_out_of_part(name, value)
             })
         };
-        match (kind, part.get("text"), part.get("image_url")) {
-            (Some("text"), Some(Value::String(text)), _) if has_only("text") => {
+        match (kind, part_text(part), part.get("image_url")) {
+            (Some("text"), Some(text), _) if has_only("text") => {
                 self.free_text(text, ".content", form(role));
             }
-            (Some("image_url"), _, Some(image)) if has_only("image_url") && role == "user" => {
+            (Some(REFUSAL), Some(text), _) if has_only(REFUSAL) && role == CALLER => {
+                self.free_text(text, ".content", form(role));
+            }
+            (Some("image_url"), _, Some(image))
+                if has_only("image_url") && (role == USER || role == TOOL) =>
+            {
                 self.picture(image);
             }
             _ => {
                 let cause = "a part that no rule names";
                 self.add_expecting(Reason::Parameter, ".content", cause, || {
-                    "parts of type text, and of a user image_url, with no other members".into()
+                    "parts of type text, and image_url of users and tools, with no others".into()
                 });
             }
         }
@@ -545,14 +605,14 @@ impl Message<'_, '_> {
             members.iter().all(|(name, value)| match name.as_ref() {
                 "url" => true,
                 "detail" => {
-                    *value == Value::Null || matches!(value.as_str(), Some("low" | "high" | "auto"))
+                    *value == Value::Null || value.as_str().is_some_and(|it| DETAILS.contains(&it))
                 }
                 _ => false,
             })
         });
         let url = image.get("url").and_then(Value::as_str);
         // For any other URL the server fetches the image.
-        if let Some(url) = url.filter(|url| !url.starts_with(DATA)) {
+        if let Some(url) = url.filter(|url| !is_data(url)) {
             let led = match &rule.url {
                 Some(rule) => rule.check(url.as_bytes()),
                 None => Err("a picture's URL is not a data: URL"),
@@ -636,6 +696,6 @@ fn text_bytes(content: &Value<'_>) -> Option<usize> {
         return Some(text.len());
     }
     content.as_array()?.iter().try_fold(0_usize, |bytes, part| {
-        Some(bytes.saturating_add(part.get("text")?.as_str()?.len()))
+        Some(bytes.saturating_add(part_text(part)?.len()))
     })
 }

@@ -16,17 +16,19 @@ pub(super) const NOT_A_CALL_WORD: &str =
 const MAX_PARTICIPANT_CHARACTERS: usize = 64;
 /// Maximum position of a call. The backend does not receive it.
 const MAX_CALL_INDEX: i64 = 1024;
-/// Maximum size of `cache_control` as JSON. The backend does not receive it.
+/// Maximum size of a hint for a cache as JSON. The backend does not receive it.
 const MAX_CACHE_CONTROL_BYTES: usize = 256;
 
 /// Texts of an answer beside its content: the names of reasoning at servers, and a refusal.
 pub(super) const TEXTS: [&str; 3] = ["reasoning", "reasoning_content", "refusal"];
-/// Lists and objects of an answer that mean nothing while they are empty.
-const OFTEN_EMPTY: [&str; 3] = ["tool_calls", "annotations", "images"];
+
+/// The type of a part that is a refusal, and its member with the text.
+pub(super) const REFUSAL: &str = "refusal";
 
 /// Members of an answer for the services that wrote them, as gateways for several providers keep
 /// them. The backend does not receive them.
-const OF_OTHER_PROVIDERS: [&str; 3] = [
+const OF_OTHER_PROVIDERS: [&str; 4] = [
+    "annotations",
     "reasoning_details",
     "thinking_blocks",
     "provider_specific_fields",
@@ -99,12 +101,13 @@ pub(super) fn is_left_out(role: &str, name: &str, value: &Value<'_>) -> bool {
         // Some messages need no content; in others null is not content.
         ("role" | "content", _) => false,
         (name, value) if is_null_or_hint(name, value) => true,
+        // Clients with one type for all messages write the members of the others, too.
+        (_, Value::Array(none)) if none.is_empty() => true,
+        (_, Value::Object(none)) if none.is_empty() => true,
         _ if role != CALLER => false,
         // The content as the client has parsed it.
         ("parsed", _) => true,
         (name, Value::Array(_) | Value::Object(_)) if OF_OTHER_PROVIDERS.contains(&name) => true,
-        (name, Value::Array(none)) => OFTEN_EMPTY.contains(&name) && none.is_empty(),
-        (name, Value::Object(none)) => OFTEN_EMPTY.contains(&name) && none.is_empty(),
         _ => false,
     }
 }
@@ -132,6 +135,12 @@ pub(super) fn is_left_out_of_function(name: &str, value: &Value<'_>) -> bool {
     }
 }
 
+/// The text of a part of a content.
+pub(super) fn part_text<'v>(part: &'v Value<'_>) -> Option<&'v str> {
+    let mut names = ["text", REFUSAL].into_iter();
+    names.find_map(|name| part.get(name)?.as_str())
+}
+
 /// As [`is_left_out`], for a part of a content.
 pub(super) fn is_left_out_of_part(name: &str, value: &Value<'_>) -> bool {
     name != "type" && is_null_or_hint(name, value)
@@ -142,12 +151,14 @@ pub(super) fn is_left_out_of_tool(name: &str, value: &Value<'_>) -> bool {
     !matches!(name, "type" | "function" | "name") && is_null_or_hint(name, value)
 }
 
-/// Whether a member is null, or a hint for another API's cache, which clients of several providers
-/// send to each.
+/// Whether a member is null, or a hint for a cache, as APIs of other services have them. Clients of
+/// several services send it to each.
 fn is_null_or_hint(name: &str, value: &Value<'_>) -> bool {
     match (name, value) {
         (_, Value::Null) => true,
-        ("cache_control", Value::Object(_)) => value.text_bytes() <= MAX_CACHE_CONTROL_BYTES,
+        ("cache_control" | "prompt_cache_breakpoint", Value::Object(_)) => {
+            value.text_bytes() <= MAX_CACHE_CONTROL_BYTES
+        }
         _ => false,
     }
 }

@@ -9,6 +9,7 @@ use tensorgate_values::json::{Members, Value, member};
 
 use super::constraints::is_member;
 use super::history::is_left_out_of_tool;
+use super::ignored::{IgnoredMembers, Owner};
 use super::schema::{self, SchemaFault, SchemaRules};
 use super::tokens::Contents;
 use super::{Faults, Generation, OpenAi};
@@ -27,6 +28,12 @@ const MAX_PAIRS: usize = 16;
 /// Maximum size of a name in `metadata`; the API's own limit.
 const MAX_KEY_BYTES: usize = 64;
 
+/// Options of a stream that pass. The backend gets `include_usage` alone.
+const STREAM_OPTIONS: [&str; 3] = [
+    "include_usage",
+    "include_obfuscation",
+    "continuous_usage_stats",
+];
 /// Values of a `tool_choice` that names no function.
 pub(super) const CHOICES: [&str; 3] = ["none", "auto", REQUIRED];
 /// The value that makes the model call a function.
@@ -64,6 +71,7 @@ impl Generation {
         name: &str,
         value: &Value<'_>,
         document: &Members<'_>,
+        model: &OpenAi,
         faults: &mut Faults,
     ) {
         match name {
@@ -73,10 +81,11 @@ impl Generation {
                 let allowed = matches!(value, Value::Bool(false) | Value::Null)
                     || *value == Value::Bool(true) && self.stream;
                 if !allowed {
-                    faults.add(
+                    faults.add_expecting(
                         Reason::Parameter,
                         || "parameter \"stream\"".into(),
                         "the contract does not allow streamed answers",
+                        || "false".into(),
                     );
                 }
             }
@@ -84,15 +93,16 @@ impl Generation {
                 let streams = member(document, "stream") == Some(&Value::Bool(true));
                 let known = value.as_object().is_some_and(|members| {
                     members.iter().all(|(name, value)| {
-                        matches!(name.as_ref(), "include_usage" | "include_obfuscation")
+                        STREAM_OPTIONS.contains(&name.as_ref())
                             && matches!(value, Value::Bool(_) | Value::Null)
+                            || model.ignored_members.has(Owner::StreamOptions, name)
                     })
                 });
                 if !(*value == Value::Null || streams && known) {
                     faults.add(
                         Reason::Parameter,
                         || "parameter \"stream_options\"".into(),
-                        "is not include_usage of a streamed answer",
+                        "is not an option of a streamed answer that the contract allows",
                     );
                 }
             }
@@ -124,10 +134,11 @@ impl Generation {
             Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Object(_) => false,
         };
         if !allowed {
-            faults.add(
+            faults.add_expecting(
                 Reason::Parameter,
                 || "parameter \"stop\"".into(),
                 "not as many short texts as the contract allows",
+                || format!("at most {} texts of 1 to {MAX_STOP_BYTES} bytes", self.stop),
             );
         }
     }
@@ -285,14 +296,20 @@ pub(super) fn only_name<'v>(value: &'v Value<'_>) -> Option<&'v str> {
 }
 
 /// A function definition.
-pub(super) fn function(tool: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), SchemaFault> {
+pub(super) fn function(
+    tool: &Value<'_>,
+    rules: &SchemaRules<'_>,
+    ignored: &IgnoredMembers,
+) -> Result<(), SchemaFault> {
     let members = tool.as_object().ok_or("is not an object")?;
     if !is_function(tool) {
         return Err("is not a function".into());
     }
     let other = |(name, value): &&(Cow<'_, str>, Value<'_>)| {
         let name: &str = name;
-        !matches!(name, "type" | "function") && !is_left_out_of_tool(name, value)
+        !matches!(name, "type" | "function")
+            && !is_left_out_of_tool(name, value)
+            && !ignored.has(Owner::Tool, name)
     };
     if let Some((name, _)) = members.iter().find(other) {
         return Err(SchemaFault::at(
@@ -302,7 +319,8 @@ pub(super) fn function(tool: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), 
     }
     let function = tool.get("function").and_then(Value::as_object);
     let function = function.ok_or_else(|| SchemaFault::at("function", "is not an object"))?;
-    for (name, value) in function {
+    let present = function.iter();
+    for (name, value) in present.filter(|(name, _)| !ignored.has(Owner::Function, name)) {
         let checked = function_member(name, value, rules);
         checked.map_err(|fault| fault.below(name).below("function"))?;
     }

@@ -4,18 +4,20 @@
 //! text should not tell. The scanner does not parse Markdown. It reads the marks that every form of
 //! a link needs: `![`, then `](`, or a definition `[label]:`; and names of elements that load
 //! something. Where the structure is uncertain (code, escapes, nested brackets), a mark counts as a
-//! link. Some readers remove control characters first, so these separate no marks.
+//! link. Some readers remove control characters first, so these separate no marks. Others take them
+//! for text, so a line of them is no blank line: a paragraph ends where all readers end it.
 //!
 //! The scanner emits the same text with these marks escaped. It holds back at most the characters
 //! that may begin a mark.
 
 use alloc::string::String;
 
-/// Elements that load something without a click, by a URL of their own or as their background.
-const ELEMENTS: [&str; 21] = [
+/// Elements that load something without a click: by an attribute of their own, or by one of what
+/// only they can contain (`svg`).
+const ELEMENTS: [&str; 28] = [
     "audio", "base", "body", "embed", "feimage", "frame", "iframe", "image", "img", "input",
-    "link", "meta", "object", "picture", "script", "source", "style", "table", "track", "use",
-    "video",
+    "link", "meta", "object", "picture", "script", "source", "style", "svg", "table", "tbody",
+    "td", "tfoot", "th", "thead", "tr", "track", "use", "video",
 ];
 /// The longest name of [`ELEMENTS`].
 const MAX_ELEMENT_BYTES: usize = 7;
@@ -135,13 +137,13 @@ impl LinkScanner {
     }
 
     fn step(&mut self, character: char, emit: &mut impl FnMut(&str)) -> Option<PictureLink> {
+        self.track_line(character);
         if character.is_control() && !matches!(character, '\n' | '\r' | '\t') {
             // It is emitted before what is held back, so that the marks stay together.
             emit(character.encode_utf8(&mut [0; 4]));
             self.previous = Some(character);
             return None;
         }
-        self.track_line(character);
         let found = match (core::mem::take(&mut self.partial_mark), character) {
             (PartialMark::Nothing, _) => self.begin(character, emit),
             (PartialMark::Exclamation, '[') => self.open_picture(emit),
@@ -247,6 +249,7 @@ impl LinkScanner {
         bracket
     }
 
+    /// Every character but spaces and tabs makes a line one that is not blank.
     fn track_line(&mut self, character: char) {
         match character {
             '\n' => {
@@ -265,6 +268,8 @@ impl LinkScanner {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::arithmetic_side_effects, reason = "tests")]
+    use alloc::format;
+
     use super::*;
 
     /// The emitted text in pieces of this many characters, and the links.
@@ -311,6 +316,12 @@ mod tests {
             ("![a] \t(u)", "![a] \t\\(u)", Inline),
             ("![](<//e/?q>)", "![]\\(<//e/?q>)", Inline),
             ("![a [b] c](u)", "![a [b] c]\\(u)", Inline),
+            // A line of a control character, or of another kind of space, is not blank.
+            ("![[x]\n\u{c}\nb](u)", "![[x]\n\u{c}\nb]\\(u)", Inline),
+            ("![[x]\n\0\r\nb](u)", "![[x]\n\0\r\nb]\\(u)", Inline),
+            ("![[x]\n \u{85}\nb](u)", "![[x]\n \u{85}\nb]\\(u)", Inline),
+            ("![[x]\n\u{a0}\nb](u)", "![[x]\n\u{a0}\nb]\\(u)", Inline),
+            ("![[x]\n\u{2028}\nb](u)", "![[x]\n\u{2028}\nb]\\(u)", Inline),
             ("![a`]`\r\nb](u)", "![a`]`\r\nb]\\(u)", Inline),
             ("![a\\]b](u)", "![a\\]b]\\(u)", Inline),
             // Simple readers do not end a link with its paragraph.
@@ -362,6 +373,7 @@ mod tests {
             ("<img src=u>", "&lt;img src=u>", Element),
             ("<feImage href=u>", "&lt;feImage href=u>", Element),
             ("<table background=u>", "&lt;table background=u>", Element),
+            ("|<td\tbackground=u>", "|&lt;td\tbackground=u>", Element),
             ("<<IMG/src=u>", "<&lt;IMG/src=u>", Element),
             ("a<iFrame\nsrc=u>", "a&lt;iFrame\nsrc=u>", Element),
             ("<picture>", "&lt;picture>", Element),
@@ -378,6 +390,8 @@ mod tests {
             "Wow! [link](u) a[1] <b> <imgs> <img-x> <pictures> <https://e> 1 < 2!",
             "let v = vec![1, 2];\n\n[docs](u)",
             "![x]\n\n[a](u)",
+            "![[x]\n \t\r\n[a](u)",
+            "<tda> <ths> <trim> <svg-x>",
             "if a[0]: for b in c[1:]: ![x]\nreturn d[2]:",
             "x()[0] f(a_[1]: b) ![x]\u{1}",
             "- [ ] todo: ![x] u ] : \u{e9}\u{1f600}",
@@ -386,6 +400,32 @@ mod tests {
             "ends with <ifr",
         ] {
             check(text, text, None);
+        }
+    }
+
+    #[test]
+    fn each_attribute_that_loads_something_is_of_a_known_element() {
+        for (attribute, elements) in [
+            ("background", "body table tbody td tfoot th thead tr"),
+            ("data", "object"),
+            ("href", "base link feimage image use"),
+            ("imagesrcset", "link"),
+            ("poster", "video"),
+            (
+                "src",
+                "audio embed frame iframe img input script source track video",
+            ),
+            ("srcset", "img source"),
+            // By `content`: a refresh.
+            ("content", "meta"),
+            // Of elements that only `svg` contains: `filter`, `mask`, `fill`, `href`.
+            ("filter", "svg"),
+        ] {
+            for element in elements.split(' ') {
+                let text = format!("<{element} {attribute}=u>");
+                let expected = format!("&lt;{element} {attribute}=u>");
+                check(&text, &expected, Some(PictureLink::Element));
+            }
         }
     }
 

@@ -3,19 +3,56 @@
 
 use alloc::borrow::Cow;
 use alloc::string::String;
+use core::cell::Cell;
 
 use tensorgate_values::json::{Members, Value, object};
 
 use super::OpenAi;
 use super::chat::form;
 use super::history::{
-    TEXTS, has_other_content, is_left_out, is_left_out_of_call, is_left_out_of_function,
+    REFUSAL, TEXTS, has_other_content, is_left_out, is_left_out_of_call, is_left_out_of_function,
     is_left_out_of_part, is_left_out_of_tool, is_no_content,
 };
 use super::members::is_absent;
+use super::picture::lower_header;
 use super::special_tokens::{SpecialTokens, TextForm};
 use super::tokens::{CALLER, max_tokens};
 use crate::request::Api;
+
+/// A document for the backend.
+#[derive(Debug)]
+pub struct Rebuilt<'a> {
+    /// The document.
+    pub document: Value<'a>,
+    /// Whether a text had a special token, which is escaped.
+    pub escaped: bool,
+}
+
+/// Escapes special tokens, and notes whether a text had one.
+struct Escaper<'r> {
+    rule: &'r SpecialTokens,
+    escaped: Cell<bool>,
+}
+
+impl Escaper<'_> {
+    fn escape<'a>(&self, text: Cow<'a, str>, form: TextForm) -> Cow<'a, str> {
+        let bytes = text.len();
+        let text = self.rule.escape(text, form);
+        self.note(text.len() != bytes);
+        text
+    }
+
+    fn escape_schema<'a>(&self, value: Value<'a>) -> Value<'a> {
+        let bytes = value.text_bytes();
+        let value = self.rule.escape_schema(value);
+        self.note(value.text_bytes() != bytes);
+        value
+    }
+
+    fn note(&self, escaped: bool) {
+        self.escaped.set(self.escaped.get() || escaped);
+    }
+}
 
 /// The document for the backend. Equivalent members are unified. `max_tokens` is always present, so
 /// the server never uses its own limit.
@@ -24,12 +61,17 @@ pub fn rebuild<'a>(
     api: Api,
     backend_model: &str,
     document: Members<'a>,
-) -> Value<'a> {
+) -> Rebuilt<'a> {
+    let tokens = Escaper {
+        rule: &rules.special_tokens,
+        escaped: Cell::new(false),
+    };
     let generation = match api {
         Api::Chat => rules.chat.as_ref().map(|rule| &rule.generation),
         Api::Completions => rules.completions.as_ref().map(|rule| &rule.generation),
         Api::Embeddings => None,
     };
+    let has_rule = |name: &str| rules.parameters.iter().any(|(known, _)| known == name);
     let mut stream = false;
     let max_tokens = generation.map(|rule| max_tokens(&document, rule.max_tokens));
     let mut members: Members<'a> = Members::new();
@@ -49,24 +91,26 @@ pub fn rebuild<'a>(
             ("stream" | "stream_options", _) => {}
             ("messages", Value::Array(messages)) => {
                 let messages = messages.into_iter();
-                let messages =
-                    messages.map(|message| escaped_message(message, &rules.special_tokens));
+                let messages = messages.map(|message| escaped_message(message, &tokens));
                 members.push((name, Value::Array(messages.collect())));
             }
             ("prompt" | "input", value) => {
-                members.push((name, texts(value, &rules.special_tokens)));
+                members.push((name, texts(value, &tokens)));
             }
             ("tools", Value::Array(tools)) => {
                 let tools = tools.into_iter();
                 let tools = tools.map(|tool| without(tool, "function", is_left_out_of_tool));
                 let tools = Value::Array(tools.collect());
-                let tools = rules.special_tokens.escape_schema(tools);
+                let tools = tokens.escape_schema(tools);
                 members.push((name, tools));
             }
             ("response_format", format) => {
                 // Absent members may have any name, so the server does not get them.
                 let format = without(format, "json_schema", |_, value| *value == Value::Null);
-                members.push((name, rules.special_tokens.escape_schema(format)));
+                members.push((name, tokens.escape_schema(format)));
+            }
+            (_, value @ Value::Object(_)) if has_rule(name.as_ref()) => {
+                members.push((name, without_nulls(value)));
             }
             (_, value) => members.push((name, value)),
         }
@@ -81,7 +125,10 @@ pub fn rebuild<'a>(
         let options = object([("include_usage", Value::Bool(true))]);
         members.push((Cow::Borrowed("stream_options"), options));
     }
-    Value::Object(members)
+    Rebuilt {
+        document: Value::Object(members),
+        escaped: tokens.escaped.get(),
+    }
 }
 
 /// An object and the one below `inner`, without the omitted members.
@@ -103,8 +150,20 @@ fn without<'a>(
     value
 }
 
+/// An object without members that are null, which its rule does not bound. The recursion is limited
+/// by the depth of the rule.
+fn without_nulls(value: Value<'_>) -> Value<'_> {
+    let Value::Object(mut members) = value else {
+        return value;
+    };
+    members.retain(|(_, value)| *value != Value::Null);
+    let members = members.into_iter();
+    let members = members.map(|(name, value)| (name, without_nulls(value)));
+    Value::Object(members.collect())
+}
+
 /// A text or a list of texts, with special tokens escaped.
-fn texts<'a>(value: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
+fn texts<'a>(value: Value<'a>, tokens: &Escaper<'_>) -> Value<'a> {
     match value {
         Value::String(text) => Value::String(tokens.escape(text, TextForm::Plain)),
         Value::Array(elements) => {
@@ -120,7 +179,7 @@ fn texts<'a>(value: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
 }
 
 /// A message without absent members, and with special tokens escaped.
-fn escaped_message<'a>(message: Value<'a>, tokens: &SpecialTokens) -> Value<'a> {
+fn escaped_message<'a>(message: Value<'a>, tokens: &Escaper<'_>) -> Value<'a> {
     let role = message.get("role").and_then(Value::as_str);
     let role = String::from(role.unwrap_or_default());
     let has_other = has_other_content(&role, &message);
@@ -158,17 +217,39 @@ fn retain_parts(content: &mut Value<'_>) {
     for part in parts {
         if let Value::Object(members) = part {
             members.retain(|(name, value)| !is_left_out_of_part(name, value));
+            refusal_as_text(members);
             for (_, value) in members {
                 if let Value::Object(picture) = value {
                     picture.retain(|(_, value)| *value != Value::Null);
+                    for (name, value) in picture {
+                        if **name == *"url"
+                            && let Value::String(url) = value
+                        {
+                            lower_header(url);
+                        }
+                    }
                 }
             }
         }
     }
 }
 
+/// Writes a part that is a refusal as a text, because not every server knows such parts.
+fn refusal_as_text(part: &mut Members<'_>) {
+    if part.iter().all(|(name, _)| name != REFUSAL) {
+        return;
+    }
+    for (name, value) in part {
+        match &**name {
+            "type" => *value = Value::text("text"),
+            REFUSAL => *name = Cow::Borrowed("text"),
+            _ => {}
+        }
+    }
+}
+
 /// The calls of a message: their own members alone, with special tokens escaped.
-fn escape_calls(calls: &mut Value<'_>, tokens: &SpecialTokens) {
+fn escape_calls(calls: &mut Value<'_>, tokens: &Escaper<'_>) {
     let Value::Array(calls) = calls else {
         return;
     };
@@ -199,7 +280,7 @@ fn escape_calls(calls: &mut Value<'_>, tokens: &SpecialTokens) {
 
 /// Escapes special tokens in a text, and in the members of this name of lists and objects. The
 /// recursion is limited by the parser's depth.
-fn escape(value: &mut Value<'_>, member: &str, form: TextForm, tokens: &SpecialTokens) {
+fn escape(value: &mut Value<'_>, member: &str, form: TextForm, tokens: &Escaper<'_>) {
     match value {
         Value::String(text) => {
             let original = core::mem::take(text);

@@ -6,8 +6,9 @@
 //! expanded. Descriptions may have all common keywords and any length of texts within their bytes,
 //! and a higher weight: some servers build a grammar from every tool.
 //!
-//! Recursive definitions are rejected in both. So are patterns, unless the policy names their
-//! keyword; they count with their bytes.
+//! Recursive definitions are rejected in both. Unknown keywords, and patterns whose keyword the
+//! policy does not name, are rejected where a server compiles the schema. A description loses them
+//! before the server gets it. Named patterns count with their bytes.
 
 mod fault;
 mod keywords;
@@ -21,10 +22,10 @@ use tensorgate_values::json::Value;
 
 use super::constraints::Constraints;
 pub(super) use fault::{Fault, SchemaFault};
-use keywords::{is_definition_name, is_list_of_texts, is_word};
+use keywords::{SchemasOf, is_definition_name, is_dropped, is_list_of_texts, is_word, schemas_of};
 
-/// Maximum depth with references expanded. A document nests 24 deep, and a filter's VM has that
-/// much stack.
+/// Maximum depth with references expanded. A filter's VM has that much stack. Without references a
+/// schema nests no deeper, because its reader allows its text as many levels.
 const MAX_DEPTH: usize = 64;
 
 /// Limits of a schema.
@@ -76,6 +77,11 @@ impl<'r> SchemaRules<'r> {
         }
     }
 
+    /// Whether the policy names a keyword with patterns.
+    fn names(&self, keyword: &str) -> bool {
+        self.constraints.is_some_and(|rule| rule.names(keyword))
+    }
+
     /// A schema that describes. It may have whatever a compiled one may have.
     pub(super) fn described(limits: SchemaLimits, constraints: Option<&'r Constraints>) -> Self {
         let least = SchemaLimits::DESCRIBED;
@@ -98,6 +104,7 @@ pub(super) fn check(schema: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), S
     let mut weights = Weights {
         root: schema,
         definitions: BTreeMap::new(),
+        has_reference: false,
         rules,
     };
     for key in DEFINITIONS {
@@ -132,7 +139,45 @@ pub(super) fn check(schema: &Value<'_>, rules: &SchemaRules<'_>) -> Result<(), S
         size.map_err(SchemaFault::of_schema)?;
     }
     let size = weights.of(schema, true, 0);
-    size.map_err(SchemaFault::of_schema).map(|_| ())
+    size.map_err(SchemaFault::of_schema)?;
+    let id = schema.get("$id").and_then(Value::as_str);
+    if rules.compiled && weights.has_reference && id.is_some_and(|id| !is_word(id)) {
+        let cause = "is an address, which the schema's references may be resolved against";
+        return Err(SchemaFault::at("$id", cause));
+    }
+    Ok(())
+}
+
+/// Removes what the server does not get of a description that was checked. Returns whether it had
+/// such keywords. The recursion is limited by the parser's depth.
+pub(super) fn drop_keywords(schema: &mut Value<'_>, root: bool, rules: &SchemaRules<'_>) -> bool {
+    let Value::Object(members) = schema else {
+        return false;
+    };
+    let count = members.len();
+    members.retain(|(name, value)| !is_dropped(name, value, root, rules));
+    let mut dropped = members.len() < count;
+    for (name, value) in members {
+        let Some(kind) = schemas_of(name) else {
+            continue;
+        };
+        match (kind, value) {
+            (SchemasOf::Names, Value::Object(named)) => {
+                for (_, schema) in named {
+                    dropped |= drop_keywords(schema, false, rules);
+                }
+            }
+            (SchemasOf::Value, Value::Array(list)) => {
+                for schema in list {
+                    dropped |= drop_keywords(schema, false, rules);
+                }
+            }
+            (SchemasOf::Value | SchemasOf::Names, value) => {
+                dropped |= drop_keywords(value, false, rules);
+            }
+        }
+    }
+    dropped
 }
 
 /// Expanded size of a schema.
@@ -208,6 +253,8 @@ fn often(schema: &Value<'_>, bounds: [&str; 2]) -> u64 {
 struct Weights<'v, 'a, 'r> {
     root: &'v Value<'a>,
     definitions: BTreeMap<String, (&'v Value<'a>, Known)>,
+    /// Whether any schema so far has a reference.
+    has_reference: bool,
     rules: &'r SchemaRules<'r>,
 }
 
@@ -215,7 +262,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
     fn of_reference(&mut self, path: &str, depth: usize) -> Result<Size, SchemaFault> {
         if !self.rules.compiled
             && !self.definitions.contains_key(path)
-            && let Some(schema) = pointed(self.root, path)
+            && let Some(schema) = pointed(self.root, path, self.rules)
         {
             let definition = (schema, Known::Unknown);
             self.definitions.insert(path.into(), definition);
@@ -241,7 +288,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
     fn of(&mut self, schema: &'v Value<'a>, root: bool, depth: usize) -> Result<Size, SchemaFault> {
         let depth = depth.saturating_add(1);
         if depth > MAX_DEPTH {
-            return Err("is nested too deeply".into());
+            return Err(too_deep());
         }
         let members = match schema {
             Value::Bool(_) => {
@@ -279,7 +326,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
             return Err(SchemaFault::new(cause));
         }
         if size.height > MAX_DEPTH {
-            return Err("is nested too deeply".into());
+            return Err(too_deep());
         }
         Ok(size)
     }
@@ -327,6 +374,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
         depth: usize,
     ) -> Result<Part, SchemaFault> {
         let size = match name {
+            name if is_dropped(name, value, root, self.rules) => Size::default(),
             // Serializers write null for keywords that a schema does not have.
             name if !self.rules.compiled && *value == Value::Null && name != "$ref" => {
                 Size::default()
@@ -356,6 +404,7 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
             }
             "$ref" => {
                 let path = value.as_str().ok_or("is not a text")?;
+                self.has_reference = true;
                 return Ok(Part::Met(self.of_reference(path, depth)?));
             }
             "$id" if !root => return Err("is only allowed in the root of a schema".into()),
@@ -365,6 +414,9 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
             | "unevaluatedItems"
             | "unevaluatedProperties"
             | "contentSchema"
+            | "if"
+            | "then"
+            | "else"
                 if !self.rules.compiled =>
             {
                 self.of(value, false, depth)?
@@ -446,25 +498,45 @@ impl<'v, 'a> Weights<'v, 'a, '_> {
     }
 }
 
+fn too_deep() -> SchemaFault {
+    let cause = format!("is nested deeper than {MAX_DEPTH} schemas, references expanded");
+    SchemaFault::new(cause)
+}
+
 fn schemas<'v, 'a>(value: &'v Value<'a>) -> Result<&'v [Value<'a>], Fault> {
     value.as_array().ok_or("is not a list of schemas")
 }
 
 /// The schema at a JSON pointer: some libraries refer to where a schema first occurs. Each schema
-/// has one pointer, so that it is expanded once. Escapes are read differently, and rejected.
-fn pointed<'v, 'a>(root: &'v Value<'a>, path: &str) -> Option<&'v Value<'a>> {
+/// has one pointer, so that it is expanded once. Escapes are read differently, and rejected. What
+/// the server does not get, and values that are no schemas, have no pointer.
+fn pointed<'v, 'a>(
+    root: &'v Value<'a>,
+    path: &str,
+    rules: &SchemaRules<'_>,
+) -> Option<&'v Value<'a>> {
     let path = path.strip_prefix("#/")?;
     if path.contains(['~', '%']) {
         return None;
     }
-    path.split('/').try_fold(root, |value, name| {
-        let Value::Array(elements) = value else {
-            return value.get(name);
+    let (mut schema, mut names) = (root, path.split('/'));
+    while let Some(keyword) = names.next() {
+        let value = schema.get(keyword)?;
+        if is_dropped(keyword, value, false, rules) {
+            return None;
+        }
+        schema = match (schemas_of(keyword)?, value) {
+            (SchemasOf::Value, Value::Array(elements)) => {
+                let index = names.next()?;
+                let canonical = index == "0" || !index.starts_with(['0', '+']);
+                let index: usize = index.parse().ok().filter(|_| canonical)?;
+                elements.get(index)?
+            }
+            (SchemasOf::Value, value) => value,
+            (SchemasOf::Names, value) => value.get(names.next()?)?,
         };
-        let canonical = name == "0" || !name.starts_with(['0', '+']);
-        let index: usize = name.parse().ok().filter(|_| canonical)?;
-        elements.get(index)
-    })
+    }
+    Some(schema)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use tensorgate_values::json::{Members, Value, member};
 
 use super::Faults;
 use super::chat::form;
+use super::history::part_text;
 use super::picture_links::{LinkScanner, PictureLink};
 use super::special_tokens::{TextForm, unescaped};
 use crate::contract::quote;
@@ -173,10 +174,10 @@ fn has_divided_link(messages: &[Value<'_>], read_as: TextForm) -> bool {
             if is_json { is_link_unescaped } else { is_link };
         match message.get("content") {
             Some(Value::String(text)) => is_link(&mut scanner, text),
-            Some(Value::Array(parts)) => parts.iter().any(|part| {
-                let text = part.get("text").and_then(Value::as_str);
-                is_link(&mut scanner, text.unwrap_or_default())
-            }),
+            Some(Value::Array(parts)) => {
+                let mut texts = parts.iter().filter_map(part_text);
+                texts.any(|text| is_link(&mut scanner, text))
+            }
             _ => false,
         }
     })

@@ -16,8 +16,11 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use tensorgate_values::json::Value;
 
+use super::history::part_text;
 use super::schema::Fault;
 
+pub use common::NUMBER_IN_TOKEN;
+use common::TokenSet;
 pub use scan::folded;
 pub(super) use scan::{TextForm, unescaped};
 
@@ -25,6 +28,8 @@ pub(super) use scan::{TextForm, unescaped};
 const BREAK: char = ' ';
 /// The members of tools and schemas whose texts are for the model, and may be changed.
 const PROSE: [&str; 2] = ["description", "title"];
+/// Maximum size of a token of a policy.
+const MAX_TOKEN_BYTES: usize = 64;
 /// Why a text is rejected.
 const FOUND: Fault = "has a special token of the model";
 
@@ -33,6 +38,24 @@ const FOUND: Fault = "has a special token of the model";
 pub const fn may_start_token(character: char) -> bool {
     character.is_ascii_punctuation()
         && !matches!(character, '_' | '-' | '+' | '/' | '=' | '"' | '\\')
+}
+
+/// Whether a token can be found in texts, and a blank be put into it.
+pub fn is_findable(token: &str) -> bool {
+    let starts = token.chars().next().is_some_and(may_start_token);
+    let more = token.chars().filter_map(folded).nth(1).is_some();
+    let excluded = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '\\');
+    // A number is `#` in what is compared, and takes all digits that follow.
+    let is_clear = token.split_once(NUMBER_IN_TOKEN).is_none_or(|(_, after)| {
+        let goes_on = after.starts_with(|c: char| c.is_ascii_digit());
+        !goes_on && !after.contains(NUMBER_IN_TOKEN) && !token.contains('#')
+    });
+    starts && more && is_clear && token.len() <= MAX_TOKEN_BYTES && !token.contains(excluded)
+}
+
+/// Whether a text begins with a special token of a common model.
+pub fn begins_with_common(text: &str) -> bool {
+    TokenSet::new(true, Vec::new()).starts(text.chars().filter_map(folded))
 }
 
 /// What a special token leads to.
@@ -46,28 +69,38 @@ pub enum OnToken {
     Refuse,
 }
 
+fn normalized(tokens: &[String]) -> Vec<String> {
+    let normalized = |token: &String| token.chars().filter_map(folded).collect();
+    tokens.iter().map(normalized).collect()
+}
+
 /// Rule for the special tokens of a model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SpecialTokens {
     pub on_token: OnToken,
-    /// Tokens besides those of common models, normalized and sorted. [`may_start_token`] holds for
-    /// the first character.
-    additional: Vec<String>,
+    /// The tokens. [`may_start_token`] holds for the first character of each.
+    tokens: TokenSet,
 }
 
 impl SpecialTokens {
+    /// A rule for the tokens of common models and for `additional` ones.
     pub fn new(on_token: OnToken, additional: &[String]) -> Self {
-        let normalized = |token: &String| token.chars().filter_map(folded).collect();
-        let mut additional: Vec<String> = additional.iter().map(normalized).collect();
-        additional.sort_unstable();
         Self {
             on_token,
-            additional,
+            tokens: TokenSet::new(true, normalized(additional)),
+        }
+    }
+
+    /// A rule for the tokens of one model.
+    pub fn only(on_token: OnToken, tokens: &[String]) -> Self {
+        Self {
+            on_token,
+            tokens: TokenSet::new(false, normalized(tokens)),
         }
     }
 
     fn starts<'t>(&'t self, text: &'t str, form: TextForm) -> impl Iterator<Item = usize> + 't {
-        scan::token_starts(text, form, &self.additional)
+        scan::token_starts(text, form, &self.tokens)
     }
 
     /// Bytes that escaping adds to a text, or why the text is rejected.
@@ -120,7 +153,7 @@ impl SpecialTokens {
             return Ok(());
         }
         let texts = || {
-            let texts = parts.iter().filter_map(|part| part.get("text")?.as_str());
+            let texts = parts.iter().filter_map(part_text);
             texts.map(|text| text.trim_matches(|c: char| c.is_whitespace() || c.is_control()))
         };
         if texts().nth(1).is_none() {

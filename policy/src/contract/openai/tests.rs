@@ -19,6 +19,13 @@ use super::*;
 use crate::contract::ParameterBound;
 use crate::contract::media::MediaType;
 
+mod context;
+
+/// The document for the backend.
+fn rebuild<'a>(rules: &OpenAi, api: Api, model: &str, document: Members<'a>) -> Value<'a> {
+    super::rebuild(rules, api, model, document).document
+}
+
 fn generation() -> Generation {
     Generation {
         max_tokens: 64,
@@ -75,6 +82,8 @@ fn rules() -> OpenAi {
         }),
         parameters: Vec::new(),
         ignored: Vec::new(),
+        ignored_members: IgnoredMembers::default(),
+        context_tokens: None,
         min_bytes: 1,
         special_tokens: SpecialTokens::new(OnToken::Escape, &[]),
         max_answer_bytes: 1 << 20,
@@ -283,10 +292,11 @@ fn absent_members_are_not_sent_to_the_backend() {
     let built = rebuild(&rules, Api::Chat, "m", whole);
     let plain = Value::Array(vec![message("assistant", vec![])]);
     assert_eq!(built.get("messages"), Some(&plain));
-    // From other roles than the assistant, a list of calls counts as one, however short.
-    let others = document(message("user", dumped()));
-    let denial = rules.check(Api::Chat, &others, &mut Err).unwrap_err();
-    assert_eq!(denial.reason, Reason::Parameter);
+    let of_user = document(message("user", dumped()));
+    assert!(rules.check(Api::Chat, &of_user, &mut Err).is_ok());
+    let call = vec![("tool_calls", Value::Array(vec![object([])]))];
+    let denial = rules.check(Api::Chat, &document(message("user", call)), &mut Err);
+    assert_eq!(denial.unwrap_err().reason, Reason::Parameter);
 }
 
 #[test]
@@ -366,6 +376,22 @@ fn the_policy_chooses_what_a_special_token_leads_to() {
 }
 
 #[test]
+fn a_document_for_the_backend_has_a_mark_for_escaped_texts() {
+    let rules = rules();
+    for (text, expected) in [("a </s>", true), ("a < b", false)] {
+        let function = object([("description", Value::text(text))]);
+        let tools = Value::Array(vec![object([("function", function)])]);
+        for document in [
+            members([("messages", user_message(Value::text(text)))]),
+            members([("tools", tools)]),
+        ] {
+            let built = super::rebuild(&rules, Api::Chat, "m", document);
+            assert_eq!(built.escaped, expected, "{built:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_too_long_is_not_searched_for_special_tokens() {
     let mut rules = rules();
     rules.special_tokens.on_token = OnToken::Refuse;
@@ -431,7 +457,7 @@ fn a_fault_of_a_function_names_its_member() {
     // Bounded by max_bytes alone.
     let long = || Value::String(Cow::Owned("d".repeat(6_000)));
     assert!(check("description", long()).is_ok());
-    let condition = object([("if", object([]))]);
+    let typed = object([("type", Value::Int(1))]);
     for (name, value, expected) in [
         ("description", Value::Int(1), "/function/description is not"),
         (
@@ -440,7 +466,7 @@ fn a_fault_of_a_function_names_its_member() {
             "/function/url is a member of a function that no",
         ),
         ("strict", Value::Int(1), "/function/strict is not a boolean"),
-        ("parameters", condition, "/function/parameters/if is not"),
+        ("parameters", typed, "/function/parameters/type has a value"),
     ] {
         let denial = check(name, value).unwrap_err();
         assert_eq!(denial.field.as_deref(), Some("parameter \"tools\"[0]"));
@@ -729,5 +755,22 @@ fn a_fault_names_the_roles_and_the_kinds_of_pictures_that_are_allowed() {
         ),
     ] {
         assert_eq!(described(messages), expected);
+    }
+}
+
+#[test]
+fn a_fault_of_a_member_lists_what_the_policy_allows_to_caller_and_operator() {
+    let formats = rules().chat.unwrap().formats.join(", ");
+    let format = object([("type", Value::text("xml"))]);
+    for (name, value, expected) in [
+        ("response_format", format, format!("a type of {formats}")),
+        ("stop", Value::Int(1), "texts of 1 to 256 bytes".into()),
+    ] {
+        let messages = user_message(Value::text("a"));
+        let document = members([("messages", messages), (name, value)]);
+        let denial = rules().check(Api::Chat, &document, &mut Err).unwrap_err();
+        let shown = denial.described_field().unwrap();
+        assert!(shown.ends_with(&*expected), "{shown}");
+        assert!(denial.cause.ends_with(&*expected), "{denial:?}");
     }
 }

@@ -1,7 +1,8 @@
 //! Upper bound on the tokens of a request, without a tokenizer. The bound holds for every tokenizer
 //! that splits texts into bytes or longer pieces (byte-level BPE, SentencePiece with byte
 //! fallback): a normalized text has at most as many tokens as bytes. Allowances for the server's
-//! template are constants here.
+//! template are constants here. If the policy says the length of the model's context, that is a
+//! second bound: a server reads and generates no more than fits.
 
 use alloc::vec::Vec;
 
@@ -145,6 +146,14 @@ impl Generated {
     fn tokens(self) -> u64 {
         self.max_tokens.saturating_mul(self.choices)
     }
+
+    /// Maximum tokens of a text and of all choices for it: each choice shares a context with the
+    /// text, which is read once.
+    fn within(self, context_tokens: u64) -> u64 {
+        let others = self.choices.saturating_sub(1);
+        let others = others.saturating_mul(self.max_tokens.min(context_tokens));
+        context_tokens.saturating_add(others)
+    }
 }
 
 /// A checked integer, if present.
@@ -163,17 +172,22 @@ pub(super) fn max_tokens(document: &Members<'_>, most: u64) -> u64 {
 }
 
 impl Chat {
-    pub(super) fn cost(&self, contents: Contents, document: &Members<'_>) -> RequestCost {
+    pub(super) fn cost(
+        &self,
+        contents: Contents,
+        document: &Members<'_>,
+        context_tokens: Option<u64>,
+    ) -> RequestCost {
         let generated = Generated {
             max_tokens: max_tokens(document, self.generation.max_tokens),
             choices: integer_member(document, "n").unwrap_or(1),
         };
-        self.sum(contents, generated)
+        self.sum(contents, generated, context_tokens)
     }
 
-    fn most(&self) -> RequestCost {
+    fn most(&self, context_tokens: Option<u64>) -> RequestCost {
         let (contents, generated) = self.largest();
-        self.sum(contents, generated)
+        self.sum(contents, generated, context_tokens)
     }
 
     /// The largest request.
@@ -222,28 +236,45 @@ impl Chat {
         all.min(self.max_prompt_bytes / BYTES_OF_A_CALL)
     }
 
-    fn sum(&self, contents: Contents, generated: Generated) -> RequestCost {
+    fn sum(
+        &self,
+        contents: Contents,
+        generated: Generated,
+        context_tokens: Option<u64>,
+    ) -> RequestCost {
+        let shares = contents.conversation(self).into_iter();
+        let tokens = shares.fold(generated.tokens(), |sum, (_, tokens)| {
+            sum.saturating_add(tokens)
+        });
+        let in_context = context_tokens.map(|context| generated.within(context));
         RequestCost {
-            tokens: contents
-                .conversation(self)
-                .into_iter()
-                .fold(generated.tokens(), |sum, (_, tokens)| {
-                    sum.saturating_add(tokens)
-                }),
+            tokens: tokens.min(in_context.unwrap_or(u64::MAX)),
             ..RequestCost::raw(contents.bytes())
         }
     }
 }
 
 impl Completions {
-    pub(super) fn cost(&self, contents: Contents, document: &Members<'_>) -> RequestCost {
+    pub(super) fn cost(
+        &self,
+        contents: Contents,
+        document: &Members<'_>,
+        context_tokens: Option<u64>,
+    ) -> RequestCost {
         let n = integer_member(document, "n").unwrap_or(1);
         let choices = n.max(integer_member(document, "best_of").unwrap_or(1));
         let max_tokens = max_tokens(document, self.generation.max_tokens);
-        sum(contents, max_tokens, choices)
+        sum(
+            contents,
+            Generated {
+                max_tokens,
+                choices,
+            },
+            context_tokens,
+        )
     }
 
-    fn most(&self) -> RequestCost {
+    fn most(&self, context_tokens: Option<u64>) -> RequestCost {
         let constraints = self.generation.constraints.as_ref();
         let contents = Contents {
             texts: self.max_prompts.saturating_mul(self.max_prompt_bytes),
@@ -251,34 +282,42 @@ impl Completions {
             items: self.max_prompts,
             ..Contents::default()
         };
-        let choices = self.generation.n.max(self.best_of);
-        sum(contents, self.generation.max_tokens, choices)
+        let generated = Generated {
+            max_tokens: self.generation.max_tokens,
+            choices: self.generation.n.max(self.best_of),
+        };
+        sum(contents, generated, context_tokens)
     }
 }
 
-/// Every prompt has the requested number of choices.
-fn sum(contents: Contents, max_tokens: u64, choices: u64) -> RequestCost {
-    let generated = Generated {
-        max_tokens,
-        choices: choices.saturating_mul(number(contents.items)),
-    };
+/// Every text has the requested choices, and a context of its own.
+fn sum(contents: Contents, each: Generated, context_tokens: Option<u64>) -> RequestCost {
+    let items = number(contents.items);
+    let generated = each.tokens().saturating_mul(items);
+    let in_contexts = context_tokens.map(|context| each.within(context).saturating_mul(items));
+    let tokens = contents.texts().saturating_add(generated);
     RequestCost {
-        tokens: contents.texts().saturating_add(generated.tokens()),
+        tokens: tokens.min(in_contexts.unwrap_or(u64::MAX)),
         ..RequestCost::raw(contents.bytes())
     }
 }
 
 impl Embeddings {
-    pub(super) fn cost(&self, contents: Contents) -> RequestCost {
-        sum(contents, 0, 0)
+    pub(super) fn cost(&self, contents: Contents, context_tokens: Option<u64>) -> RequestCost {
+        let nothing = Generated {
+            max_tokens: 0,
+            choices: 0,
+        };
+        sum(contents, nothing, context_tokens)
     }
 
-    fn most(&self) -> RequestCost {
-        self.cost(Contents {
+    fn most(&self, context_tokens: Option<u64>) -> RequestCost {
+        let contents = Contents {
             texts: self.max_items.saturating_mul(self.max_item_bytes),
             items: self.max_items,
             ..Contents::default()
-        })
+        };
+        self.cost(contents, context_tokens)
     }
 }
 
@@ -286,13 +325,21 @@ impl OpenAi {
     /// Where the tokens of the largest request come from, the largest share first.
     pub fn token_shares(&self) -> Vec<TokenShare> {
         let mut shares = Vec::new();
+        let context = self.context_tokens;
         let most = self.most().tokens;
-        if let Some(chat) = self.chat.as_ref().filter(|rule| rule.most().tokens == most) {
+        if most < self.most_within(None).tokens {
+            shares.push((
+                "the texts and choices of a request, each within context_tokens",
+                most,
+            ));
+        } else if let Some(chat) =
+            (self.chat.as_ref()).filter(|rule| rule.most(context).tokens == most)
+        {
             let (contents, generated) = chat.largest();
             shares.extend(contents.conversation(chat));
             shares.push(("max_tokens and n of chat", generated.tokens()));
         } else if let Some(rule) =
-            (self.completions.as_ref()).filter(|rule| rule.most().tokens == most)
+            (self.completions.as_ref()).filter(|rule| rule.most(context).tokens == most)
         {
             let texts = number(rule.max_prompts.saturating_mul(rule.max_prompt_bytes));
             let generated = "max_prompts, max_tokens, n and best_of of completions";
@@ -308,10 +355,14 @@ impl OpenAi {
 
     /// Maximum cost of a request that satisfies the contract.
     pub fn most(&self) -> RequestCost {
+        self.most_within(self.context_tokens)
+    }
+
+    fn most_within(&self, context: Option<u64>) -> RequestCost {
         let all = [
-            self.chat.as_ref().map(Chat::most),
-            self.completions.as_ref().map(Completions::most),
-            self.embeddings.as_ref().map(Embeddings::most),
+            self.chat.as_ref().map(|rule| rule.most(context)),
+            self.completions.as_ref().map(|rule| rule.most(context)),
+            self.embeddings.as_ref().map(|rule| rule.most(context)),
         ];
         all.into_iter()
             .flatten()

@@ -50,3 +50,18 @@ fn an_identifier_may_be_a_number_or_a_text() {
     assert!(allows(&ParameterBound::False, &ParameterValue::Bool(false)));
     assert!(!allows(&ParameterBound::False, &ParameterValue::Bool(true)));
 }
+
+#[test]
+fn a_bound_lists_its_texts_up_to_a_size() {
+    let listed = |texts: &[&str]| {
+        let texts = texts.iter().map(|text| String::from(*text)).collect();
+        expected(&ParameterBound::OneOf(texts))
+    };
+    assert_eq!(listed(&["low", "max"]), r#"one of "low", "max""#);
+    // What a log cannot show is escaped.
+    assert_eq!(listed(&["a\n\u{202e}"]), r#"one of "a\n\u{202e}""#);
+    let long = "\u{10ffff}".repeat(1_000);
+    let many = listed(&[&long, &long, "b"]);
+    assert!(many.ends_with("...\", and 2 more"), "{many}");
+    assert!(many.len() < 1_024, "{many}");
+}

@@ -186,7 +186,7 @@ fn shadow_denials_of_streamed_elements_are_noted_once_per_kind() {
         assert_eq!(
             noted,
             [
-                "input \"image\": element 0 is out of range",
+                "input \"image\": element 0 is out of range; expected values from 0 to 16",
                 "input \"image\": element 1 is not finite"
             ],
             "{cut}"

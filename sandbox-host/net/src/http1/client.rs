@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Request, response};
 use tokio::time::{Instant, timeout};
 
-use super::connection::{CloseCause, Connection, ConnectionEvent, Observe};
+use super::connection::{CloseCause, Connection, ConnectionEvent, Observe, Reuse};
 use super::framing::{self, AfterAnswer, AmbiguousHead};
 use super::idle::IdleConnections;
 use super::lease::{AnswerBody, Lease};
@@ -47,16 +47,6 @@ pub enum SendError {
     Early,
 }
 
-/// Whether a request may use a kept connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reuse {
-    /// It may.
-    Allowed,
-    /// It opens one, and closes it after the answer: a probe shows that the server accepts
-    /// connections.
-    Never,
-}
-
 /// An answer whose body is still to be read.
 #[derive(Debug)]
 pub struct Answer {
@@ -80,9 +70,9 @@ pub async fn send_once(
 ) -> Result<Answer, SendError> {
     // Gone when this returns, so the connection has no place to be kept in.
     let idle = IdleConnections::new(Arc::new(Unobserved));
-    let connection = Connection::over(stream, None, idle.observer()).await;
+    let connection = Connection::over(stream, None, Reuse::Never, idle.observer()).await;
     let connection = connection.map_err(SendError::Unsent)?;
-    exchange(&idle, connection, head, body, Reuse::Never).await
+    exchange(&idle, connection, head, body).await
 }
 
 /// Nothing counts a connection that is used once.
@@ -122,14 +112,14 @@ impl Http1Client {
         reuse: Reuse,
     ) -> Result<Answer, SendError> {
         let identity = self.dialer.identity().await.map_err(SendError::Unsent)?;
-        if reuse == Reuse::Allowed
-            && let Some(mut connection) = self.idle.take(identity.as_ref())
+        if reuse != Reuse::Never
+            && let Some(mut connection) = self.idle.take(identity.as_ref(), reuse)
         {
             // A connection with a surplus byte or an end is never ready again.
             let ready = timeout(READY_TIMEOUT, connection.sender.ready()).await;
             if matches!(ready, Ok(Ok(()))) {
                 self.idle.observer().observe(ConnectionEvent::Reused);
-                match exchange(&self.idle, connection, head, body.clone(), reuse).await {
+                match exchange(&self.idle, connection, head, body.clone()).await {
                     // Closed meanwhile. A new one follows, once.
                     Err(SendError::Unsent(_)) => {}
                     answer => return answer,
@@ -141,9 +131,9 @@ impl Http1Client {
         }
         let stream = self.dialer.dial_as(identity.clone()).await;
         let stream = stream.map_err(SendError::Unsent)?;
-        let connection = Connection::over(stream, identity, self.idle.observer()).await;
+        let connection = Connection::over(stream, identity, reuse, self.idle.observer()).await;
         let connection = connection.map_err(SendError::Unsent)?;
-        exchange(&self.idle, connection, head, body, reuse).await
+        exchange(&self.idle, connection, head, body).await
     }
 
     /// Opens a connection and closes it.
@@ -166,7 +156,6 @@ async fn exchange(
     mut connection: Connection,
     head: &Request<()>,
     body: Bytes,
-    reuse: Reuse,
 ) -> Result<Answer, SendError> {
     let progress = Arc::clone(&connection.progress);
     let is_reused = connection.is_reused();
@@ -174,7 +163,7 @@ async fn exchange(
     let mut request = head
         .clone()
         .map(|()| RequestBody::new(body, Arc::clone(&progress)));
-    if reuse == Reuse::Never {
+    if connection.reuse == Reuse::Never {
         let close = http::HeaderValue::from_static("close");
         request
             .headers_mut()
@@ -212,8 +201,8 @@ async fn exchange(
             return Err(error.into());
         }
     };
-    let after = match reuse {
-        Reuse::Allowed => after,
+    let after = match connection.reuse {
+        Reuse::Shared | Reuse::OfClient(_) => after,
         Reuse::Never => AfterAnswer::SingleUse,
     };
     if is_reused && facts.is_early && head.status.is_success() {

@@ -7,6 +7,7 @@
 //! 5. No byte came while the connection was idle, and none behind the answer. hyper ends a
 //!    connection with such a byte.
 //! 6. Its age and the number of its requests are within bounds.
+//! 7. It may carry more than one request ([`Reuse`]).
 //!
 //! Otherwise it is closed. So is one whose caller leaves early: this is the only way to tell such
 //! servers that an answer is not needed any more.
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
+use tensorgate_base::client_key::ClientKey;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_rustls::rustls::ClientConfig;
@@ -76,6 +78,19 @@ pub enum ConnectionEvent {
     Closed(CloseCause),
 }
 
+/// Which requests a connection carries. HTTP/1.1 does not say which request an answer belongs to.
+/// So a server that answers a request twice may be believed the second time, by the sender
+/// of the next request over the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// Requests of all clients.
+    Shared,
+    /// Requests of this client.
+    OfClient(ClientKey),
+    /// One request. The connection of a probe shows that the server accepts connections.
+    Never,
+}
+
 /// Counts what happens to connections.
 pub trait Observe: fmt::Debug + Send + Sync {
     /// Called once for each event.
@@ -90,6 +105,8 @@ pub(super) struct Connection {
     pub(super) progress: Arc<Progress>,
     /// The TLS settings it was opened with. They are kept, so that their address stays theirs.
     identity: Option<Arc<ClientConfig>>,
+    /// The requests that it was opened for.
+    pub(super) reuse: Reuse,
     opened: Instant,
     /// When it must not be used any more, if it is idle.
     pub(super) usable_until: Instant,
@@ -111,6 +128,7 @@ impl Connection {
     pub(super) async fn over(
         stream: Box<dyn Stream>,
         identity: Option<Arc<ClientConfig>>,
+        reuse: Reuse,
         observer: Arc<dyn Observe>,
     ) -> io::Result<Self> {
         let progress = Arc::new(Progress::default());
@@ -133,6 +151,7 @@ impl Connection {
             task,
             progress,
             identity,
+            reuse,
             opened: now,
             usable_until: now,
             requests: 0,

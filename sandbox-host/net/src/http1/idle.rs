@@ -7,9 +7,10 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_rustls::rustls::ClientConfig;
 
-use super::connection::{CloseCause, Connection, Observe};
+use super::connection::{CloseCause, Connection, Observe, Reuse};
 
-/// The most idle connections to one endpoint. Those in use are bounded by `max_in_flight`.
+/// The most idle connections to one endpoint, of all clients together. Those in use are bounded by
+/// `max_in_flight`.
 const MAX_IDLE_CONNECTIONS: usize = 64;
 
 /// Idle connections, the one that was used last at the end. It is used first, so that what a burst
@@ -45,10 +46,20 @@ impl IdleConnections {
         step(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A connection that may be used with this identity. Others that are met are closed.
-    pub(super) fn take(&self, identity: Option<&Arc<ClientConfig>>) -> Option<Connection> {
+    /// A connection for these requests that may be used with this identity. Those of other
+    /// identities that are met are closed.
+    pub(super) fn take(
+        &self,
+        identity: Option<&Arc<ClientConfig>>,
+        reuse: Reuse,
+    ) -> Option<Connection> {
+        let last = |state: &mut State| {
+            let mut connections = state.connections.iter();
+            let index = connections.rposition(|connection| connection.reuse == reuse)?;
+            Some(state.connections.remove(index))
+        };
         // Each turn removes one, so this ends.
-        while let Some(connection) = self.with(|state| state.connections.pop()) {
+        while let Some(connection) = self.with(last) {
             match connection.check_idle(identity) {
                 Ok(()) => return Some(connection),
                 Err(cause) => connection.close(cause),

@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
+use tensorgate_base::client_key::ClientKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use super::client::{Http1Client, Reuse, SendError};
-use super::connection::{CloseCause, ConnectionEvent, Observe};
+use super::client::{Http1Client, SendError};
+use super::connection::{CloseCause, ConnectionEvent, Observe, Reuse};
 use crate::dialer::Dialer;
 
 /// What the server does next on a connection.
@@ -122,7 +123,7 @@ async fn play(mut stream: TcpStream, script: Vec<Step>) {
 impl Running {
     /// Sends a request and reads its answer.
     async fn send(&self, body: Bytes) -> Result<String, SendError> {
-        self.send_with(body, Reuse::Allowed).await
+        self.send_with(body, Reuse::Shared).await
     }
 
     async fn send_with(&self, body: Bytes, reuse: Reuse) -> Result<String, SendError> {
@@ -387,7 +388,7 @@ async fn a_part_of_an_answer_is_never_taken_for_no_answer() {
 async fn a_request_that_is_left_closes_its_connection() {
     let running = start([vec![Read], vec![Read, Write(OK)]]).await;
     let head = Request::post("/").header("host", "a").body(()).unwrap();
-    let sent = running.client.send(&head, body(), Reuse::Allowed);
+    let sent = running.client.send(&head, body(), Reuse::Shared);
     assert!(
         tokio::time::timeout(Duration::from_millis(100), sent)
             .await
@@ -403,7 +404,7 @@ async fn a_body_that_is_not_read_ends_its_connection() {
     let head = Request::post("/").header("host", "a").body(()).unwrap();
     let answer = running
         .client
-        .send(&head, body(), Reuse::Allowed)
+        .send(&head, body(), Reuse::Shared)
         .await
         .unwrap();
     drop(answer);
@@ -427,6 +428,72 @@ async fn a_probe_uses_no_kept_connection_and_leaves_none() {
     running.send(body()).await.unwrap();
     running.send_with(body(), Reuse::Never).await.unwrap();
     running.check(3, 0, "probes");
+}
+
+/// A connection of a server that answers its first request a second time, once the next request was
+/// sent. No rule can tell that answer from the next request's own.
+fn answers_twice() -> Vec<Step> {
+    vec![Read, Write(OK), Read, Write(SECRET)]
+}
+
+fn client(name: &str) -> Reuse {
+    Reuse::OfClient(ClientKey::from_name(Some(name)))
+}
+
+#[tokio::test]
+async fn a_second_answer_over_a_shared_connection_is_believed() {
+    let running = start([answers_twice()]).await;
+    assert_eq!(running.send(body()).await.unwrap(), "ok");
+    assert_eq!(running.send(body()).await.unwrap(), "secret");
+    running.check(1, 1, "shared");
+}
+
+#[tokio::test]
+async fn a_second_answer_reaches_no_other_client_where_each_has_its_connections() {
+    let running = start([answers_twice(), answers_twice()]).await;
+    let send = |reuse| running.send_with(body(), reuse);
+    assert_eq!(send(client("a")).await.unwrap(), "ok");
+    assert_eq!(send(client("b")).await.unwrap(), "ok", "another's");
+    running.check(2, 0, "two clients");
+    // Each gets its own second answer, and nothing of the other's.
+    assert_eq!(send(client("a")).await.unwrap(), "secret");
+    assert_eq!(send(client("b")).await.unwrap(), "secret");
+    running.check(2, 2, "the same clients");
+}
+
+#[tokio::test]
+async fn a_connection_of_all_clients_is_not_one_clients_and_the_reverse() {
+    let once = || vec![Read, Write(OK)];
+    let running = start([once(), once()]).await;
+    running.send_with(body(), client("a")).await.unwrap();
+    running.send(body()).await.unwrap();
+    running.check(2, 0, "both kinds");
+}
+
+#[tokio::test]
+async fn a_second_answer_is_not_read_where_a_connection_carries_one_request() {
+    let running = start([answers_twice(), answers_twice()]).await;
+    for _ in 0..2 {
+        let answer = running.send_with(body(), Reuse::Never).await;
+        assert_eq!(answer.unwrap(), "ok");
+    }
+    running.check(2, 0, "one request each");
+}
+
+/// Many clients have no more idle connections together than one has.
+#[tokio::test]
+async fn connections_of_many_clients_are_bounded_together() {
+    const CLIENTS: usize = 80;
+    let running = start((0..CLIENTS).map(|_| vec![Read, Write(OK)])).await;
+    for number in 0..CLIENTS {
+        let reuse = client(&number.to_string());
+        running.send_with(body(), reuse).await.unwrap();
+    }
+    let idle = CLIENTS
+        - running.count(ConnectionEvent::Closed(CloseCause::Surplus))
+        - running.count(ConnectionEvent::Closed(CloseCause::Idle));
+    assert!(idle <= 64, "{:?}", running.events);
+    running.check(CLIENTS, 0, "many clients");
 }
 
 #[tokio::test]
@@ -460,7 +527,7 @@ async fn a_slow_reader_makes_no_connection_younger() {
     let head = Request::post("/").header("host", "a").body(()).unwrap();
     let mut answer = running
         .client
-        .send(&head, body(), Reuse::Allowed)
+        .send(&head, body(), Reuse::Shared)
         .await
         .unwrap();
     tokio::time::sleep(Duration::from_millis(1_600)).await;
@@ -496,7 +563,7 @@ async fn few_unused_answers_are_read_at_the_same_time() {
     let running = start(scripts).await;
     let head = Request::post("/").header("host", "a").body(()).unwrap();
     for _ in 0..100 {
-        let answer = running.client.send(&head, body(), Reuse::Allowed).await;
+        let answer = running.client.send(&head, body(), Reuse::Shared).await;
         let answer = answer.unwrap();
         let time = Duration::from_secs(5);
         answer.body.drain(answer.lease, 16, time);

@@ -11,7 +11,7 @@ use tensorgate_policy::request::Api;
 
 use super::answer::{CallType, ChatLogprobs, Role, TextLogprobs, keep_requested_logprobs, parse};
 use super::arguments;
-use super::call_names::{CallNames, MAX_WORD_BYTES, generated_id};
+use super::call_names::{CallNames, MAX_WORD_BYTES, WrittenPiece, generated_id};
 use super::fault;
 use super::lenient::{self, default_if_null};
 use super::picture_links::ChoiceTexts;
@@ -171,8 +171,8 @@ trait ChoiceChunk {
     /// Adds an empty content to the last chunk of a choice that has had no contents. Without it, a
     /// client could not send the message back.
     fn add_empty_content(&mut self) {}
-    /// Checks and numbers its calls, of which `names` has the names so far. `new_id` is the ID of a
-    /// call that has none.
+    /// Checks and numbers its calls, of which `names` has the pieces so far. Leaves out what the
+    /// server repeats. `new_id` is the ID of a call that has none.
     fn check_calls(
         &mut self,
         _offered: &OfferedCalls,
@@ -236,22 +236,26 @@ impl ChoiceChunk for ChatChunk {
         for call in &mut self.delta.tool_calls {
             let function = call.function.as_ref();
             let name = function.and_then(|function| function.name.as_deref());
-            let name = name.unwrap_or_default();
             let arguments = function.and_then(|function| function.arguments.as_deref());
-            let has_arguments = arguments.is_some_and(|arguments| !arguments.is_empty());
-            let id = call.id.as_deref();
-            let (index, is_first) = names.number(call.index, id, !name.is_empty());
-            names.add(offered, index, name, has_arguments)?;
-            let is_long = |id: &String| id.len() > MAX_WORD_BYTES;
-            if call.id.as_ref().is_some_and(is_long)
-                || is_first && call.id.is_none() && !name.is_empty()
+            let written = WrittenPiece {
+                index: call.index,
+                id: call.id.as_deref(),
+                name: name.unwrap_or_default(),
+                has_arguments: arguments.is_some_and(|arguments| !arguments.is_empty()),
+            };
+            let sent = names.add(offered, written)?;
+            let id = call.id.take().filter(|id| id.len() <= MAX_WORD_BYTES);
+            call.id = sent
+                .sends_id
+                .then(|| id.unwrap_or_else(|| new_id(sent.index)));
+            if let Some(function) = &mut call.function
+                && !sent.sends_name
             {
-                call.id = Some(new_id(index));
+                function.name = None;
             }
-            // A server that repeats the ID repeats the type, too.
-            let begins = is_first || call.id.is_some();
+            let begins = sent.is_first || sent.sends_id;
             call.r#type = begins.then_some(CallType::Function);
-            call.index = Some(index);
+            call.index = Some(sent.index);
         }
         if self.ends() {
             names.check_end(offered)?;

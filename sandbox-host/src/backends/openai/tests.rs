@@ -14,6 +14,7 @@ use tensorgate_policy::contract::openai::{AnswerLinks, OfferedCalls};
 use tensorgate_policy::request::Api;
 
 use super::answer::{CheckedResponse, check};
+use super::check_coding;
 use super::chunk::ChunkChecker;
 use crate::backends::BackendError;
 
@@ -32,6 +33,7 @@ fn document(api: Api) -> Document {
         claims: HeaderMap::new(),
         answer_links: None,
         offered_calls: OfferedCalls::Any,
+        escaped: false,
     }
 }
 
@@ -251,9 +253,60 @@ fn an_id_that_no_request_could_carry_is_replaced_in_each_piece() {
         let pieces = pieces.map(
             |function| json!({"tool_calls": [{"index": 0, "id": id(bytes), "function": function}]}),
         );
-        for sent in deltas(&pieces).unwrap() {
-            assert_eq!(sent["tool_calls"][0]["id"], json!(expected));
-        }
+        let sent = deltas(&pieces).unwrap();
+        assert_eq!(sent[0]["tool_calls"][0]["id"], json!(expected));
+        assert_eq!(sent[1]["tool_calls"][0].get("id"), None);
+    }
+}
+
+#[test]
+fn an_id_and_a_name_that_are_repeated_with_each_piece_are_sent_once() {
+    // As NVIDIA NIM has streamed the calls of MiniMax models, and gateways those of GLM.
+    let piece = |id: Value, name: Value, arguments: &str| {
+        let function = json!({"name": name, "arguments": arguments});
+        json!({"tool_calls": [{"index": 0, "id": id, "type": "function", "function": function}]})
+    };
+    let sent = deltas(&[
+        piece(json!("c1"), json!("look_up"), ""),
+        piece(json!("c1"), json!("look_up"), "{\"q\":"),
+        piece(json!("c1"), json!("look_up"), "1}"),
+    ]);
+    let first = json!({"role": "assistant", "tool_calls": [{"index": 0, "id": "c1", "type": "function",
+        "function": {"name": "look_up", "arguments": ""}}]});
+    let rest = |arguments: &str| json!({"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]});
+    assert_eq!(sent.unwrap(), [first, rest("{\"q\":"), rest("1}")]);
+    // Fragments of a name stay.
+    let sent = deltas(&[
+        piece(json!("c1"), json!("look"), ""),
+        piece(json!("c1"), json!("_up"), ""),
+        piece(json!("c2"), Value::Null, "{}"),
+    ]);
+    let sent = sent.unwrap();
+    let of = |at: usize| &sent[at]["tool_calls"][0];
+    assert_eq!(of(0)["function"]["name"], "look");
+    assert_eq!(of(1)["function"]["name"], "_up");
+    assert_eq!((of(1).get("id"), of(2).get("id")), (None, None));
+}
+
+#[test]
+fn a_repeated_name_is_one_name_where_other_functions_are_refused() {
+    let offers = Document {
+        offered_calls: OfferedCalls::Named(vec!["look_up".to_owned()]),
+        ..document(Api::Chat)
+    };
+    for (names, passes) in [
+        (&["look_up", "look_up"][..], true),
+        (&["look", "_up", "look_up"], true),
+        (&["look_up", "_other"], false),
+        (&["look", "look"], false),
+    ] {
+        let mut checker = ChunkChecker::new(offers.clone(), "m", REQUEST_ID);
+        let is_refused = names.iter().any(|name| {
+            let call = json!({"index": 0, "id": "c1", "function": {"name": name}});
+            let piece = json!({"choices": [{"delta": {"tool_calls": [call]}}]});
+            chunk(&mut checker, piece).is_err()
+        });
+        assert_eq!(!is_refused, passes, "{names:?}");
     }
 }
 
@@ -518,6 +571,25 @@ fn a_stream_is_charged_for_its_largest_usage_unless_one_cannot_be_read() {
     chunk(&mut checker, report(1, 1)).unwrap();
     assert!(chunk(&mut checker, report(1, 18)).is_err());
     assert_eq!(checker.tally().tokens(), None);
+}
+
+#[test]
+fn a_compressed_answer_is_a_fault_with_its_cause() {
+    let of = |codings: &[&str]| {
+        let mut headers = HeaderMap::new();
+        for coding in codings {
+            headers.append("content-encoding", coding.parse().unwrap());
+        }
+        check_coding(&headers).map_err(|error| error.to_string())
+    };
+    for codings in [&[][..], &["identity"], &["Identity"], &["", "identity"]] {
+        assert_eq!(of(codings), Ok(()), "{codings:?}");
+    }
+    for codings in [&["gzip"][..], &["identity", "br"], &["gzip, identity"]] {
+        let cause = of(codings).unwrap_err();
+        let expected = "turn compression off at the server";
+        assert!(cause.ends_with(expected), "{cause}");
+    }
 }
 
 #[test]

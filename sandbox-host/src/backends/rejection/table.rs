@@ -48,7 +48,9 @@ const TOO_LONG: &[Pattern] = &[
     ("maximum context length", ""),
     ("reduce the length of", ""),
     ("exceed", "context window"),
-    // vLLM. The last is its older text, of a prompt that leaves no room.
+    // vLLM and NVIDIA NIM. The last is an older text, of a prompt that leaves no room.
+    ("context length is only", ""),
+    ("too long to fit into the model", ""),
     ("maximum model length", ""),
     ("max_model_len", "exceed"),
     ("exceed", "max_model_len"),
@@ -60,9 +62,12 @@ const TOO_LONG: &[Pattern] = &[
     ("exceed_context_size", ""),
     ("exceed", "context size"),
     ("larger than the max context size", ""),
+    ("context size has been exceeded", ""),
     // Ollama and LM Studio.
     ("exceed", "context length"),
+    ("context length exceeded", ""),
     ("context length of only", ""),
+    ("reached context length", ""),
     ("greater than the context length", ""),
     // TGI and TEI of Hugging Face.
     ("tokens + `max_new_tokens` must be", ""),
@@ -73,10 +78,15 @@ const TOO_LONG: &[Pattern] = &[
     ("maximum sequence length", ""),
     ("exceed", "max_num_tokens"),
     ("exceed", "max_input_len"),
+    ("greater than", "max_seq_len"),
+    ("plus query length", ""),
     // Proxies of several providers.
     ("contextwindowexceeded", ""),
     ("maximum number of tokens", ""),
+    ("exceed", "context limit"),
+    ("exceeded model token limit", ""),
     ("prompt is too long", ""),
+    ("prompt exceeds max length", ""),
     ("input is too long", ""),
     ("too many tokens", ""),
 ];

@@ -19,21 +19,34 @@ fn servers_of_language_models_say_that_an_input_is_too_long() {
         r#"{"error":{"message":"The decoder prompt (length 9000) is longer than the maximum model length of 8192."}}"#,
         r#"{"error":{"message":"You passed 65 input tokens. However, the model's context length is only 64 tokens. Please reduce the length of the input prompt."}}"#,
         r#"{"object":"error","message":"max_tokens must be at least 1, got -186.","code":400}"#,
+        r#"{"error":{"message":"You passed 40961 input tokens and requested 0 output tokens. However, the model's context length is only 40960 tokens","code":400}}"#,
+        r#"{"object":"error","message":"The prompt (total length 25938) is too long to fit into the model (context length 4096).","code":400}"#,
         // SGLang.
         r#"{"object":"error","message":"The input (61709 tokens) is longer than the model's context length (40960 tokens).","code":400}"#,
         r#"{"message":"Requested token count exceeds the model's maximum context length of 64 tokens."}"#,
         // llama.cpp and its Python server.
         r#"{"error":{"code":400,"message":"the request exceeds the available context size","type":"exceed_context_size_error","n_ctx":256}}"#,
         r#"{"error":{"message":"Requested tokens (2285) exceed context window of 2048"}}"#,
+        r#"{"error":{"code":400,"message":"Context size has been exceeded.","type":"server_error"}}"#,
         // Ollama and LM Studio.
         r#"{"error":"the input length exceeds the context length"}"#,
         r#"{"error":"Trying to keep the first 9000 tokens. However, the model is loaded with context length of only 4096 tokens"}"#,
+        r#"{"error":"Reached context length of 4096 tokens with model (arch: llama) that does not currently support mid-generation context overflow."}"#,
+        r#"{"error":{"message":"Context length exceeded","code":400}}"#,
         // TGI.
         r#"{"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 1512. Given: 1000","error_type":"validation"}"#,
         r#"{"error":"Input validation error: `inputs` must have less than 1024 tokens. Given: 1168","error_type":"validation"}"#,
-        // TensorRT-LLM, and a proxy of providers.
+        // TensorRT-LLM.
         r#"{"error":"Prompt length (5000) exceeds maximum input length (4096)"}"#,
+        r#"{"object":"error","message":"The sum of prompt length (72417.0), query length (0) should not exceed max_num_tokens (69632)","code":400}"#,
+        r#"{"object":"error","message":"`default_max_tokens` (-152) must be greater than 0, `default_max_tokens` (-152) = max_seq_len (8192) - `splited_prompt_len` (8000) - `query_token_len` (344)"}"#,
+        r#"{"object":"error","message":"`prompt_token_ids` length (9000) is greater than `max_seq_len` (8192)"}"#,
+        r#"{"object":"error","message":"Deduced max_tokens -2 is less than 0, becauseprompt length 4098 plus query length 0 is larger than max_seq_len 4096"}"#,
+        // Providers, and proxies of several.
         r#"{"error":{"message":"prompt is too long: 213462 tokens > 200000 maximum"}}"#,
+        r#"{"error":{"message":"input length and `max_tokens` exceed context limit: 188240 + 21333 > 200000"}}"#,
+        r#"{"error":{"message":"Invalid request: Your request exceeded model token limit: 262144"}}"#,
+        r#"{"error":{"message":"Prompt exceeds max length"}}"#,
     ] {
         for kind in [ServerKind::OpenAi, ServerKind::HttpJson] {
             for status in [BadRequest, UnprocessableContent] {
@@ -57,6 +70,31 @@ fn the_status_or_the_text_decides_and_an_unknown_text_is_an_invalid_parameter() 
             InvalidParameter,
         ),
         (OpenAi, BadRequest, "rate limit", InvalidParameter),
+        // Of the output alone: a shorter prompt would not help.
+        (
+            OpenAi,
+            BadRequest,
+            "max_tokens is too large: 100000. This model supports at most 4096 completion tokens",
+            InvalidParameter,
+        ),
+        (
+            OpenAi,
+            BadRequest,
+            "max_tokens=9000 cannot be greater than max_model_len=8192",
+            InvalidParameter,
+        ),
+        (
+            OpenAi,
+            BadRequest,
+            "Invalid 'metadata.key': string too long. Expected at most 64 characters",
+            InvalidParameter,
+        ),
+        (
+            OpenAi,
+            BadRequest,
+            "temperature must be greater than 0",
+            InvalidParameter,
+        ),
         (OpenAi, NotFound, "maximum context length", UnknownModel),
         (OpenAi, ContentTooLarge, "", TooLong),
         (OpenAi, TooManyRequests, "context_length_exceeded", Busy),

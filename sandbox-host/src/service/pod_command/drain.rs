@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use tensorgate_policy::values::safe_text::printable_prefix;
+
 use super::{exchange, values};
 
 /// Prefix of the counters of the clients' listener.
@@ -22,6 +24,8 @@ const COUNTERS: &str = "http.gate.downstream_";
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two looks at the counters.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The most of a status line that is printed, bytes.
+const MAX_LINE_BYTES: usize = 200;
 /// Time for the last entries of the access log, which Envoy does not send at its end: several
 /// intervals of the rendered `buffer_flush_interval`.
 const LAST_ENTRIES: Duration = Duration::from_millis(500);
@@ -127,6 +131,7 @@ impl Envoy {
             return Ok(String::from_utf8_lossy(&answer.body).into_owned());
         }
         let line = answer.head.lines().next().unwrap_or_default();
+        let line = printable_prefix(line, MAX_LINE_BYTES);
         Err(io::Error::other(format!("{method} {path}: {line}")))
     }
 }

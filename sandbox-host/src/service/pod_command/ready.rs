@@ -97,7 +97,8 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 256];
             let bytes = stream.read(&mut request).unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nready\n").unwrap();
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nready\n";
+            stream.write_all(answer).unwrap();
             request.get(..bytes).unwrap().to_vec()
         });
         assert_eq!(run(&arguments), Ok(()));

@@ -68,7 +68,8 @@ fn an_exception_accepts_one_file_until_its_last_day() {
     let policy = policy(&json!({
         "formats": ["onnx"],
         "exceptions": [{
-            "sha256": hex(&[3; 32]), "reason": "read by hand", "until": "2027-01-31"
+            "sha256": hex(&[3; 32]), "path": "1/model.pkl", "reason": "read by hand",
+            "until": "2027-01-31"
         }]
     }));
     let pickle = report("pickle", &[GLOBAL]);
@@ -84,6 +85,12 @@ fn an_exception_accepts_one_file_until_its_last_day() {
     assert!(matches!(ended, Cause::Ended(_)), "{ended:?}");
     for part in ["1/model.pkl", "read by hand", "2027-01-31", "later `until`"] {
         assert!(ended.text().contains(part), "{ended:?}");
+    }
+    // The same content elsewhere may run where it did not.
+    for elsewhere in ["model.pkl", "1/sitecustomize.py", "2/model.pkl"] {
+        let cause = accepted(&policy, elsewhere, Some([3; 32]), &pickle, last).unwrap_err();
+        let is_named = cause.text().contains("accepted at \"1/model.pkl\" only");
+        assert!(is_named && matches!(cause, Cause::Files(_)), "{cause:?}");
     }
     // Another byte is another file.
     let other = at(Some([4; 32]), last).unwrap_err();
@@ -106,7 +113,9 @@ fn an_exception_accepts_one_file_until_its_last_day() {
 #[test]
 fn a_failed_scan_is_repeated_and_no_verdict_of_an_ended_exception() {
     let policy = policy(&json!({
-        "exceptions": [{"sha256": hex(&[3; 32]), "reason": "r", "until": "2027-01-31"}]
+        "exceptions": [{
+            "sha256": hex(&[3; 32]), "path": "a", "reason": "r", "until": "2027-01-31"
+        }]
     }));
     let failed = FileReport::unscanned(UNREADABLE, "no");
     let cause = accepted(&policy, "a", Some([3; 32]), &failed, END_UNIX_S).unwrap_err();

@@ -335,7 +335,7 @@ fn an_exception_that_ends_makes_its_model_unready_and_needs_no_load() {
     let entry = entries.first().unwrap();
     for (until, is_served) in [("2999-12-31", true), ("2020-01-31", false)] {
         let mut identity = identity();
-        let exception = FileException::new("known", until).unwrap();
+        let exception = FileException::new("a", "known", until).unwrap();
         identity.accepted.add_excepted(&exception);
         work.apply(entry, &Observation::Passed(identity));
         assert!(entry.is_served());

@@ -53,6 +53,25 @@ async fn unusual_header_fields_are_rejected_or_ignored_and_the_gate_keeps_servin
             vec![(b"x-api-key", key.as_bytes())],
             refused(400, "ambiguous-request"),
         ),
+        // Envoy joins these into one field (`cli/tests/it/explain.rs`).
+        (
+            "the type twice",
+            vec![(b"content-type", b"application/json")],
+            refused(400, "ambiguous-request"),
+        ),
+        (
+            "two codings",
+            vec![
+                (b"content-encoding", b"identity"),
+                (b"content-encoding", b"gzip"),
+            ],
+            refused(415, "unsupported-encoding"),
+        ),
+        (
+            "an expectation twice",
+            vec![(b"expect", b"100-continue"), (b"expect", b"100-continue")],
+            refused(400, "ambiguous-request"),
+        ),
         (
             "two hosts",
             vec![(b"host", b"elsewhere")],

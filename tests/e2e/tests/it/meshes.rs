@@ -7,6 +7,7 @@ mod alone;
 pub mod control_planes;
 mod istio;
 mod mesh;
+mod policies;
 mod streamed;
 
 use std::net::SocketAddr;

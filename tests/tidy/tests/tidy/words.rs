@@ -45,7 +45,7 @@ const PRIVATE_NAMES: [(&str, usize); 10] = [
     ("bench", 129),
     ("cli", 384),
     ("examples", 187),
-    ("filters", 431),
+    ("filters", 429),
     ("fuzz", 272),
     ("identity", 0),
     ("policy", 292),

@@ -14,7 +14,7 @@ const EXAMPLES: [(&str, usize, usize); 8] = [
     ("class-labels", 6, 2),
     ("detection", 6, 3),
     ("image-classifier", 8, 14),
-    ("prompt-template", 4, 3),
+    ("prompt-template", 8, 3),
     ("redaction", 5, 4),
     ("tabular", 3, 9),
     ("text-tokens", 8, 3),

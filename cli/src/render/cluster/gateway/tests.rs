@@ -97,6 +97,7 @@ fn the_native_module_comes_from_the_image_of_the_host() {
     assert_eq!(module["filterName"], "gate");
     let compiled = compiled(&module["config"]);
     assert_eq!(compiled.generation, loaded.version.generation);
+    assert_eq!(compiled.target.filter().unwrap().policy_id, "ml.gate");
     let proxies = spec(&objects, "EnvoyProxy");
     let file = "/opt/tensorgate/filters/libtensorgate_gate.so";
     let listed = json!([{

@@ -6,11 +6,9 @@
 
 use clap::ValueEnum;
 use tensorgate_filter_core::root::CONTEXT_KEY_VARIABLE;
-use tensorgate_policy_load::load::Loaded;
 
 use super::envoy_filter::Listener;
 use crate::render::Unrenderable;
-use crate::render::cluster::encoded::filter_configuration;
 use crate::render::cluster::filter_source::FilterImage;
 use crate::render::cluster::workload::{FILTERS, Workload};
 use crate::render::envoy::Driver;
@@ -42,9 +40,6 @@ pub enum Release {
 
 impl FilterImage {
     /// File name and object for the proxies that have these labels.
-    ///
-    /// # Errors
-    /// The policy is too large for a filter's configuration.
     pub fn object(
         &self,
         release: Release,
@@ -52,9 +47,8 @@ impl FilterImage {
         name: &str,
         selected: &Node,
         at: Listener,
-        loaded: &Loaded,
-    ) -> Result<(&'static str, Node), Unrenderable> {
-        let configuration = filter_configuration(&loaded.version)?;
+        configuration: Node,
+    ) -> (&'static str, Node) {
         let order = map! {
             "selector" => map! {"matchLabels" => selected.clone()},
             // After Istio has verified tokens and the peer's certificate.
@@ -72,7 +66,7 @@ impl FilterImage {
             ("trafficextension", "TrafficExtension")
         };
         let rest = map! {"spec" => Node::Map(spec)};
-        Ok((file, workload.object(EXTENSIONS, kind, name, rest)))
+        (file, workload.object(EXTENSIONS, kind, name, rest))
     }
 
     /// The module, its configuration, and its environment.
@@ -102,9 +96,9 @@ impl FilterImage {
 /// The filter as a native module, which is in the volume of the proxy's pod.
 ///
 /// # Errors
-/// The policy is too large for a filter's configuration.
-pub fn native(loaded: &Loaded) -> Result<Node, Unrenderable> {
-    let configuration = serde_json::to_string(&filter_configuration(&loaded.version)?)
+/// The configuration cannot be written as JSON.
+pub fn native(configuration: &Node) -> Result<Node, Unrenderable> {
+    let configuration = serde_json::to_string(configuration)
         .map_err(|error| Unrenderable::Other(error.to_string()))?;
     let path = format!("{FILTERS}/{}", Driver::Module.file());
     Ok(map! {

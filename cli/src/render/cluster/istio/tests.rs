@@ -97,6 +97,7 @@ fn a_sidecar_has_the_filter_at_the_port_of_requests_alone() {
         compiled.target.clone().filter().unwrap().headers,
         HeaderMode::Forward
     );
+    assert_eq!(compiled.target.filter().unwrap().policy_id, "ml.gate");
 
     let sidecar = object(&objects, "Sidecar", "ml");
     let expected = json!([{

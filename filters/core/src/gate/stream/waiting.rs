@@ -94,7 +94,7 @@ impl Waiting {
     pub(super) fn done(self, ctx: &mut EventContext<'_>) -> Transition {
         match &self {
             Self::Key(_) => {}
-            Self::Limit(wait) => cancel_pending_charge(ctx.proxy, &wait.charge),
+            Self::Limit(wait) => wait.cancel(ctx),
             Self::Body(wait) => {
                 // A proxy that does not deliver bodies is still worth logging.
                 delivery::undelivered(ctx, &wait.pending);
@@ -165,12 +165,17 @@ impl LimitWait {
         ctx.delivered();
         let arrived = self.arrived.body(bytes, end);
         if let Err(denial) = within(arrived.bytes, can_buffer(ctx, arrived.bytes)) {
-            cancel_pending_charge(ctx.proxy, &self.charge);
+            self.cancel(ctx);
             self.pending.body_bytes = arrived.bytes;
             return self.pending.refuse(ctx, denial);
         }
         self.arrived = arrived;
         (Stream::Waiting(Waiting::Limit(self)), Effect::Pause)
+    }
+
+    /// The request ends before the answer.
+    fn cancel(&self, ctx: &mut EventContext<'_>) {
+        cancel_pending_charge(ctx.proxy, ctx.root.key_prefix(), &self.charge);
     }
 
     /// Applies the answer.
@@ -183,12 +188,13 @@ impl LimitWait {
         let now = match ctx.proxy.now() {
             Ok(now) => now,
             Err(fault) => {
-                cancel_pending_charge(ctx.proxy, &charge);
+                cancel_pending_charge(ctx.proxy, ctx.root.key_prefix(), &charge);
                 return pending.refuse(ctx, cannot_decide(fault));
             }
         };
         let policy = ctx.root.policy();
-        let outcome = charge_outcome(policy, ctx.proxy, &charge.charge, answer, now);
+        let prefix = ctx.root.key_prefix();
+        let outcome = charge_outcome(policy, ctx.proxy, prefix, &charge.charge, answer, now);
         let step = pending.decision.charged(policy, outcome);
         if arrived.end != End::Evaluated {
             return pending.advance(ctx, now, step, None, arrived.end == End::Head);

@@ -4,11 +4,13 @@
 //! |---|---|---|
 //! | `logprobs` | 5 alternatives | more help to copy a model; the API allows 20 |
 //! | `store` | `false` | a stored answer could be read by others with the backend's key |
-//! | `service_tier` | no `priority` | it costs more |
+//! | `service_tier` | `auto`, `default`, `flex` | the others cost more |
+//! | `modalities` | `text` | answers have no audio |
 //! | texts | 256 bytes, no control characters | they name a user or a cache, and servers log them |
 //!
-//! Members that steer single tokens (`logit_bias`) and objects other than `metadata` are not part
-//! of it.
+//! Members that steer single tokens (`logit_bias`) are not part of it.
+//! `tests/clients/of_sdk_types.py` compares it with the types of a pinned SDK, and says of each
+//! member and value that is left out why it is.
 
 use tensorgate_policy::contract::openai::METADATA;
 use tensorgate_policy::contract::{ParameterBound, TextBound};
@@ -17,8 +19,8 @@ use tensorgate_policy::contract::{ParameterBound, TextBound};
 pub(super) const SDK_STOP: u64 = 4;
 /// Maximum alternative tokens.
 pub(super) const SDK_LOGPROBS: u64 = 5;
-/// The response format that a policy without formats allows.
-pub(super) const SDK_FORMAT: &str = "text";
+/// Maximum size of the schema of a response, for a policy without response formats.
+pub(super) const SDK_SCHEMA_BYTES: u64 = 8 << 10;
 /// Maximum size of a name of a user or cache. The API allows 64 characters.
 const MAX_NAME_BYTES: usize = 256;
 /// Maximum size of a value of `metadata`; the API's own limit.
@@ -27,7 +29,7 @@ const MAX_VALUE_BYTES: usize = 512;
 const MAX_DIMENSIONS: i64 = 8_192;
 
 /// Members without a rule of their own under `openai`.
-pub(super) fn sdk_members() -> [(&'static str, ParameterBound); 15] {
+pub(super) fn sdk_members() -> [(&'static str, ParameterBound); 18] {
     let text = |max_bytes| {
         ParameterBound::Text(TextBound {
             max_bytes,
@@ -38,7 +40,14 @@ pub(super) fn sdk_members() -> [(&'static str, ParameterBound); 15] {
         let words: Vec<_> = words.iter().map(|word| (*word).into()).collect();
         ParameterBound::OneOf(words)
     };
-    let efforts = ["none", "minimal", "low", "medium", "high", "xhigh"];
+    let modalities = ParameterBound::List(1, Box::new(one_of(&["text"])));
+    let cache_options = ParameterBound::Object(vec![
+        ("mode".into(), one_of(&["implicit", "explicit"])),
+        ("ttl".into(), one_of(&["30m"])),
+    ]);
+    let efforts = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+    // The second one is the name of the first in earlier SDKs.
+    let retentions = ["in_memory", "in-memory", "24h"];
     [
         ("temperature", ParameterBound::Float(0.0, 2.0)),
         ("top_p", ParameterBound::Float(0.0, 1.0)),
@@ -53,6 +62,9 @@ pub(super) fn sdk_members() -> [(&'static str, ParameterBound); 15] {
         ("service_tier", one_of(&["auto", "default", "flex"])),
         ("user", text(MAX_NAME_BYTES)),
         ("prompt_cache_key", text(MAX_NAME_BYTES)),
+        ("prompt_cache_retention", one_of(&retentions)),
+        ("prompt_cache_options", cache_options),
+        ("modalities", modalities),
         ("safety_identifier", text(MAX_NAME_BYTES)),
         (METADATA, text(MAX_VALUE_BYTES)),
     ]

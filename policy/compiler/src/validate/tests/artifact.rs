@@ -65,7 +65,8 @@ fn a_model_names_who_vouches_for_its_files() {
 #[test]
 fn a_model_may_need_code_and_files_that_a_person_accepts() {
     let exception = json!({
-        "sha256": digest(3), "reason": "tokenizer, read by hand", "until": "2027-01-31",
+        "sha256": digest(3), "path": "tokenizer.bin", "reason": "tokenizer, read by hand",
+        "until": "2027-01-31",
     });
     let mut artifact = signed();
     artifact.as_object_mut().unwrap().extend(
@@ -92,7 +93,7 @@ fn a_model_may_need_code_and_files_that_a_person_accepts() {
     assert_eq!(*not_before_unix_s, Some(86_400));
     let kinds = [CodeKind::Torchscript, CodeKind::TritonPython];
     assert_eq!(artifact.allow(), kinds);
-    let exception = &artifact.exceptions()[&[3; 32]];
+    let exception = artifact.exceptions().of(&[3; 32], "tokenizer.bin").unwrap();
     assert_eq!(exception.reason(), "tokenizer, read by hand");
     assert_eq!(exception.until(), "2027-01-31");
     let warnings = warnings(document);
@@ -204,8 +205,11 @@ fn wrong_fields_of_artifacts_are_faults() {
         artifact[field] = value;
         artifact
     };
+    let valid = json!({
+        "sha256": digest(3), "path": "a", "reason": "r", "until": "2027-01-31",
+    });
     let excepted = |field: &str, value: Value| {
-        let mut exception = json!({"sha256": digest(3), "reason": "r", "until": "2027-01-31"});
+        let mut exception = valid.clone();
         exception[field] = value;
         with("exceptions", json!([exception]))
     };
@@ -329,6 +333,16 @@ fn wrong_fields_of_artifacts_are_faults() {
             "is missing (the file's digest, as `sha256sum FILE` prints it)",
         ),
         (
+            excepted("path", Value::Null),
+            ".exceptions[0].path",
+            "is missing (the file's path below the model's folder, for example 1/model.pkl",
+        ),
+        (
+            excepted("path", json!("../convert.py")),
+            ".exceptions[0].path",
+            "is not a path in the model (the file's path below",
+        ),
+        (
             excepted("reason", json!(" ")),
             ".exceptions[0].reason",
             "is empty or too long (why the file is accepted",
@@ -344,24 +358,12 @@ fn wrong_fields_of_artifacts_are_faults() {
             "is missing",
         ),
         (
-            with(
-                "exceptions",
-                json!(vec![
-                    json!({"sha256": digest(3), "reason": "r", "until": "2027-01-31"});
-                    2
-                ]),
-            ),
+            with("exceptions", json!(vec![valid.clone(); 2])),
             ".exceptions[1].sha256",
-            "an earlier exception has this digest (remove one)",
+            "an earlier exception has this digest and path (remove one)",
         ),
         (
-            with(
-                "exceptions",
-                json!(vec![
-                    json!({"sha256": digest(3), "reason": "r", "until": "2027-01-31"});
-                    257
-                ]),
-            ),
+            with("exceptions", json!(vec![valid.clone(); 257])),
             ".exceptions",
             "257 exceptions are too many (at most 256)",
         ),

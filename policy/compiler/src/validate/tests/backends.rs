@@ -1,5 +1,7 @@
 //! Backends.
 
+use tensorgate_policy::values::ConnectionSharing;
+
 use super::*;
 
 #[test]
@@ -28,7 +30,7 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
     cpu(
         remote(json!([])),
         ".endpoints",
-        "is empty (http://host:port)",
+        "is empty ([http://host:port])",
     );
     cpu(
         remote(json!(["http://a:1", "http://a:1"])),
@@ -232,6 +234,34 @@ fn a_backend_is_remote_or_embedded_and_not_both() {
         "backends.idle",
         "serves no model",
     );
+}
+
+#[test]
+fn connections_are_a_choice_of_http1_backends_alone() {
+    let backend = |kind: &str, connections: &str| json!({"kind": kind, "endpoints": ["http://a:1"], "connections": connections});
+    // Of no model, so a warning comes with it.
+    for kind in ["openai", "http-json"] {
+        for connections in ["shared", "per-client", "one-request"] {
+            let document = with("/backends/idle", backend(kind, connections));
+            assert_eq!(errors(document), [""; 0], "{kind} {connections}");
+        }
+    }
+    for kind in ["open-inference", "tf-serving", "torchserve"] {
+        accept("/backends/cpu", backend("open-inference", "shared"));
+        for connections in ["per-client", "one-request"] {
+            let errors = errors(with("/backends/idle", backend(kind, connections)));
+            let [error] = errors.as_slice() else {
+                panic!("{kind} {connections}: {errors:#?}")
+            };
+            let expected = "backends.idle.connections: is only for backends of kind openai and";
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+    let policy = policy(with("/backends/idle", backend("openai", "per-client")));
+    let chosen = policy.backends()["idle"].connections();
+    assert_eq!(chosen, ConnectionSharing::PerClient);
+    let default = policy.backends()["cpu"].connections();
+    assert_eq!(default, ConnectionSharing::Shared);
 }
 
 #[test]

@@ -252,7 +252,7 @@ fn a_raw_body_is_typed_bounded_and_rests_alone() {
         "/models/picture/protocols",
         json!(["oip-rest", "oip-grpc"]),
         "models.picture.protocols[1]",
-        "cannot carry a raw body ([oip-rest])",
+        "cannot carry a raw body (remove it)",
     );
     check(
         "/models/picture/encodings",
@@ -311,7 +311,7 @@ fn a_parameter_has_one_type_and_bounds() {
     parameter(
         json!({}),
         "",
-        "exactly one of int, float, bool, one_of and text, or int and text",
+        "exactly one of int, float, bool, one_of, text and object, or int and text",
     );
     parameter(
         json!({"text": {"max_bytes": 8}, "bool": true}),

@@ -182,7 +182,7 @@ fn a_raw_body_is_charged_by_its_bytes_alone() {
         "/grants/0/cost",
         json!({"elements": 1_000_000, "window_s": 60}),
         "grants[0].cost.elements",
-        "model \"picture\" takes a raw body, which has no elements (bytes)",
+        "model \"picture\" takes a raw body, which has no elements (bytes: 64MiB)",
     );
     check(
         "/grants/0/cost",
@@ -191,6 +191,24 @@ fn a_raw_body_is_charged_by_its_bytes_alone() {
         "model \"picture\" accepts can have 65536 bytes, which would always be rejected (at least 65536, or lower",
     );
     accept("/grants/0/cost", json!({"bytes": 65_536, "window_s": 60}));
+}
+
+#[test]
+fn a_suggested_cost_is_in_a_unit_that_all_models_have() {
+    let rate = json!({"quota": 120, "window_s": 60});
+    for (document, expected) in [
+        // Tensors and a raw body.
+        (with("/grants/0/cost", Value::Null), "bytes: 64MiB"),
+        (digits_alone("rate", &rate), "elements: 1000000"),
+    ] {
+        let fix = format!("cost: {{{expected}, window_s: 60}}");
+        let found = faults(document);
+        let fixes = found.iter().filter_map(|fault| fault.fix.as_deref());
+        assert!(
+            fixes.collect::<Vec<_>>().contains(&fix.as_str()),
+            "{found:#?}"
+        );
+    }
 }
 
 #[test]

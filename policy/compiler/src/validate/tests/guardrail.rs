@@ -34,7 +34,7 @@ fn a_guardrail_has_the_tensors_of_its_contract_and_no_backend() {
     assert_eq!(model.backend_inputs(), model.returns());
     let template = model.template().unwrap();
     assert_eq!(template.route(), "/analyze");
-    assert!(template.skips_unknown());
+    assert!(template.is_guardrail());
 }
 
 #[test]

@@ -35,7 +35,8 @@ fn with_model() -> Value {
     document
 }
 
-fn changed(at: &str, value: Value) -> Value {
+/// The fixture with one value of it changed.
+pub(super) fn changed(at: &str, value: Value) -> Value {
     let mut document = with_model();
     put(&mut document, at, value);
     document
@@ -444,7 +445,7 @@ fn each_fault_of_constraints_is_reported_with_its_fix() {
     );
     check(
         "/constraints/max_depth",
-        json!(24),
+        json!(65),
         ".max_depth",
         "above the maximum",
         "",
@@ -474,10 +475,76 @@ fn a_limit_below_one_request_names_the_sources_of_its_tokens() {
     let shares = "which would always be rejected: 3200 by chat.max_messages (calls); 800 by \
         tools.max_bytes, max_schema_bytes and constraints of chat; 512 by chat.tools (at least ";
     assert!(error.contains(shares), "{error}");
-    assert!(
-        error.ends_with(", or lower chat.max_messages (calls))"),
-        "{error}"
+    let cures = ", or openai.context_tokens of the model, or lower chat.max_messages (calls))";
+    assert!(error.ends_with(cures), "{error}");
+}
+
+#[test]
+fn a_limit_need_not_be_above_the_models_context() {
+    let mut document = changed("/models/llama/openai/chat/max_tokens", json!(200_000));
+    put(&mut document, "/grants/3/cost", Value::Null);
+    let context = "/models/llama/openai/context_tokens";
+    for (tokens, expected) in [(150_000_u64, 150_000), (8_192, 100_000)] {
+        put(&mut document, context, json!(tokens));
+        let found = warnings(document.clone());
+        let [warning] = found.as_slice() else {
+            panic!("{found:#?}")
+        };
+        let fix = format!("(cost: {{tokens: {expected}, window_s: 60}})");
+        assert!(warning.ends_with(&fix), "{warning}");
+    }
+    for (tokens, is_enough) in [(8_192, true), (8_191, false)] {
+        let cost = json!({"tokens": tokens, "window_s": 60});
+        put(&mut document, "/grants/3/cost", cost);
+        let errors = errors(document.clone());
+        assert_eq!(errors.is_empty(), is_enough, "{errors:#?}");
+        assert!(
+            errors
+                .iter()
+                .all(|error| error.contains("8192 by the texts"))
+        );
+    }
+    put(&mut document, context, json!(0));
+    let errors = errors(document);
+    assert!(errors[0].contains("below the minimum"), "{errors:#?}");
+}
+
+#[test]
+fn a_models_own_tokens_are_valid() {
+    let own = "/models/llama/openai/only_special_tokens";
+    let mut document = changed(own, json!(["<|im_end|>", "<unused{n}>"]));
+    assert_eq!(warnings(document.clone()), Vec::<String>::new());
+    let additional = "/models/llama/openai/additional_special_tokens";
+    put(&mut document, additional, json!(["<x>"]));
+    let found = errors(document);
+    let expected = "models.llama.openai.only_special_tokens: lists all tokens of the model";
+    assert!(found[0].starts_with(expected), "{found:#?}");
+    let numbered: Vec<_> = (0..17).map(|index| format!("<{index}_{{n}}>")).collect();
+    for (tokens, text) in [
+        (json!(["<a>", "<a>"]), "is listed twice"),
+        (json!(["s>"]), "is not a token that can be found"),
+        (json!(["<#{n}>"]), "is not a token that can be found"),
+        (json!(["<t{n}0>"]), "is not a token that can be found"),
+        (json!(["<t{n}{n}>"]), "is not a token that can be found"),
+        (json!(numbered), "17 tokens have {n}, at most 16"),
+        (
+            json!(vec!["<a>"; 1_025]),
+            "tokens are too many, at most 1024",
+        ),
+    ] {
+        let found = errors(changed(own, tokens));
+        assert!(
+            found.iter().any(|error| error.contains(text)),
+            "{text}: {found:#?}"
+        );
+    }
+    let mut allowing = changed(own, json!(["<a>"]));
+    put(
+        &mut allowing,
+        "/models/llama/openai/special_tokens",
+        json!("allow"),
     );
+    assert!(errors(allowing)[0].contains("has no effect: special_tokens allows all tokens"));
 }
 
 #[test]
@@ -543,6 +610,17 @@ fn a_profile_allows_members_that_no_rule_names() {
     let plain = rules_of(with_model());
     assert_eq!(bound(&plain, "store"), None);
     assert_eq!(plain.chat.unwrap().generation.logprobs, None);
+    // All formats, where the policy has none of its own.
+    let mut document = changed("/models/llama/openai/profile", json!("sdk"));
+    let budget = json!({"tokens": 1_000_000, "window_s": 60});
+    put(&mut document, "/grants/3/cost", budget);
+    let chat = document.pointer_mut("/models/llama/openai/chat").unwrap();
+    let chat = chat.as_object_mut().unwrap();
+    chat.remove("response_format");
+    chat.remove("max_schema_bytes");
+    let chat = rules_of(document).chat.unwrap();
+    assert_eq!(chat.formats, ["text", "json_object", "json_schema"]);
+    assert_eq!(chat.max_schema_bytes, 8_192);
 }
 
 #[test]

@@ -13,9 +13,9 @@ fn a_version_has_one_spelling_in_every_protocol_of_its_model() {
     };
     for protocol in ["tf-serving-rest", "tf-serving-grpc"] {
         for (version, fix) in [
-            ("007", "(7)"),
-            ("00", "(0)"),
-            ("9223372036854775808", "(v9223372036854775808)"),
+            ("007", r#"("7")"#),
+            ("00", r#"("0")"#),
+            ("9223372036854775808", r#"("v9223372036854775808")"#),
         ] {
             let text = format!(
                 "{protocol} cannot name version \"{version}\": its versions are 64-bit numbers without leading zeros {fix}"

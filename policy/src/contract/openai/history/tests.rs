@@ -333,7 +333,7 @@ fn what_an_answer_carries_is_accepted_in_the_next_request() {
                 if let Err(denial) = rules.check(Api::Chat, &document, &mut Err) {
                     panic!("{server}, {dump:?}: {denial:?} in {message}");
                 }
-                let built = rebuild(&rules, Api::Chat, "m", document);
+                let built = rebuild(&rules, Api::Chat, "m", document).document;
                 // The backend gets no more than the API's own members, and again a valid request.
                 let messages = built.get("messages").unwrap().as_array().unwrap();
                 for (name, _) in messages.iter().flat_map(|it| it.as_object().unwrap()) {

@@ -3,6 +3,8 @@
 use alloc::format;
 use alloc::string::String;
 
+use crate::contract::quote;
+
 /// A cause without a member, for the log.
 pub(in crate::contract::openai) type Fault = &'static str;
 
@@ -69,6 +71,18 @@ impl SchemaFault {
         Self {
             from_root: false,
             ..self
+        }
+    }
+
+    /// The same fault, of the function with this name.
+    #[must_use]
+    pub(in crate::contract::openai) fn of_function(self, name: Option<&str>) -> Self {
+        match name {
+            Some(name) => Self {
+                cause: format!("{}, in the function {}", self.cause, quote(name)),
+                ..self
+            },
+            None => self,
         }
     }
 

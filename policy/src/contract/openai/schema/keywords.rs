@@ -11,10 +11,99 @@ use super::fault::{Fault, SchemaFault};
 
 /// Maximum size of `title`, `format` and similar members where a server compiles them.
 const MAX_WORD_BYTES: usize = 128;
+/// Maximum size of the address in `$id`.
+const MAX_ADDRESS_BYTES: usize = 256;
 
 const TYPES: [&str; 7] = [
     "object", "array", "string", "number", "integer", "boolean", "null",
 ];
+
+/// Keywords without schemas that a description may have, besides annotations.
+const PLAIN: [&str; 28] = [
+    "$ref",
+    "const",
+    "default",
+    "dependentRequired",
+    "deprecated",
+    "description",
+    "enum",
+    "examples",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "format",
+    "maxContains",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minContains",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minimum",
+    "multipleOf",
+    "nullable",
+    "readOnly",
+    "required",
+    "title",
+    "uniqueItems",
+    "writeOnly",
+];
+
+/// How a keyword has schemas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SchemasOf {
+    /// The value is a schema, or a list of schemas.
+    Value,
+    /// The value has schemas by name.
+    Names,
+}
+
+/// How a keyword has schemas where no server compiles it; `None`: it has none.
+pub(super) fn schemas_of(keyword: &str) -> Option<SchemasOf> {
+    match keyword {
+        "additionalItems"
+        | "additionalProperties"
+        | "allOf"
+        | "anyOf"
+        | "contains"
+        | "contentSchema"
+        | "else"
+        | "if"
+        | "items"
+        | "not"
+        | "oneOf"
+        | "prefixItems"
+        | "propertyNames"
+        | "then"
+        | "unevaluatedItems"
+        | "unevaluatedProperties" => Some(SchemasOf::Value),
+        "$defs" | "definitions" | "dependencies" | "dependentSchemas" | "patternProperties"
+        | "properties" => Some(SchemasOf::Names),
+        _ => None,
+    }
+}
+
+/// Whether the server does not get a keyword of a description: one that the contract does not know,
+/// a pattern that the policy does not name, and a type or an address that no draft has. Where a
+/// server compiles the schema these are faults.
+pub(super) fn is_dropped(
+    name: &str,
+    value: &Value<'_>,
+    root: bool,
+    rules: &SchemaRules<'_>,
+) -> bool {
+    if rules.compiled {
+        return false;
+    }
+    match name {
+        "pattern" | "patternProperties" => !rules.names(name),
+        "type" => (is_text(value) || is_list_of_texts(value)) && !has_types(value),
+        "$id" => !root || !value.as_str().is_some_and(is_word),
+        "$schema" => !value.as_str().is_some_and(is_draft),
+        name => schemas_of(name).is_none() && !PLAIN.contains(&name) && !is_annotation(name, value),
+    }
+}
 
 /// The published dialects of JSON Schema, as `$schema` names them. A server might fetch any other
 /// address.
@@ -37,6 +126,15 @@ fn is_draft(text: &str) -> bool {
 pub(super) fn is_word(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
     (1..=MAX_WORD_BYTES).contains(&text.len()) && text.bytes().all(plain)
+}
+
+/// An absolute URL or URN, as `$id` names a schema. Only references are resolved against it.
+fn is_address(text: &str) -> bool {
+    let is_absolute = ["urn:", "http://", "https://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme));
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'<>\\^`{|}".contains(&byte);
+    is_absolute && text.len() <= MAX_ADDRESS_BYTES && text.bytes().all(is_plain)
 }
 
 /// A definition's name where no server compiles the schema: libraries name definitions by types of
@@ -63,6 +161,13 @@ fn is_type(value: &Value<'_>) -> bool {
     value.as_str().is_some_and(|text| TYPES.contains(&text))
 }
 
+fn has_types(value: &Value<'_>) -> bool {
+    match value.as_array() {
+        Some(types) => types.len() <= TYPES.len() && types.iter().all(is_type),
+        None => is_type(value),
+    }
+}
+
 pub(super) fn is_list_of_texts(value: &Value<'_>) -> bool {
     value
         .as_array()
@@ -76,10 +181,7 @@ pub(super) fn check(
     rules: &SchemaRules<'_>,
 ) -> Result<(), SchemaFault> {
     let is_valid = match name {
-        "type" => match value.as_array() {
-            Some(types) => types.len() <= TYPES.len() && types.iter().all(is_type),
-            None => is_type(value),
-        },
+        "type" => has_types(value),
         // A flag in draft 3.
         "required" => is_list_of_texts(value) || !rules.compiled && is_flag(value),
         "enum" => return choices(value, rules),
@@ -89,7 +191,9 @@ pub(super) fn check(
             .as_str()
             .is_some_and(|text| !rules.compiled || text.len() <= MAX_WORD_BYTES),
         "$schema" => value.as_str().is_some_and(is_draft),
-        "$id" => value.as_str().is_some_and(is_word),
+        "$id" => value
+            .as_str()
+            .is_some_and(|text| is_word(text) || is_address(text)),
         "minimum" | "maximum" | "multipleOf" => is_number(value),
         // Flags in draft 4 and in OpenAPI 3.0.
         "exclusiveMinimum" | "exclusiveMaximum" => {
@@ -108,7 +212,7 @@ pub(super) fn check(
         "dependentRequired" => value
             .as_object()
             .is_some_and(|members| members.iter().all(|(_, names)| is_list_of_texts(names))),
-        name => return annotation(name, value),
+        name => is_annotation(name, value),
     };
     if is_valid {
         Ok(())
@@ -117,25 +221,20 @@ pub(super) fn check(
     }
 }
 
-/// A keyword that only describes, as OpenAPI and editors have it. Only models read it.
-fn annotation(name: &str, value: &Value<'_>) -> Result<(), SchemaFault> {
+/// Whether a keyword only describes, as OpenAPI and editors have it. Only models read it.
+fn is_annotation(name: &str, value: &Value<'_>) -> bool {
     match name {
         "$comment"
         | "$anchor"
         | "contentEncoding"
         | "contentMediaType"
         | "markdownDescription"
-        | "deprecationMessage"
-            if is_text(value) =>
-        {
-            Ok(())
-        }
-        "discriminator" | "externalDocs" | "xml" if value.as_object().is_some() => Ok(()),
-        "enumDescriptions" | "enumNames" | "propertyOrdering" if is_list_of_texts(value) => Ok(()),
-        "example" => Ok(()),
+        | "deprecationMessage" => is_text(value),
+        "discriminator" | "externalDocs" | "xml" => value.as_object().is_some(),
+        "enumDescriptions" | "enumNames" | "propertyOrdering" => is_list_of_texts(value),
+        "example" => true,
         // Extensions, as OpenAPI has them; but one server compiles `x-guidance`.
-        name if name.starts_with("x-") && name != "x-guidance" => Ok(()),
-        _ => Err("is not a keyword that the contract allows".into()),
+        name => name.starts_with("x-") && name != "x-guidance",
     }
 }
 

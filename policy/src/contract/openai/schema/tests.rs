@@ -1,6 +1,6 @@
 //! Tests of schemas that a server compiles, and of those that only describe.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::arithmetic_side_effects, reason = "tests")]
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -69,10 +69,10 @@ fn descriptions_may_have_the_keywords_that_libraries_write() {
 
 #[test]
 fn a_rejection_names_the_keyword_and_where_it_is() {
-    let inner = keyword("x-guidance", object([]));
+    let inner = keyword("minimum", Value::text("1"));
     let property = keyword("a/b\n", keyword("items", inner));
     let (_, described) = causes(&keyword("properties", property));
-    let expected = "/properties/a~1b\\n/items/x-guidance is not a keyword that the contract allows";
+    let expected = "/properties/a~1b\\n/items/minimum has a value that the keyword cannot have";
     assert_eq!(described.as_deref(), Some(expected));
     let reference = object([("$ref", Value::text("#/$defs/Node"))]);
     let kids = keyword("kids", keyword("items", reference));
@@ -128,7 +128,7 @@ fn definitions_of_a_description_may_be_nested_and_named_by_types() {
         keyword("definitions", keyword("a%2Fb", object([]))),
         keyword(
             "dependencies",
-            keyword("a", keyword("x-guidance", object([]))),
+            keyword("a", keyword("minLength", Value::text("1"))),
         ),
         keyword("dependencies", Value::Array(vec![])),
         keyword("$ref", Value::Null),
@@ -164,7 +164,7 @@ fn nested_definitions_are_known_up_to_the_limit() {
 #[test]
 fn a_pointer_is_bounded() {
     let long: &'static str = "\u{1f600}".repeat(40).leak();
-    let nested = (0..30).fold(keyword("if", Value::Bool(true)), |inner, _| {
+    let nested = (0..30).fold(keyword("minimum", Value::Bool(true)), |inner, _| {
         keyword("properties", keyword(long, inner))
     });
     let (_, described) = causes(&nested);
@@ -236,4 +236,259 @@ fn the_policy_raises_what_a_server_compiles() {
     let described = SchemaRules::described(limits, None);
     assert!(check(&choices(300), &described).is_ok());
     assert!(check(&choices(301), &described).is_err());
+}
+
+/// A description as the server gets it, and whether it lost keywords.
+fn sent(mut schema: Value<'static>, constraints: Option<&Constraints>) -> (Value<'static>, bool) {
+    let rules = SchemaRules::described(SchemaLimits::COMPILED, constraints);
+    assert_eq!(check(&schema, &rules), Ok(()), "{schema:?}");
+    let dropped = drop_keywords(&mut schema, true, &rules);
+    // What the server gets is a description that loses nothing.
+    assert_eq!(check(&schema, &rules), Ok(()), "{schema:?}");
+    assert!(!drop_keywords(&mut schema.clone(), true, &rules));
+    (schema, dropped)
+}
+
+#[test]
+fn a_description_loses_what_the_contract_does_not_know() {
+    let text = Value::text;
+    for (name, value) in [
+        ("unknown", object([("pattern", text("("))])),
+        ("x-guidance", object([])),
+        ("pattern", text("(a+)+$")),
+        ("pattern", Value::Int(1)),
+        ("patternProperties", keyword("(a+)+$", object([]))),
+        ("patternProperties", Value::Array(vec![])),
+        ("type", text("any")),
+        ("type", text("something_or_nothing")),
+        ("type", Value::Array(vec![text("string"), text("any")])),
+        ("$id", text("urn:mcp:q")),
+        ("$id", text("https://example.com/a.json")),
+        ("$id", text("file:///etc/passwd")),
+        ("$schema", text("https://example.com/draft")),
+        ("$dynamicRef", text("#node")),
+        ("discriminator", text("kind")),
+    ] {
+        let (compiled, described) = causes(&keyword(name, value.clone()));
+        assert_eq!(described, None, "{name}");
+        let is_url = name == "$id" && !value.as_str().unwrap_or("file").starts_with("file");
+        assert_eq!(compiled.is_none(), is_url, "{name} {compiled:?}");
+        let plain = || object([("title", text("t"))]);
+        let mut members = vec![("title".into(), text("t"))];
+        members.push((name.into(), value.clone()));
+        assert_eq!(
+            sent(Value::Object(members), None),
+            (plain(), true),
+            "{name}"
+        );
+        // Wherever a schema can be. A place of another name is not one.
+        let lost = || keyword(name, value.clone());
+        let list = || Value::Array(vec![lost(), object([])]);
+        let left = Value::Array(vec![object([]), object([])]);
+        for word in keywords_with_a_schema() {
+            let (schema, dropped) = sent(keyword(word, lost()), None);
+            assert_eq!(
+                (schema, dropped),
+                (keyword(word, object([])), true),
+                "{word}"
+            );
+        }
+        for word in ["allOf", "anyOf", "items", "oneOf", "prefixItems"] {
+            let (schema, dropped) = sent(keyword(word, list()), None);
+            assert_eq!(
+                (schema, dropped),
+                (keyword(word, left.clone()), true),
+                "{word}"
+            );
+        }
+        for word in [
+            "$defs",
+            "definitions",
+            "dependencies",
+            "dependentSchemas",
+            "properties",
+        ] {
+            let (schema, dropped) = sent(keyword(word, keyword("a", lost())), None);
+            let left = keyword(word, keyword("a", object([])));
+            assert_eq!((schema, dropped), (left, true), "{word}");
+        }
+        for word in ["const", "default", "example", "x-order"] {
+            let data = keyword(word, lost());
+            assert_eq!(sent(data.clone(), None), (data, false), "{word}");
+        }
+        // A property of this name is no keyword.
+        let named = keyword("properties", keyword(name, object([])));
+        assert_eq!(sent(named.clone(), None), (named, false), "{name}");
+    }
+}
+
+fn keywords_with_a_schema() -> [&'static str; 12] {
+    [
+        "additionalItems",
+        "additionalProperties",
+        "contains",
+        "contentSchema",
+        "else",
+        "if",
+        "items",
+        "not",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    ]
+}
+
+#[test]
+fn a_description_keeps_what_the_contract_knows() {
+    let texts = || Value::Array(vec![Value::text("string")]);
+    for (name, value) in [
+        ("$id", Value::text("a")),
+        (
+            "$schema",
+            Value::text("http://json-schema.org/draft-07/schema#"),
+        ),
+        ("const", Value::Int(1)),
+        ("default", Value::Int(1)),
+        ("dependentRequired", keyword("a", texts())),
+        ("deprecated", Value::Bool(true)),
+        ("description", Value::text("d")),
+        ("enum", texts()),
+        ("examples", texts()),
+        ("exclusiveMaximum", Value::Int(1)),
+        ("exclusiveMinimum", Value::Int(1)),
+        ("format", Value::text("uri")),
+        ("maxContains", Value::Int(1)),
+        ("maxItems", Value::Int(1)),
+        ("maxLength", Value::Int(1)),
+        ("maxProperties", Value::Int(1)),
+        ("maximum", Value::Int(1)),
+        ("minContains", Value::Int(1)),
+        ("minItems", Value::Int(1)),
+        ("minLength", Value::Int(1)),
+        ("minProperties", Value::Int(1)),
+        ("minimum", Value::Int(1)),
+        ("multipleOf", Value::Int(1)),
+        ("nullable", Value::Bool(true)),
+        ("readOnly", Value::Bool(true)),
+        ("required", texts()),
+        ("title", Value::text("t")),
+        ("type", texts()),
+        ("type", Value::text("null")),
+        ("uniqueItems", Value::Bool(true)),
+        ("writeOnly", Value::Bool(true)),
+        ("x-order", Value::Int(1)),
+    ] {
+        let schema = keyword(name, value);
+        assert_eq!(sent(schema.clone(), None), (schema, false), "{name}");
+    }
+    let named = Constraints {
+        members: vec!["pattern".into()],
+        max_bytes: 8,
+        max_depth: 1,
+    };
+    let pattern = keyword("pattern", Value::text("(a+)+$"));
+    assert_eq!(sent(pattern.clone(), Some(&named)), (pattern, false));
+    let properties = keyword("patternProperties", keyword("a", object([])));
+    assert_eq!(sent(properties, Some(&named)), (object([]), true));
+}
+
+#[test]
+fn a_reference_reaches_only_what_the_server_gets_as_a_schema() {
+    let refers = |name: &'static str, value: Value<'static>, path: &'static str| {
+        let reference = object([("$ref", Value::text(path))]);
+        causes(&object([(name, value), ("items", reference)])).1
+    };
+    let inner = || keyword("a", keyword("pattern", Value::text("(")));
+    assert_eq!(refers("properties", inner(), "#/properties/a"), None);
+    for (name, path) in [
+        ("default", "#/default/a"),
+        ("const", "#/const"),
+        ("x-types", "#/x-types/a"),
+        ("components", "#/components/a"),
+        ("patternProperties", "#/patternProperties/a"),
+        ("properties", "#/properties"),
+        ("$defs", "#/$defs"),
+    ] {
+        let fault = refers(name, inner(), path);
+        assert!(fault.unwrap().contains("unknown definition"), "{path}");
+    }
+}
+
+#[test]
+fn an_address_of_a_compiled_schema_is_beside_no_reference() {
+    let compiled = |id: &'static str, more: Value<'static>| {
+        let schema = object([("$id", Value::text(id)), ("items", more)]);
+        causes(&schema).0
+    };
+    for id in ["a", "urn:a:b", "http://a/b", "https://a.example/b?c#d"] {
+        assert_eq!(compiled(id, object([])), None, "{id}");
+    }
+    for id in [
+        "",
+        "/a",
+        "file:///a",
+        "ftp://a/b",
+        "https://a b",
+        "urn:a\"b",
+        "javascript:a",
+    ] {
+        let fault = compiled(id, object([]));
+        assert!(fault.unwrap().contains("/$id has a value"), "{id}");
+    }
+    assert!(compiled("a", keyword("$id", Value::text("b"))).is_some());
+    // A description may have both, and loses the address.
+    let with_reference = object([
+        ("$id", Value::text("https://a/b")),
+        ("$defs", keyword("a", object([]))),
+        ("items", object([("$ref", Value::text("#/$defs/a"))])),
+    ]);
+    let (of_compiled, described) = causes(&with_reference);
+    assert!(of_compiled.unwrap().starts_with("/$id is an address"));
+    assert_eq!(described, None);
+    assert!(sent(with_reference, None).1);
+}
+
+/// Objects in each other with a choice and a list between any two, as libraries write an optional
+/// list of a model.
+fn nested_objects(levels: usize) -> Value<'static> {
+    let leaf = keyword("type", Value::text("object"));
+    (1..levels).fold(leaf, |inner, _| {
+        let list = object([("type", Value::text("array")), ("items", inner)]);
+        let choice = Value::Array(vec![list, keyword("type", Value::text("null"))]);
+        let property = keyword("p", keyword("anyOf", choice));
+        object([("type", Value::text("object")), ("properties", property)])
+    })
+}
+
+#[test]
+fn objects_nest_as_deep_as_the_reader_allows() {
+    for levels in [6, 10, 12] {
+        assert_eq!(causes(&nested_objects(levels)), (None, None), "{levels}");
+    }
+    let items = |depth| (1..depth).fold(object([]), |inner, _| keyword("items", inner));
+    assert_eq!(causes(&items(MAX_DEPTH)), (None, None));
+    let (compiled, described) = causes(&items(MAX_DEPTH + 1));
+    let fault = compiled.unwrap();
+    assert!(
+        fault.contains("is nested deeper than 64 schemas"),
+        "{fault}"
+    );
+    assert!(described.is_some());
+    // Wide and deep: each level has as many choices as the bytes allow.
+    let wide = (0..12).fold(object([]), |inner, _| {
+        let mut choices = vec![object([]); 200];
+        choices.push(keyword("properties", keyword("p", inner)));
+        keyword("anyOf", Value::Array(choices))
+    });
+    assert_eq!(causes(&wide), (None, None));
+    let met = (0..12).fold(object([]), |inner, _| {
+        let choices = Value::Array(vec![object([]); 3]);
+        object([
+            ("anyOf", choices.clone()),
+            ("oneOf", choices),
+            ("items", inner),
+        ])
+    });
+    assert!(causes(&met).1.unwrap().contains("weighs more than"));
 }

@@ -46,6 +46,7 @@ fn a_link_in_any_text_of_a_request_is_refused_if_the_rule_is_on() {
     let tool = object([("function", object([("description", text("![](u)"))]))]);
     for (name, value, field) in [
         ("prompt", text("see ![](http://e/?q)"), Some("prompt")),
+        ("prompt", text("![[x]\n\u{c}\nb](u)"), Some("prompt")),
         (
             "prompt",
             texts(vec![text("a"), text("![b](u)")]),

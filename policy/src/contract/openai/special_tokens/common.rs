@@ -1,11 +1,17 @@
-//! Special tokens of common model families. Most have one of a few shapes (`<|word|>`), so a new
-//! model's tokens are found too. The others are listed.
+//! The special tokens that are looked for: those of common model families, or those of a policy.
+//! Most of the common ones have one of a few shapes (`<|word|>`), so a new model's tokens are found
+//! too. The others are listed.
 //!
 //! Callers choose the texts, so the work at one start is bounded: a start reads on only while its
 //! characters may still be a token.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
+/// What stands for a number in a token of the policy: `<unused{n}>`.
+pub const NUMBER_IN_TOKEN: &str = "{n}";
 /// Maximum characters of a word between bars.
 const MAX_WORD_CHARS: usize = 64;
 /// Maximum digits of a numbered token.
@@ -52,14 +58,45 @@ const fn listed(first: char, second: char) -> &'static [&'static str] {
     }
 }
 
-/// Whether characters begin with a token of a common family, or with one of `additional`, which is
-/// sorted.
-pub(super) fn begins_with_token(
-    characters: impl Iterator<Item = char> + Clone,
-    additional: &[String],
-) -> bool {
-    is_common(characters.clone())
-        || (!additional.is_empty() && begins_with_any(characters, additional))
+/// The tokens that are looked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct TokenSet {
+    /// Whether those of common families are among them.
+    common: bool,
+    /// Others, sorted.
+    listed: Vec<String>,
+    /// Others with [`NUMBER`] in place of a number.
+    numbered: Vec<String>,
+}
+
+impl TokenSet {
+    /// The common tokens, if `common`, and others, which are normalized.
+    pub(super) fn new(common: bool, others: Vec<String>) -> Self {
+        let is_numbered = |token: &String| token.contains(NUMBER_IN_TOKEN);
+        let (numbered, mut listed): (Vec<_>, Vec<_>) = others.into_iter().partition(is_numbered);
+        listed.sort_unstable();
+        let number = alloc::format!("{NUMBER}");
+        let numbered = numbered.iter();
+        Self {
+            common,
+            listed,
+            numbered: numbered
+                .map(|token| token.replace(NUMBER_IN_TOKEN, &number))
+                .collect(),
+        }
+    }
+
+    /// Whether there are tokens that may begin with other characters than the common ones.
+    pub(super) fn has_others(&self) -> bool {
+        !self.listed.is_empty() || !self.numbered.is_empty()
+    }
+
+    /// Whether characters begin with a token.
+    pub(super) fn starts(&self, characters: impl Iterator<Item = char> + Clone) -> bool {
+        (self.common && is_common(characters.clone()))
+            || (!self.listed.is_empty() && begins_with_any(characters.clone(), &self.listed))
+            || (self.numbered.iter()).any(|token| begins_with(characters.clone(), token))
+    }
 }
 
 fn is_common(mut characters: impl Iterator<Item = char> + Clone) -> bool {
@@ -161,9 +198,16 @@ mod tests {
     use core::cell::Cell;
 
     use alloc::borrow::ToOwned;
-    use alloc::vec::Vec;
 
     use super::*;
+
+    /// Whether characters begin with a common token or with one of these.
+    fn begins_with_token(
+        characters: impl Iterator<Item = char> + Clone,
+        additional: &[String],
+    ) -> bool {
+        TokenSet::new(true, additional.to_vec()).starts(characters)
+    }
 
     /// Listed tokens, by family.
     #[rustfmt::skip]
@@ -271,5 +315,28 @@ mod tests {
         ] {
             assert_eq!(begins_with_token(text.chars(), &tokens), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_models_own_tokens_are_found_and_those_of_others_are_not() {
+        let tokens = ["<|im_end|>", "<unused{n}>", "{{x{n}"].map(String::from);
+        let own = TokenSet::new(false, tokens.into());
+        for (text, expected) in [
+            ("<|im_end|>", true),
+            ("<unused0>", true),
+            ("<unused999999>", true),
+            ("{{x1", true),
+            ("<unused>", false),
+            ("<unused1234567>", false),
+            ("<unused{n}>", false),
+            ("<unusedx>", false),
+            ("<|im_start|>", false),
+            ("<s>", false),
+            ("[INST]", false),
+            ("<mask>", false),
+        ] {
+            assert_eq!(own.starts(text.chars()), expected, "{text}");
+        }
+        assert!(own.has_others() && !TokenSet::new(true, Vec::new()).has_others());
     }
 }

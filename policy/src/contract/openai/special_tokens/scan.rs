@@ -1,8 +1,6 @@
 //! Where special tokens begin in a text.
 
-use alloc::string::String;
-
-use super::common::begins_with_token;
+use super::common::TokenSet;
 
 /// How the server reads a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,11 +12,11 @@ pub(in crate::contract::openai) enum TextForm {
 }
 
 /// The offsets in a text behind the first character of each special token, in ascending order. A
-/// text that is split at each of them holds no token. Tokens may overlap. `additional` is sorted.
+/// text that is split at each of them holds no token. Tokens may overlap.
 pub(super) fn token_starts(
     text: &str,
     form: TextForm,
-    additional: &[String],
+    tokens: &TokenSet,
 ) -> impl Iterator<Item = usize> {
     let has_escapes = form == TextForm::Json && text.contains('\\');
     let mut last = 0;
@@ -27,15 +25,15 @@ pub(super) fn token_starts(
         let begin = folded(character)?;
         let may_begin = match begin {
             '<' | '[' | ']' | '\\' => true,
-            _ => !additional.is_empty() && begin.is_ascii_punctuation(),
+            _ => tokens.has_others() && begin.is_ascii_punctuation(),
         };
         if !may_begin {
             return None;
         }
         let rest = text.get(at..)?;
-        let bytes = if begins_with_token(rest.chars().filter_map(folded), additional) {
+        let bytes = if tokens.starts(rest.chars().filter_map(folded)) {
             character.len_utf8()
-        } else if has_escapes && begins_with_token(unescaped(rest).filter_map(folded), additional) {
+        } else if has_escapes && tokens.starts(unescaped(rest).filter_map(folded)) {
             first_unescaped(rest)?.1
         } else {
             return None;

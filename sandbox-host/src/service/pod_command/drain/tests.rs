@@ -110,6 +110,25 @@ fn it_ends_when_the_time_is_over_and_lists_what_is_cut_off() {
 }
 
 #[test]
+fn a_refusal_cannot_steer_a_terminal() {
+    let file = format!("tg-drain-refuses-{}.sock", std::process::id());
+    let socket = std::env::temp_dir().join(file);
+    drop(fs::remove_file(&socket));
+    let listener = UnixListener::bind(&socket).unwrap();
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+        let answer = "HTTP/1.1 503 \u{1b}[2J\u{202e}Busy\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let envoy = Envoy { socket };
+    let error = envoy.ask("POST", "/a").unwrap_err().to_string();
+    assert_eq!(error, "POST /a: HTTP/1.1 503 \u{fffd}[2J\u{fffd}Busy");
+    answering.join().unwrap();
+    fs::remove_file(&envoy.socket).unwrap();
+}
+
+#[test]
 fn an_envoy_that_does_not_answer_is_an_error() {
     let missing = Envoy {
         socket: "/nonexistent/admin.sock".into(),

@@ -50,7 +50,7 @@ fn an_issuer_is_whole_and_bounded() {
     );
     listed(
         "algorithms",
-        json!(["ES512", "ES256"]),
+        json!(["ES256K", "ES256"]),
         "algorithms[0]",
         "not supported",
     );
@@ -92,10 +92,9 @@ fn two_issuers_have_two_names() {
     let mut document = proven();
     let twin = document["issuers"]["corp"].clone();
     document["issuers"]["twin"] = twin;
-    let errors = errors(document);
-    assert!(
-        matches!(errors.as_slice(), [error] if error.starts_with("issuers.twin.issuer: is the same issuer as issuers.corp")),
-        "{errors:#?}"
+    fault_of(
+        document,
+        "issuers.twin.issuer: is the same issuer as issuers.corp",
     );
 }
 
@@ -282,6 +281,103 @@ fn padding_and_other_spellings_change_no_key() {
     }
 }
 
+/// The fixture whose issuer is a SPIFFE trust domain.
+fn spiffe() -> Value {
+    let mut document = proven();
+    let key = json!({"kty": "EC", "kid": "e", "crv": "P-256", "use": "jwt-svid", "x": X, "y": Y});
+    for (at, value) in [
+        ("/issuers/corp/issuer", Value::Null),
+        ("/issuers/corp/trust_domain", json!("prod.example")),
+        ("/issuers/corp/algorithms", json!(["ES256"])),
+        ("/issuers/corp/jwks/keys", json!([key])),
+        (
+            "/clients/scorer/jwt/subject",
+            json!("spiffe://prod.example/ns/a"),
+        ),
+    ] {
+        put(&mut document, at, value);
+    }
+    document
+}
+
+#[test]
+fn a_trust_domain_is_an_issuer_with_or_without_a_name() {
+    assert_eq!(warnings(spiffe()), Vec::<String>::new());
+    let named = |name: Value| {
+        let mut document = spiffe();
+        put(&mut document, "/issuers/corp/issuer", name);
+        let policy = policy(document);
+        let issuer = &policy.issuers()[0];
+        assert_eq!(issuer.trust_domain(), Some("prod.example"));
+        issuer.issuer().map(String::from)
+    };
+    assert_eq!(named(Value::Null), None);
+    let name = "https://a.example";
+    assert_eq!(named(json!(name)).as_deref(), Some(name));
+    let fault = |at: &str, value: Value, path: &str, text: &str| {
+        let mut document = spiffe();
+        put(&mut document, at, value);
+        let errors = errors(document);
+        let [error] = errors.as_slice() else {
+            panic!("{path}: {errors:#?}")
+        };
+        assert!(error.starts_with(&format!("{path}: ")), "{error}");
+        assert!(error.contains(text), "{error}");
+    };
+    let subject = "clients.scorer.jwt.subject";
+    for other in [
+        "svc",
+        "spiffe://prod.example",
+        "spiffe://other.example/ns/a",
+        "spiffe://prod.example/ns/../a",
+    ] {
+        fault(
+            "/clients/scorer/jwt/subject",
+            json!(other),
+            subject,
+            "is not a SPIFFE ID of the issuer's trust domain",
+        );
+    }
+    fault(
+        "/issuers/corp/audiences_claim",
+        json!("azp"),
+        "issuers.corp.audiences_claim",
+        "has its audience in `aud`",
+    );
+    // EdDSA is no algorithm of JWT-SVIDs.
+    fault(
+        "/issuers/corp/algorithms",
+        json!(["ES256", "EdDSA"]),
+        "issuers.corp.algorithms[1]",
+        "never signed with EdDSA",
+    );
+    for domain in ["", "Prod.example", "spiffe://prod.example", "a/b", "a:1"] {
+        let mut document = spiffe();
+        put(&mut document, "/issuers/corp/trust_domain", json!(domain));
+        let path = "issuers.corp.trust_domain: ";
+        let errors = errors(document);
+        assert!(
+            errors.iter().any(|error| error.starts_with(path)),
+            "{domain}: {errors:#?}"
+        );
+    }
+    let mut twins = spiffe();
+    twins["issuers"]["twin"] = twins["issuers"]["corp"].clone();
+    fault_of(
+        twins,
+        "issuers.twin.trust_domain: is the same trust domain as issuers.corp",
+    );
+}
+
+/// A document with this fault alone.
+fn fault_of(document: Value, text: &str) {
+    let errors = errors(document);
+    assert!(
+        matches!(errors.as_slice(), [error] if error.starts_with(text)),
+        "{errors:#?}"
+    );
+}
+
 #[test]
 fn the_claim_of_an_audience_is_the_issuers_own() {
     let at = "/issuers/corp/audiences_claim";
@@ -323,8 +419,12 @@ fn a_key_for_another_purpose_is_skipped_with_a_warning() {
         "do not allow verifying",
     );
     over(
+        json!({"kty": "EC", "crv": "secp256k1", "x": X, "y": Y}),
+        "secp256k1",
+    );
+    over(
         json!({"kty": "EC", "crv": "P-521", "x": X, "y": Y}),
-        "P-521",
+        "ES512, which is not among the issuer's algorithms",
     );
     over(json!({"kty": "AKP"}), "AKP");
     check(
@@ -498,6 +598,7 @@ fn unlimited_checks_of_forged_tokens_give_a_warning() {
     for (algorithms, expected) in [
         (json!(["ES256", "EdDSA"]), true),
         (json!(["PS256", "ES256"]), true),
+        (json!(["ES256", "ES512"]), true),
         (json!(["RS256", "ES256"]), false),
     ] {
         // A key that names another algorithm than the required one is skipped.

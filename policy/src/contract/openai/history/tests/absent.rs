@@ -17,7 +17,7 @@ fn built(request: &Json) -> Value<'static> {
     if let Err(denial) = rules.check(Api::Chat, &document, &mut Err) {
         panic!("{denial:?} in {request}");
     }
-    rebuild(&rules, Api::Chat, "m", document)
+    rebuild(&rules, Api::Chat, "m", document).document
 }
 
 /// Asserts that a request is refused because of this field.
@@ -56,6 +56,71 @@ fn an_answer_or_a_result_may_say_nothing() {
         let request = json!({"messages": [user(), message]});
         assert_refused(&request, &format!("messages[1]{member}"));
     }
+}
+
+#[test]
+fn null_and_empty_members_are_left_out_of_each_role() {
+    for role in ["system", "developer", "user", "assistant", "tool"] {
+        let plain = json!({"role": role, "content": "x"});
+        for (name, empty) in [
+            ("tool_calls", json!([])),
+            ("tool_calls", json!(null)),
+            ("tool_call_id", json!(null)),
+            ("name", json!(null)),
+            ("function_call", json!({})),
+            ("reasoning_content", json!(null)),
+            ("annotations", json!([])),
+            ("an unknown member", json!([])),
+        ] {
+            let mut message = plain.clone();
+            message[name] = empty;
+            let request = json!({"messages": [message]});
+            let expected = json!([plain]);
+            let built = built(&request);
+            assert_eq!(built.get("messages"), Some(&value(&expected)), "{request}");
+        }
+    }
+    // What a message must have is not absent.
+    let no_role = json!({"messages": [{"role": [], "content": "x"}]});
+    assert_refused(&no_role, "messages[0].role");
+    let no_content = json!({"messages": [{"role": "user", "content": {}}]});
+    assert_refused(&no_content, "messages[0].content");
+}
+
+#[test]
+fn a_system_prompt_may_be_empty_beside_a_message_of_a_user() {
+    let user = || json!({"role": "user", "content": "x"});
+    for role in ["system", "developer"] {
+        for content in [json!(""), json!([{"type": "text", "text": ""}])] {
+            let system = json!({"role": role, "content": content});
+            for messages in [json!([system, user()]), json!([user(), system])] {
+                // The server gets it, because a template may have a default in its place.
+                let built = built(&json!({"messages": messages}));
+                assert_eq!(built.get("messages"), Some(&value(&messages)));
+            }
+            for messages in [json!([system]), json!([system, {"role": "assistant"}])] {
+                assert_refused(&json!({"messages": messages}), "messages[0].content");
+            }
+        }
+        let system = json!({"role": role, "content": null});
+        let request = json!({"messages": [system, user()]});
+        assert_refused(&request, "messages[0].content");
+    }
+    let empty = json!({"role": "user", "content": ""});
+    assert_refused(&json!({"messages": [empty, user()]}), "messages[0].content");
+}
+
+#[test]
+fn a_call_may_have_no_result_before_the_next_message() {
+    let call = json!({"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let messages = json!([
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": null, "tool_calls": [call]},
+        {"role": "user", "content": "never mind"}
+    ]);
+    let built = built(&json!({"messages": messages}));
+    let sent = built.get("messages").and_then(Value::as_array).unwrap();
+    assert_eq!(sent.len(), 3);
 }
 
 #[test]
@@ -120,7 +185,7 @@ fn the_backend_gets_no_absent_member_of_a_format() {
         });
         let document = document(&request);
         assert!(rules.check(Api::Chat, &document, &mut Err).is_ok());
-        let built = rebuild(&rules, Api::Chat, "m", document);
+        let built = rebuild(&rules, Api::Chat, "m", document).document;
         assert_eq!(built.get("response_format"), Some(&value(&expected)));
     }
 }
@@ -163,4 +228,28 @@ fn a_rejection_names_the_member_of_a_message() {
     let expected = "a message without \"id\\n\"";
     let found = denial.expected.as_ref().map(|found| found.0.as_str());
     assert_eq!(found, Some(expected));
+}
+
+#[test]
+fn a_refusal_among_the_parts_of_an_answer_is_a_text_for_the_server() {
+    let answer = |parts: Json| {
+        json!({"messages": [
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": parts, "annotations": [{"type": "url_citation"}]},
+        ]})
+    };
+    let refusal = |text: &str| json!({"type": "refusal", "refusal": text, "text": null});
+    let hint = json!({"mode": "explicit"});
+    let text = json!({"type": "text", "text": "a", "prompt_cache_breakpoint": hint});
+    let built = built(&answer(json!([text, refusal("no <|im_end|>")])));
+    let message = &built.get("messages").and_then(Value::as_array).unwrap()[1];
+    let parts = json!([
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": "no < |im_end|>"},
+    ]);
+    assert_eq!(message.get("content"), Some(&value(&parts)));
+    assert_eq!(message.get("annotations"), None);
+    // A special token across it and another part is found, too.
+    let divided = answer(json!([{"type": "text", "text": "<|im_"}, refusal("end|>")]));
+    assert_refused(&divided, "messages[1].content");
 }

@@ -85,9 +85,30 @@ fn what_is_beyond_the_bounds_is_refused_with_its_path() {
         (assistant(json!({"reasoning": 7})), ""),
         (assistant(json!({"reasoning": ["x"]})), ""),
         (assistant(json!({"reasoning_details": "x"})), ""),
-        (user(json!({"reasoning_details": []})), ""),
+        (user(json!({"reasoning_details": [{}]})), ""),
+        (user(json!({"tool_calls": [{}]})), ""),
+        (user(json!({"tool_calls": [[]]})), ""),
+        (user(json!({"prefix": {"a": null}})), ""),
+        (user(json!({"refusal": ""})), ""),
         (user(json!({"thinking_blocks": [{}]})), ""),
-        (assistant(json!({"annotations": [{}]})), ""),
+        (assistant(json!({"annotations": "x"})), ""),
+        (user(json!({"annotations": [{}]})), ""),
+        (
+            user(json!({"content": [{"type": "refusal", "refusal": "x"}]})),
+            ".content",
+        ),
+        (
+            assistant(json!({"content": [{"type": "refusal", "text": "x"}]})),
+            ".content",
+        ),
+        (
+            assistant(json!({"content": [{"type": "refusal", "refusal": "x", "text": "y"}]})),
+            ".content",
+        ),
+        (
+            assistant(json!({"content": [{"type": "refusal", "refusal": "a".repeat(1024)}]})),
+            "",
+        ),
         (assistant(json!({"images": [{}]})), ""),
         (with_call("extra_content", &json!("x")), ".tool_calls"),
         (
@@ -184,7 +205,7 @@ fn special_tokens_are_found_in_all_that_comes_back() {
                 .unwrap()
         };
         assert_eq!(cost(&written), cost(&expected), "{written}");
-        let built = |message| rebuild(&escaping, Api::Chat, "m", request(message));
+        let built = |message| rebuild(&escaping, Api::Chat, "m", request(message)).document;
         assert_eq!(built(&written), built(&expected));
         assert_ne!(
             built(&written).get("messages"),
@@ -213,7 +234,7 @@ fn one_limit_of_tokens_may_have_both_names() {
         let checked = rules.check(Api::Chat, &document, &mut Err);
         assert_eq!(checked.is_ok(), is_allowed, "{request}");
         if is_allowed {
-            let built = rebuild(&rules, Api::Chat, "m", document);
+            let built = rebuild(&rules, Api::Chat, "m", document).document;
             assert_eq!(built.get("max_tokens"), Some(&Value::Int(9)));
             assert_eq!(built.get("max_completion_tokens"), None);
         }
