@@ -537,11 +537,15 @@ impl Denial {
     /// it too, because the operator must not read less than the caller.
     #[must_use]
     pub fn expecting(mut self, expected: Option<String>) -> Self {
-        if let Some(expected) = &expected
-            && !self.cause.contains(expected.as_str())
-        {
-            self.cause.push_str("; expected ");
-            self.cause.push_str(expected);
+        if let Some(expected) = &expected {
+            // An expectation may repeat the detail behind the field: what a schema may not hold.
+            let detail = self.cause.split_once(": ").map(|(_field, detail)| detail);
+            let is_in_cause = self.cause.contains(expected.as_str())
+                || detail.is_some_and(|detail| expected.contains(detail));
+            if !is_in_cause {
+                self.cause.push_str("; expected ");
+                self.cause.push_str(expected);
+            }
         }
         Self {
             expected: expected.map(|expected| Box::new(Expected(expected))),

@@ -67,6 +67,7 @@ async fn request_and_answer_are_encoded_anew() {
         for field in [
             "content-type: application/json".to_owned(),
             "accept: application/json".to_owned(),
+            "accept-encoding: identity".to_owned(),
             format!("host: {}", server.address),
             format!("x-request-id: {REQUEST_ID}"),
             format!("content-length: {}", seen.text.len()),
@@ -77,7 +78,7 @@ async fn request_and_answer_are_encoded_anew() {
                 seen.head
             );
         }
-        assert_eq!(seen.head.lines().count(), 6, "{}", seen.head);
+        assert_eq!(seen.head.lines().count(), 7, "{}", seen.head);
     }
     running.stop().await;
 }

@@ -38,7 +38,7 @@ pub async fn send(gate: SocketAddr, request: &RawRequest) -> Result<Reply, Clien
 }
 
 /// A valid body for the vectors' model `vec`.
-pub const GOOD: &str =
+pub const VALID: &str =
     r#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [1, 2]}]}"#;
 
 /// Its path.
@@ -64,7 +64,7 @@ pub async fn good(gate: SocketAddr, more: &[(&[u8], &[u8])]) -> Result<Reply, Cl
         "POST",
         PATH,
         &fields,
-        GOOD.as_bytes(),
+        VALID.as_bytes(),
         Framing::Length,
     )
     .await
@@ -82,7 +82,7 @@ pub async fn outcome(
         more.iter()
             .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())),
     );
-    let body = GOOD.as_bytes();
+    let body = VALID.as_bytes();
     let reply = http1::send(gate, "POST", PATH, &fields, body, Framing::Length).await?;
     Ok(match reply.status {
         200 => "ok".to_owned(),

@@ -207,7 +207,9 @@ fn bounded(file: &Path) -> Result<Vec<u8>, Failure> {
 /// its own is no number.
 fn findable_start(token: &str) -> Option<&str> {
     let literal = token.split(NUMBER_IN_TOKEN).next().unwrap_or_default();
-    let ends = literal.char_indices().map(|(at, c)| at + c.len_utf8());
+    let ends = literal
+        .char_indices()
+        .map(|(at, c)| at.saturating_add(c.len_utf8()));
     let mut starts = ends.rev().filter_map(|end| literal.get(..end));
     starts.find(|start| is_findable(start))
 }

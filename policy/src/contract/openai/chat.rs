@@ -339,7 +339,7 @@ fn refuse(faults: &mut Faults, fault: &SchemaFault, field: impl FnOnce() -> Stri
     let cause = fault.text();
     if fault.names_a_member() {
         faults.add_expecting(Reason::Parameter, field, &cause, || {
-            format!("what the contract allows: {cause}")
+            format!("a value that the contract allows; {cause}")
         });
     } else {
         faults.add(Reason::Parameter, field, &cause);

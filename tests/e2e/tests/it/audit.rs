@@ -80,7 +80,7 @@ async fn every_request_has_one_audit_line_whichever_process_answered_it() {
     let grpc = ask::good_grpc(gate, usize::MAX, None).await.unwrap();
     assert_eq!((rest.status, grpc.grpc_status()), (200, Some(0)));
     assert_eq!(
-        post(ask::GOOD.replace("FP32", "FP64").as_bytes())
+        post(ask::VALID.replace("FP32", "FP64").as_bytes())
             .await
             .status,
         400
@@ -98,7 +98,7 @@ async fn every_request_has_one_audit_line_whichever_process_answered_it() {
     .await;
     assert_eq!(unauthenticated.unwrap().status, 401);
     stack.backend.set(Mode::Fails);
-    let failed = post(ask::GOOD.as_bytes()).await;
+    let failed = post(ask::VALID.as_bytes()).await;
     assert!(failed.status >= 500, "{failed:?}");
     stack.backend.set(Mode::Zeros);
     // A request that Envoy rejects itself, and one whose id another request has.
@@ -128,7 +128,7 @@ async fn every_request_has_one_audit_line_whichever_process_answered_it() {
     let head = format!(
         "POST {} HTTP/1.1\r\nhost: a\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         ask::PATH,
-        ask::GOOD.len()
+        ask::VALID.len()
     );
     let mut leaver = TcpStream::connect(gate).await.unwrap();
     leaver
@@ -141,13 +141,13 @@ async fn every_request_has_one_audit_line_whichever_process_answered_it() {
     let before = stack.backend.seen().len();
     let mut leaver = TcpStream::connect(gate).await.unwrap();
     leaver
-        .write_all(&[head.as_bytes(), ask::GOOD.as_bytes()].concat())
+        .write_all(&[head.as_bytes(), ask::VALID.as_bytes()].concat())
         .await
         .unwrap();
     met("the backend has it", || stack.backend.seen().len() > before).await;
     drop(leaver);
     // A request that the backend does not answer in time.
-    let late = post(ask::GOOD.as_bytes()).await;
+    let late = post(ask::VALID.as_bytes()).await;
     assert_eq!(
         (late.status, late.reason().as_deref()),
         (504, Some("backend-timeout"))
@@ -268,12 +268,12 @@ async fn requests_that_only_envoy_reports_are_numbered_without_a_gap_in_every_ch
         let mut stack = Stack::start_chain(name, policy::vectors_policy("main.json"), chain).await;
         let unknown = ask::fields("tg_unknown");
         let known = ask::fields(&policy::key("scorer"));
-        let bad = ask::GOOD.replace("FP32", "FP64");
+        let bad = ask::VALID.replace("FP32", "FP64");
         for _ in 0..4 {
             for (fields, body, expected) in [
-                (&unknown, ask::GOOD, 401),
+                (&unknown, ask::VALID, 401),
                 (&known, bad.as_str(), 400),
-                (&known, ask::GOOD, 200),
+                (&known, ask::VALID, 200),
             ] {
                 let reply = http1::send(
                     stack.gate,

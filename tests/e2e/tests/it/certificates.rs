@@ -9,7 +9,7 @@ use serde_json::json;
 use tensorgate_client::pki::{Authority, Leaf};
 use tensorgate_client::tls::Caller;
 use tensorgate_policy_compiler::raw::Policy;
-use tensorgate_tests::ask::GOOD;
+use tensorgate_tests::ask::VALID;
 use tensorgate_tests::{Stack, policy};
 
 /// How long a renewed file may take to be in force. Envoy sees it within milliseconds, a busy
@@ -48,8 +48,8 @@ async fn start(name: &str, authority: &Authority) -> Stack {
 
 fn request(fields: &str) -> Vec<u8> {
     format!(
-        "POST /v2/models/vec/infer HTTP/1.1\r\nhost: gate\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{fields}\r\n{GOOD}",
-        GOOD.len()
+        "POST /v2/models/vec/infer HTTP/1.1\r\nhost: gate\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{fields}\r\n{VALID}",
+        VALID.len()
     )
     .into_bytes()
 }

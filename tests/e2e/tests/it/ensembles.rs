@@ -31,7 +31,7 @@ async fn infer(stack: &Stack, client: &str, model: &str, body: &Value) -> Reply 
 }
 
 fn good() -> Value {
-    serde_json::from_str(ask::GOOD).unwrap()
+    serde_json::from_str(ask::VALID).unwrap()
 }
 
 /// The backend's requests so far: model, version, and the names of the inputs.

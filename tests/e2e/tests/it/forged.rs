@@ -112,8 +112,8 @@ async fn no_client_can_bypass_the_gate() {
         let request = format!(
             "POST {} HTTP/1.1\r\nhost: gate\r\nconnection: close\r\n{context}x-request-id: {OWN_ID}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
             ask::PATH,
-            ask::GOOD.len(),
-            ask::GOOD
+            ask::VALID.len(),
+            ask::VALID
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();

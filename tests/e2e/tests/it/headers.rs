@@ -246,8 +246,8 @@ async fn an_answer_has_our_request_id_or_none_and_never_the_callers() {
     let infer = format!(
         "POST {} HTTP/1.1\r\n{theirs}{key}content-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
         ask::PATH,
-        ask::GOOD.len(),
-        ask::GOOD
+        ask::VALID.len(),
+        ask::VALID
     );
     check(&infer, 200, true).await;
     // Without a host: Envoy's own reply to a request that has an id.
@@ -268,8 +268,8 @@ async fn no_request_target_form_and_no_upgrade_reaches_another_route() {
     let key = policy::key("scorer");
     let infer = format!(
         "content-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
-        ask::GOOD.len(),
-        ask::GOOD
+        ask::VALID.len(),
+        ask::VALID
     );
     let nothing = "content-length: 0\r\n\r\n";
     let (path, managed) = (ask::PATH, "/v2/repository/index");

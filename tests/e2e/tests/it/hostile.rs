@@ -146,7 +146,7 @@ async fn call(gate: SocketAddr, model: &str) -> Reply {
         "POST",
         &path,
         &fields,
-        ask::GOOD.as_bytes(),
+        ask::VALID.as_bytes(),
         Framing::Length,
     )
     .await

@@ -11,7 +11,7 @@ use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::pki::Authority;
 use tensorgate_client::publisher::{Publisher, Says};
 use tensorgate_policy_compiler::raw::Policy;
-use tensorgate_tests::ask::{GOOD, PATH, met};
+use tensorgate_tests::ask::{PATH, VALID, met};
 use tensorgate_tests::{Stack, policy};
 use tensorgate_vectors::sign::{Signer, jwks, token};
 
@@ -128,7 +128,7 @@ async fn ask(gate: std::net::SocketAddr, bearer: &str) -> u16 {
         "POST",
         PATH,
         &fields,
-        GOOD.as_bytes(),
+        VALID.as_bytes(),
         Framing::Length,
     )
     .await

@@ -8,7 +8,7 @@ use tensorgate_client::Reply;
 use tensorgate_client::grpc;
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy_compiler::raw::{Budget, ByteSize, Period, Rate};
-use tensorgate_tests::ask::{self, GOOD, PATH};
+use tensorgate_tests::ask::{self, PATH, VALID};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::stack::OWN_PATH;
 use tensorgate_tests::{Lease, Setup, Stack, policy};
@@ -82,7 +82,7 @@ async fn every_answer_reports_the_remaining_quota_of_each_limit() {
             let reply = if asked % 2 == 0 && is_reported {
                 grpc(&stack, key).await
             } else {
-                rest(&stack, key, GOOD).await
+                rest(&stack, key, VALID).await
             };
             if asked == 6 {
                 assert_eq!(reply.reason().as_deref(), Some("rate-limited"));
@@ -113,7 +113,7 @@ async fn every_answer_reports_the_remaining_quota_of_each_limit() {
             assert!(*midnight_s <= 86_400);
         }
         // A client without limits gets no such header.
-        let unlimited = rest(&stack, "unknown", GOOD).await;
+        let unlimited = rest(&stack, "unknown", VALID).await;
         assert_eq!(unlimited.header("ratelimit"), None);
     }
 }
@@ -132,10 +132,10 @@ async fn shadow_denials_are_in_the_audit_log_and_counted() {
     for chain in CHAINS {
         let policy = policy::vectors_policy("shadow.json");
         let stack = Lease::with_chain(policy, chain).await;
-        let bad = GOOD.replace("[1, 2]", "[1, 2000]");
+        let bad = VALID.replace("[1, 2]", "[1, 2000]");
         // A rate of two in shadow mode; then an invalid value, after the enforced rate.
         for _ in 0..3 {
-            assert_eq!(rest(&stack, "cost-2", GOOD).await.status, 200);
+            assert_eq!(rest(&stack, "cost-2", VALID).await.status, 200);
         }
         let refused = rest(&stack, "cost-2", &bad).await;
         assert_eq!(refused.reason().as_deref(), Some("out-of-range"));
@@ -152,10 +152,10 @@ async fn shadow_denials_are_in_the_audit_log_and_counted() {
         // The backend's answer, in shadow mode and enforced.
         stack.backend.set(Mode::NotFinite);
         assert_eq!(grpc(&stack, "cost-10").await.grpc_status(), Some(0));
-        let unsayable = rest(&stack, "cost-10", GOOD).await;
+        let unsayable = rest(&stack, "cost-10", VALID).await;
         // JSON cannot express this value, but another encoding could.
         assert_eq!(unsayable.reason().as_deref(), Some("malformed"));
-        let refused = rest(&stack, "cost-1", GOOD).await;
+        let refused = rest(&stack, "cost-1", VALID).await;
         assert_eq!(refused.reason().as_deref(), Some("backend-fault"));
 
         let is_of_client = |line: &Value| line["type"] == "decision" && line["path"] != OWN_PATH;

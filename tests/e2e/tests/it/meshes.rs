@@ -16,7 +16,7 @@ use mesh::{Mesh, before, log_access, manager, meshed, upstream};
 use serde_json::{Value, json};
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy_compiler::raw::{MetadataRule, Policy, Rate};
-use tensorgate_tests::ask::{GOOD, PATH, PATIENCE};
+use tensorgate_tests::ask::{PATH, PATIENCE, VALID};
 use tensorgate_tests::policy;
 
 /// Keys of an issuer that signed only these two tokens, and whose private key no longer exists.
@@ -77,42 +77,42 @@ async fn rate_limit_and_tensor_guard_work_behind_jwt_authn_and_before_any_server
 
     let bearer = |token: &str| ("authorization", format!("Bearer {token}"));
     let key = ("x-api-key", policy::key("rate-1"));
-    let wrong = GOOD.replace("[1, 2]", "[1, 2, 3]");
+    let wrong = VALID.replace("[1, 2]", "[1, 2, 3]");
     let said = ("tg_identity", r#"{"client": "rate-1"}"#.to_owned());
     let context = ("x-tensorgate-context", "v1.a.b".to_owned());
     let ok = (200, None);
     let no = |status: u16, reason: &str| (status, Some(reason.to_owned()));
     for (what, fields, body, expected) in [
-        ("a known caller", vec![bearer(KNOWN)], GOOD, ok.clone()),
+        ("a known caller", vec![bearer(KNOWN)], VALID, ok.clone()),
         (
             "a caller whom the policy does not know",
             vec![bearer(UNKNOWN)],
-            GOOD,
+            VALID,
             no(401, "unauthenticated"),
         ),
-        ("no token", vec![], GOOD, no(401, "unauthenticated")),
+        ("no token", vec![], VALID, no(401, "unauthenticated")),
         (
             "a key, which is not theirs to read",
             vec![key],
-            GOOD,
+            VALID,
             no(401, "unauthenticated"),
         ),
         (
             "a token that was changed",
             vec![bearer(&KNOWN.replace('.', ".A"))],
-            GOOD,
+            VALID,
             no(401, "unauthenticated"),
         ),
         (
             "a caller who says it is another",
             vec![bearer(UNKNOWN), said],
-            GOOD,
+            VALID,
             no(400, "ambiguous-request"),
         ),
         (
             "a context of a client's own",
             vec![bearer(KNOWN), context],
-            GOOD,
+            VALID,
             no(400, "ambiguous-request"),
         ),
         (
@@ -121,13 +121,13 @@ async fn rate_limit_and_tensor_guard_work_behind_jwt_authn_and_before_any_server
             &wrong,
             no(400, "size-mismatch"),
         ),
-        ("the second", vec![bearer(KNOWN)], GOOD, ok.clone()),
-        ("the third", vec![bearer(KNOWN)], GOOD, ok.clone()),
-        ("the last of its rate", vec![bearer(KNOWN)], GOOD, ok),
+        ("the second", vec![bearer(KNOWN)], VALID, ok.clone()),
+        ("the third", vec![bearer(KNOWN)], VALID, ok.clone()),
+        ("the last of its rate", vec![bearer(KNOWN)], VALID, ok),
         (
             "one more than its rate",
             vec![bearer(KNOWN)],
-            GOOD,
+            VALID,
             no(429, "rate-limited"),
         ),
     ] {
@@ -195,7 +195,7 @@ async fn auth_alone_forwards_claims_to_any_server_and_keys_to_none() {
             "POST",
             &path,
             &all,
-            GOOD.as_bytes(),
+            VALID.as_bytes(),
             Framing::Length,
         )
         .await
@@ -255,7 +255,7 @@ async fn an_envoy_that_cannot_hold_headers_is_detected_and_serves_no_request() {
     let fields = [("x-api-key", policy::key("scorer"))];
     // The first request of each worker, and those after it.
     for _ in 0..8 {
-        let answer = tokio::time::timeout(PATIENCE, send(mesh.gate, &fields, GOOD)).await;
+        let answer = tokio::time::timeout(PATIENCE, send(mesh.gate, &fields, VALID)).await;
         let answer = answer.expect("no request hangs");
         assert_eq!(answer, (503, Some("overloaded".to_owned())));
     }

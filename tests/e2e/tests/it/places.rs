@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use h2::Reason;
 use tensorgate_policy_compiler::raw::{ByteSize, Dim, ModelLimits, Policy};
-use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, outcome};
+use tensorgate_tests::ask::{PATH, PATIENCE, VALID, outcome};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::held::{Held, exact};
 use tensorgate_tests::stack::threads::until_active;
@@ -51,8 +51,8 @@ async fn reset_streams_return_every_permit() {
         let stack = Lease::with_chain(policy.clone(), chain).await;
         for (at, mode, body, end) in [
             ("its headers", Mode::Zeros, "", false),
-            ("half its body", Mode::Zeros, &GOOD[..20], false),
-            ("its answer", Mode::Hangs, GOOD, true),
+            ("half its body", Mode::Zeros, &VALID[..20], false),
+            ("its answer", Mode::Hangs, VALID, true),
         ] {
             stack.backend.set(mode);
             for _ in 0..10 {
@@ -102,7 +102,7 @@ async fn permits_held_during_a_policy_change_are_returned_once() {
             body.send_reset(Reason::CANCEL);
         }
         for (answer, mut body) in held {
-            body.send_data(GOOD.into(), true).unwrap();
+            body.send_data(VALID.into(), true).unwrap();
             assert_eq!(answer.await.unwrap().status(), 200, "change {change}");
         }
         exact(stack.gate, OWN, PLACES, &format!("change {change}")).await;

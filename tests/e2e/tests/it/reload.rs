@@ -92,8 +92,8 @@ async fn exchange(stream: &mut TcpStream, key: &str) -> Result<(String, String),
     let head = format!(
         "POST {} HTTP/1.1\r\nHost: g\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{}",
         ask::PATH,
-        ask::GOOD.len(),
-        ask::GOOD
+        ask::VALID.len(),
+        ask::VALID
     );
     stream
         .write_all(head.as_bytes())

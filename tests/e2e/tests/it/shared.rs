@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy_compiler::raw::{Budget, ByteSize, Cost, ModelLimits, Period, Policy, Rate};
-use tensorgate_tests::ask::{GOOD, PATH, PATIENCE, fields, outcome};
+use tensorgate_tests::ask::{PATH, PATIENCE, VALID, fields, outcome};
 use tensorgate_tests::backend::Mode;
 use tensorgate_tests::held::exact;
 use tensorgate_tests::stack::OWN_PATH;
@@ -34,10 +34,10 @@ async fn half(stack: &Stack) -> TcpStream {
     let mut stream = TcpStream::connect(stack.gate).await.unwrap();
     let head = format!(
         "POST {PATH} HTTP/1.1\r\nhost: gate\r\ncontent-type: application/json\r\nx-api-key: {key}\r\ncontent-length: {}\r\n\r\n",
-        GOOD.len()
+        VALID.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(&GOOD.as_bytes()[..20]).await.unwrap();
+    stream.write_all(&VALID.as_bytes()[..20]).await.unwrap();
     stream
 }
 
@@ -53,7 +53,7 @@ async fn passes(policy: Policy, chain: &str, workers: u16) -> usize {
     for _ in 0..REQUESTS {
         let (gate, fields) = (stack.gate, fields.clone());
         asked.spawn(async move {
-            let body = GOOD.as_bytes();
+            let body = VALID.as_bytes();
             http1::send(gate, "POST", PATH, &fields, body, Framing::Length)
                 .await
                 .unwrap()
@@ -222,7 +222,7 @@ async fn a_chain_logs_and_counts_one_outcome_per_request() {
         "POST",
         PATH,
         &fields("tg_unknown"),
-        GOOD.as_bytes(),
+        VALID.as_bytes(),
         Framing::Length,
     )
     .await

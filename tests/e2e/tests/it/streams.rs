@@ -25,7 +25,7 @@ fn trailers() -> Option<tensorgate_client::Fields> {
 async fn a_body_gets_the_same_verdict_however_it_arrives() {
     let stack = Lease::of(policy::vectors_policy("main.json")).await;
     let fields = ask::fields(&policy::key("scorer"));
-    let bad = ask::GOOD.replace("FP32", "FP64");
+    let bad = ask::VALID.replace("FP32", "FP64");
     for framing in [
         Framing::Length,
         Framing::Chunked(1),
@@ -37,7 +37,7 @@ async fn a_body_gets_the_same_verdict_however_it_arrives() {
             "POST",
             ask::PATH,
             &fields,
-            ask::GOOD.as_bytes(),
+            ask::VALID.as_bytes(),
             framing,
         )
         .await
@@ -128,9 +128,9 @@ async fn a_client_that_leaves_in_the_middle_releases_everything() {
         let head = format!(
             "POST {} HTTP/1.1\r\nhost: gate\r\nx-api-key: {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             ask::PATH,
-            ask::GOOD.len()
+            ask::VALID.len()
         );
-        let request = [head.as_bytes(), ask::GOOD.as_bytes()].concat();
+        let request = [head.as_bytes(), ask::VALID.as_bytes()].concat();
         // From the middle of the headers to one byte before the body's end.
         let most = request.len() - 1;
         let end = 20 + (most - 20) * cut / (DESERTERS - 1);

@@ -8,7 +8,7 @@ use tensorgate_client::pki::{Authority, Leaf};
 use tensorgate_client::tls::{Caller, Session};
 use tensorgate_client::{ClientError, Reply};
 use tensorgate_policy_compiler::raw::Policy;
-use tensorgate_tests::ask::{GOOD, met};
+use tensorgate_tests::ask::{VALID, met};
 use tensorgate_tests::{Stack, policy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -73,8 +73,8 @@ impl Gate {
 
 fn request(fields: &str) -> Vec<u8> {
     format!(
-        "POST /v2/models/vec/infer HTTP/1.1\r\nhost: gate\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{fields}\r\n{GOOD}",
-        GOOD.len()
+        "POST /v2/models/vec/infer HTTP/1.1\r\nhost: gate\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{fields}\r\n{VALID}",
+        VALID.len()
     )
     .into_bytes()
 }

@@ -50,7 +50,7 @@ const PRIVATE_NAMES: [(&str, usize); 10] = [
     ("identity", 0),
     ("policy", 292),
     ("sandbox-host", 1_539),
-    ("tests", 781),
+    ("tests", 684),
     ("wire", 0),
 ];
 

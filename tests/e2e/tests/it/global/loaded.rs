@@ -3,7 +3,7 @@
 
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_client::{Reply, grpc};
-use tensorgate_tests::ask::{GOOD, PATH, fields};
+use tensorgate_tests::ask::{PATH, VALID, fields};
 use tensorgate_tests::{Setup, Stack, policy};
 
 use super::{Counter, MONTH_S, PATIENT_MS, policy_with, questions, shared_rate};
@@ -25,8 +25,8 @@ enum Sent {
 /// The answer to a valid request whose body has `bytes` bytes, or the smallest possible number.
 async fn send(stack: &Stack, client: &str, bytes: usize, sent: Sent) -> Reply {
     let fields = fields(&policy::key(client));
-    let mut body = GOOD.to_owned();
-    body.extend(std::iter::repeat_n(' ', bytes.saturating_sub(GOOD.len())));
+    let mut body = VALID.to_owned();
+    body.extend(std::iter::repeat_n(' ', bytes.saturating_sub(VALID.len())));
     match sent {
         Sent::Http1(framing) => {
             http1::send(stack.gate, "POST", PATH, &fields, body.as_bytes(), framing)

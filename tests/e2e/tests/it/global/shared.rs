@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy::values::Scope;
 use tensorgate_policy_compiler::raw::{Budget, ByteSize, Cost, Period};
-use tensorgate_tests::ask::{self, GOOD, PATH, fields};
+use tensorgate_tests::ask::{self, PATH, VALID, fields};
 use tensorgate_tests::{Lease, Stack, policy, verdict};
 use tensorgate_vectors::{Driver, load};
 use tokio::task::JoinSet;
@@ -27,7 +27,7 @@ async fn pass(gates: [&Stack; 2], requests: usize) -> usize {
     for at in 0..requests {
         let (gate, fields) = (gates[at % 2].gate, fields.clone());
         asked.spawn(async move {
-            let body = GOOD.as_bytes();
+            let body = VALID.as_bytes();
             let reply = http1::send(gate, "POST", PATH, &fields, body, Framing::Length);
             reply.await.unwrap().status
         });
@@ -143,7 +143,7 @@ async fn a_restarted_gate_keeps_the_shared_usage_and_answers_report_it() {
         "POST",
         PATH,
         &key,
-        GOOD.as_bytes(),
+        VALID.as_bytes(),
         Framing::Length,
     )
     .await

@@ -2,7 +2,7 @@
 //! filter. And a configuration that no filter loads.
 
 use super::mesh::{Mesh, before, edit_compiled, meshed, upstream};
-use super::{CONTEXT_KEY, GOOD, KNOWN, UNKNOWN, of_the_mesh, policy, send};
+use super::{CONTEXT_KEY, KNOWN, UNKNOWN, VALID, of_the_mesh, policy, send};
 
 /// A token, a body, and the expected status and reason.
 type Asked<'a> = (&'a str, &'a str, (u16, Option<&'a str>));
@@ -34,7 +34,7 @@ async fn check(chain: &str, quota: u64, asked: &[Asked<'_>]) {
 
 /// As long as a valid body, because the server behind waits for that length.
 fn wrong() -> String {
-    GOOD.replace("[1, 2]", "[1, 2, 3]")
+    VALID.replace("[1, 2]", "[1, 2, 3]")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,13 +46,13 @@ async fn rate_limit_alone_counts_requests_without_reading_bodies() {
         "rate-limit",
         3,
         &[
-            (KNOWN, GOOD, ok),
-            (UNKNOWN, GOOD, rejected),
-            ("invalid", GOOD, rejected),
+            (KNOWN, VALID, ok),
+            (UNKNOWN, VALID, rejected),
+            ("invalid", VALID, rejected),
             // Another filter would judge this content.
             (KNOWN, &wrong, ok),
-            (KNOWN, GOOD, ok),
-            (KNOWN, GOOD, limited),
+            (KNOWN, VALID, ok),
+            (KNOWN, VALID, limited),
             (KNOWN, &wrong, limited),
         ],
     )
@@ -68,13 +68,13 @@ async fn tensor_guard_alone_validates_tensors_without_counting() {
         "tensor-guard",
         1,
         &[
-            (KNOWN, GOOD, ok),
+            (KNOWN, VALID, ok),
             (KNOWN, &wrong, size),
-            (UNKNOWN, GOOD, rejected),
-            ("invalid", GOOD, rejected),
+            (UNKNOWN, VALID, rejected),
+            ("invalid", VALID, rejected),
             // Far more than one request a month.
-            (KNOWN, GOOD, ok),
-            (KNOWN, GOOD, ok),
+            (KNOWN, VALID, ok),
+            (KNOWN, VALID, ok),
         ],
     )
     .await;

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use tensorgate_client::http1::{self, Framing};
 use tensorgate_policy_compiler::raw::{MetadataRule, Policy};
-use tensorgate_tests::ask::{GOOD, PATH};
+use tensorgate_tests::ask::{PATH, VALID};
 use tensorgate_tests::policy;
 use tensorgate_vectors::sign::{Signer, jwks, token};
 
@@ -217,7 +217,7 @@ async fn the_gate_accepts_only_identities_that_istio_has_authenticated() {
             method,
             PATH,
             &all,
-            GOOD.as_bytes(),
+            VALID.as_bytes(),
             Framing::Length,
         )
         .await

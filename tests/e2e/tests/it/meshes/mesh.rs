@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tensorgate_policy::FilterConfiguration;
-use tensorgate_tests::ask::GOOD;
+use tensorgate_tests::ask::VALID;
 use tensorgate_tests::programs::{envoy, free_address, program, target};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -37,7 +37,7 @@ pub async fn upstream() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
                     let Some((head, body)) = text.split_once("\r\n\r\n") else {
                         continue;
                     };
-                    if body.len() < GOOD.len() {
+                    if body.len() < VALID.len() {
                         continue;
                     }
                     heads.lock().unwrap().push(head.to_owned());

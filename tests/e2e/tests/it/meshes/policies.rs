@@ -9,7 +9,7 @@ use tensorgate_policy_compiler::raw::Rate;
 use tensorgate_tests::programs::{bin, free_address};
 
 use super::mesh::{Mesh, before, edit_compiled, upstream};
-use super::{GOOD, policy, send};
+use super::{VALID, policy, send};
 
 /// Requests that the client may send in a month.
 const QUOTA: u64 = 5;
@@ -85,7 +85,7 @@ async fn listeners_share_the_counts_of_one_policy_and_not_of_another() {
     let limited = (429, Some("rate-limited".to_owned()));
     let mut passed = 0;
     for gate in [first, second].into_iter().cycle().take(8) {
-        let answer = send(gate, &[key.clone()], GOOD).await;
+        let answer = send(gate, &[key.clone()], VALID).await;
         if answer != limited {
             assert_eq!(answer, (200, None));
             passed += 1;
@@ -93,7 +93,7 @@ async fn listeners_share_the_counts_of_one_policy_and_not_of_another() {
     }
     assert_eq!(passed, QUOTA);
     for _ in 0..QUOTA {
-        assert_eq!(send(other, &[key.clone()], GOOD).await, (200, None));
+        assert_eq!(send(other, &[key.clone()], VALID).await, (200, None));
     }
-    assert_eq!(send(other, &[key], GOOD).await, limited);
+    assert_eq!(send(other, &[key], VALID).await, limited);
 }

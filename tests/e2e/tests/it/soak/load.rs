@@ -162,7 +162,7 @@ impl Kind {
                         .body(())
                         .unwrap();
                     let (_, mut body) = ready.send_request(request, false).unwrap();
-                    body.send_data(ask::GOOD.into(), cut == 4).unwrap();
+                    body.send_data(ask::VALID.into(), cut == 4).unwrap();
                     // The frames are sent before the reset.
                     let _ = ready.ready().await;
                     body.send_reset(h2::Reason::CANCEL);

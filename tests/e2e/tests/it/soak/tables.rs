@@ -134,7 +134,7 @@ fn rows(row: &str) -> Vec<u8> {
 
 /// Requests that are rejected, each for another reason.
 fn bad() -> Vec<Ask> {
-    let good = ask::GOOD;
+    let good = ask::VALID;
     let ask = |bytes: Vec<u8>, expected: &'static str| Ask { bytes, expected };
     let infer = |body: &str| json_to("scorer", "vec", body);
     let with = |fields: &str| rest("scorer", ask::PATH, fields, good.as_bytes());
@@ -179,7 +179,7 @@ pub fn kinds() -> Vec<Kind> {
         asks,
         also,
     };
-    let good = ask::GOOD;
+    let good = ask::VALID;
     let messages = ["x", "y", "x", "x"].map(|input| Ask {
         bytes: grpc::frame(&ask::message(input)),
         expected: if input == "x" { "ok" } else { "unknown-input" },

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tensorgate_client::{Open, grpc, http1};
-use tensorgate_tests::ask::{self, GOOD, PATH};
+use tensorgate_tests::ask::{self, PATH, VALID};
 use tensorgate_tests::stack::threads::until_active;
 use tensorgate_tests::streams::{Streamed, messages};
 use tensorgate_tests::{Stack, held, policy};
@@ -35,8 +35,8 @@ fn head(more: &str) -> String {
 /// Begins bodies that stop in the middle. Where the proxy has no time limits the host ends them.
 pub async fn begin_slow_bodies(stack: &Stack) -> JoinSet<(&'static str, String)> {
     let mut slow = JoinSet::new();
-    let half = &GOOD[..40];
-    let length = format!("content-length: {}\r\n", GOOD.len());
+    let half = &VALID[..40];
+    let length = format!("content-length: {}\r\n", VALID.len());
     let upgrade = "connection: upgrade\r\nupgrade: websocket\r\n";
     for (what, request) in [
         ("half of a body", format!("{}{half}", head(&length))),
@@ -46,7 +46,7 @@ pub async fn begin_slow_bodies(stack: &Stack) -> JoinSet<(&'static str, String)>
         ),
         (
             "a body behind an upgrade",
-            format!("{}{GOOD}", head(upgrade)),
+            format!("{}{VALID}", head(upgrade)),
         ),
     ] {
         let mut stream = TcpStream::connect(stack.gate).await.unwrap();
@@ -292,7 +292,7 @@ pub async fn small_frames(stack: &Stack) {
                 .body(())
                 .unwrap();
             let (answer, mut body) = sender.send_request(request, false).unwrap();
-            let whole = format!("{GOOD}{}", " ".repeat(BYTES));
+            let whole = format!("{VALID}{}", " ".repeat(BYTES));
             body.reserve_capacity(whole.len());
             for (at, byte) in whole.bytes().enumerate() {
                 let last = at + 1 == whole.len();
@@ -308,8 +308,8 @@ pub async fn small_frames(stack: &Stack) {
     empty_ends.spawn(async move {
         for _ in 0..REQUESTS {
             let fields = ask::fields(&policy::key("scorer"));
-            let chunked = http1::Framing::Chunked(GOOD.len());
-            let sent = http1::send(gate, "POST", PATH, &fields, GOOD.as_bytes(), chunked);
+            let chunked = http1::Framing::Chunked(VALID.len());
+            let sent = http1::send(gate, "POST", PATH, &fields, VALID.as_bytes(), chunked);
             assert_eq!(outcome(&sent.await.unwrap()), "ok");
             let trailers = Some(vec![(b"x-trailer".to_vec(), b"1".to_vec())]);
             let reply = ask::good_grpc(gate, usize::MAX, trailers).await.unwrap();
@@ -372,13 +372,13 @@ pub async fn one_line_each(stack: &Stack, judged: usize) {
 
 /// The host is lost in the middle of a body: its client gets an error, and later clients too.
 pub async fn lose_the_host(stack: Stack) {
-    let length = format!("content-length: {}\r\n", GOOD.len());
+    let length = format!("content-length: {}\r\n", VALID.len());
     let mut stream = TcpStream::connect(stack.gate).await.unwrap();
-    let begun = format!("{}{}", head(&length), &GOOD[..40]);
+    let begun = format!("{}{}", head(&length), &VALID[..40]);
     stream.write_all(begun.as_bytes()).await.unwrap();
     until_active(&stack, 1).await;
     stack.kill_host().await;
-    let rest = GOOD.as_bytes()[40..].to_vec();
+    let rest = VALID.as_bytes()[40..].to_vec();
     let reply = http1::on(&mut stream, &rest).await.unwrap();
     assert_eq!(reply.status, 503, "{reply:?}");
     assert_eq!(outcome(&reply), "backend-unavailable", "{reply:?}");

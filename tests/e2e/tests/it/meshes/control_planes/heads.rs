@@ -2,7 +2,7 @@
 //! it.
 
 use tensorgate_client::http1::{self, Framing};
-use tensorgate_tests::ask::{self, GOOD, PATH};
+use tensorgate_tests::ask::{self, PATH, VALID};
 use tensorgate_tests::{Stack, policy};
 
 use super::bodies::outcome;
@@ -36,7 +36,7 @@ pub async fn check(stack: &Stack, control_plane: &str) {
             _ => istio,
         };
         let fields = ask::fields(&key);
-        let body = GOOD.as_bytes();
+        let body = VALID.as_bytes();
         let sent = http1::send(stack.gate, "POST", path, &fields, body, Framing::Length);
         let reply = sent.await.unwrap();
         assert_eq!(outcome(&reply), expected, "{path}: {reply:?}");
