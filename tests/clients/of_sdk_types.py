@@ -136,9 +136,10 @@ def listed(path):
     """The entry of a path: its own, or one of what it is below. A member that is null is absent, so
     the member's entry is not its own.
     """
-    below = [entry for entry in REFUSED if path.startswith(tuple(entry + mark for mark in ".=[({"))]
-    entries = [path] if path in REFUSED else below
-    return next((entry for entry in entries if entry != path.removesuffix("=null")), None)
+    if path in REFUSED:
+        return path
+    above = [entry for entry in REFUSED if path.startswith(tuple(entry + mark for mark in ".=[({"))]
+    return next((entry for entry in above if entry != path.removesuffix("=null")), None)
 
 
 def ask(table, places):
