@@ -124,6 +124,11 @@ fn a_decoupled_model_is_served_over_streams_of_grpc_alone() {
 
 /// A server that answers this to `GET /v1/models`, and 404 to everything else.
 fn text_server(list: String) -> u16 {
+    server_of(vec![("/v1/models", list)])
+}
+
+/// A server that answers to `GET` of these paths, and 404 to everything else.
+fn server_of(answers: Vec<(&'static str, String)>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -131,10 +136,12 @@ fn text_server(list: String) -> u16 {
             let mut stream = stream.unwrap();
             let mut bytes = [0; 1024];
             let read = stream.read(&mut bytes).unwrap();
-            let (status, body) = if bytes[..read].starts_with(b"GET /v1/models HTTP") {
-                ("200 OK", list.as_str())
-            } else {
-                ("404 Not Found", "{\"detail\":\"Not Found\"}")
+            let request = String::from_utf8_lossy(&bytes[..read]);
+            let is_for = |path: &str| request.starts_with(&format!("GET {path} HTTP"));
+            let found = answers.iter().find(|(path, _)| is_for(path));
+            let (status, body) = match found {
+                Some((_, body)) => ("200 OK", body.as_str()),
+                None => ("404 Not Found", "{\"detail\":\"Not Found\"}"),
             };
             let length = body.len();
             let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n");
@@ -231,29 +238,11 @@ fn an_embedding_model_gets_no_chat() {
 
 #[test]
 fn a_server_that_compiles_every_schema_is_found() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut bytes = [0; 1024];
-            let read = stream.read(&mut bytes).unwrap();
-            let request = String::from_utf8_lossy(&bytes[..read]).into_owned();
-            let (status, body) = if request.starts_with("GET /v1/models HTTP") {
-                ("200 OK", r#"{"data":[{"id":"qwen"}]}"#)
-            } else if request.starts_with("GET /props HTTP") {
-                (
-                    "200 OK",
-                    r#"{"default_generation_settings":{"n_ctx":8192}}"#,
-                )
-            } else {
-                ("404 Not Found", "{}")
-            };
-            let length = body.len();
-            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n");
-            let _ = stream.write_all((head + body).as_bytes());
-        }
-    });
+    let context = r#"{"default_generation_settings":{"n_ctx":8192}}"#;
+    let port = server_of(vec![
+        ("/v1/models", r#"{"data":[{"id":"qwen"}]}"#.to_owned()),
+        ("/props", context.to_owned()),
+    ]);
     let scratch = Scratch::new();
     let ran = init(&scratch, &[&format!("http://127.0.0.1:{port}")]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);

@@ -111,19 +111,30 @@ pub(in crate::verbs) fn compiles_tools(base: &str, ca: Option<&Path>, deadline: 
     context_of_compiler(&server).is_some()
 }
 
-/// All models of a server, or those with these names, sorted and without repetition; with what the
-/// server says elsewhere of all models, or of its only one.
-pub(super) fn listed(server: &Server<'_>, names: &[String]) -> Result<Vec<TextModel>, Failure> {
+/// Whether a server lists models as OpenAI's API does.
+pub(super) fn lists_models(server: &Server<'_>) -> bool {
+    entries(server).is_ok_and(|entries| !entries.is_empty())
+}
+
+/// The list of a server's models, as it is.
+fn entries(server: &Server<'_>) -> Result<Vec<Entry>, Failure> {
     let bytes = fetch::get(server, "/v1/models")?;
     let list: List = serde_json::from_slice(&bytes)
         .map_err(|error| bad(server.base, &format!("lists no models: {error}")))?;
     if list.data.len() > MAX_MODELS {
         return Err(bad(server.base, "has more than 1000 models"));
     }
+    Ok(list.data)
+}
+
+/// All models of a server, or those with these names, sorted and without repetition; with what the
+/// server says elsewhere of all models, or of its only one.
+pub(super) fn listed(server: &Server<'_>, names: &[String]) -> Result<Vec<TextModel>, Failure> {
+    let entries = entries(server)?;
     let context = context_of_compiler(server);
-    let is_only_one = list.data.len() == 1;
+    let is_only_one = entries.len() == 1;
     let only = |known: Option<u64>| known.or(context.filter(|_| is_only_one));
-    let mut models: Vec<_> = (list.data.into_iter())
+    let mut models: Vec<_> = (entries.into_iter())
         .filter(|entry| names.is_empty() || names.contains(&entry.id))
         .map(|entry| TextModel {
             embeds: entry.embeds() || (is_only_one && is_embedder(server)),

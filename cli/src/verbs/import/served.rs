@@ -106,7 +106,7 @@ fn recognised(server: &fetch::Server<'_>) -> Kind {
         .unwrap_or_default();
     match described.name.as_str() {
         TRITON => Kind::Triton,
-        "" if openai::listed(server, &[]).is_ok() => Kind::OpenAi,
+        "" if openai::lists_models(server) => Kind::OpenAi,
         _ => Kind::Oip,
     }
 }

@@ -12,21 +12,16 @@ use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::ui::printable;
 use tensorgate_policy::contract::openai::special_tokens::{
-    NUMBER_IN_TOKEN, begins_with_common, is_findable,
+    MAX_MODEL_TOKENS, MAX_NUMBER_DIGITS, MAX_NUMBERED_TOKENS, NUMBER_IN_TOKEN, begins_with_common,
+    is_findable,
 };
 
 /// Maximum size of a file: larger than the vocabularies of known models.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Maximum characters of a mark in a template.
 const MAX_MARK_CHARS: usize = 64;
-/// Maximum number of tokens in a policy.
-const MAX_TOKENS: usize = 1_024;
-/// Maximum entries with a number in a policy.
-const MAX_NUMBERED: usize = 16;
 /// From how many numbered tokens on they become one entry.
 const MANY: usize = 4;
-/// Maximum digits of a number in a token.
-const MAX_DIGITS: usize = 6;
 /// Maximum number of tokens that a note names.
 const MAX_SHOWN: usize = 5;
 /// Files of a tokenizer, of which those that exist are read together.
@@ -156,10 +151,10 @@ impl ModelTokens {
             ));
         }
         let tokens = numbered(tokens.into_iter().collect());
-        if tokens.len() > MAX_TOKENS {
+        if tokens.len() > MAX_MODEL_TOKENS {
             let count = tokens.len();
             return Err(Failure::Input(format!(
-                "{shown} has {count} special tokens, and a policy lists at most {MAX_TOKENS}: leave --tokenizer out, so that those of all common models are found"
+                "{shown} has {count} special tokens, and a policy lists at most {MAX_MODEL_TOKENS}: leave --tokenizer out, so that those of all common models are found"
             )));
         }
         Ok(Self { tokens, notes })
@@ -243,7 +238,7 @@ fn numbered(tokens: Vec<String>) -> Vec<String> {
     groups.sort_by_key(|(_, tokens)| std::cmp::Reverse(tokens.len()));
     let mut listed: Vec<String> = Vec::new();
     for (index, (group, tokens)) in groups.into_iter().enumerate() {
-        if index < MAX_NUMBERED && tokens.len() >= MANY && is_findable(&group) {
+        if index < MAX_NUMBERED_TOKENS && tokens.len() >= MANY && is_findable(&group) {
             listed.push(group);
         } else {
             listed.extend(tokens);
@@ -259,7 +254,7 @@ fn without_number(token: &str) -> Option<String> {
     let (before, rest) = token.split_at_checked(token.find(is_digit)?)?;
     let after = rest.trim_start_matches(is_digit);
     let digits = rest.len().saturating_sub(after.len());
-    let is_one = digits <= MAX_DIGITS && !after.is_empty() && !after.contains(is_digit);
+    let is_one = digits <= MAX_NUMBER_DIGITS && !after.is_empty() && !after.contains(is_digit);
     is_one.then(|| format!("{before}{NUMBER_IN_TOKEN}{after}"))
 }
 

@@ -279,8 +279,11 @@ impl Chat {
         value: &Value<'_>,
         faults: &mut Faults,
     ) -> usize {
+        if *value == Value::Null {
+            return 0;
+        }
         let field = || String::from("parameter \"response_format\"");
-        if *value != Value::Null && self.kind_of_format(value).is_none() {
+        let Some(kind) = self.kind_of_format(value) else {
             let cause = "has no type that the contract allows";
             let expected = || match self.formats.as_slice() {
                 [] => String::from("no response_format"),
@@ -288,8 +291,8 @@ impl Chat {
             };
             faults.add_expecting(Reason::Parameter, field, cause, expected);
             return 0;
-        }
-        self.format(model, value).unwrap_or_else(|fault| {
+        };
+        self.format(model, kind, value).unwrap_or_else(|fault| {
             refuse(faults, &fault, field);
             0
         })
@@ -301,12 +304,8 @@ impl Chat {
         kind.filter(|kind| self.formats.iter().any(|known| known == kind))
     }
 
-    fn format(&self, model: &OpenAi, value: &Value<'_>) -> Result<usize, SchemaFault> {
-        if *value == Value::Null {
-            return Ok(0);
-        }
+    fn format(&self, model: &OpenAi, kind: &str, value: &Value<'_>) -> Result<usize, SchemaFault> {
         let members = value.as_object().unwrap_or_default();
-        let kind = self.kind_of_format(value).unwrap_or_default();
         let present = members.iter().filter(|(_, value)| *value != Value::Null);
         let schema = match (kind, present.count()) {
             ("json_schema", 2) => value.get("json_schema").ok_or("has no schema")?,

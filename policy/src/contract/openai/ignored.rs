@@ -78,13 +78,8 @@ impl IgnoredMembers {
                 ("tools", Value::Array(tools)) => {
                     for tool in tools {
                         self.drop_members(Owner::Tool, tool, dropped);
-                        let Value::Object(members) = tool else {
-                            continue;
-                        };
-                        for (name, value) in members {
-                            if **name == *"function" {
-                                self.drop_members(Owner::Function, value, dropped);
-                            }
+                        if let Some(function) = tool.get_mut("function") {
+                            self.drop_members(Owner::Function, function, dropped);
                         }
                     }
                 }

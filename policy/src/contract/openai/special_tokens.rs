@@ -19,8 +19,8 @@ use tensorgate_values::json::Value;
 use super::history::part_text;
 use super::schema::Fault;
 
-pub use common::NUMBER_IN_TOKEN;
 use common::TokenSet;
+pub use common::{MAX_NUMBER_DIGITS, NUMBER_IN_TOKEN};
 pub use scan::folded;
 pub(super) use scan::{TextForm, unescaped};
 
@@ -28,6 +28,10 @@ pub(super) use scan::{TextForm, unescaped};
 const BREAK: char = ' ';
 /// The members of tools and schemas whose texts are for the model, and may be changed.
 const PROSE: [&str; 2] = ["description", "title"];
+/// Maximum number of tokens in a policy's list of all tokens of a model.
+pub const MAX_MODEL_TOKENS: usize = 1_024;
+/// Maximum number of tokens with [`NUMBER_IN_TOKEN`] in a list. Each is compared by itself.
+pub const MAX_NUMBERED_TOKENS: usize = 16;
 /// Maximum size of a token of a policy.
 const MAX_TOKEN_BYTES: usize = 64;
 /// Why a text is rejected.

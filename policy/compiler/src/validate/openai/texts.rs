@@ -1,7 +1,7 @@
 //! Rules of the texts that callers write: their minimum size, special tokens, and the context.
 
 use tensorgate_policy::contract::openai::special_tokens::{
-    NUMBER_IN_TOKEN, OnToken, SpecialTokens, is_findable,
+    MAX_MODEL_TOKENS, MAX_NUMBERED_TOKENS, NUMBER_IN_TOKEN, OnToken, SpecialTokens, is_findable,
 };
 use tensorgate_policy::report::{Path, optional};
 
@@ -9,10 +9,6 @@ use crate::raw::{self, ByteSize};
 
 /// Maximum number of tokens besides the common ones.
 const MAX_TOKENS: usize = 64;
-/// Maximum number of a model's tokens, if no others are looked for.
-const MAX_ALL_TOKENS: usize = 1_024;
-/// Maximum number of tokens with a number. Each is compared with a text at every start.
-const MAX_NUMBERED: usize = 16;
 /// Default minimum size of a text.
 const DEFAULT_MIN_BYTES: usize = 1;
 
@@ -53,7 +49,7 @@ fn special_tokens(path: &Path, raw: &raw::OpenAi) -> Option<SpecialTokens> {
     let only_path = path.field("only_special_tokens");
     let additional_path = path.field("additional_special_tokens");
     let checked = listed(&additional_path, additional, MAX_TOKENS, on_token);
-    listed(&only_path, only, MAX_ALL_TOKENS, on_token).and(checked)?;
+    listed(&only_path, only, MAX_MODEL_TOKENS, on_token).and(checked)?;
     match (only.is_empty(), additional.is_empty()) {
         (true, _) => Some(SpecialTokens::new(on_token, additional)),
         (false, true) => Some(SpecialTokens::only(on_token, only)),
@@ -75,7 +71,7 @@ fn listed(path: &Path, tokens: &[String], most: usize, on_token: OnToken) -> Opt
     }
     path.up_to(tokens.len(), most, "tokens are too many")?;
     let numbered = (tokens.iter()).filter(|token| token.contains(NUMBER_IN_TOKEN));
-    path.up_to(numbered.count(), MAX_NUMBERED, "tokens have {n}")?;
+    path.up_to(numbered.count(), MAX_NUMBERED_TOKENS, "tokens have {n}")?;
     for (index, token) in tokens.iter().enumerate() {
         if !is_findable(token) {
             checked = path.index(index).fail_with_fix(

@@ -15,7 +15,7 @@ pub const NUMBER_IN_TOKEN: &str = "{n}";
 /// Maximum characters of a word between bars.
 const MAX_WORD_CHARS: usize = 64;
 /// Maximum digits of a numbered token.
-const MAX_DIGITS: usize = 6;
+pub const MAX_NUMBER_DIGITS: usize = 6;
 /// A number in a listed token.
 const NUMBER: char = '#';
 
@@ -158,7 +158,7 @@ fn begins_with(characters: impl Iterator<Item = char>, token: &str) -> bool {
             return characters.next() == Some(expected);
         }
         let mut digits = 0_usize;
-        while digits < MAX_DIGITS && characters.next_if(char::is_ascii_digit).is_some() {
+        while digits < MAX_NUMBER_DIGITS && characters.next_if(char::is_ascii_digit).is_some() {
             digits = digits.saturating_add(1);
         }
         digits > 0
