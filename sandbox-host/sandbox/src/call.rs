@@ -14,7 +14,6 @@ use crate::bindings::v0_1::preprocess::tensorgate::handler::types;
 use crate::breaker::CallVerdict;
 use crate::call_request::CallRequest;
 use crate::call_state::{CallState, Stop};
-use crate::call_usage::CallUsage;
 use crate::caller_text::caller_text;
 use crate::capabilities::CapabilityState;
 use crate::cause::{self, Phase};
@@ -22,7 +21,7 @@ use crate::component_cache::CompiledComponent;
 use crate::export::{Arguments, Export};
 use crate::finished_call::HandlerOutput;
 use crate::fixed_limits::{EPOCH_TICK, MAX_HANDLES, MAX_MESSAGE_BYTES, MAX_SHORT_CALL};
-use crate::guest_log::GuestLog;
+use crate::guest_log::{GuestLog, LineCounts};
 use crate::job_handle::JobHandle;
 use crate::limits::Limits;
 use crate::load::HandlerLimits;
@@ -60,7 +59,7 @@ pub(super) struct Callee {
 pub(super) struct PreviousRuns {
     pub(super) fuel: u64,
     pub(super) ran: Duration,
-    pub(super) logged: u32,
+    pub(super) logged: LineCounts,
     pub(super) known: Arc<ResolvedResources>,
     /// The time and the seed of the call, for all its runs.
     pub(super) wasi: WasiInputs,
@@ -95,9 +94,9 @@ impl Callee {
             (request_id, request),
             started,
             job_handle,
-            Some(cpu_timer),
+            cpu_timer,
             before,
-        )?;
+        );
         let answer = match input {
             Payload::Tensors(tensors) => {
                 let dims = Dims::from_tensors(tensors).map_err(input_fault)?;
@@ -109,10 +108,8 @@ impl Callee {
                 Arguments::Raw(types::RawBody { content_type, data }),
             ),
         };
-        let fuel_used = self
-            .allowance
-            .fuel
-            .saturating_sub(store.get_fuel().unwrap_or(0));
+        let usage = (store.data()).record_usage(store.get_fuel().unwrap_or_default());
+        let fuel_used = usage.fuel;
         let frames = match &answer {
             Err((error, _)) if !is_unresolved(error) => python_frames::frames(error, &store),
             _ => None,
@@ -132,7 +129,6 @@ impl Callee {
             return Ok(Run::NeedsResources { asks, before });
         }
         wasi::finish_output(&mut state);
-        self.log_quota.count_dropped(state.log.dropped());
         let answer = answer.map_err(|(error, phase)| {
             tracing::debug!(
                 handler = &*state.handler,
@@ -141,14 +137,8 @@ impl Callee {
                 "handler fault"
             );
             let last_error = state.log.last_error();
-            let usage = CallUsage {
-                fuel: fuel_used,
-                max_fuel: self.allowance.fuel,
-                cpu: cpu_timer.cpu_time(),
-                wall: started.elapsed(),
-            };
-            let fault = cause::fault(&error, phase, &state.limits, last_error.as_deref(), usage);
-            cause::at_frames(fault, frames)
+            let limits = &state.limits;
+            cause::fault(&error, phase, limits, last_error.as_deref(), usage, frames)
         })?;
         let tensors = answer
             .map_err(|error| handler_error(error, fuel_used))
@@ -170,30 +160,27 @@ impl Callee {
 
     /// Instantiates the component without calling it.
     pub(super) fn instantiate(&self) -> Result<(), HandlerError> {
+        // The priority of the calling thread must not change.
+        priority::fix();
         let mut store = self.store(
             (String::new(), CallRequest::default()),
             Instant::now(),
             Arc::default(),
-            // The priority of the calling thread must not change.
-            None,
+            CpuTimer::start(),
             PreviousRuns::default(),
-        )?;
+        );
         let made = self.export.instantiate(&mut store);
         made.map_err(|error| {
             let state = store.data();
             let last_error = state.log.last_error();
-            let max_fuel = self.allowance.fuel;
-            let usage = CallUsage {
-                fuel: max_fuel.saturating_sub(store.get_fuel().unwrap_or(0)),
-                max_fuel,
-                ..CallUsage::default()
-            };
+            let usage = state.record_usage(store.get_fuel().unwrap_or_default());
             cause::fault(
                 &error,
                 Phase::Instantiate,
                 &state.limits,
                 last_error.as_deref(),
                 usage,
+                None,
             )
         })
     }
@@ -204,9 +191,9 @@ impl Callee {
         (request_id, request): (String, CallRequest),
         started: Instant,
         job_handle: Arc<JobHandle>,
-        cpu_timer: Option<CpuTimer>,
+        cpu_timer: CpuTimer,
         before: PreviousRuns,
-    ) -> Result<Store<CallState>, HandlerError> {
+    ) -> Store<CallState> {
         let state = CallState {
             limits: Limits::new(self.allowance.memory_bytes).counted_in(&self.memory_account),
             handler: Arc::clone(&self.name),
@@ -216,10 +203,12 @@ impl Callee {
             config: Arc::clone(&self.allowance.config),
             sources: Arc::clone(&self.sources),
             log: GuestLog::resume_after(before.logged, Arc::clone(&self.log_quota)),
+            started,
             // A timeout beyond the range of the clock counts as none. Fuel still ends the call.
             deadline: started
                 .checked_add(self.allowance.timeout.saturating_sub(before.ran))
                 .unwrap_or(started),
+            max_fuel: self.allowance.fuel,
             handle: job_handle,
             cpu_timer,
             host_calls: 0,
@@ -230,39 +219,34 @@ impl Callee {
             },
             wasi: WasiState::new(before.wasi),
         };
+        let fuel = self.allowance.fuel.saturating_sub(before.fuel);
+        state.record_usage(fuel);
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limits);
-        store
-            .set_fuel(self.allowance.fuel.saturating_sub(before.fuel))
-            .map_err(|error| HandlerError::Fault {
-                cause: FaultCause::Instantiate,
-                detail: format!("{error:#}"),
-                fuel_used: 0,
-            })?;
+        // Cannot fail, because the engine counts fuel. A store without any runs nothing.
+        let _ = store.set_fuel(fuel);
         // Limits what the guest can make the host copy at once. The default is 128 MiB. A handle of
         // WASI is larger in the host than in the guest's memory.
         store.set_hostcall_fuel(self.max_output_bytes.min(self.allowance.memory_bytes));
         // The default is 100,000.
         store.set_max_component_handles(MAX_HANDLES);
-        store.epoch_deadline_callback(|mut store| {
-            let state = store.data_mut();
+        store.epoch_deadline_callback(|store| {
+            let state = store.data();
+            let usage = state.record_usage(store.get_fuel()?);
             state.check_may_continue()?;
-            let had = state
-                .cpu_timer
-                .map_or(Duration::ZERO, |cpu_timer| cpu_timer.elapsed());
-            if had > MAX_SHORT_CALL {
+            if usage.cpu > MAX_SHORT_CALL {
                 priority::lower_to(Priority::Low);
             }
             // A guest that used a full tick yields to other threads before it goes on. They then
             // wait for a tick instead of a slice.
-            if had >= EPOCH_TICK {
+            if usage.cpu >= EPOCH_TICK {
                 std::thread::yield_now();
             }
             Ok(UpdateDeadline::Continue(1))
         });
         // Set before instantiation, because a start function can loop.
         store.set_epoch_deadline(1);
-        Ok(store)
+        store
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::call_request::CallRequest;
+use crate::call_usage::CallUsage;
 use crate::capabilities::CapabilityState;
 use crate::fixed_limits::{MAX_CARRY_BYTES, MAX_HOST_CALLS, MAX_WASI_BYTES};
 use crate::guest_log::GuestLog;
@@ -31,12 +32,16 @@ pub(super) struct CallState {
     pub(super) sources: Arc<[u8]>,
     /// The log lines of the call.
     pub(super) log: GuestLog,
+    /// When this run started.
+    pub(super) started: Instant,
     /// The deadline of the call.
     pub(super) deadline: Instant,
+    /// The fuel of all runs.
+    pub(super) max_fuel: u64,
     /// The handle of the call, which shows whether its caller has left.
     pub(super) handle: Arc<JobHandle>,
-    /// The CPU time of the call. `None` if the thread's priority must not change.
-    pub(super) cpu_timer: Option<CpuTimer>,
+    /// The CPU time of this run.
+    pub(super) cpu_timer: CpuTimer,
     /// The number of calls to the host so far.
     pub(super) host_calls: u32,
     /// The capability requests of the call.
@@ -88,6 +93,20 @@ impl CallState {
         } else {
             Ok(())
         }
+    }
+
+    /// Records what the call used so far, for a caller that leaves, and returns it.
+    pub(super) fn record_usage(&self, fuel_left: u64) -> CallUsage {
+        let lines = self.log.lines();
+        let usage = CallUsage {
+            fuel: self.max_fuel.saturating_sub(fuel_left),
+            max_fuel: self.max_fuel,
+            cpu: self.cpu_timer.elapsed(),
+            wall: self.started.elapsed(),
+            log_lines: lines.beyond.saturating_add(lines.within.into()),
+        };
+        *self.handle.usage() = usage;
+        usage
     }
 
     /// Counts a call to the host.

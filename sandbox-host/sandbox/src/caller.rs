@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::Workers;
-use crate::fixed_limits::DEADLINE_GRACE;
 use crate::handler_queue::QueuePosition;
 use crate::job_handle::JobHandle;
 use crate::outcome::Overload;
@@ -18,9 +17,8 @@ use crate::outcome::Overload;
 pub(super) struct WaitLimits {
     /// The deadline for starting. `None` means no limit.
     pub(super) start_by: Option<Instant>,
-    /// The timeout of a run. A run that exceeds it by much has no core on which it could be
-    /// stopped.
-    pub(super) run_timeout: Duration,
+    /// The limit for a run: its timeout, and some time in which it is stopped.
+    pub(super) run_limit: Duration,
     /// The deadline of the request.
     pub(super) deadline: Option<Instant>,
 }
@@ -67,15 +65,10 @@ impl CallWaiter {
         mut answered: oneshot::Receiver<T>,
     ) -> Result<T, NoAnswer> {
         let over = |at: Option<Instant>| at.is_some_and(|at| at <= Instant::now());
-        // A timeout beyond the range of the clock counts as none.
-        let after = |start: Instant| {
-            start
-                .checked_add(waits.run_timeout)?
-                .checked_add(DEADLINE_GRACE)
-        };
         loop {
             let started = self.handle.started().map(Instant::from_std);
-            let overdue = after(started.unwrap_or_else(Instant::now));
+            // A limit beyond the range of the clock counts as none.
+            let overdue = (started.unwrap_or_else(Instant::now)).checked_add(waits.run_limit);
             let look = match started {
                 Some(_) => overdue,
                 // The call may start at any time without notice.
@@ -146,7 +139,7 @@ mod tests {
                 .unwrap(),
             ticker: Ticker::start(&engine).unwrap(),
             low_priority_slots: LowPrioritySlots::new(1),
-            lowers_priority: true,
+            is_shared: true,
             host_key: HostKey::generate().unwrap(),
         });
         let (let_go, held) = std::sync::mpsc::channel::<()>();
@@ -179,7 +172,7 @@ mod tests {
         let now = Instant::now();
         WaitLimits {
             start_by: Some(now + to_start),
-            run_timeout: runs,
+            run_limit: runs,
             deadline: latest.map(|latest| now + latest),
         }
     }
@@ -207,7 +200,7 @@ mod tests {
                 NoAnswer::RequestOver,
             ),
             (
-                "it has no core to notice its deadline",
+                "it does not stop at its deadline",
                 true,
                 (long, MS * 50, None),
                 NoAnswer::Overdue,
@@ -240,7 +233,7 @@ mod tests {
             tokio::time::sleep(MS * 20).await;
             answer.send("in time").unwrap();
         });
-        // The call starts later than its timeout plus the grace period.
+        // The call starts later than the limit for its run.
         let outcome = caller.wait(waits(MS * 60_000, MS * 500, None), answered);
         assert_eq!(outcome.await, Ok("in time"));
         starts.await.unwrap();

@@ -62,19 +62,21 @@ pub(super) enum Phase {
 
 /// Converts an engine error to a handler fault, whose detail is one sentence without a backtrace.
 /// A call that the host had no memory for is no fault of the handler.
-/// `last_error` is what the handler last wrote to its log as an error, such as a panic.
+/// `last_error` is what the handler last wrote to its log as an error, such as a panic. `frames`
+/// are the lines of the handler's code at which the error occurred, if they are known.
 pub(super) fn fault(
     error: &wasmtime::Error,
     phase: Phase,
     limits: &Limits,
     last_error: Option<&str>,
     usage: CallUsage,
+    frames: Option<String>,
 ) -> HandlerError {
     if error.downcast_ref::<HostMemoryExhausted>().is_some() {
         return HandlerError::Overloaded(Overload::Memory);
     }
     let cause = cause(error, phase, limits);
-    let detail = match (cause, limits.refused()) {
+    let mut detail = match (cause, limits.refused()) {
         (FaultCause::Fuel, _) => OUT_OF_FUEL.to_owned(),
         (FaultCause::Stack, _) => STACK_OVERFLOW.to_owned(),
         (FaultCause::Memory, Some(refused)) => refused.to_owned(),
@@ -84,29 +86,11 @@ pub(super) fn fault(
         }
         _ => brief(error),
     };
+    detail.extend(frames.map(|frames| format!(" ({frames})")));
     HandlerError::Fault {
         cause,
         detail,
         fuel_used: usage.fuel,
-    }
-}
-
-/// Adds to a fault the lines of the handler's code at which it occurred, if they are known.
-pub(super) fn at_frames(error: HandlerError, frames: Option<String>) -> HandlerError {
-    match (error, frames) {
-        (
-            HandlerError::Fault {
-                cause,
-                detail,
-                fuel_used,
-            },
-            Some(frames),
-        ) => HandlerError::Fault {
-            cause,
-            detail: format!("{detail} ({frames})"),
-            fuel_used,
-        },
-        (error, _) => error,
     }
 }
 
@@ -368,7 +352,7 @@ mod tests {
                 fuel: 3,
                 ..CallUsage::default()
             };
-            let found = fault(&error, Phase::Call, limits, last_error, usage);
+            let found = fault(&error, Phase::Call, limits, last_error, usage, None);
             assert_eq!(found, expected);
         }
     }
@@ -383,15 +367,17 @@ mod tests {
         for (stop, expected) in [
             (
                 Stop::Deadline,
-                "the deadline passed: the call took longer than `timeout_ms` of the handler; it used 61 % of its fuel",
+                "the deadline passed: the call took longer than `timeout_ms` of the handler; it used at least 61 % of its fuel within 0 ms of CPU time and wrote 0 log lines, in 0 ms: raise `timeout_ms`, or look for a loop that does not end",
             ),
             (Stop::Abandoned, "the caller disconnected"),
         ] {
             let error = wasmtime::Error::new(stop).context("error while executing: 0: a");
-            let found = fault(&error, Phase::Call, &Limits::new(1), None, usage);
+            let limits = Limits::new(1);
+            let frames = Some("handler.py:3 in preprocess".to_owned());
+            let found = fault(&error, Phase::Call, &limits, None, usage, frames);
             let expected = HandlerError::Fault {
                 cause: FaultCause::Deadline,
-                detail: expected.to_owned(),
+                detail: format!("{expected} (handler.py:3 in preprocess)"),
                 fuel_used: 61,
             };
             assert_eq!(found, expected);
@@ -402,7 +388,8 @@ mod tests {
     fn a_call_without_memory_of_the_host_is_overloaded() {
         let error = wasmtime::Error::new(HostMemoryExhausted).context("while executing: 0: a");
         for phase in [Phase::Instantiate, Phase::Call] {
-            let found = fault(&error, phase, &Limits::new(1), None, CallUsage::default());
+            let (limits, usage) = (Limits::new(1), CallUsage::default());
+            let found = fault(&error, phase, &limits, None, usage, None);
             assert_eq!(found, HandlerError::Overloaded(Overload::Memory));
         }
     }

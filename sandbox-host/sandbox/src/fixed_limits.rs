@@ -31,8 +31,11 @@ pub(super) const LOW_PRIORITY_SLICE: Duration = Duration::from_millis(5);
 pub(super) const SHORT_SLICE: Duration = Duration::from_micros(100);
 
 /// How long after its deadline a running call is waited for. If it has not stopped by then, its
-/// thread has no core, and the caller stops waiting.
+/// thread has no core, or is busy in the host, and the caller stops waiting.
 pub(super) const DEADLINE_GRACE: Duration = Duration::from_millis(20);
+
+/// The same where no other client waits. The caller then learns how the call ended.
+pub(super) const UNSHARED_DEADLINE_GRACE: Duration = Duration::from_secs(10);
 
 /// If this many of a client's last eight calls of a handler were long, the next one starts at low
 /// priority. A single one may be chance.

@@ -12,16 +12,22 @@ use tensorgate_policy::values::safe_text::{escaped, prefix};
 use crate::fixed_limits::{MAX_LOG_BYTES, MAX_LOG_LINE_BYTES, MAX_LOG_LINES, MAX_QUOTED_LINES};
 use crate::log_quota::LogQuota;
 
+/// The lines of a run, within the limits of a call and beyond them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LineCounts {
+    pub(super) within: u32,
+    pub(super) beyond: u64,
+}
+
 /// The log of one call.
 #[derive(Debug, Default)]
 pub(super) struct GuestLog {
     /// What all calls of the handler may write.
     quota: Arc<LogQuota>,
-    lines: u32,
+    lines: LineCounts,
     bytes: usize,
-    dropped: u64,
-    /// The number of lines that an earlier run of the same call has written.
-    already_logged: u32,
+    /// The lines of an earlier run of the same call, which this run repeats first.
+    earlier: LineCounts,
     /// The last message at the level of errors.
     last_error: Option<String>,
     /// The last lines of stderr.
@@ -40,18 +46,17 @@ pub(super) enum GuestLine {
 }
 
 impl GuestLog {
-    /// The log of a call whose earlier run has written this many lines. This run repeats them
-    /// first.
-    pub(super) fn resume_after(logged_lines: u32, quota: Arc<LogQuota>) -> Self {
+    /// The log of a call whose earlier run has written these lines.
+    pub(super) fn resume_after(earlier: LineCounts, quota: Arc<LogQuota>) -> Self {
         Self {
             quota,
-            already_logged: logged_lines,
+            earlier,
             ..Self::default()
         }
     }
 
-    /// The number of lines so far.
-    pub(super) const fn lines(&self) -> u32 {
+    /// The lines so far.
+    pub(super) const fn lines(&self) -> LineCounts {
         self.lines
     }
 
@@ -64,16 +69,24 @@ impl GuestLog {
     ) -> GuestLine {
         let line = longest(message);
         let bytes = self.bytes.saturating_add(line.len());
-        if self.lines >= MAX_LOG_LINES || bytes > MAX_LOG_BYTES {
-            return self.drop_line(now);
-        }
-        self.lines = self.lines.saturating_add(1);
-        self.bytes = bytes;
-        if self.lines <= self.already_logged {
+        let is_beyond = self.lines.within >= MAX_LOG_LINES || bytes > MAX_LOG_BYTES;
+        let is_repeated = if is_beyond {
+            self.lines.beyond = self.lines.beyond.saturating_add(1);
+            self.lines.beyond <= self.earlier.beyond
+        } else {
+            self.lines.within = self.lines.within.saturating_add(1);
+            self.bytes = bytes;
+            self.lines.within <= self.earlier.within
+        };
+        if is_repeated {
             return GuestLine::Silent;
         }
-        if !self.quota.admits(line.len(), now) {
-            return self.drop_line(now);
+        if is_beyond || !self.quota.admits(line.len(), now) {
+            return if self.quota.drop_line(now) {
+                GuestLine::DropNoted
+            } else {
+                GuestLine::Silent
+            };
         }
         let mut logged = escaped(line);
         if line.len() < message_bytes {
@@ -81,15 +94,6 @@ impl GuestLog {
             let _ = write!(logged, " … (cut from {message_bytes} bytes)");
         }
         GuestLine::Logged(logged)
-    }
-
-    fn drop_line(&mut self, now: Instant) -> GuestLine {
-        self.dropped = self.dropped.saturating_add(1);
-        if self.quota.notes_drop(now) {
-            GuestLine::DropNoted
-        } else {
-            GuestLine::Silent
-        }
     }
 
     /// Keeps the [`longest`] part of an error message for the fault that may follow it. A handler
@@ -114,11 +118,6 @@ impl GuestLog {
         };
         self.last_error.clone().or_else(stderr)
     }
-
-    /// The number of lines beyond the limits.
-    pub(super) const fn dropped(&self) -> u64 {
-        self.dropped
-    }
 }
 
 /// The part of a message that fits in a line.
@@ -142,9 +141,9 @@ mod tests {
     fn calls_of_a_handler_share_its_quota_and_drop_what_is_beyond() {
         let quota = Arc::new(LogQuota::default());
         let now = Instant::now();
-        let (mut written, mut noted, mut dropped) = (0, 0, 0);
+        let (mut written, mut noted) = (0, 0);
         for _ in 0..50 {
-            let mut logbook = GuestLog::resume_after(0, Arc::clone(&quota));
+            let mut logbook = GuestLog::resume_after(LineCounts::default(), Arc::clone(&quota));
             for _ in 0..MAX_LOG_LINES {
                 match logbook.accept("x", 1, now) {
                     GuestLine::Logged(_) => written += 1,
@@ -152,9 +151,8 @@ mod tests {
                     GuestLine::Silent => {}
                 }
             }
-            dropped += logbook.dropped();
         }
-        assert_eq!((written, noted, dropped), (1_000, 1, 4_000));
+        assert_eq!((written, noted, quota.take_dropped()), (1_000, 1, 4_000));
     }
 
     #[test]
@@ -174,10 +172,38 @@ mod tests {
 
     #[test]
     fn lines_that_an_earlier_run_has_written_are_not_written_again() {
-        let mut logbook = GuestLog::resume_after(2, Arc::default());
+        let earlier = LineCounts {
+            within: 2,
+            beyond: 0,
+        };
+        let mut logbook = GuestLog::resume_after(earlier, Arc::default());
         let written = ["a", "b", "c"].map(|line| accept(&mut logbook, line).is_some());
         assert_eq!(written, [false, false, true]);
-        assert_eq!((logbook.lines(), logbook.dropped()), (3, 0));
+        assert_eq!((logbook.lines().within, logbook.lines().beyond), (3, 0));
+    }
+
+    #[test]
+    fn a_line_that_two_runs_drop_is_counted_once() {
+        for used in [0, 1_000] {
+            let quota = Arc::new(LogQuota::default());
+            let now = Instant::now();
+            assert!((0..used).all(|_| quota.admits(1, now)));
+            let mut earlier = LineCounts::default();
+            for lines in [MAX_LOG_LINES + 5, MAX_LOG_LINES + 7] {
+                let mut logbook = GuestLog::resume_after(earlier, Arc::clone(&quota));
+                for _ in 0..lines {
+                    logbook.accept("x", 1, now);
+                }
+                earlier = logbook.lines();
+            }
+            // Where the handler's quota is used up, the lines within the call's limit, too.
+            let beyond_quota = if used == 0 {
+                0
+            } else {
+                u64::from(MAX_LOG_LINES)
+            };
+            assert_eq!(quota.take_dropped(), 7 + beyond_quota, "{used}");
+        }
     }
 
     #[test]
@@ -206,7 +232,7 @@ mod tests {
             .filter(|_| accept(&mut logbook, "x").is_some())
             .count();
         assert_eq!(
-            (u32::try_from(kept).unwrap(), logbook.dropped()),
+            (u32::try_from(kept).unwrap(), logbook.quota.take_dropped()),
             (MAX_LOG_LINES, 5)
         );
 
@@ -216,7 +242,7 @@ mod tests {
             .filter(|_| accept(&mut logbook, &long).is_some())
             .count();
         assert_eq!(
-            (kept, logbook.dropped()),
+            (kept, logbook.quota.take_dropped()),
             (MAX_LOG_BYTES / MAX_LOG_LINE_BYTES, 4)
         );
     }

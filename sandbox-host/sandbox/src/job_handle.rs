@@ -1,10 +1,11 @@
 //! The state of a call, shared by its caller and its guest thread. Exactly one of them decides
 //! whether the call runs.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use crate::call_usage::CallUsage;
 use crate::outcome::Overload;
 
 const WAITING: u8 = 0;
@@ -20,6 +21,7 @@ pub(super) struct JobHandle {
     state: AtomicU8,
     started: OnceLock<Instant>,
     reason: OnceLock<Overload>,
+    usage: Mutex<CallUsage>,
 }
 
 impl JobHandle {
@@ -35,6 +37,12 @@ impl JobHandle {
     pub(super) fn started(&self) -> Option<Instant> {
         let runs = self.state.load(Ordering::Acquire) == RUNNING;
         self.started.get().copied().filter(|_| runs)
+    }
+
+    /// What the call used until its guest thread last recorded it, at a tick or at the end.
+    pub(super) fn usage(&self) -> MutexGuard<'_, CallUsage> {
+        // No code panics while it holds this lock.
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Withdraws the call. Returns whether it had not started, in which case it never will.

@@ -77,12 +77,14 @@ use self::breaker::{Breaker, ClientName};
 pub use self::breaker::{BreakerListener, BreakerReporting, CallVerdict};
 use self::call::{Callee, PreviousRuns, Run};
 pub use self::call_request::{CallRequest, RequestFacts};
+use self::call_state::Stop;
 use self::caller::{CallWaiter, NoAnswer, WaitLimits};
 pub use self::capabilities::{CallContext, EgressBusy, ResourceResolver};
 use self::compile::Compiler;
 pub use self::compile::{CompilerConfig, CompilerProcess, RunningCompilations, compiler_process};
 pub use self::development::SOURCES_SECTION;
 pub use self::finished_call::{CallCapture, FinishedCall, HandlerOutput};
+use self::fixed_limits::{DEADLINE_GRACE, UNSHARED_DEADLINE_GRACE};
 use self::handler_queue::{HandlerId, QueueDelayLimits};
 use self::load::ComponentLoader;
 pub use self::memory_account::MemoryAccount;
@@ -117,9 +119,11 @@ pub struct SandboxConfig {
     pub max_memory_bytes: usize,
     /// The largest output of one call, data and names, in bytes.
     pub max_output_bytes: usize,
-    /// Whether a call that runs for long gets a lower priority than others. Where all calls are of
-    /// one client there is no need, and on a busy machine the call would miss its deadline.
-    pub lowers_priority: bool,
+    /// Whether several clients share the threads. A call that runs for long then gets a lower
+    /// priority than others, and its caller leaves soon after its deadline. Where all calls are of
+    /// one client there is no need: on a busy machine the call would miss its deadline, and its
+    /// fault would not be known.
+    pub is_shared: bool,
     /// Where the memory of handlers is counted, with the limit on all of it.
     pub memory_account: Arc<MemoryAccount>,
     /// How components are compiled.
@@ -137,7 +141,7 @@ impl Default for SandboxConfig {
             queue_wait_ms: 1_000,
             max_memory_bytes: 1 << 30,
             max_output_bytes: 64 << 20,
-            lowers_priority: true,
+            is_shared: true,
             memory_account: MemoryAccount::new(usize::MAX),
             compiler: CompilerConfig::default(),
         }
@@ -160,7 +164,7 @@ struct Workers {
     pool: ThreadPool,
     ticker: Ticker,
     low_priority_slots: LowPrioritySlots,
-    lowers_priority: bool,
+    is_shared: bool,
     host_key: HostKey,
 }
 
@@ -177,7 +181,7 @@ impl Sandbox {
             queue_wait_ms,
             max_memory_bytes,
             max_output_bytes,
-            lowers_priority,
+            is_shared,
             memory_account,
             compiler: compiling,
         } = config;
@@ -196,7 +200,7 @@ impl Sandbox {
         let workers = Arc::new(Workers {
             ticker: Ticker::start(&engine)?,
             low_priority_slots: LowPrioritySlots::new(threads),
-            lowers_priority,
+            is_shared,
             host_key: HostKey::generate()?,
             pool: ThreadPool::start(threads, handlers, queue.max(1), patience)?,
         });
@@ -548,9 +552,15 @@ impl LoadedHandler {
         before: PreviousRuns,
     ) -> Result<Run, HandlerError> {
         let job_handle = Arc::new(JobHandle::default());
+        let grace = if self.workers.is_shared {
+            DEADLINE_GRACE
+        } else {
+            UNSHARED_DEADLINE_GRACE
+        };
+        let timeout = self.callee.allowance.timeout.saturating_sub(before.ran);
         let waits = WaitLimits {
             start_by: Instant::now().checked_add(self.queue_wait),
-            run_timeout: (self.callee.allowance.timeout).saturating_sub(before.ran),
+            run_limit: timeout.saturating_add(grace),
             deadline: self.deadline,
         };
         let (answer, answered) = oneshot::channel();
@@ -566,7 +576,7 @@ impl LoadedHandler {
             let (paces, client) = (Arc::clone(&self.call_histories), self.client.clone());
             move || {
                 let pace = paces.for_client(client.as_ref());
-                if !workers.lowers_priority {
+                if !workers.is_shared {
                     priority::fix();
                 }
                 priority::lower_to(pace.priority());
@@ -604,24 +614,28 @@ impl LoadedHandler {
             workers: Arc::clone(&self.workers),
             position: place,
         };
-        let (cause, detail) = match caller.wait(waits, answered).await {
+        let answer = caller.wait(waits, answered).await;
+        let usage = *caller.handle.usage();
+        let (cause, detail) = match answer {
             Ok(outcome) => return outcome,
             Err(NoAnswer::NeverRan(why)) => return Err(HandlerError::Overloaded(why)),
-            Err(NoAnswer::RequestOver) => {
-                let detail = "the request's deadline passed";
-                (FaultCause::RequestDeadline, detail)
-            }
+            Err(NoAnswer::RequestOver) => (
+                FaultCause::RequestDeadline,
+                "the request's deadline passed".to_owned(),
+            ),
             Err(NoAnswer::Overdue) => {
-                let detail = "the deadline passed while it had no CPU time";
+                let started = caller.handle.started();
+                let wall = started.map_or(waits.run_limit, |started| started.elapsed());
+                let detail = format!("{}; {}", Stop::Deadline, usage.overdue(wall));
                 (FaultCause::Deadline, detail)
             }
-            Err(NoAnswer::Lost) => (FaultCause::Trap, "the guest thread panicked"),
+            Err(NoAnswer::Lost) => (FaultCause::Trap, "the guest thread panicked".to_owned()),
         };
         Err(HandlerError::Fault {
             cause,
-            detail: detail.to_owned(),
+            detail,
             // The call may still run for two ticks.
-            fuel_used: 0,
+            fuel_used: usage.fuel,
         })
     }
 }

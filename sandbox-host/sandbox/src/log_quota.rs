@@ -43,15 +43,12 @@ impl LogQuota {
         true
     }
 
-    /// Whether to log that a line was dropped: once in a window, or the notes themselves would fill
-    /// the log.
-    pub(super) fn notes_drop(&self, now: Instant) -> bool {
+    /// Counts a line beyond the limits at once, so that no end of a call loses it. Returns whether
+    /// to log that lines were dropped: once in a window, or the notes themselves would fill the
+    /// log.
+    pub(super) fn drop_line(&self, now: Instant) -> bool {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
         !std::mem::replace(&mut self.window(now).is_drop_logged, true)
-    }
-
-    /// Counts the lines beyond the limits of a call that is over, however it ended.
-    pub(super) fn count_dropped(&self, lines: u64) {
-        self.dropped.fetch_add(lines, Ordering::Relaxed);
     }
 
     /// The lines beyond the limits since the last time.
@@ -87,8 +84,9 @@ mod tests {
             let now = start + QUOTA_WINDOW * window;
             let written = (0..5 * QUOTA_LINES).filter(|_| quota.admits(10, now));
             assert_eq!(written.count(), 1_000, "{window}");
-            let notes = (0..100).filter(|_| quota.notes_drop(now));
+            let notes = (0..100).filter(|_| quota.drop_line(now));
             assert_eq!(notes.count(), 1, "{window}");
+            assert_eq!((quota.take_dropped(), quota.take_dropped()), (100, 0));
         }
         // Another handler has its own.
         assert!(LogQuota::default().admits(10, start));

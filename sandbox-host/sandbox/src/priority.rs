@@ -139,13 +139,8 @@ impl CpuTimer {
 
     /// The CPU time so far. Counts as the maximum if the kernel does not report it.
     pub(super) fn elapsed(&self) -> Duration {
-        self.cpu_time().unwrap_or(Duration::MAX)
-    }
-
-    /// The CPU time so far, if the kernel reports it.
-    pub(super) fn cpu_time(&self) -> Option<Duration> {
-        let (began, now) = self.0.zip(thread_cpu_time())?;
-        Some(now.saturating_sub(began))
+        (self.0.zip(thread_cpu_time()))
+            .map_or(Duration::MAX, |(began, now)| now.saturating_sub(began))
     }
 
     /// Whether the CPU time exceeds that of any short call.

@@ -319,8 +319,7 @@ impl streams::HostOutputStream for CallState {
         stream: Resource<DynOutputStream>,
         bytes: u64,
     ) -> StreamResult<()> {
-        let zeroes = vec![0; bounded(bytes).map_err(trap)?];
-        write_output(self, &stream, &zeroes).map_err(trap)
+        streams::HostOutputStream::write_zeroes(self, stream, bytes)
     }
 
     // The only input is closed.

@@ -45,7 +45,7 @@ fn sandbox() -> Sandbox {
 fn sandbox_of_one_client() -> Sandbox {
     Sandbox::new(SandboxConfig {
         queue_wait_ms: 30_000,
-        lowers_priority: false,
+        is_shared: false,
         ..SandboxConfig::default()
     })
     .unwrap()

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::ui::Ui;
 use tensorgate_componentize::{componentize, fused, refusal, surface, without};
 
 use crate::build_cache::{BuildCache, Key};
@@ -18,6 +19,7 @@ use crate::copy::Copy;
 use crate::initialise::initialised;
 use crate::kit;
 use crate::project::{Language, Project, World};
+use crate::steps::step;
 use crate::tools::{self, RUST_TARGET, RUSTUP, Tool};
 use crate::wit_version::{self, WitVersion};
 
@@ -34,11 +36,11 @@ const SOCKETS: &str = "wasi:sockets/";
 const STACK_BYTES: usize = 256 << 10;
 
 /// Builds a project and returns the component, which is written to [`Project::component`]. With
-/// `may_reuse`, what the tools made earlier of the same inputs is used.
+/// `may_reuse`, what the tools made earlier of the same inputs is used. `ui` names the steps.
 ///
 /// # Errors
 /// A tool is missing or fails, or the result is not a handler.
-pub fn build(project: &Project, may_reuse: bool) -> Result<Vec<u8>, Failure> {
+pub fn build(project: &Project, may_reuse: bool, ui: &Ui) -> Result<Vec<u8>, Failure> {
     let folder = project.folder.canonicalize().map_err(|cause| {
         Failure::Input(format!(
             "cannot enter {}: {cause}",
@@ -47,9 +49,9 @@ pub fn build(project: &Project, may_reuse: bool) -> Result<Vec<u8>, Failure> {
     })?;
     expect_own_outputs(&folder)?;
     let built = match project.language {
-        Language::Rust => rust(project, &folder)?,
-        Language::Python => with_kit(build_copy(project, &folder, python, may_reuse)?)?,
-        Language::Js => with_kit(build_copy(project, &folder, js, may_reuse)?)?,
+        Language::Rust => rust(project, &folder, ui)?,
+        Language::Python => with_kit(build_copy(project, &folder, python, may_reuse, ui)?, ui)?,
+        Language::Js => with_kit(build_copy(project, &folder, js, may_reuse, ui)?, ui)?,
     };
     let surface = surface(&built).map_err(|fault| {
         Failure::Failed(format!("the tools did not produce a component: {fault}"))
@@ -101,7 +103,9 @@ pub fn replace(file: &Path, content: &[u8]) -> std::io::Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    std::fs::File::create_new(&beside)?.write_all(content)?;
+    let mut written = std::fs::File::create_new(&beside)?;
+    written.write_all(content)?;
+    written.sync_all()?;
     std::fs::rename(&beside, file)
 }
 
@@ -112,6 +116,7 @@ fn build_copy(
     folder: &Path,
     tool: fn(&Project, &Copy) -> Result<Tool, Failure>,
     may_reuse: bool,
+    ui: &Ui,
 ) -> Result<Vec<u8>, Failure> {
     let copy = Copy::new(folder)?;
     expect_module(project, folder, &copy)?;
@@ -122,7 +127,9 @@ fn build_copy(
     if may_reuse && let Some(made) = cache.as_ref().and_then(|cache| cache.get(&key)) {
         return Ok(made);
     }
-    tool.run(&tools::setup_fix(project.language))
+    let what = format!("building {} with {}", project.name, tool.name);
+    let fix = tools::setup_fix(project.language);
+    step(ui, &what, "up to a minute", || tool.run(&fix))
         .map_err(|failure| tool_failure(failure, &copy, folder))?;
     let made = read(&copy.made())?;
     if let Some(cache) = cache {
@@ -181,14 +188,16 @@ pub fn expect_module(project: &Project, folder: &Path, copy: &Copy) -> Result<()
 
 /// Removes sockets from a language's runtime, merges its modules into one, which halves the
 /// start-up time, and adds the tensor kit. A component that cannot be merged is used unchanged.
-pub fn with_kit(component: Vec<u8>) -> Result<Vec<u8>, Failure> {
-    let component = without(&component, SOCKETS).map_err(|fault| {
-        Failure::Failed(format!("cannot remove the sockets of the runtime: {fault}"))
-    })?;
-    kit::compose(&fused(&component).unwrap_or(component))
+pub fn with_kit(component: Vec<u8>, ui: &Ui) -> Result<Vec<u8>, Failure> {
+    step(ui, "merging the modules of the component", "", || {
+        let component = without(&component, SOCKETS).map_err(|fault| {
+            Failure::Failed(format!("cannot remove the sockets of the runtime: {fault}"))
+        })?;
+        kit::compose(&fused(&component).unwrap_or(component))
+    })
 }
 
-fn rust(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
+fn rust(project: &Project, folder: &Path, ui: &Ui) -> Result<Vec<u8>, Failure> {
     if !tools::has_rust_target()? {
         return Err(Failure::Failed(format!(
             "Rust's target {RUST_TARGET} is not installed: run `tensorgate handler setup --lang rust` once, with a network"
@@ -207,7 +216,9 @@ fn rust(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
         // must not affect the bytes.
         .env("CARGO_INCREMENTAL", "0")
         .env("CARGO_ENCODED_RUSTFLAGS", rust_flags(folder)?);
-    cargo.run(RUSTUP).map_err(|failure| match failure {
+    let what = format!("building {} with cargo", project.name);
+    let built = step(ui, &what, "minutes the first time", || cargo.run(RUSTUP));
+    built.map_err(|failure| match failure {
         Failure::Failed(output) if output.contains("--offline") => {
             Failure::Failed(build_error::rust_message(format!(
                 "{output}\na crate is missing: run `tensorgate handler setup --lang rust`, or `cargo fetch` for crates that you added, once with a network"
@@ -220,7 +231,8 @@ fn rust(project: &Project, folder: &Path) -> Result<Vec<u8>, Failure> {
         .join(RUST_TARGET)
         .join("release")
         .join(format!("{}.wasm", project.name.replace('-', "_")));
-    let core = initialised(read(&core)?)?;
+    let core = read(&core)?;
+    let core = step(ui, "running its initialisation", "", || initialised(core))?;
     componentize(&core).map_err(|fault| Failure::Failed(format!("the component {fault}")))
 }
 

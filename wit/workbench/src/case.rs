@@ -300,10 +300,7 @@ fn cause(name: &str) -> Result<Option<FaultCause>, String> {
     if name == BAD_INPUT {
         return Ok(None);
     }
-    let found = FaultCause::ALL
-        .into_iter()
-        .find(|cause| cause.name() == name);
-    found.map(Some).ok_or_else(|| {
+    FaultCause::from_name(name).map(Some).ok_or_else(|| {
         let known: Vec<&str> = FaultCause::ALL.iter().map(|cause| cause.name()).collect();
         format!(
             "unknown refusal {name:?}; known are {BAD_INPUT}, {}",

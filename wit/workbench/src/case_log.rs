@@ -45,12 +45,14 @@ impl CaseLog {
             printable(&format!("{level:5} {handler} {request_id}: {message}"))
         };
         let mut text: Vec<String> = self.lines.iter().map(line).collect();
-        if self.dropped > 0 {
-            let dropped = self.dropped;
-            text.push(format!("{dropped} more log lines exceeded the quota"));
-        }
+        text.extend(dropped_text(self.dropped));
         text
     }
+}
+
+/// The number of further lines, if there are any.
+pub fn dropped_text(dropped: u64) -> Option<String> {
+    (dropped > 0).then(|| format!("{dropped} more log lines exceeded the quota"))
 }
 
 /// Collects handlers' lines from now on, of every sandbox of this program.

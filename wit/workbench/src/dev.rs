@@ -49,7 +49,7 @@ pub fn build_for_development(
 ) -> Result<DevelopmentBuild, Failure> {
     if project.language == Language::Rust {
         return Ok(DevelopmentBuild {
-            component: build(project, true)?,
+            component: build(project, true, ui)?,
             runtime: None,
         });
     }
@@ -69,14 +69,14 @@ pub fn build_for_development(
                 project.name
             ));
             return Ok(DevelopmentBuild {
-                component: build(project, true)?,
+                component: build(project, true, ui)?,
                 runtime: None,
             });
         }
     };
-    let runtime = runtime::runtime(project, &copy, &sources)?;
+    let runtime = runtime::runtime(project, &copy, &sources, ui)?;
     let checked = noted(&runtime, SOURCES_SECTION, &sources.archive_to_check());
-    let loaded = check::check(project, sandbox, &checked)?;
+    let loaded = check::check(project, sandbox, &checked, ui)?;
     Ok(DevelopmentBuild {
         component: noted(&runtime, SOURCES_SECTION, &sources.archive()),
         runtime: Some(loaded),

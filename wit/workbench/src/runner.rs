@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_base::payload::Payload;
+use tensorgate_cli_common::ui::Ui;
 use tensorgate_cli_common::{Failure, runtime, user_folders};
 use tensorgate_policy::policy::Handler;
 use tensorgate_sandbox::{
@@ -17,6 +18,7 @@ use crate::case::{Case, CaseRequest};
 use crate::case_log;
 use crate::case_resources::CaseResources;
 use crate::project::Project;
+use crate::steps::step;
 
 /// Request id of calls, unless the case has one.
 const REQUEST_ID: &str = "tensorgate-handler";
@@ -64,7 +66,7 @@ fn sandbox_for(development: bool) -> Result<Sandbox, String> {
     Sandbox::new(SandboxConfig {
         threads: 1,
         handlers: 1,
-        lowers_priority: false,
+        is_shared: false,
         compiler: CompilerConfig {
             folder: user_folders::compiled_code(),
             process: Some(process),
@@ -81,15 +83,16 @@ impl<'p> Runner<'p> {
     ///
     /// # Errors
     /// The host would reject the component.
-    pub fn load(project: &'p Project, component: &'p [u8]) -> Result<Self, Failure> {
-        let failed = |error: &dyn std::fmt::Display| Failure::Failed(error.to_string());
+    pub fn load(project: &'p Project, component: &'p [u8], ui: &Ui) -> Result<Self, Failure> {
         let sha256 = Sha256::digest(component).into();
         let rule = project.rule(&project.config, &sha256)?;
         case_log::collect();
         let sandbox = sandbox().map_err(Failure::Failed)?;
-        let plain = sandbox
-            .load(&project.name, &rule, project.world.role(), component)
-            .map_err(|error| failed(&error))?;
+        let what = format!("compiling {}", project.name);
+        let plain = step(ui, &what, "up to a minute, and once", || {
+            let loaded = sandbox.load(&project.name, &rule, project.world.role(), component);
+            loaded.map_err(|error| Failure::Failed(error.to_string()))
+        })?;
         let runtime = runtime()?;
         Ok(Self {
             project,

@@ -79,10 +79,6 @@ pub fn serve(ui: Ui, folder: &Path, port: u16) -> Result<(), Failure> {
     if project.has_fetch() || project.has_lookups() {
         ui.note("note: here, each fetch and lookup of the handler fails as unavailable");
     }
-    ui.note(&format!(
-        "building {}: the first build can take minutes",
-        project.name
-    ));
     let shared = Shared(Arc::new(Mutex::new(State::Building)));
     let (builds, folder) = (shared.clone(), folder.to_owned());
     std::thread::spawn(move || follow::follow(ui, &folder, &builds));

@@ -224,9 +224,25 @@ async fn a_failed_allocation_that_a_guest_handles_is_no_fault() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn log_lines_past_the_bound_are_dropped_and_counted() {
-    // A call that fails has its lines counted, too.
+    // A call that fails has its lines and its fuel counted, too.
     let sandbox = sandbox_of_one_client();
-    for end in ["(call $ok (i32.const 0) (i32.const 0))", "(unreachable)"] {
+    let ok = "(call $ok (i32.const 0) (i32.const 0))";
+    let (short, starved) = (
+        Budget {
+            timeout_ms: 1_000,
+            ..BUDGET
+        },
+        Budget {
+            fuel: 1_000_000,
+            ..PATIENT
+        },
+    );
+    for (end, budget, expected) in [
+        (ok, PATIENT, None),
+        ("(unreachable)", PATIENT, Some(FaultCause::Trap)),
+        (SPIN, starved, Some(FaultCause::Fuel)),
+        (SPIN, short, Some(FaultCause::Deadline)),
+    ] {
         let flood = format!(
             "(loop $l
                 (call $log (i32.const 0) (i32.const 0) (i32.const 1))
@@ -236,9 +252,12 @@ async fn log_lines_past_the_bound_are_dropped_and_counted() {
         );
         let component = preprocess(&flood);
         let role = Role::Preprocess;
-        let handler = load(&sandbox, "flood", &component, role, PATIENT, &[]).unwrap();
+        let handler = load(&sandbox, "flood", &component, role, budget, &[]).unwrap();
         let outcome = handler.preprocess("request", tensors()).await;
-        assert_eq!(outcome.is_ok(), end != "(unreachable)", "{outcome:?}");
+        assert_eq!(cause(&outcome), expected, "{outcome:?}");
+        if let Err(HandlerError::Fault { fuel_used, .. }) = outcome {
+            assert!(fuel_used > 500, "{end}: {fuel_used}");
+        }
         assert_eq!(handler.take_dropped_log_lines(), 400, "{end}");
         assert_eq!(handler.take_dropped_log_lines(), 0, "{end}");
     }

@@ -3,11 +3,13 @@
 
 use sha2::{Digest as _, Sha256};
 use tensorgate_base::payload::{Payload, Role};
+use tensorgate_cli_common::ui::Ui;
 use tensorgate_cli_common::{Failure, runtime};
 use tensorgate_sandbox::{HandlerError, LoadedHandler, Sandbox};
 
 use crate::build_error;
 use crate::project::Project;
+use crate::steps::step;
 
 /// Request id of the call in the log.
 const REQUEST_ID: &str = "build";
@@ -20,13 +22,15 @@ pub fn check(
     project: &Project,
     sandbox: &Sandbox,
     component: &[u8],
+    ui: &Ui,
 ) -> Result<LoadedHandler, Failure> {
     let sha256 = Sha256::digest(component).into();
     let rule = project.rule(&project.config, &sha256)?;
     let role = project.world.role();
-    let handler = sandbox
-        .load(&project.name, &rule, role, component)
-        .map_err(|error| Failure::Failed(error.to_string()))?;
+    let handler = step(ui, "compiling the runtime", "up to a minute", || {
+        let loaded = sandbox.load(&project.name, &rule, role, component);
+        loaded.map_err(|error| Failure::Failed(error.to_string()))
+    })?;
     let outcome = runtime()?.block_on(async {
         match role {
             Role::Postprocess => handler.postprocess(REQUEST_ID, Vec::new()).await,

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::ui::Ui;
 
 use crate::build::{PYTHON_ENTRY, js_entry, js_tool, python_tool, tool_failure, with_kit};
 use crate::build_cache::{BuildCache, Key};
@@ -14,6 +15,7 @@ use crate::dev::modules::SUPPORT;
 use crate::dev::sources::Sources;
 use crate::kit;
 use crate::project::{Language, Project};
+use crate::steps::step;
 use crate::tools::{self, Tool};
 
 /// The interface that returns the author's code.
@@ -26,7 +28,12 @@ const WORLD: &str = "development";
 ///
 /// # Errors
 /// A tool is missing or fails, or the project is older than what its manifest asks for.
-pub fn runtime(project: &Project, copy: &Copy, sources: &Sources) -> Result<Vec<u8>, Failure> {
+pub fn runtime(
+    project: &Project,
+    copy: &Copy,
+    sources: &Sources,
+    ui: &Ui,
+) -> Result<Vec<u8>, Failure> {
     let folder = copy.project();
     let contract = development(contract(project, &folder)?)?;
     // The tool reads this folder and the contract only.
@@ -49,10 +56,12 @@ pub fn runtime(project: &Project, copy: &Copy, sources: &Sources) -> Result<Vec<
     if let Some(made) = cache.as_ref().and_then(|cache| cache.get(&key)) {
         return Ok(made);
     }
-    tool.run(&tools::setup_fix(project.language))
+    let what = format!("building a runtime for development with {}", tool.name);
+    let fix = tools::setup_fix(project.language);
+    step(ui, &what, "up to a minute", || tool.run(&fix))
         .map_err(|failure| tool_failure(failure, copy, &project.folder))?;
     let made = std::fs::read(copy.made()).map_err(|cause| failed(&copy.made(), &cause))?;
-    let made = with_kit(made)?;
+    let made = with_kit(made, ui)?;
     if let Some(cache) = cache {
         cache.put(&key, &made);
     }

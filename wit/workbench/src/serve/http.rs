@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 
 use super::requests::{self, JSON};
 use super::{Live, Shared, State};
+use crate::case_log::dropped_text;
 
 /// Largest body of a request, bytes: that of a case.
 const MAX_BODY_BYTES: usize = 64 << 20;
@@ -69,6 +70,8 @@ struct Answer {
     json_bytes: Option<usize>,
     /// The error's text, or what the call used.
     story: String,
+    /// The log lines of the handler that exceeded its quota.
+    log_dropped: u64,
 }
 
 impl Answer {
@@ -79,6 +82,7 @@ impl Answer {
             body: document.to_string().into_bytes(),
             json_bytes: None,
             story: text.to_owned(),
+            log_dropped: 0,
         }
     }
 
@@ -127,7 +131,13 @@ async fn state_answer(
     body: Bytes,
 ) -> Answer {
     match server.shared.get() {
-        State::Live(live) => call(&live, request_id, content_type, body).await,
+        State::Live(live) => {
+            let answer = call(&live, request_id, content_type, body).await;
+            Answer {
+                log_dropped: live.handler.take_dropped_log_lines(),
+                ..answer
+            }
+        }
         State::Building => {
             let text = "the first build is running; the terminal says when it is live";
             Answer::error(StatusCode::SERVICE_UNAVAILABLE, text)
@@ -163,6 +173,7 @@ async fn call(live: &Live, request_id: &str, content_type: &str, body: Bytes) ->
             body: encoded.body,
             json_bytes: encoded.json_bytes,
             story: format!("{fuel_used} fuel"),
+            log_dropped: 0,
         },
         Err(text) => Answer::error(StatusCode::INTERNAL_SERVER_ERROR, &text),
     }
@@ -187,6 +198,7 @@ fn print(ui: &Ui, request_id: &str, answer: &Answer, took_ms: f64) {
             "status": status,
             "took_ms": took_ms,
             "story": answer.story,
+            "log_dropped": answer.log_dropped,
         }));
         return;
     }
@@ -200,4 +212,7 @@ fn print(ui: &Ui, request_id: &str, answer: &Answer, took_ms: f64) {
     ui.line(&format!(
         "{request_id}: {status} in {took_ms:.1} ms: {story}"
     ));
+    if let Some(text) = dropped_text(answer.log_dropped) {
+        ui.line(&format!("{request_id}: {text}"));
+    }
 }

@@ -91,7 +91,7 @@ impl Bench {
             .checked_div(count)
             .ok_or_else(|| Failure::Input("no case succeeds: nothing to measure".to_owned()))?;
         let component = project.built()?;
-        let runner = Runner::load(&project, &component)?;
+        let runner = Runner::load(&project, &component, ui)?;
         let mut needed = Needed::default();
         if !ui.json {
             ui.line("case                          calls   p50 ms   p99 ms         fuel     memory   grows");

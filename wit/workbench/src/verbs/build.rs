@@ -54,7 +54,7 @@ impl Build {
         let project = Project::open(&self.project)?;
         // Before the build, which may take a minute.
         let pin = self.pin(&project, &project.component())?;
-        let component = build(&project, !self.no_cache)?;
+        let component = build(&project, !self.no_cache, ui)?;
         print(ui, &project.component(), &component);
         let sha256 = hex(&Sha256::digest(&component));
         pin.map_or(Ok(()), |pin| write(&pin, &sha256, ui))

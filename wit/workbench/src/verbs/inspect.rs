@@ -15,6 +15,7 @@ use tensorgate_policy_compiler::raw;
 
 use crate::configure::{Origin, origin};
 use crate::project::{Grants, Limits, World, component_at, read_component, rule};
+use crate::steps::step;
 use crate::{runner, wit_version};
 
 /// The interface that requires `fetch:` in the policy.
@@ -126,7 +127,12 @@ impl Inspect {
         let surface = surface(&bytes).map_err(|fault| {
             Failure::Input(format!("{} is not WebAssembly: {fault}", file.display()))
         })?;
-        let why_not = refusal(&surface, &bytes);
+        let why_not = step(
+            ui,
+            "compiling the component",
+            "up to a minute, and once",
+            || Ok(refusal(&surface, &bytes)),
+        )?;
         let foreign = surface.foreign();
         let imports = surface.imports.iter().map(|name| Import {
             authority: authority(name),

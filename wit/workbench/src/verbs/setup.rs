@@ -4,8 +4,8 @@ use clap::Args;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
 
+use crate::install::setup;
 use crate::project::Language;
-use crate::tools;
 
 /// Install the build tools for handlers, pinned by hash, into the user's cache folder. No other
 /// verb needs a network for building.
@@ -26,7 +26,7 @@ impl Setup {
             .lang
             .map_or_else(|| Language::ALL.to_vec(), |lang| vec![lang]);
         for language in languages {
-            tools::setup(ui, language)?;
+            setup(ui, language)?;
             if ui.json {
                 ui.json_line(&serde_json::json!({"ready": language.name()}));
             } else {

@@ -18,6 +18,7 @@ use crate::log_line::LogLine;
 use crate::policy_contract::PolicyContract;
 use crate::project::{Project, read_component};
 use crate::runner::Runner;
+use crate::steps::step;
 use crate::watch::{BuildInputs, Snapshot};
 
 /// Run a project's cases, each in a fresh instance, within the limits of its handler.yaml.
@@ -49,6 +50,13 @@ pub struct Test {
     /// Model of --policy.
     #[arg(long, value_name = "NAME", requires = "policy")]
     model: Option<String>,
+}
+
+/// How many cases failed, and how many --update rewrote.
+#[derive(Default)]
+struct Counts {
+    failed: usize,
+    rewritten: usize,
 }
 
 /// The result of one case.
@@ -123,16 +131,24 @@ impl Test {
         let project = Project::open(&self.project)?;
         let inputs = BuildInputs::of(&project, files);
         if self.component.is_none() && built.as_ref() != Some(&inputs) {
-            ui.note(&format!("building {}", project.name));
-            build(&project, true)?;
+            build(&project, true, ui)?;
             *built = Some(inputs);
         }
         self.cases(ui, &project)
     }
 
+    /// Whether a case was asked for.
+    fn selects(&self, case: &Case) -> bool {
+        (self.only.as_ref()).is_none_or(|text| case.name.contains(text))
+    }
+
     /// Runs the cases of a project with its component.
     fn cases(&self, ui: &Ui, project: &Project) -> Result<(), Failure> {
         let cases = case::all(project)?;
+        let count = cases.iter().filter(|case| self.selects(case)).count();
+        if count == 0 {
+            return Err(Failure::Input("no case has a matching name".to_owned()));
+        }
         let component = match &self.component {
             Some(file) => read_component(file).map_err(Failure::Input)?,
             None => project.built()?,
@@ -143,17 +159,40 @@ impl Test {
             }
             _ => None,
         };
-        let runner = Runner::load(project, &component)?;
+        let runner = Runner::load(project, &component, ui)?;
+        let what = format!("running {count} cases");
+        let Counts { failed, rewritten } = step(ui, &what, "", || {
+            self.run_cases(ui, project, &runner, contract.as_ref(), &cases)
+        })?;
+        if !ui.json {
+            let updated = if self.update {
+                format!(", {rewritten} updated")
+            } else {
+                String::new()
+            };
+            ui.line(&format!("{count} cases, {failed} failed{updated}"));
+        }
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Failure::No)
+        }
+    }
+
+    /// Runs the selected cases, and prints the result of each.
+    fn run_cases(
+        &self,
+        ui: &Ui,
+        project: &Project,
+        runner: &Runner<'_>,
+        contract: Option<&PolicyContract>,
+        cases: &[Case],
+    ) -> Result<Counts, Failure> {
         let inputs: BTreeSet<PathBuf> = (cases.iter())
             .flat_map(|case| case.input_files.iter().cloned())
             .collect();
-        let (mut ran, mut failed, mut rewritten) = (0_usize, 0_usize, 0_usize);
-        let wanted = |case: &&Case| {
-            self.only
-                .as_ref()
-                .is_none_or(|text| case.name.contains(text))
-        };
-        for case in cases.iter().filter(wanted) {
+        let mut counts = Counts::default();
+        for case in cases.iter().filter(|case| self.selects(case)) {
             let handler = runner.for_case(case)?;
             let outcome = runner.call(&handler, case);
             let log = CaseLog::take(&handler);
@@ -166,7 +205,7 @@ impl Test {
                 }
             }
             let mut ok = faults.is_empty() || !updated.is_empty();
-            let broken = match (&contract, &outcome) {
+            let broken = match (contract, &outcome) {
                 (Some(contract), Ok(called)) => {
                     contract.fault(&project.name, &case.input, &called.tensors)
                 }
@@ -177,45 +216,35 @@ impl Test {
                 ok &= fault.is_none();
                 faults.extend(fault);
             }
-            let fuel = match &outcome {
-                Ok(called) => Some(called.fuel_used),
-                Err(HandlerError::Fault { fuel_used, .. }) => Some(*fuel_used),
-                Err(_) => None,
-            };
-            ran = ran.saturating_add(1);
             if !ok {
-                failed = failed.saturating_add(1);
+                counts.failed = counts.failed.saturating_add(1);
             }
             if !updated.is_empty() {
-                rewritten = rewritten.saturating_add(1);
+                counts.rewritten = counts.rewritten.saturating_add(1);
             }
             let line = Line {
                 case: &case.name,
                 ok,
                 faults: &faults,
                 updated: &updated,
-                fuel,
+                fuel: fuel(&outcome),
                 log: &log.lines,
                 log_dropped: log.dropped,
             };
             print(ui, &line, &log);
         }
-        if ran == 0 {
-            return Err(Failure::Input("no case has a matching name".to_owned()));
+        Ok(counts)
+    }
+}
+
+/// The fuel that a call used, if the call ran.
+fn fuel(outcome: &Result<HandlerOutput, HandlerError>) -> Option<u64> {
+    match outcome {
+        Ok(called) => Some(called.fuel_used),
+        Err(HandlerError::Rejected { fuel_used, .. } | HandlerError::Fault { fuel_used, .. }) => {
+            Some(*fuel_used).filter(|fuel| *fuel > 0)
         }
-        if !ui.json {
-            let updated = if self.update {
-                format!(", {rewritten} updated")
-            } else {
-                String::new()
-            };
-            ui.line(&format!("{ran} cases, {failed} failed{updated}"));
-        }
-        if failed == 0 {
-            Ok(())
-        } else {
-            Err(Failure::No)
-        }
+        Err(HandlerError::Overloaded(_) | HandlerError::CircuitOpen(_)) => None,
     }
 }
 

@@ -27,6 +27,7 @@ mod reach;
 mod replay;
 mod runtime;
 mod rust;
+mod setup;
 mod sign;
 mod snapshot;
 mod untrusted;

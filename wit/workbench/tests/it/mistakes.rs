@@ -182,12 +182,9 @@ fn a_loop_that_does_not_end_is_named_by_the_limit_that_ended_it() {
     for text in [deadline].iter().chain(&advice) {
         documented(text);
     }
-    // A machine that gives the call no CPU time at all says nothing about the loop.
-    let found = (0..5)
-        .map(|_| limited("{fuel: 1000000000000, timeout_ms: 3000}"))
-        .find(|text| !text.ends_with("had no CPU time"))
-        .unwrap();
-    assert!(found.starts_with(deadline), "{found}");
+    let found = limited("{fuel: 1000000000000, timeout_ms: 3000}");
+    let measured = format!("{deadline}; it used at least ");
+    assert!(found.starts_with(&measured), "{found}");
     assert!(advice.iter().any(|text| found.ends_with(text)), "{found}");
 }
 

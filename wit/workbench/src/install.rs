@@ -1,0 +1,192 @@
+//! Installs the build tools of a language, step by step. An installation that was cut goes on after
+//! its last complete step. Nothing else in this program uses the network.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+
+use tensorgate_cli_common::Failure;
+use tensorgate_cli_common::private_dir::PrivateDir;
+use tensorgate_cli_common::ui::Ui;
+
+use crate::project::Language;
+use crate::steps::step;
+use crate::template;
+use crate::tools::{
+    COMPLETE, PACKAGE, PACKAGE_LOCK, RUST_TARGET, RUSTUP, Tool, WHEELS, cargo, folder,
+    has_rust_target, qjs, write,
+};
+
+/// What to do if Python is missing.
+const PYTHON: &str = "install Python 3.9 or later with its venv module";
+
+/// Folder of the files that pip downloads.
+const DOWNLOADS: &str = "wheels";
+
+/// Installs the tools of a language, unless they are present.
+///
+/// # Errors
+/// A prerequisite is missing; the message says what to do.
+pub fn setup(ui: &Ui, language: Language) -> Result<(), Failure> {
+    if language == Language::Rust {
+        return rust(ui);
+    }
+    let folder = folder(language)?;
+    std::fs::create_dir_all(&folder).map_err(|cause| failed(&folder, &cause))?;
+    // Held until the installation is done, so that concurrent runs install only once.
+    let file = folder.with_file_name(".handler.lock");
+    let lock = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&file)
+        .map_err(|cause| failed(&file, &cause))?;
+    step(ui, "waiting for another setup", "", || {
+        lock.lock().map_err(|cause| failed(&file, &cause))
+    })?;
+    if folder.join(COMPLETE).is_file() {
+        return Ok(());
+    }
+    let installation = Installation {
+        ui,
+        folder: &folder,
+        lock: &lock,
+    };
+    if language == Language::Python {
+        installation.python()
+    } else {
+        installation.js()
+    }
+}
+
+/// Installs the compilation target, and fetches the crates of a new project.
+fn rust(ui: &Ui) -> Result<(), Failure> {
+    if !has_rust_target()? {
+        let what = format!("adding Rust's target {RUST_TARGET}");
+        let mut rustup = Tool::new("rustup", "rustup");
+        rustup.command.args(["target", "add", RUST_TARGET]);
+        step(ui, &what, "up to a minute", || rustup.run(RUSTUP))?;
+    }
+    let scratch = PrivateDir::new()
+        .map_err(|cause| Failure::Failed(format!("cannot make a folder: {cause}")))?;
+    let project = scratch.path().join("project");
+    write(&project, &template::cargo("project"))?;
+    write(&project, &[("src/lib.rs".to_owned(), String::new())])?;
+    let guest = template::GUEST.map(|(path, text)| (format!("wit/guest/{path}"), text.to_owned()));
+    write(&project, &guest)?;
+    let mut fetch = cargo();
+    fetch
+        .command
+        .args(["fetch", "--quiet", "--locked", "--manifest-path"])
+        .arg(project.join("Cargo.toml"));
+    let what = "fetching the crates of a new project";
+    step(ui, what, "up to a minute", || fetch.run(RUSTUP)).map(drop)
+}
+
+/// The installation of tools into a folder.
+struct Installation<'i> {
+    ui: &'i Ui,
+    folder: &'i Path,
+    lock: &'i File,
+}
+
+impl Installation<'_> {
+    /// Runs a step, unless an earlier run has completed it: `marker` is then in the folder.
+    fn once(
+        &self,
+        marker: &str,
+        what: &str,
+        work: impl FnOnce() -> Result<String, Failure>,
+    ) -> Result<(), Failure> {
+        let marker = self.folder.join(marker);
+        if marker.is_file() {
+            return Ok(());
+        }
+        step(self.ui, what, "up to a minute", work)?;
+        // After a power failure, the marker must not be there without the files.
+        let _ = Command::new("sync").arg("-f").arg(self.folder).status();
+        std::fs::write(&marker, "").map_err(|cause| failed(&marker, &cause))
+    }
+
+    /// A tool that holds the lock, too. If this process is killed, the next setup waits for the
+    /// tool before it writes to the same files.
+    fn tool(&self, name: &'static str, program: impl AsRef<OsStr>) -> Result<Tool, Failure> {
+        let mut tool = Tool::new(name, program);
+        let lock = self.lock.try_clone();
+        tool.command
+            .stdin(lock.map_err(|cause| failed(self.folder, &cause))?);
+        Ok(tool)
+    }
+
+    fn python(&self) -> Result<(), Failure> {
+        self.once(".environment", "making a Python environment", || {
+            let python = std::env::var_os("TENSORGATE_PYTHON").unwrap_or_else(|| "python3".into());
+            let mut venv = self.tool("python3", python)?;
+            // Clears what an earlier run has left half-written.
+            let arguments = ["-m", "venv", "--clear"];
+            venv.command.args(arguments).arg(self.folder);
+            venv.run(PYTHON)
+        })?;
+        write(self.folder, &[("wheels.txt".to_owned(), WHEELS.to_owned())])?;
+        let pip = |verb: &[&str]| {
+            let mut pip = self.tool("pip", self.folder.join("bin/python"))?;
+            pip.command
+                .args(["-m", "pip"])
+                .args(verb)
+                .args(["--quiet", "--disable-pip-version-check"])
+                .args(["--require-hashes", "--no-deps", "--only-binary=:all:"])
+                .args(["-r", "wheels.txt"])
+                .current_dir(self.folder);
+            pip.run(PYTHON)
+        };
+        self.once(".downloaded", "downloading componentize-py", || {
+            pip(&["download", "--dest", DOWNLOADS])
+        })?;
+        self.once(COMPLETE, "installing componentize-py", || {
+            // A package that was installed in part counts as installed for pip.
+            pip(&[
+                "install",
+                "--ignore-installed",
+                "--no-index",
+                "--find-links",
+                DOWNLOADS,
+            ])
+        })?;
+        // They have been installed, and only take space.
+        let _ = std::fs::remove_dir_all(self.folder.join(DOWNLOADS));
+        Ok(())
+    }
+
+    fn js(&self) -> Result<(), Failure> {
+        write(
+            self.folder,
+            &[
+                ("package.json".to_owned(), PACKAGE.to_owned()),
+                ("package-lock.json".to_owned(), PACKAGE_LOCK.to_owned()),
+            ],
+        )?;
+        self.once(COMPLETE, "installing componentize-qjs", || {
+            // An earlier run may have left half of it. npm keeps its downloads elsewhere.
+            let _ = std::fs::remove_dir_all(self.folder.join("node_modules"));
+            let mut npm = self.tool("npm", "npm")?;
+            // `npm ci` would reject a lock file that lacks the registry's packages for other
+            // systems. Packages in the list are still verified by hash.
+            npm.command
+                .args(["install", "--no-save", "--ignore-scripts"])
+                .args(["--no-audit", "--no-fund", "--prefix"])
+                .arg(self.folder)
+                .current_dir(self.folder);
+            npm.run("install Node.js 18 or later with npm")?;
+            // npm treats the native package for this system as optional, so its presence is tested.
+            let mut works = qjs(self.folder);
+            works.command.arg("--help");
+            works.run("install Node.js 18 or later")
+        })
+    }
+}
+
+fn failed(path: &Path, cause: &std::io::Error) -> Failure {
+    Failure::Failed(format!("cannot write {}: {cause}", path.display()))
+}
