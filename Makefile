@@ -129,9 +129,10 @@ test-chaos: filters build ## Kill, freeze and starve a gate under load, and repl
 test-examples: build components ## Compare the example handlers with Pillow, tokenizers, scikit-learn and SciPy on random inputs
 	@$(STAGE) examples bash -c 'made=$$(tools/examples.sh) && exec "$$made/bin/python" examples/reference/run.py'
 
-test-artifacts: build ## Scan hostile and benign model files; run chat templates; sign and verify models with OpenSSF's own package (1.2 GB the first time)
+test-artifacts: build ## Scan hostile and benign model files; compare tables with the newest packages; run chat templates; sign and verify models with OpenSSF's own package (1.6 GB the first time)
 	@$(STAGE) hostile python3 -B tests/artifact/hostile.py target/debug/tensorgate
 	@$(STAGE) templates bash -c 'made=$$(tools/artifacts.sh templates) && exec "$$made/bin/python" -B tests/artifact/templates.py target/debug/tensorgate'
+	@$(STAGE) tables bash -c 'made=$$(tools/artifacts.sh tables) && exec "$$made/bin/python" -B tests/artifact/tables.py target/debug/tensorgate "$$made/torch"'
 	@$(STAGE) signing bash -c 'made=$$(tools/artifacts.sh signing) && exec "$$made/bin/python" -B tests/artifact/signing.py target/debug/tensorgate'
 	@$(STAGE) identities bash -c 'made=$$(tools/artifacts.sh signing) && exec "$$made/bin/python" -B tests/artifact/identities.py target/debug/tensorgate'
 	@$(STAGE) benign bash -c 'made=$$(tools/artifacts.sh benign) && torch=$$(tools/torch.sh) && rm -rf target/benign && PYTHONPATH="$$torch/python" LD_LIBRARY_PATH="$$torch/lib" exec "$$made/bin/python" -B tests/artifact/benign.py target/benign --tensorgate target/debug/tensorgate'

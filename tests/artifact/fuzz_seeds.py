@@ -103,6 +103,25 @@ def members(*contents):
     return b"".join(struct.pack("<BH", name, len(content)) + content for name, content in contents)
 
 
+def ubjson(value):
+    """A value in UBJSON as XGBoost writes it: lists of numbers of one type have it before them."""
+    if isinstance(value, dict):
+        members = (ubjson(key)[1:] + ubjson(part) for key, part in value.items())
+        return b"{" + b"".join(members) + b"}"
+    if isinstance(value, str):
+        return b"SL" + struct.pack(">q", len(value)) + value.encode()
+    if isinstance(value, int):
+        return b"l" + struct.pack(">i", value)
+    if isinstance(value, float):
+        return b"d" + struct.pack(">f", value)
+    count = b"#L" + struct.pack(">q", len(value))
+    kinds = {type(part) for part in value}
+    if kinds in ({int}, {float}):
+        kind = ubjson(value[0])[:1]
+        return b"[$" + kind + count + b"".join(ubjson(part)[1:] for part in value)
+    return b"[" + count + b"".join(map(ubjson, value))
+
+
 def data():
     """Files of data: target, name of the seed, first byte, content."""
     yield "pickle", "array", 0, ARRAY
@@ -137,15 +156,28 @@ def data():
     yield "onnx", "external", 2, onnx(
         node("Relu"), field(5, external("w.data")), field(5, external("w.data", "4"))
     )
-    yield "xgboost", "json", 0, (
-        b'{"learner":{"attributes":{},"objective":{"name":"x"}},"version":[2,0,0]}'
-    )
-    yield "xgboost", "ubjson", 1, (
-        b"{L\0\0\0\0\0\0\0\x07learner{i\x0aattributes{}i\x09objective[$d#L"
-        b"\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\0\0}i\x07version[#i\x02i\x01U\x02}"
-    )
+    tree = {
+        "base_weights": [0.5, 1.0, 2.0], "categories": [0, 3], "categories_nodes": [0],
+        "categories_segments": [0], "categories_sizes": [2], "default_left": [0, 1, 0], "id": 0,
+        "left_children": [1, -1, -1], "loss_changes": [1.0, 0.0, 0.0],
+        "parents": [2147483647, 0, 0], "right_children": [2, -1, -1],
+        "split_conditions": [0.5, 1.0, 2.0], "split_indices": [1, 0, 0], "split_type": [1, 0, 0],
+        "sum_hessian": [2.0, 1.0, 1.0], "tree_param": {"num_nodes": "3", "size_leaf_vector": "1"},
+    }
+    columns = [{"offsets": [0, 2], "values": [1, 2]}, {"type": 15, "values": [7]}]
+    cats = {"enc": columns, "feature_segments": [0, 1, 2], "sorted_idx": [0, 0]}
+    booster = {"model": {"cats": cats, "tree_info": [0], "trees": [tree]}, "name": "gbtree"}
+    parameters = {"num_class": "0", "num_feature": "2", "num_target": "1"}
+    learner = {"gradient_booster": booster, "learner_model_param": parameters}
+    model = {"learner": learner, "version": [3, 2, 0]}
+    yield "xgboost", "json", 0, json.dumps(model, separators=(",", ":")).encode()
+    yield "xgboost", "ubjson", 1, ubjson(model)
     yield "lightgbm", "trees", 0, (
-        b"tree\nversion=v4\nfeature_names=a b\n\nTree=0\nleaf_value=1 2\n\nend of trees\n\n"
+        b"tree\nversion=v4\nnum_class=1\nmax_feature_idx=1\nfeature_names=a b\ntree_sizes=230\n\n"
+        b"Tree=0\nnum_leaves=3\nnum_cat=1\nsplit_feature=1 0\nthreshold=0 0.5\n"
+        b"decision_type=1 2\nleft_child=-1 -2\nright_child=1 -3\nleaf_value=1 2 3\n"
+        b"cat_boundaries=0 1\ncat_threshold=5\nis_linear=1\nnum_features=1 0 0\n"
+        b"leaf_features=1\nleaf_coeff=2\n\n\nend of trees\n\n"
         b"feature_importances:\na=1\n\nparameters:\n[boosting: gbdt]\n\nend of parameters\n\n"
         b"pandas_categorical:null\n"
     )

@@ -384,7 +384,6 @@ def all_tensorflow():
         "MergeV2Checkpoints",
         "SaveV2",
         "RestoreV2",
-        "PrintV2",
         "LoadLibrary",
         "TFRecordDataset",
         "TextLineDataset",
@@ -411,6 +410,10 @@ def all_tensorflow():
     for operator in operators:
         family = "".join(f"-{c.lower()}" if c.isupper() else c for c in operator).strip("-")
         yield f"saved-model-{family}", "saved_model.pb", saved_model(["Const", operator])
+    stream = field(1, "output_stream") + field(2, field(2, "file:///tmp/x"))
+    node = field(1, "n") + field(2, "PrintV2") + field(5, stream)
+    graph = field(1, 1) + field(2, field(2, field(1, node)))
+    yield "saved-model-print-v2", "saved_model.pb", graph
     yield "saved-model-in-function", "saved_model.pb", saved_model(["Const"], ["PyFunc"])
     yield "saved-model-upper-case", "SAVED_MODEL.PB", saved_model(["PyFunc"])
     yield (
