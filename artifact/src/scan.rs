@@ -36,7 +36,7 @@
 //! let report = detect::scan(&mut file, "model.safetensors", &Limits::default())?;
 //! if report.verdict != Verdict::Safe {
 //!     for finding in &report.findings {
-//!         println!("at {}: {}: {}", finding.offset, finding.rule, finding.detail);
+//!         println!("at {}: {}: {}", finding.offset, finding.rule.name, finding.detail);
 //!     }
 //! }
 //! # Ok::<(), std::io::Error>(())
@@ -45,6 +45,7 @@
 //! The file must not change meanwhile. Scan files of strangers in a process without rights, as
 //! `tensorgate model scan` does.
 
+mod apple_double;
 pub mod boosters;
 mod charsmap;
 pub mod config;
@@ -53,6 +54,8 @@ pub mod detect;
 pub mod external_data;
 pub mod finding;
 mod flatbuffer;
+mod format;
+mod formats;
 pub mod gguf;
 mod hdf5;
 pub mod input;
@@ -62,10 +65,12 @@ mod keras;
 pub mod limits;
 mod magic;
 mod mar;
+mod mediapipe;
 mod names;
 mod npz;
 pub mod numpy;
 pub mod onnx;
+mod openvino;
 pub mod pickle;
 mod picture;
 mod protobuf;
@@ -83,9 +88,12 @@ mod tensor_ranges;
 #[cfg(test)]
 mod tests;
 mod text;
+mod text_format;
+mod texts;
 pub mod tflite;
 mod torch;
 mod triton;
+mod xml;
 mod yaml;
 mod zip;
 

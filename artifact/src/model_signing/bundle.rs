@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::IgnoredAny;
+use serde::ser::Error as _;
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{Certificate, CertificateFault};
@@ -121,15 +122,18 @@ struct MaterialText {
     public_key: Option<KeyText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     x509_certificate_chain: Option<ChainText>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing)]
     certificate: Option<CertificateText>,
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     tlog_entries: Option<LogEntries>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Written in place of the entries, because readers of Sigstore bundles require the list.
+    #[serde(rename = "tlogEntries", skip_deserializing)]
+    no_entries: [(); 0],
+    #[serde(default, skip_serializing)]
     timestamp_verification_data: Option<TimeStamps>,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TimeStamps {
     #[serde(
@@ -140,13 +144,13 @@ struct TimeStamps {
     list: Vec<TimeStampText>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct TimeStampText {
     signed_timestamp: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
 struct LogEntries {
     #[serde(deserialize_with = "at_most::<MAX_LOG_ENTRIES, _, _>")]
@@ -163,16 +167,19 @@ struct KeyText {
     raw_bytes: Option<IgnoredAny>,
 }
 
+/// A certificate and those of its authorities.
 #[derive(Debug, Serialize, Deserialize)]
-struct ChainText {
+pub(super) struct ChainText {
     #[serde(deserialize_with = "at_most::<MAX_CERTIFICATES, _, _>")]
-    certificates: Vec<CertificateText>,
+    pub(super) certificates: Vec<CertificateText>,
 }
 
+/// A certificate.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct CertificateText {
-    raw_bytes: String,
+pub(super) struct CertificateText {
+    /// DER, base64.
+    pub(super) raw_bytes: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -197,67 +204,53 @@ struct SignatureText {
 /// Whether a file is a signature of a model, by its form alone: verified or not, and whatever it is
 /// signed with.
 pub fn is_signature(text: &[u8]) -> bool {
-    use BundleFault::{
-        Base64, Certificate, IdentityEntry, Json, KeyIdentifier, LogEntries, Material, MediaType,
-        PayloadType, Signatures, TooLarge,
-    };
-    match Bundle::read(text) {
-        Err(TooLarge | Json(_) | MediaType(_) | PayloadType(_)) => false,
-        Ok(_)
-        | Err(
-            Material
-            | IdentityEntry
-            | KeyIdentifier
-            | LogEntries
-            | Signatures
-            | Base64(_)
-            | Certificate { .. },
-        ) => true,
+    BundleText::read(text).is_ok()
+}
+
+impl<'a> BundleText<'a> {
+    /// Reads the form of a bundle of this format.
+    fn read(text: &'a [u8]) -> Result<Self, BundleFault> {
+        if text.len() > MAX_BUNDLE_BYTES {
+            return Err(BundleFault::TooLarge);
+        }
+        check_members(text)?;
+        let bundle: Self = parse(text)?;
+        if bundle.media_type != BUNDLE_TYPE {
+            return Err(BundleFault::MediaType(excerpt(&bundle.media_type)));
+        }
+        let payload_type = &bundle.dsse_envelope.payload_type;
+        if payload_type != PAYLOAD_TYPE {
+            return Err(BundleFault::PayloadType(excerpt(payload_type)));
+        }
+        Ok(bundle)
     }
 }
 
 impl Bundle {
     pub(super) fn read(text: &[u8]) -> Result<Self, BundleFault> {
-        if text.len() > MAX_BUNDLE_BYTES {
-            return Err(BundleFault::TooLarge);
-        }
-        check_members(text)?;
         let BundleText {
-            media_type,
             verification_material,
             dsse_envelope,
-        } = parse(text)?;
-        if media_type != BUNDLE_TYPE {
-            return Err(BundleFault::MediaType(excerpt(&media_type)));
-        }
+            ..
+        } = BundleText::read(text)?;
         let material = verification_material.read()?;
-        let EnvelopeText {
-            payload,
-            payload_type,
-            signatures,
-        } = dsse_envelope;
-        if payload_type != PAYLOAD_TYPE {
-            return Err(BundleFault::PayloadType(excerpt(&payload_type)));
-        }
-        let [SignatureText { sig, keyid: _ }] = signatures.as_slice() else {
+        let [SignatureText { sig, keyid: _ }] = dsse_envelope.signatures.as_slice() else {
             return Err(BundleFault::Signatures);
         };
         if sig.len() > MAX_SIGNATURE_CHARS {
             return Err(BundleFault::Base64("signature"));
         }
+        let payload = base64(&dsse_envelope.payload);
         Ok(Self {
             material,
-            payload: base64(&payload).ok_or(BundleFault::Base64("payload"))?,
+            payload: payload.ok_or(BundleFault::Base64("payload"))?,
             signature: base64(sig).ok_or(BundleFault::Base64("signature"))?,
         })
     }
 
+    /// The text of a bundle. Only Sigstore's tools write those of identities.
     pub(super) fn write(&self) -> Result<String, JsonFault> {
-        let mut material = MaterialText {
-            // Readers of Sigstore bundles require the list.
-            tlog_entries: Some(LogEntries { list: Vec::new() }),
-            ..MaterialText::default()
-        };
+        let mut material = MaterialText::default();
         match &self.material {
             Material::Key { hint } => {
                 material.public_key = Some(KeyText {
@@ -267,25 +260,15 @@ impl Bundle {
             }
             Material::Certificates(chain) => {
                 let certificates = chain.iter().map(|certificate| CertificateText {
-                    raw_bytes: STANDARD.encode(certificate.der()),
+                    raw_bytes: STANDARD.encode(&certificate.der),
                 });
                 material.x509_certificate_chain = Some(ChainText {
                     certificates: certificates.collect(),
                 });
             }
-            Material::Identity(identity) => {
-                material.certificate = Some(CertificateText {
-                    raw_bytes: STANDARD.encode(identity.certificate.der()),
-                });
-                material.tlog_entries = Some(LogEntries {
-                    list: vec![identity.entry.clone()],
-                });
-                let list = identity.time_stamps.iter().map(|stamp| TimeStampText {
-                    signed_timestamp: STANDARD.encode(stamp),
-                });
-                material.timestamp_verification_data = Some(TimeStamps {
-                    list: list.collect(),
-                });
+            Material::Identity(_) => {
+                let fault = "a bundle of a Sigstore identity is not written here";
+                return Err(serde_json::Error::custom(fault).into());
             }
         }
         let bundle = BundleText {
@@ -312,10 +295,23 @@ impl MaterialText {
             certificate,
             tlog_entries,
             timestamp_verification_data,
+            no_entries: [],
         } = self;
         let material = match (public_key, x509_certificate_chain, certificate) {
-            (Some(key), None, None) => key.read()?,
-            (None, Some(chain), None) => chain.read()?,
+            (
+                Some(KeyText {
+                    hint: None,
+                    raw_bytes: None,
+                }),
+                None,
+                None,
+            ) => return Err(BundleFault::KeyIdentifier),
+            (Some(KeyText { hint, .. }), None, None) => Material::Key { hint },
+            (None, Some(chain), None) => {
+                let chain = (1..).zip(&chain.certificates);
+                let chain = chain.map(|(number, certificate)| certificate.read(number));
+                Material::Certificates(chain.collect::<Result<_, _>>()?)
+            }
             (None, None, Some(certificate)) => {
                 let time_stamps = timestamp_verification_data.unwrap_or_default();
                 return identity(&certificate, tlog_entries, &time_stamps);
@@ -327,25 +323,6 @@ impl MaterialText {
             return Err(BundleFault::LogEntries);
         }
         Ok(material)
-    }
-}
-
-impl KeyText {
-    fn read(self) -> Result<Material, BundleFault> {
-        match (self.hint, self.raw_bytes) {
-            (None, None) => Err(BundleFault::KeyIdentifier),
-            (hint, _) => Ok(Material::Key { hint }),
-        }
-    }
-}
-
-impl ChainText {
-    fn read(self) -> Result<Material, BundleFault> {
-        let mut chain = Vec::new();
-        for (number, certificate) in (1..).zip(&self.certificates) {
-            chain.push(certificate.read(number)?);
-        }
-        Ok(Material::Certificates(chain))
     }
 }
 
@@ -362,7 +339,7 @@ fn identity(
     entries: Option<LogEntries>,
     TimeStamps { list }: &TimeStamps,
 ) -> Result<Material, BundleFault> {
-    let entries = entries.map_or_else(Vec::new, |entries| entries.list);
+    let entries = entries.unwrap_or_default().list;
     let [entry] = <[LogEntry; 1]>::try_from(entries).map_err(|_| BundleFault::IdentityEntry)?;
     Ok(Material::Identity(Box::new(IdentityMaterial {
         certificate: certificate.read(1)?,

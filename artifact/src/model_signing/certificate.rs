@@ -72,17 +72,12 @@ pub enum CertificateFault {
 /// A certificate that was read, not verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
-    der: Vec<u8>,
-    /// The part that is signed.
-    signed: Vec<u8>,
+    /// The DER form.
+    pub(super) der: Vec<u8>,
+    parts: Parts,
     algorithm: Algorithm,
-    signature: Vec<u8>,
-    issuer: Vec<u8>,
-    subject: Vec<u8>,
-    not_before: u64,
-    not_after: u64,
     key: SubjectKey,
-    extensions: Extensions,
+    pub(super) extensions: Extensions,
 }
 
 impl Certificate {
@@ -114,22 +109,12 @@ impl Certificate {
         }
         let parts = Parts::read(der).ok_or(CertificateFault::Form)?;
         Ok(Self {
-            algorithm: Algorithm::find(parts.algorithm).ok_or(CertificateFault::Algorithm)?,
-            key: SubjectKey::read(parts.key).ok_or(CertificateFault::Key)?,
-            extensions: Extensions::read(parts.extensions)?,
+            algorithm: Algorithm::find(&parts.algorithm).ok_or(CertificateFault::Algorithm)?,
+            key: SubjectKey::read(&parts.key).ok_or(CertificateFault::Key)?,
+            extensions: Extensions::read(&parts.extensions)?,
             der: der.to_vec(),
-            signed: parts.signed.to_vec(),
-            signature: parts.signature.to_vec(),
-            issuer: parts.issuer.to_vec(),
-            subject: parts.subject.to_vec(),
-            not_before: parts.not_before,
-            not_after: parts.not_after,
+            parts,
         })
-    }
-
-    /// The DER form.
-    pub(super) fn der(&self) -> &[u8] {
-        &self.der
     }
 
     /// SHA-256 of the DER form in hex digits: what tools call the fingerprint.
@@ -139,13 +124,13 @@ impl Certificate {
 
     /// The subject's common name, or the fingerprint if it has none. For messages only.
     pub fn name(&self) -> String {
-        let name = common_name(&self.subject);
+        let name = common_name(&self.parts.subject);
         name.map_or_else(|| self.fingerprint(), |name| excerpt(&name))
     }
 
     /// The first and the last second in which it is valid, since 1970.
     pub(super) fn validity(&self) -> (u64, u64) {
-        (self.not_before, self.not_after)
+        self.parts.validity
     }
 
     /// The key, if it can sign models.
@@ -153,64 +138,43 @@ impl Certificate {
         self.key.model_key()
     }
 
-    /// Whether it may sign models: digital signatures and code signing, both named.
-    pub(super) fn signs_models(&self) -> bool {
-        self.extensions.signs_models()
-    }
-
-    /// Whether it stamps times and does nothing else.
-    pub(super) fn stamps_times(&self) -> bool {
-        self.extensions.stamps_times()
-    }
-
-    /// Whether it may sign certificates of a chain for this purpose, with this many authorities
-    /// below it.
-    pub(super) fn signs_certificates(&self, purpose: Purpose, authorities_below: usize) -> bool {
-        self.extensions
-            .signs_certificates(purpose, authorities_below)
-    }
-
-    /// Whether it is the certificate of an authority, or names the right to sign certificates.
-    pub(super) fn is_of_authority(&self) -> bool {
-        self.extensions.is_of_authority()
-    }
-
     /// The value of the extension with this identifier.
     pub(super) fn extension(&self, id: &[u8]) -> Option<&[u8]> {
-        extensions::find(Parts::read(&self.der)?.extensions, id)
+        extensions::find(&self.parts.extensions, id)
     }
 
     /// The signed part without the extension with this identifier, and otherwise the same.
     pub(super) fn signed_without(&self, id: &[u8]) -> Option<Vec<u8>> {
-        let mut body = Der::only(&self.signed)?;
-        let mut kept = Vec::new();
+        let mut body = Der::only(&self.parts.signed)?;
+        let mut fields = Vec::new();
         while !body.is_empty() {
             let field = body.encoded()?;
             if field.first() == Some(&EXTENSIONS) {
                 let list = extensions::without(Der::new(field).take(EXTENSIONS)?, id)?;
-                kept.extend(element(EXTENSIONS, &list));
+                fields.extend(element(EXTENSIONS, &list));
             } else {
-                kept.extend_from_slice(field);
+                fields.extend_from_slice(field);
             }
         }
-        Some(element(SEQUENCE, &kept))
+        Some(element(SEQUENCE, &fields))
     }
 
     /// SHA-256 of its key, a SubjectPublicKeyInfo.
-    pub(super) fn key_digest(&self) -> Option<[u8; 32]> {
-        let key = Parts::read(&self.der)?.key;
-        Some(Sha256::digest(key).into())
+    pub(super) fn key_digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.parts.key).into()
     }
 
     /// Whether it names this certificate as its issuer.
     pub(super) fn names_issuer(&self, issuer: &Self) -> bool {
-        self.issuer == issuer.subject
+        self.parts.issuer == issuer.parts.subject
     }
 
     /// Whether this certificate's key has signed another one.
     pub(super) fn has_signed(&self, other: &Self) -> bool {
-        self.key
-            .verifies(other.algorithm, &other.signed, &other.signature)
+        let Parts {
+            signed, signature, ..
+        } = &other.parts;
+        self.key.verifies(other.algorithm, signed, signature)
     }
 
     /// Whether this certificate's key has signed a message, with the algorithm of this identifier
@@ -237,54 +201,62 @@ impl From<ExtensionFault> for CertificateFault {
 }
 
 /// The fields of a certificate (RFC 5280, 4.1), encoded.
-struct Parts<'a> {
-    signed: &'a [u8],
-    algorithm: &'a [u8],
-    signature: &'a [u8],
-    issuer: &'a [u8],
-    subject: &'a [u8],
-    not_before: u64,
-    not_after: u64,
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Parts {
+    /// What is signed, with tag and length.
+    signed: Vec<u8>,
+    algorithm: Vec<u8>,
+    signature: Vec<u8>,
+    issuer: Vec<u8>,
+    subject: Vec<u8>,
+    /// The first and the last second in which it is valid, since 1970.
+    validity: (u64, u64),
     /// With tag and length.
-    key: &'a [u8],
-    extensions: &'a [u8],
+    key: Vec<u8>,
+    extensions: Vec<u8>,
 }
 
-impl<'a> Parts<'a> {
-    fn read(der: &'a [u8]) -> Option<Self> {
+impl Parts {
+    fn read(der: &[u8]) -> Option<Self> {
         let mut outer = Der::only(der)?;
         let signed = outer.encoded()?;
         let algorithm = outer.take(SEQUENCE)?;
-        let signature = outer.octets()?;
+        let signature = outer.octets()?.to_vec();
         outer.end()?;
         let mut body = Der::only(signed)?;
         let is_version_3 = body.take(VERSION)? == VERSION_3;
         body.take(INTEGER)?;
         // The algorithm stands inside and outside of the signed part (RFC 5280, 4.1.1.2).
         let is_same = body.take(SEQUENCE)? == algorithm;
-        let issuer = body.take(SEQUENCE)?;
-        let mut validity = Der::new(body.take(SEQUENCE)?);
-        let not_before = validity.time()?;
-        let not_after = validity.time()?;
-        validity.end()?;
-        let subject = body.take(SEQUENCE)?;
-        let key = body.encoded()?;
+        let issuer = body.take(SEQUENCE)?.to_vec();
+        let mut period = Der::new(body.take(SEQUENCE)?);
+        let validity = (period.time()?, period.time()?);
+        period.end()?;
+        let subject = body.take(SEQUENCE)?.to_vec();
+        let key = body.encoded()?.to_vec();
         body.take_if(ISSUER_ID)?;
         body.take_if(SUBJECT_ID)?;
-        let extensions = body.take(EXTENSIONS)?;
+        let extensions = body.take(EXTENSIONS)?.to_vec();
         body.end()?;
         (is_version_3 && is_same).then_some(Self {
-            signed,
-            algorithm,
+            signed: signed.to_vec(),
+            algorithm: algorithm.to_vec(),
             signature,
             issuer,
             subject,
-            not_before,
-            not_after,
+            validity,
             key,
             extensions,
         })
     }
+}
+
+/// The content of the only element of these bytes, with this tag.
+pub(super) fn only_element(bytes: &[u8], tag: u8) -> Option<&[u8]> {
+    let mut elements = Der::new(bytes);
+    let content = elements.take(tag)?;
+    elements.end()?;
+    Some(content)
 }
 
 /// The last common name of a distinguished name, if it is text.

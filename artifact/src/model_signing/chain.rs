@@ -100,7 +100,7 @@ impl Roots {
         time_s: u64,
     ) -> Result<(), ChainFault> {
         check_time(signer, time_s)?;
-        if !signer.stamps_times() {
+        if !signer.extensions.stamps_times() {
             return Err(ChainFault::StampUsage(signer.name()));
         }
         self.check_chain(signer, &[], Purpose::TimeStamps, time_s)
@@ -113,9 +113,10 @@ impl Roots {
         purpose: Purpose,
         now_s: u64,
     ) -> Result<(), ChainFault> {
+        let authorities: Vec<_> = others.iter().chain(&self.authorities).collect();
         let mut search = Search {
             roots: &self.roots,
-            authorities: others.iter().chain(&self.authorities).collect(),
+            authorities: &authorities,
             purpose,
             now_s,
             checks_left: MAX_CHECKS,
@@ -132,7 +133,7 @@ impl Roots {
 /// Checks what a signing certificate must be by itself.
 pub(super) fn check_signer(signer: &Certificate, now_s: u64) -> Result<(), ChainFault> {
     check_time(signer, now_s)?;
-    if !signer.signs_models() {
+    if !signer.extensions.signs_models() {
         return Err(ChainFault::Usage(signer.name()));
     }
     if signer.model_key().is_none() {
@@ -158,7 +159,7 @@ fn check_time(certificate: &Certificate, now_s: u64) -> Result<(), ChainFault> {
 /// certificates.
 struct Search<'a> {
     roots: &'a [Certificate],
-    authorities: Vec<&'a Certificate>,
+    authorities: &'a [&'a Certificate],
     purpose: Purpose,
     now_s: u64,
     checks_left: usize,
@@ -170,27 +171,18 @@ impl Search<'_> {
     /// `authorities_below` is how many authorities stand between the issuer that is searched and
     /// the signing certificate.
     fn leads_to_root(&mut self, subject: &Certificate, authorities_below: usize) -> bool {
-        let roots = self.roots;
+        let (roots, authorities) = (self.roots, self.authorities);
         if roots
             .iter()
             .any(|root| self.is_issuer(root, subject, authorities_below))
         {
             return true;
         }
-        if authorities_below == MAX_AUTHORITIES {
-            return false;
-        }
-        for position in 0..self.authorities.len() {
-            let Some(authority) = self.authorities.get(position).copied() else {
-                return false;
-            };
-            if self.is_issuer(authority, subject, authorities_below)
-                && self.leads_to_root(authority, authorities_below.saturating_add(1))
-            {
-                return true;
-            }
-        }
-        false
+        authorities_below < MAX_AUTHORITIES
+            && authorities.iter().any(|authority| {
+                self.is_issuer(authority, subject, authorities_below)
+                    && self.leads_to_root(authority, authorities_below.saturating_add(1))
+            })
     }
 
     fn is_issuer(
@@ -211,12 +203,12 @@ impl Search<'_> {
         }
         let fault = match check_time(issuer, self.now_s) {
             Err(fault) => fault,
-            Ok(()) if issuer.signs_certificates(self.purpose, authorities_below) => return true,
+            Ok(()) if (issuer.extensions).signs_certificates(self.purpose, authorities_below) => {
+                return true;
+            }
             Ok(()) => ChainFault::Authority(issuer.name()),
         };
-        if self.cause.is_none() {
-            self.cause = Some(fault);
-        }
+        self.cause.get_or_insert(fault);
         false
     }
 }

@@ -47,6 +47,12 @@ pub(super) fn parse<'t, T: Deserialize<'t>>(text: &'t [u8]) -> Result<T, JsonFau
     Ok(serde_json::from_slice(text)?)
 }
 
+/// A number in its only form: digits without leading zeros.
+pub(super) fn decimal(text: &str) -> Option<u64> {
+    let number: u64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
 /// Either alphabet of base64 (RFC 4648), as the envelope's specification allows.
 pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
     STANDARD

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use p256::ecdsa::signature::hazmat::{PrehashSigner as _, PrehashVerifier as _};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
-use tensorgate_values::der::{Der, INTEGER, OCTET_STRING, SEQUENCE};
+use tensorgate_values::der::{BIT_STRING, Der, INTEGER, OCTET_STRING, SEQUENCE, element};
 use tensorgate_values::hex;
 
 use tensorgate_signature::{PrivateKey, PublicKey, SPKI_PREFIX};
@@ -26,39 +26,14 @@ const ENCRYPTED: [&str; 2] = [
 /// Characters of a line of PEM (RFC 7468).
 const LINE_CHARS: usize = 64;
 
-/// Start of a P-256 key in a SubjectPublicKeyInfo (RFC 5480), before the coordinates of an
-/// uncompressed point.
-const P256: [u8; 27] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
-    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00, 0x04,
-];
-/// As [`P256`], for P-384.
-const P384: [u8; 24] = [
-    0x30, 0x76, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b,
-    0x81, 0x04, 0x00, 0x22, 0x03, 0x62, 0x00, 0x04,
-];
-/// As [`P256`], for P-521.
-const P521: [u8; 26] = [
-    0x30, 0x81, 0x9b, 0x30, 0x10, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05,
-    0x2b, 0x81, 0x04, 0x00, 0x23, 0x03, 0x81, 0x86, 0x00, 0x04,
-];
+/// `id-ecPublicKey`, 1.2.840.10045.2.1: the algorithm of a key, before its curve.
+const ELLIPTIC: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+/// The curves `prime256v1`, `secp384r1` and `secp521r1`.
+const P256: &[u8] = &[0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+const P384: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
+const P521: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23];
 /// First octet of an uncompressed point (SEC 1, 2.3.3).
 const UNCOMPRESSED: u8 = 4;
-/// Algorithm and curve of a private key: `id-ecPublicKey` on `prime256v1`.
-const P256_PRIVATE: [u8; 19] = [
-    0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d,
-    0x03, 0x01, 0x07,
-];
-/// `id-ecPublicKey` on `secp384r1`.
-const P384_PRIVATE: [u8; 16] = [
-    0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22,
-];
-/// `id-ecPublicKey` on `secp521r1`.
-const P521_PRIVATE: [u8; 16] = [
-    0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x23,
-];
-/// `id-ecPublicKey`, 1.2.840.10045.2.1, before the curve.
-const ELLIPTIC: [u8; 9] = [0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 /// Tags of an EC private key's curve and public key, and of a PKCS #8 key's attributes.
 const FIRST_OPTIONAL: u8 = 0xa0;
 const SECOND_OPTIONAL: u8 = 0xa1;
@@ -125,26 +100,23 @@ impl ModelKey {
 
     /// Parses a SubjectPublicKeyInfo.
     pub(super) fn from_der(der: &[u8]) -> Result<Self, ModelKeyFault> {
-        let point = |coordinates: &[u8]| [&[UNCOMPRESSED], coordinates].concat();
-        let key = if let Some(coordinates) = der.strip_prefix(&P256) {
-            p256::ecdsa::VerifyingKey::from_sec1_bytes(&point(coordinates))
+        let invalid = |_| ModelKeyFault::Point;
+        let key = match elliptic_point(der) {
+            Some((P256, point)) => p256::ecdsa::VerifyingKey::from_sec1_bytes(point)
                 .map(Public::P256)
-                .map_err(|_| ModelKeyFault::Point)
-        } else if let Some(coordinates) = der.strip_prefix(&P384) {
-            p384::ecdsa::VerifyingKey::from_sec1_bytes(&point(coordinates))
+                .map_err(invalid),
+            Some((P384, point)) => p384::ecdsa::VerifyingKey::from_sec1_bytes(point)
                 .map(Public::P384)
-                .map_err(|_| ModelKeyFault::Point)
-        } else if let Some(coordinates) = der.strip_prefix(&P521) {
-            p521::ecdsa::VerifyingKey::from_sec1_bytes(&point(coordinates))
+                .map_err(invalid),
+            Some((P521, point)) => p521::ecdsa::VerifyingKey::from_sec1_bytes(point)
                 .map(Public::P521)
-                .map_err(|_| ModelKeyFault::Point)
-        } else {
-            PublicKey::from_der(der)
+                .map_err(invalid),
+            _ => PublicKey::from_der(der)
                 .map(Public::Ed25519)
                 .map_err(|fault| match fault {
                     tensorgate_signature::KeyFault::Weak => ModelKeyFault::Point,
                     _ => ModelKeyFault::Algorithm,
-                })
+                }),
         };
         Ok(Self {
             key: key?,
@@ -161,12 +133,9 @@ impl ModelKey {
     fn to_pem(&self) -> String {
         let encoded = STANDARD.encode(&self.der);
         let mut lines = String::new();
-        let mut rest = encoded.as_str();
-        while !rest.is_empty() {
-            let (line, next) = rest.split_at_checked(LINE_CHARS).unwrap_or((rest, ""));
-            lines.push_str(line);
+        for line in encoded.as_bytes().chunks(LINE_CHARS) {
+            lines.push_str(&String::from_utf8_lossy(line));
             lines.push('\n');
-            rest = next;
         }
         format!("-----BEGIN {PUBLIC_LABEL}-----\n{lines}-----END {PUBLIC_LABEL}-----\n")
     }
@@ -182,15 +151,9 @@ impl ModelKey {
         }
     }
 
-    pub(super) fn is_ed25519(&self) -> bool {
-        matches!(self.key, Public::Ed25519(_))
-    }
-
     /// The 32 octets of an Ed25519 key.
     pub(super) fn ed25519(&self) -> Option<&[u8]> {
-        self.der
-            .strip_prefix(&SPKI_PREFIX)
-            .filter(|_| self.is_ed25519())
+        self.der.strip_prefix(&SPKI_PREFIX)
     }
 
     /// Verifies an ECDSA signature in DER over a hash. Ed25519 signs no hash.
@@ -238,8 +201,8 @@ impl ModelSigningKey {
             return Err(ModelKeyFault::Encrypted);
         }
         if let Some(der) = only_block(after_parameters(text), ELLIPTIC_LABEL) {
-            let (algorithm, scalar) = sec1(&der).ok_or(ModelKeyFault::Algorithm)?;
-            return Self::elliptic(&algorithm, scalar);
+            let (curve, scalar) = sec1(&der).ok_or(ModelKeyFault::Algorithm)?;
+            return Self::elliptic(curve, scalar);
         }
         let der = only_block(text, PRIVATE_LABEL).ok_or(ModelKeyFault::PrivatePem)?;
         if let Ok(key) = PrivateKey::from_der(&der) {
@@ -247,34 +210,34 @@ impl ModelSigningKey {
             let key = Private::Ed25519(key);
             return Ok(Self { key, public });
         }
-        let (algorithm, scalar) = elliptic(&der).ok_or(ModelKeyFault::Algorithm)?;
-        Self::elliptic(algorithm, scalar)
+        let (curve, scalar) = pkcs8(&der).ok_or(ModelKeyFault::Algorithm)?;
+        Self::elliptic(curve, scalar)
     }
 
-    /// A key with this algorithm and number.
-    fn elliptic(algorithm: &[u8], scalar: &[u8]) -> Result<Self, ModelKeyFault> {
-        let (key, public) = if algorithm == P256_PRIVATE {
-            let key = p256::ecdsa::SigningKey::from_slice(scalar);
-            let key = key.map_err(|_| ModelKeyFault::Point)?;
-            let point = key.verifying_key().to_sec1_point(false);
-            let public = with_prefix(&P256, point.as_bytes());
-            (Private::P256(key), public)
-        } else if algorithm == P384_PRIVATE {
-            let key = p384::ecdsa::SigningKey::from_slice(scalar);
-            let key = key.map_err(|_| ModelKeyFault::Point)?;
-            let point = key.verifying_key().to_sec1_point(false);
-            let public = with_prefix(&P384, point.as_bytes());
-            (Private::P384(key), public)
-        } else if algorithm == P521_PRIVATE {
-            let key = p521::ecdsa::SigningKey::from_slice(scalar);
-            let key = key.map_err(|_| ModelKeyFault::Point)?;
-            let point = key.verifying_key().to_sec1_point(false);
-            let public = with_prefix(&P521, point.as_bytes());
-            (Private::P521(key), public)
-        } else {
-            return Err(ModelKeyFault::Algorithm);
+    /// A key on this curve with this number.
+    fn elliptic(curve: &[u8], scalar: &[u8]) -> Result<Self, ModelKeyFault> {
+        let invalid = |_| ModelKeyFault::Point;
+        let (key, point) = match curve {
+            P256 => {
+                let key = p256::ecdsa::SigningKey::from_slice(scalar).map_err(invalid)?;
+                let point = key.verifying_key().to_sec1_point(false);
+                (Private::P256(key), point.as_bytes().to_vec())
+            }
+            P384 => {
+                let key = p384::ecdsa::SigningKey::from_slice(scalar).map_err(invalid)?;
+                let point = key.verifying_key().to_sec1_point(false);
+                (Private::P384(key), point.as_bytes().to_vec())
+            }
+            P521 => {
+                let key = p521::ecdsa::SigningKey::from_slice(scalar).map_err(invalid)?;
+                let point = key.verifying_key().to_sec1_point(false);
+                (Private::P521(key), point.as_bytes().to_vec())
+            }
+            _ => return Err(ModelKeyFault::Algorithm),
         };
-        let public = ModelKey::from_der(&public)?;
+        let algorithm = element(SEQUENCE, &[ELLIPTIC, curve].concat());
+        let point = element(BIT_STRING, &[[0_u8].as_slice(), &point].concat());
+        let public = ModelKey::from_der(&element(SEQUENCE, &[algorithm, point].concat()))?;
         Ok(Self { key, public })
     }
 
@@ -323,26 +286,29 @@ fn only_block(text: &str, label: &str) -> Option<Vec<u8>> {
     STANDARD.decode(digits).ok()
 }
 
-/// A SubjectPublicKeyInfo of an uncompressed point, which begins as the prefix ends.
-fn with_prefix(prefix: &[u8], point: &[u8]) -> Vec<u8> {
-    let coordinates = point.strip_prefix(&[UNCOMPRESSED]).unwrap_or(point);
-    [prefix, coordinates].concat()
+/// Curve and uncompressed point of a SubjectPublicKeyInfo (RFC 5480).
+fn elliptic_point(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut info = Der::only(der)?;
+    let curve = info.take(SEQUENCE)?.strip_prefix(ELLIPTIC)?;
+    let point = info.octets()?;
+    info.end()?;
+    (point.first() == Some(&UNCOMPRESSED)).then_some((curve, point))
 }
 
-/// Algorithm and number of an elliptic curve's private key in PKCS #8 (RFC 5958, RFC 5915).
-fn elliptic(der: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Curve and number of an elliptic curve's private key in PKCS #8 (RFC 5958, RFC 5915).
+fn pkcs8(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut info = Der::only(der)?;
     let is_version = info.take(INTEGER)? == [0_u8];
-    let algorithm = info.take(SEQUENCE)?;
-    let mut key = Der::only(info.take(OCTET_STRING)?)?;
+    let curve = info.take(SEQUENCE)?.strip_prefix(ELLIPTIC)?;
+    let (_, scalar) = elliptic_key(info.take(OCTET_STRING)?)?;
     info.take_if(FIRST_OPTIONAL)?;
     info.end()?;
-    let (_, scalar) = elliptic_key(&mut key)?;
-    is_version.then_some((algorithm, scalar))
+    is_version.then_some((curve, scalar))
 }
 
 /// Curve and number of an elliptic curve's private key (RFC 5915).
-fn elliptic_key<'a>(key: &mut Der<'a>) -> Option<(Option<&'a [u8]>, &'a [u8])> {
+fn elliptic_key(der: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let mut key = Der::only(der)?;
     let is_version = key.take(INTEGER)? == [1_u8];
     let scalar = key.take(OCTET_STRING)?;
     let curve = key.take_if(FIRST_OPTIONAL)?;
@@ -351,10 +317,10 @@ fn elliptic_key<'a>(key: &mut Der<'a>) -> Option<(Option<&'a [u8]>, &'a [u8])> {
     is_version.then_some((curve, scalar))
 }
 
-/// Algorithm, as in PKCS #8, and number of a private key that names its curve itself.
-fn sec1(der: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let (curve, scalar) = elliptic_key(&mut Der::only(der)?)?;
-    Some(([&ELLIPTIC[..], curve?].concat(), scalar))
+/// Curve and number of a private key that names its curve itself.
+fn sec1(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (curve, scalar) = elliptic_key(der)?;
+    Some((curve?, scalar))
 }
 
 /// The text behind a block that names the curve of the key after it.

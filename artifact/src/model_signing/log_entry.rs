@@ -3,15 +3,15 @@
 //! A writer may leave out members with the value zero, so each member has a default. The default
 //! proves nothing.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::json::at_most;
+use super::json::{at_most, decimal};
 
 /// Maximum hashes of an inclusion proof: one for each level of a tree with 64-bit indexes.
 const MAX_HASHES: usize = 64;
 
 /// An entry and the log's statements about it, which are not verified yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct LogEntry {
     /// Its index in the log, over all of the log's trees.
@@ -20,22 +20,20 @@ pub(super) struct LogEntry {
     pub(super) kind_version: KindVersion,
     /// When the log took it in, in seconds since 1970.
     pub(super) integrated_time: Decimal,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) inclusion_promise: Option<InclusionPromise>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) inclusion_proof: Option<InclusionProof>,
     /// The entry itself, base64.
     pub(super) canonicalized_body: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct LogId {
     /// The digest of the log's key, base64.
     pub(super) key_id: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct KindVersion {
     pub(super) kind: String,
@@ -43,7 +41,7 @@ pub(super) struct KindVersion {
 }
 
 /// The log's signed promise to include the entry.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct InclusionPromise {
     /// A signature over the entry, its index and its time, base64.
@@ -51,7 +49,7 @@ pub(super) struct InclusionPromise {
 }
 
 /// The proof that the entry is in a tree of the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct InclusionProof {
     /// The entry's index in this tree.
@@ -65,7 +63,7 @@ pub(super) struct InclusionProof {
     pub(super) checkpoint: Checkpoint,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Checkpoint {
     /// A signed note about the tree.
@@ -73,8 +71,8 @@ pub(super) struct Checkpoint {
 }
 
 /// A number that JSON has as a text, as protocol buffers write 64-bit numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct Decimal(pub(super) u64);
 
 impl TryFrom<String> for Decimal {
@@ -85,16 +83,4 @@ impl TryFrom<String> for Decimal {
             .map(Self)
             .ok_or("a number of a log entry is not a text of decimal digits")
     }
-}
-
-impl From<Decimal> for String {
-    fn from(number: Decimal) -> Self {
-        number.0.to_string()
-    }
-}
-
-/// A number in decimal digits alone, without a sign.
-pub(super) fn decimal(text: &str) -> Option<u64> {
-    let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| is_decimal)
 }

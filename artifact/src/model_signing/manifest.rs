@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
-use super::json::excerpt;
+use super::json::{decimal, excerpt};
 use super::names::{self, NameFault};
 use super::path::{Exclusions, PathFault, SINGLE_FILE, check};
 
@@ -75,10 +75,12 @@ pub struct Rules {
 /// A file or a shard of a file, with its SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    path: String,
+    /// The path of the file, relative to the model's folder.
+    pub path: String,
     /// The bytes of a shard.
-    range: Option<Range<u64>>,
-    sha256: [u8; 32],
+    pub range: Option<Range<u64>>,
+    /// The digest.
+    pub sha256: [u8; 32],
 }
 
 impl Resource {
@@ -129,21 +131,6 @@ impl Resource {
         }
     }
 
-    /// The path of the file, relative to the model's folder.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// The bytes of a shard.
-    pub fn range(&self) -> Option<&Range<u64>> {
-        self.range.as_ref()
-    }
-
-    /// The digest.
-    pub fn sha256(&self) -> &[u8; 32] {
-        &self.sha256
-    }
-
     fn start(&self) -> u64 {
         self.range.as_ref().map_or(0, |range| range.start)
     }
@@ -160,13 +147,6 @@ impl Resource {
         let paths = self.path.split('/').cmp(other.path.split('/'));
         paths.then_with(|| self.start().cmp(&other.start()))
     }
-}
-
-/// A number in its only form: digits without leading zeros.
-fn decimal(text: &str) -> Option<u64> {
-    let is_canonical = text == "0" || !text.starts_with('0');
-    let is_number = is_canonical && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| is_number)
 }
 
 /// The ranges of a file's shards. An empty file has none.
@@ -194,10 +174,11 @@ pub enum FileClass {
 /// The files of a model with their digests, as they are signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    name: String,
+    /// The model's name. A signature is valid under any name, unless the verifier requires one.
+    pub name: String,
     rules: Rules,
     /// When the signer says that the model was signed, in seconds since 1970.
-    signed_at_s: Option<u64>,
+    pub signed_at_s: Option<u64>,
     /// Sorted by path and start.
     resources: Vec<Resource>,
 }
@@ -254,16 +235,6 @@ impl Manifest {
             });
         }
         Self::new(name, rules, listed)
-    }
-
-    /// When the signer says that the model was signed, in seconds since 1970.
-    pub fn signed_at_s(&self) -> Option<u64> {
-        self.signed_at_s
-    }
-
-    /// The model's name. A signature is valid under any name, unless the verifier requires one.
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// The signed rules.
@@ -374,8 +345,8 @@ fn check_resources(rules: &Rules, resources: &[Resource]) -> Result<(), Manifest
             return Err(ManifestFault::Shards(excerpt(path)));
         }
     }
-    let paths = resources.iter().map(Resource::path);
-    names::check(paths).map_err(|fault| match fault {
+    let paths = resources.iter().map(|it| it.path.as_str());
+    names::check(paths, names::MAX_NAMES).map_err(|fault| match fault {
         NameFault::Alike(path) => ManifestFault::Alike(excerpt(&path)),
         NameFault::TooMany => ManifestFault::TooMany,
     })
@@ -384,7 +355,7 @@ fn check_resources(rules: &Rules, resources: &[Resource]) -> Result<(), Manifest
 /// Whether the shards of a file follow each other from its start, each of the signed size, and the
 /// last of at most that size.
 fn is_covered(shards: &[Resource], shard_bytes: NonZeroU64) -> bool {
-    let Some(Range { end, .. }) = shards.last().and_then(Resource::range) else {
+    let Some(Range { end, .. }) = shards.last().and_then(|it| it.range.as_ref()) else {
         return false;
     };
     let expected = shard_ranges(shard_bytes, *end).map(Some);

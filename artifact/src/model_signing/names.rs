@@ -11,7 +11,7 @@ use tensorgate_values::safe_text::is_hidden;
 use unicode_normalization::UnicodeNormalization as _;
 
 /// Names of files and folders that are compared: as many as are visited in a model's folder.
-const MAX_NAMES: usize = 1_000_000;
+pub(super) const MAX_NAMES: usize = 1_000_000;
 
 /// Why names are not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,48 +22,30 @@ pub(super) enum NameFault {
     TooMany,
 }
 
-/// The names that were seen. Only hashes are kept, with a key that no file can know.
-#[derive(Default)]
-struct Names {
-    /// The hash of a path by the hash of its folded form.
-    by_folded: HashMap<u64, u64>,
-    state: RandomState,
-}
-
 /// Checks that no two names in a folder are one name for some systems. Each path may be there more
-/// than once.
-pub(super) fn check<'p>(paths: impl IntoIterator<Item = &'p str>) -> Result<(), NameFault> {
-    check_at_most(paths, MAX_NAMES)
-}
-
-fn check_at_most<'p>(
+/// than once. At most `max_names` names are stored.
+pub(super) fn check<'p>(
     paths: impl IntoIterator<Item = &'p str>,
-    most: usize,
+    max_names: usize,
 ) -> Result<(), NameFault> {
-    let mut names = Names::default();
+    // The hash of a path by the hash of its folded form, with a key that no file can know.
+    let mut by_folded = HashMap::new();
+    let state = RandomState::new();
     for path in paths {
-        names.add(path, most)?;
-    }
-    Ok(())
-}
-
-impl Names {
-    /// Adds the names of a path: its folders and its file. No more than `most` are kept.
-    fn add(&mut self, path: &str, most: usize) -> Result<(), NameFault> {
         let (mut exact, mut folded) = (0_u64, 0_u64);
         for name in path.split('/') {
-            exact = self.state.hash_one((exact, name));
-            folded = self.state.hash_one((folded, fold(name)));
-            let known = *self.by_folded.entry(folded).or_insert(exact);
+            exact = state.hash_one((exact, name));
+            folded = state.hash_one((folded, fold(name)));
+            let known = *by_folded.entry(folded).or_insert(exact);
             if known != exact {
                 return Err(NameFault::Alike(path.to_owned()));
             }
-            if self.by_folded.len() > most {
+            if by_folded.len() > max_names {
                 return Err(NameFault::TooMany);
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 /// One form for all names that some system takes for the same. Letters are made upper case first,
@@ -102,7 +84,11 @@ mod tests {
         ] {
             for (earlier, later) in [(first, second), (second, first)] {
                 let expected = Err(NameFault::Alike(later.to_owned()));
-                assert_eq!(check([earlier, later]), expected, "{earlier} {later}");
+                assert_eq!(
+                    check([earlier, later], MAX_NAMES),
+                    expected,
+                    "{earlier} {later}"
+                );
             }
         }
     }
@@ -121,10 +107,10 @@ mod tests {
             "e",
             "\u{6a21}\u{578b}",
         ];
-        assert_eq!(check(paths), Ok(()));
+        assert_eq!(check(paths, MAX_NAMES), Ok(()));
         // Three names: the folder, and a file in it and beside it.
         let paths = ["a", "b/a"];
-        assert_eq!(check_at_most(paths, 3), Ok(()));
-        assert_eq!(check_at_most(paths, 2), Err(NameFault::TooMany));
+        assert_eq!(check(paths, 3), Ok(()));
+        assert_eq!(check(paths, 2), Err(NameFault::TooMany));
     }
 }

@@ -4,11 +4,13 @@
 //! Without them, a signature of the same signer over another model, or over an older version, is
 //! valid in the place of this one.
 
+use serde::Serialize;
+
 use super::json::excerpt;
 use super::time::rfc3339;
 
-/// When a model was signed, and who says so.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// When a model was signed, and who says so. Scripts rely on the shape of its JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct SignedAt {
     /// Seconds since 1970.
     pub time_s: u64,
@@ -17,11 +19,13 @@ pub struct SignedAt {
 }
 
 /// Who says when a model was signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum TimeSource {
     /// A transparency log, which took the signature in at that time.
     Log,
     /// A time stamp authority, which had the signature at that time.
+    #[serde(rename = "time stamp")]
     TimeStamp,
     /// The signer, in the signed statement.
     Statement,

@@ -65,7 +65,7 @@ fn seal(
     key: &ModelSigningKey,
     material: Material,
 ) -> Result<String, SignFault> {
-    if manifest.name().is_empty() {
+    if manifest.name.is_empty() {
         return Err(SignFault::Unnamed);
     }
     let payload = write_statement(manifest)?;

@@ -85,10 +85,8 @@ fn witnessed(
         }
     }
     let earliest = stamped.iter().min().copied();
-    if let (true, None, Some(fault)) = (entry::is_of_rekor_2(entry)?, earliest, cause) {
-        return Err(fault.into());
-    }
-    let logged = entry::check(entry, root, earliest)?;
+    let stamped_s = earliest.ok_or_else(|| cause.map_or(IdentityFault::NoTime, Into::into));
+    let logged = entry::check(entry, root, stamped_s)?;
     let issuer = root.issuer(certificate, logged.signed_at.time_s)?;
     for time_s in stamped {
         root.issuer(certificate, time_s)?;

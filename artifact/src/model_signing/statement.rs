@@ -172,11 +172,11 @@ pub fn write_statement(manifest: &Manifest) -> Result<Vec<u8>, JsonFault> {
     let statement = Statement {
         kind: STATEMENT.to_owned(),
         subject: vec![Subject {
-            name: manifest.name().to_owned(),
+            name: manifest.name.clone(),
             digest: Root {
                 sha256: hex(&root_digest(&resources)),
             },
-            annotations: manifest.signed_at_s().map(|time_s| Annotations {
+            annotations: manifest.signed_at_s.map(|time_s| Annotations {
                 signed_at: Some(rfc3339(time_s)),
             }),
         }],
@@ -235,12 +235,10 @@ pub fn read_statement(payload: &[u8]) -> Result<Manifest, StatementFault> {
         .into_iter()
         .map(|descriptor| descriptor.resource(rules.pieces))
         .collect();
-    let manifest = Manifest::from_listed(name.clone(), rules, resources?, &root)?;
+    let mut manifest = Manifest::from_listed(name.clone(), rules, resources?, &root)?;
     let signed_at = annotations.as_ref().and_then(|it| it.signed_at.as_deref());
-    match signed_at {
-        Some(text) => Ok(manifest.signed_at(signing_time(text)?)),
-        None => Ok(manifest),
-    }
+    manifest.signed_at_s = signed_at.map(signing_time).transpose()?;
+    Ok(manifest)
 }
 
 /// A time in the form in which [`write_statement`] writes it.
@@ -258,7 +256,7 @@ impl Descriptor {
     fn of(resource: &Resource) -> Self {
         Self {
             name: resource.name(),
-            digest: hex(resource.sha256()),
+            digest: hex(&resource.sha256),
             algorithm: SHA256.to_owned(),
         }
     }

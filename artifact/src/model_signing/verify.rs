@@ -1,5 +1,7 @@
 //! Verifies the signature of a model.
 
+use serde::Serialize;
+
 use super::bundle::{Bundle, BundleFault, Material};
 use super::chain::{ChainFault, Roots};
 use super::keys::ModelKey;
@@ -58,8 +60,9 @@ pub enum Rejection {
     Statement(#[from] StatementFault),
 }
 
-/// Who has signed a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who has signed a model. Scripts rely on the shape of its JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Signer {
     /// The trusted key.
     Key {
@@ -68,19 +71,20 @@ pub enum Signer {
     },
     /// A certificate below a trusted root.
     Certificate {
-        /// Its common name. For information: the trusted roots decide.
-        name: String,
         /// SHA-256 of the certificate in hex digits.
         fingerprint: String,
+        /// Its common name. For information: the trusted roots decide.
+        name: String,
     },
     /// The trusted Sigstore identity.
     Identity {
+        /// SHA-256 of its certificate in hex digits.
+        fingerprint: String,
         /// Its mail address or URI.
+        #[serde(rename = "name")]
         identity: String,
         /// The provider that vouches for it.
         provider: String,
-        /// SHA-256 of its certificate in hex digits.
-        fingerprint: String,
         /// When a log took the signature in, or a time stamp authority had it, in seconds since
         /// 1970.
         logged_s: u64,
@@ -103,12 +107,12 @@ pub struct Verified {
 impl Verified {
     /// `proven_at` is a time that others than the signer have signed. It goes before the signer's.
     fn new(manifest: Manifest, signer: Signer, proven_at: Option<SignedAt>) -> Self {
-        let stated_at = manifest.signed_at_s().map(|time_s| SignedAt {
+        let stated_at = manifest.signed_at_s.map(|time_s| SignedAt {
             time_s,
             source: TimeSource::Statement,
         });
         Self {
-            subject: manifest.name().to_owned(),
+            subject: manifest.name.clone(),
             manifest,
             signer,
             signed_at: proven_at.or(stated_at),
@@ -153,17 +157,13 @@ pub fn verify(bundle: &[u8], trust: Trust<'_>, now_s: u64) -> Result<Verified, R
                 fingerprint: signer.fingerprint(),
             }
         }
-        (Trust::Key(_), material) => {
-            return Err(Rejection::Method {
-                found: method(&material),
-                expected: "a key",
-            });
-        }
-        (Trust::Roots(_), material) => {
-            return Err(Rejection::Method {
-                found: method(&material),
-                expected: "a root certificate",
-            });
+        (trust, material) => {
+            let expected = match trust {
+                Trust::Key(_) => "a key",
+                Trust::Roots(_) => "a root certificate",
+            };
+            let found = method(&material);
+            return Err(Rejection::Method { found, expected });
         }
     };
     let manifest = read_statement(&payload)?;

@@ -1,43 +1,37 @@
-//! Native files of gradient boosting libraries: XGBoost's JSON and UBJSON, LightGBM's text.
+//! Native files of gradient boosting libraries: XGBoost's JSON and UBJSON, LightGBM's text,
+//! CatBoost's JSON.
 //!
-//! They hold numbers and names. Pickled estimators are the subject of the pickle scanner.
+//! They hold numbers and names. Libraries use some of the numbers as indices without looking at
+//! their range, so these are checked here. Pickled estimators are the subject of the pickle
+//! scanner.
 
 use std::io;
 
-use super::json::{self, Watch};
+use super::json;
+use super::rules;
 use super::source::{Source, Stop, finish};
-use super::{Input, Limits, Report, Verdict};
+use super::{Input, Limits, Report};
+use catboost_json::CatBoost;
+use document::{Document, Library};
+use xgboost::XgBoost;
 
+mod catboost_json;
+mod document;
 mod lightgbm;
+mod list;
 mod ubjson;
+mod xgboost;
 
-/// Members of a model and of its learner, by XGBoost's schema.
-pub(super) const MEMBERS: [&str; 3] = ["learner", "version", "config"];
-const LEARNER_MEMBERS: [&str; 9] = [
-    "attributes",
-    "cats",
-    "feature_names",
-    "feature_types",
-    "generic_param",
-    "gradient_booster",
-    "learner_model_param",
-    "learner_train_param",
-    "objective",
-];
-/// The rule of members that the schema lacks, or that are missing.
-const MEMBER: &str = "xgboost-member";
+pub(super) use xgboost::MEMBERS;
 
 /// Scans a model of XGBoost in JSON.
 ///
 /// # Errors
 /// The input cannot be read.
 pub fn scan_xgboost_json(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
-    let mut report = Report::new("xgboost json");
-    let mut source = Source::new(input, "xgboost-truncated")?;
-    let mut members = Members::new(&mut report);
-    let walked = json::walk(&mut source, limits, "xgboost-document", &mut members);
-    let walked = walked.and_then(|()| members.check());
-    finish(report, walked)
+    scan_document::<XgBoost>("xgboost json", input, |source, model| {
+        json::walk(source, limits, rules::XGBOOST_DOCUMENT, model)
+    })
 }
 
 /// Scans a model of XGBoost in UBJSON.
@@ -45,14 +39,31 @@ pub fn scan_xgboost_json(input: &mut dyn Input, limits: &Limits) -> io::Result<R
 /// # Errors
 /// The input cannot be read.
 pub fn scan_xgboost_ubjson(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
-    let mut report = Report::new("xgboost ubjson");
-    let mut source = Source::new(input, "xgboost-truncated")?;
-    let mut members = Members::new(&mut report);
-    let walked = ubjson::walk(&mut source, limits, |depth, parent, key| {
-        members.member(depth, parent, key);
-    });
-    let walked = walked.and_then(|()| members.check());
-    finish(report, walked)
+    scan_document::<XgBoost>("xgboost ubjson", input, |source, model| {
+        ubjson::walk(source, limits, model)
+    })
+}
+
+/// Scans a model of CatBoost in JSON.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn scan_catboost_json(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
+    scan_document::<CatBoost>("catboost json", input, |source, model| {
+        json::walk(source, limits, rules::CATBOOST_DOCUMENT, model)
+    })
+}
+
+fn scan_document<L: Library>(
+    format: &'static str,
+    input: &mut dyn Input,
+    walk: impl FnOnce(&mut Source<'_>, &mut Document<L>) -> Result<(), Stop>,
+) -> io::Result<Report> {
+    let mut source = Source::new(input, L::TRUNCATED)?;
+    let mut model = Document::default();
+    let walked = walk(&mut source, &mut model);
+    let walked = walked.and_then(|()| model.end_document());
+    finish(Report::new(format), walked)
 }
 
 /// Scans a model of LightGBM in its text format.
@@ -60,57 +71,9 @@ pub fn scan_xgboost_ubjson(input: &mut dyn Input, limits: &Limits) -> io::Result
 /// # Errors
 /// The input cannot be read.
 pub fn scan_lightgbm(input: &mut dyn Input, _: &Limits) -> io::Result<Report> {
-    let report = Report::new("lightgbm");
-    let mut source = Source::new(input, "lightgbm-truncated")?;
+    let mut source = Source::new(input, rules::LIGHTGBM_TRUNCATED)?;
     let walked = lightgbm::walk(&mut source);
-    finish(report, walked)
-}
-
-/// Checks the outer members of a model.
-struct Members<'r> {
-    report: &'r mut Report,
-    has_learner: bool,
-}
-
-impl<'r> Members<'r> {
-    const fn new(report: &'r mut Report) -> Self {
-        Self {
-            report,
-            has_learner: false,
-        }
-    }
-
-    /// A key with `depth` keys around it, of which `parent` is the innermost.
-    fn member(&mut self, depth: usize, parent: &str, key: &str) {
-        let is_known = match depth {
-            0 => MEMBERS.contains(&key),
-            1 if parent == "learner" => LEARNER_MEMBERS.contains(&key),
-            _ => true,
-        };
-        self.has_learner |= depth == 0 && key == "learner";
-        if !is_known {
-            let detail = format!("the member {key} is not one of XGBoost");
-            self.report.add(Verdict::Unknown, 0, MEMBER, &detail);
-        }
-    }
-
-    fn check(&self) -> Result<(), Stop> {
-        if self.has_learner {
-            return Ok(());
-        }
-        Err(Stop::unknown(0, MEMBER, "the document has no learner"))
-    }
-}
-
-impl Watch for Members<'_> {
-    fn key(&mut self, path: &[String], key: &str) {
-        let parent = path.last().map_or("", String::as_str);
-        self.member(path.len(), parent, key);
-    }
-
-    fn text(&mut self, _: &[String], _: &str) {}
-
-    fn truth(&mut self, _: &[String], _: bool) {}
+    finish(Report::new("lightgbm"), walked)
 }
 
 #[cfg(test)]

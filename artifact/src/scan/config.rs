@@ -7,14 +7,17 @@
 
 use std::io;
 
+use super::finding::MAX_FINDINGS;
 use super::json::{self, ELEMENT, Watch};
 use super::magic::read_at;
 use super::names::leaves_folder;
 use super::severity::Severity;
 use super::source::{Source, finish};
-use super::{Input, Limits, Report, Verdict, jinja, yaml};
+use super::{Finding, Input, Limits, Report, Verdict, jinja, keras, yaml};
+use crate::scan::rules::{self, Rule};
 
 mod diffusers;
+mod engine;
 mod forms;
 mod keys;
 mod logging;
@@ -23,44 +26,52 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
+use engine::EngineFile;
 use forms::{Form, Judgement, Readers};
 use keys::{
-    BASES, CLASS_KEYS, CODE_CLASSES, CODE_KEYS, CODE_TEXT_KEYS, DATA_TAGS, IMPORT_PATH, JSONPICKLE,
-    PROSE, SENTENCE_TRANSFORMERS, TAG_PREFIX, TARGETS, TEMPLATE_KEYS, TRUST_KEYS,
+    BASES, CLASS_KEYS, CODE_CLASSES, CODE_KEYS, CODE_TEXT_KEYS, DATA_TAGS, LIBRARY_KEYS,
+    PLAIN_VALUES, PROMPT_FILES, PROSE, SENTENCE_TRANSFORMERS, TAG_PREFIX, TARGETS, TEMPLATE_KEYS,
+    TRUST_KEYS, is_one_of,
 };
 pub(super) use logging::scan_sections;
 pub(super) use module_name::{is_module_name, scan_module_name};
 use reference::{Reference, is_import_path};
 
+/// What is wrong with a model that does not begin as the programs write it.
+const BOOSTER: &str = "a model of XGBoost or CatBoost in a form that they do not write";
 /// The longest part of a text in a finding, bytes. A long key is above many texts.
 const MAX_SHOWN_BYTES: usize = 200;
 /// Where readers of YAML 1.1 break lines and those of 1.2 do not, and a mark within the text.
 const ODD_BREAKS: [char; 3] = ['\u{2028}', '\u{2029}', '\u{feff}'];
+/// The key of the class in a model of Keras without its weights.
+const CLASS_KEY: &[u8] = b"\"class_name\"";
+/// Where it stands, bytes.
+const CLASS_BYTES: u64 = 4 << 10;
 
 /// The rules of findings in a format.
 struct Rules {
     /// Keys that make a loader import code.
-    code: &'static str,
-    target: &'static str,
-    path: &'static str,
-    class: &'static str,
+    code: &'static Rule,
+    target: &'static Rule,
+    path: &'static Rule,
+    class: &'static Rule,
     /// A text that the closed form of the file does not allow.
-    reference: &'static str,
+    reference: &'static Rule,
 }
 
 const JSON: Rules = Rules {
-    code: "json-remote-code",
-    target: "json-target",
-    path: "json-path",
-    class: "json-class",
-    reference: "json-reference",
+    code: rules::JSON_REMOTE_CODE,
+    target: rules::JSON_TARGET,
+    path: rules::JSON_PATH,
+    class: rules::JSON_CLASS,
+    reference: rules::JSON_REFERENCE,
 };
 const YAML: Rules = Rules {
-    code: "yaml-remote-code",
-    target: "yaml-target",
-    path: "yaml-path",
-    class: "yaml-class",
-    reference: "yaml-reference",
+    code: rules::YAML_REMOTE_CODE,
+    target: rules::YAML_TARGET,
+    path: rules::YAML_PATH,
+    class: rules::YAML_CLASS,
+    reference: rules::YAML_REFERENCE,
 };
 
 /// Scans a JSON file. `name` is in lower case and without folders.
@@ -68,9 +79,19 @@ const YAML: Rules = Rules {
 /// # Errors
 /// The input cannot be read.
 pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Report> {
-    scan_json(input, limits, |config| {
-        config.form = Form::find(name);
-        config.is_closed = true;
+    let mut report = Report::new("json");
+    let mut is_keras = false;
+    let head = read_at(input, 0, CLASS_BYTES)?;
+    if head.windows(CLASS_KEY.len()).any(|key| key == CLASS_KEY) {
+        let (model, is_model) = keras::bounded_config(input, limits)?;
+        if is_model {
+            report = model;
+            is_keras = true;
+        }
+    }
+    scan_json(report, input, limits, |config| {
+        config.set_form(name, true);
+        config.is_keras = is_keras;
     })
 }
 
@@ -80,7 +101,21 @@ pub fn scan(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Re
 /// # Errors
 /// The input cannot be read.
 pub fn scan_model(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Result<Report> {
-    scan_json(input, limits, |config| config.form = Form::find(name))
+    scan_json(Report::new("json"), input, limits, |config| {
+        config.set_form(name, false);
+        config.is_model = true;
+    })
+}
+
+/// Whether a text is a document that a booster would read as its model, under any name.
+///
+/// # Errors
+/// The input cannot be read.
+pub fn is_booster(input: &mut dyn Input, limits: &Limits) -> io::Result<bool> {
+    let report = scan_json(Report::new("json"), input, limits, |_| {})?;
+    let is_found = |finding: &Finding| finding.detail == BOOSTER;
+    // Further findings are not kept, and one of them may be that.
+    Ok(report.findings.len() >= MAX_FINDINGS || report.findings.iter().any(is_found))
 }
 
 /// Scans the index of a pipeline of Diffusers, such as `model_index.json`.
@@ -88,20 +123,23 @@ pub fn scan_model(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Res
 /// # Errors
 /// The input cannot be read.
 pub fn scan_pipeline(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
-    scan_json(input, limits, |config| config.needs_library = Some(true))
+    scan_json(Report::new("json"), input, limits, |config| {
+        config.needs_library = Some(true);
+    })
 }
 
+/// Scans a document, and adds to a report.
 fn scan_json(
+    mut report: Report,
     input: &mut dyn Input,
     limits: &Limits,
     set: impl FnOnce(&mut Config<'_>),
 ) -> io::Result<Report> {
-    let mut report = Report::new("json");
-    let mut source = Source::new(input, "json-truncated")?;
+    let mut source = Source::new(input, rules::JSON_TRUNCATED)?;
     let mut config = Config::new(&mut report, &JSON);
     set(&mut config);
-    let walked = json::walk(&mut source, limits, "json-document", &mut config);
-    config.add_code_key();
+    let walked = json::walk(&mut source, limits, rules::JSON_DOCUMENT, &mut config);
+    config.end();
     finish(report, walked)
 }
 
@@ -121,7 +159,7 @@ pub fn scan_yaml(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Resu
     let bytes = read_at(input, 0, bytes_and_one)?;
     if bytes.len() > most {
         let detail = format!("longer than the {most} bytes that are read of a text");
-        report.add(Verdict::Unknown, 0, "yaml-size", &detail);
+        report.add(Verdict::Unknown, 0, rules::YAML_SIZE, &detail);
         return Ok(report);
     }
     // The caller has checked that it is UTF-8.
@@ -131,29 +169,19 @@ pub fn scan_yaml(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Resu
         |c: char| ODD_BREAKS.contains(&c) || (c.is_control() && !matches!(c, '\t' | '\n' | '\r'));
     if text.contains(is_odd) {
         let detail = "readers disagree whether a character ends a line or the text";
-        report.add(Verdict::Unknown, 0, "yaml-break", detail);
+        report.add(Verdict::Unknown, 0, rules::YAML_BREAK, detail);
     }
     let mut lines = text.split(['\n', '\r']);
     if lines.any(|line| line.starts_with('%') && !line.starts_with("%YAML")) {
         let detail = "a directive gives tags another name";
-        report.add(Verdict::Unknown, 0, "yaml-tag", detail);
+        report.add(Verdict::Unknown, 0, rules::YAML_TAG, detail);
         return Ok(report);
     }
     let mut config = Config::new(&mut report, &YAML);
-    config.form = Form::find(name);
-    config.is_closed = true;
+    config.set_form(name, true);
     let walked = yaml::walk(text, &mut config);
-    config.add_code_key();
+    config.end();
     finish(report, walked)
-}
-
-/// The report for a file of Python code, whatever is in it. A loader with `trust_remote_code`
-/// imports it.
-pub fn python() -> Report {
-    let mut report = Report::new("python");
-    let detail = "a model folder with Python code";
-    report.add(Verdict::Executable, 0, "python-code", detail);
-    report
 }
 
 /// What is known about the values at a level of the document.
@@ -169,8 +197,6 @@ struct Level {
     is_template: bool,
     /// Whether classes are those of loggers.
     is_logging: bool,
-    /// Whether a true value lets a reader fetch code.
-    is_trust: bool,
 }
 
 /// Looks for keys with code, and for texts that the form of the file does not allow.
@@ -180,9 +206,14 @@ struct Config<'r> {
     form: Option<&'static Form>,
     /// Whether a reference needs a key of the form.
     is_closed: bool,
+    /// Whether the classes of the document are checked as those of Keras.
+    is_keras: bool,
+    /// Whether the document is also followed as a model of a booster.
+    is_model: bool,
+    engine: EngineFile,
     levels: Vec<Level>,
     /// A key of code whose value has not been seen.
-    code_key: Option<&'static str>,
+    code_key: Option<String>,
     /// In the index of a pipeline: whether the next text of a list is a library.
     needs_library: Option<bool>,
     /// Bytes of keys that were looked at, for tests of the work.
@@ -197,6 +228,9 @@ impl<'r> Config<'r> {
             rules,
             form: None,
             is_closed: false,
+            is_keras: false,
+            is_model: false,
+            engine: EngineFile::default(),
             levels: Vec::new(),
             code_key: None,
             needs_library: None,
@@ -205,15 +239,47 @@ impl<'r> Config<'r> {
         }
     }
 
-    fn code(&mut self, detail: &str) {
-        let rule = self.rules.code;
-        self.report.add(Verdict::Executable, 0, rule, detail);
+    /// Adds a finding about a text of the file.
+    fn add(&mut self, verdict: Verdict, rule: &'static Rule, text: &str, what: &str) {
+        let detail = format!("{:?} {what}", shown(text));
+        self.report.add(verdict, 0, rule, &detail);
     }
 
-    /// Adds the key of code before, whose value is not null.
+    /// Adds a text that names code. It is worse if attacks name it.
+    fn add_code(&mut self, text: &str, what: &str) {
+        let severity = Severity::of_import_path(text.trim());
+        let detail = format!("{:?} {what}", shown(text));
+        self.report
+            .add_executable(severity, 0, self.rules.code, &detail);
+    }
+
+    /// Adds the key of code before, whose value says nothing else.
     fn add_code_key(&mut self) {
         if let Some(key) = self.code_key.take() {
-            self.code(&format!("{key} names code that a loader imports"));
+            self.add_code(&key, "names or allows code that a loader imports");
+        }
+    }
+
+    /// Takes the file for one of this name. `is_closed`: a reference needs a key of its form.
+    fn set_form(&mut self, name: &str, is_closed: bool) {
+        self.form = Form::find(name);
+        self.is_closed = is_closed && self.form.is_some();
+        self.engine = EngineFile::new(name);
+    }
+
+    /// Adds what the end of the document decides.
+    fn end(&mut self) {
+        self.add_code_key();
+        self.engine.end(self.report, self.rules.reference);
+    }
+
+    /// Adds a reference that the form of the file does not allow.
+    fn add_reference(&mut self, detail: String) {
+        if self.engine.has_argument {
+            let rule = self.rules.reference;
+            self.report.add(Verdict::Unknown, 0, rule, &detail);
+        } else {
+            self.engine.reference.get_or_insert(detail);
         }
     }
 
@@ -240,7 +306,7 @@ impl<'r> Config<'r> {
         let (readers, is_below) = match (inherited, rule) {
             // Nothing below can take back that readers follow a text.
             (Some(readers), _) if readers.follow() => (Some(readers), true),
-            (_, Some(rule)) => (Some(rule.readers), rule.is_below()),
+            (_, Some(rule)) => (Some(rule.readers), rule.is_below),
             (readers, None) => (readers, readers.is_some()),
         };
         Level {
@@ -249,77 +315,54 @@ impl<'r> Config<'r> {
             is_below,
             is_template: around.is_template || TEMPLATE_KEYS.iter().any(|it| key.contains(it)),
             is_logging: around.is_logging || logging::SECTIONS.contains(&key),
-            is_trust: TRUST_KEYS.contains(&key),
-        }
-    }
-
-    /// Checks a key of a map whose form is closed.
-    fn check_key(&mut self, key: &str) {
-        let any_keys = self.level().readers.is_some_and(Readers::any_keys);
-        let Some(form) = self.form.filter(|_| self.is_closed && !any_keys) else {
-            return;
-        };
-        if form.rule(key).is_some() {
-            return;
-        }
-        if let Some(reference) = Reference::from_text(key) {
-            let detail = format!("the key {:?} is {}", shown(key), reference.name());
-            let rule = self.rules.reference;
-            self.report.add(Verdict::Unknown, 0, rule, &detail);
         }
     }
 
     /// Checks a text by the form of the file.
     fn check_text(&mut self, key: &str, text: &str) {
-        if self.form.is_none() {
-            return;
-        }
         let readers = self.level().readers;
-        let (verdict, detail) = match readers.map_or(Judgement::Unlisted, |it| it.judge(text)) {
-            Judgement::Found(verdict, detail) => (verdict, detail),
+        let judgement = readers.map_or(Judgement::Unlisted, |it| it.judge(text));
+        let describe = |detail: &str| format!("{}: {:?}: {detail}", shown(key), shown(text));
+        match judgement {
+            Judgement::Found(verdict, detail) => {
+                let rule = self.rules.reference;
+                self.report.add(verdict, 0, rule, &describe(detail));
+            }
+            Judgement::SavedPath => {
+                let detail =
+                    describe("readers open this path, which is on the machine that saved it");
+                let rule = rules::JSON_SAVED_PATH;
+                self.report.add(Verdict::Unknown, 0, rule, &detail);
+            }
+            Judgement::Model => self.engine.model = Some(describe("vLLM fetches or opens it")),
             Judgement::Unlisted if self.is_closed => {
-                let mut reference = Reference::from_text(text);
-                if !PROSE.contains(&key) {
-                    reference = reference.or_else(|| Reference::within_words(text));
-                }
-                match reference {
-                    Some(reference) => (Verdict::Unknown, reference.name()),
-                    None => return,
+                let within = || Reference::within_words(text).filter(|_| !is_one_of(&PROSE, key));
+                if let Some(reference) = Reference::from_text(text).or_else(within) {
+                    self.add_reference(describe(reference.name()));
                 }
             }
-            Judgement::Unlisted | Judgement::Data => return,
-        };
-        let detail = format!("{}: {:?}: {detail}", shown(key), shown(text));
-        self.report.add(verdict, 0, self.rules.reference, &detail);
+            Judgement::Unlisted | Judgement::Data => {}
+        }
     }
 
     /// Checks a text that names what builds a logger.
     fn check_logging(&mut self, key: &str, text: &str) {
-        let imports = text.trim_start().starts_with(logging::IMPORT_SCHEME);
-        if imports && !logging::STREAMS.contains(&text) {
-            self.code(&format!("{:?} is imported", shown(text)));
-        }
+        let imports = text.trim_start().starts_with("ext://");
         let is_class = key == "class" && self.level().is_logging && text.contains('.');
-        if is_class && !logging::CLASSES.contains(&text) {
-            self.code(&format!(
-                "the class {:?} is built for a logger",
-                shown(text)
-            ));
+        if (imports && !logging::STREAMS.contains(&text))
+            || (is_class && !logging::CLASSES.contains(&text))
+        {
+            self.add_code(text, "is imported for a logger");
         }
     }
 
     /// Checks the first text of a component's list, which is its library.
-    fn component(&mut self, path: &[String], text: &str) {
-        if self.needs_library != Some(true) || !diffusers::is_component(path) {
-            return;
-        }
-        self.needs_library = Some(false);
-        if !diffusers::is_known_library(text) {
-            let component = path.first().map_or("", String::as_str);
-            let (component, library) = (shown(component), shown(text));
-            self.code(&format!(
-                "the component {component} is imported from {library}"
-            ));
+    fn check_component(&mut self, path: &[String], text: &str) {
+        if self.needs_library == Some(true) && diffusers::is_component(path) {
+            self.needs_library = Some(false);
+            if !diffusers::is_known_library(text) {
+                self.add_code(text, "is imported as the library of a component");
+            }
         }
     }
 
@@ -328,52 +371,95 @@ impl<'r> Config<'r> {
         let is_path = || is_import_path(text.trim());
         // The type of a module of Sentence Transformers has a check of its own.
         if TARGETS.contains(&key) && is_path() && !text.starts_with(SENTENCE_TRANSFORMERS) {
-            let detail = format!(
-                "the {key} {} may be a class that a reader imports",
-                shown(text)
-            );
-            self.report
-                .add(Verdict::Unknown, 0, self.rules.target, &detail);
+            let what = "may be a class that a reader imports";
+            self.add(Verdict::Unknown, self.rules.target, text, what);
         }
-        if key == IMPORT_PATH && is_path() {
-            self.code(&format!("{:?} is imported", shown(text)));
+        // Ray Serve imports it from a file of any name.
+        if key == "import_path" && is_path() {
+            self.add_code(text, "is imported");
         }
         if !BASES.contains(&key) {
             return;
         }
         if text.trim_end().ends_with(".py") {
-            self.code(&format!("the base {:?} is Python that is run", shown(text)));
+            self.add_code(text, "is Python that is run");
         } else if text.contains("::") || Reference::from_text(text).is_some_and(Reference::leaves) {
-            let detail = format!("the base {:?} is read from elsewhere", shown(text));
-            self.report
-                .add(Verdict::Unknown, 0, self.rules.path, &detail);
+            let what = "is read from elsewhere";
+            self.add(Verdict::Unknown, self.rules.path, text, what);
         }
     }
 
     /// Checks a path that a loader opens below the folder.
-    fn path(&mut self, verdict: Verdict, path: &str) {
+    fn check_path(&mut self, verdict: Verdict, path: &str) {
         if leaves_folder(path) {
-            let detail = format!("a loader opens {:?}, which leaves the folder", shown(path));
-            self.report.add(verdict, 0, self.rules.path, &detail);
+            self.add(verdict, self.rules.path, path, "is opened by a loader");
+        }
+    }
+
+    /// Checks a text that names a class or what builds one.
+    fn check_class(&mut self, key: &str, text: &str) {
+        // The keys of jsonpickle begin so.
+        if is_one_of(&CODE_TEXT_KEYS, key) || key.starts_with("py/") {
+            let what = "names code that a loader imports, or is a pickle";
+            if key.starts_with("__") && PLAIN_VALUES.contains(&text) {
+                self.add(Verdict::Unknown, self.rules.class, text, what);
+            } else {
+                self.add_code(text, what);
+            }
+        }
+        // skops has the class of an object apart from its module.
+        if key == "__class__" && Severity::of_import("", text) == Severity::Critical {
+            self.add_code(text, "is built");
+        }
+        if CLASS_KEYS.contains(&key) && !self.is_keras {
+            let name = text.rsplit(['>', '.']).next().unwrap_or(text);
+            if CODE_CLASSES.contains(&name) {
+                self.add_code(text, "is a layer that runs code");
+            } else {
+                let what = "is a class that is built by its name";
+                self.add(Verdict::Unknown, self.rules.class, text, what);
+            }
+        }
+    }
+
+    /// Takes back the key of code before, if this is its value.
+    fn pass_code_key(&mut self, path: &[String]) {
+        if self.code_key.as_ref() == path.last() {
+            self.code_key = None;
         }
     }
 }
 
 impl Watch for Config<'_> {
-    fn key(&mut self, _: &[String], key: &str) {
+    fn key(&mut self, path: &[String], key: &str) {
+        let is_xgboost = key == "gradient_booster" && matches!(path, [top] if top == "learner");
+        let is_catboost = path.is_empty() && matches!(key, "features_info" | "oblivious_trees");
+        if !self.is_model && (is_xgboost || is_catboost) {
+            let rule = self.rules.reference;
+            self.report.add(Verdict::Unknown, 0, rule, BOOSTER);
+        }
         self.add_code_key();
-        let has_rule = self.form.is_some_and(|form| form.rule(key).is_some());
-        let code_key = CODE_KEYS.into_iter().find(|known| *known == key);
-        self.code_key = code_key.filter(|_| !has_rule);
+        let rule = self.form.and_then(|form| form.rule(key));
+        if path.is_empty() {
+            self.engine.add_key(key, rule);
+        }
+        let has_rule = rule.is_some();
+        if (CODE_KEYS.contains(&key) && !has_rule) || is_one_of(&TRUST_KEYS, key) {
+            self.code_key = Some(key.to_owned());
+        }
         self.needs_library = self.needs_library.map(|_| true);
-        self.check_key(key);
+        let any_keys = self.level().readers.is_some_and(Readers::any_keys);
+        if self.is_closed
+            && !any_keys
+            && !has_rule
+            && let Some(reference) = Reference::from_text(key)
+        {
+            let detail = format!("the key {:?} is {}", shown(key), reference.name());
+            self.add_reference(detail);
+        }
     }
 
     fn enter(&mut self, key: Option<&str>) {
-        // For Python, a list or map with anything in it is true.
-        if self.level().is_trust {
-            self.code("a key that trusts remote code has values");
-        }
         let level = match key {
             Some(key) => self.level_below(key),
             None => self.level(),
@@ -390,20 +476,24 @@ impl Watch for Config<'_> {
         if name.is_some_and(|name| DATA_TAGS.contains(&name)) {
             return;
         }
-        let rule = "yaml-tag";
-        if !tag.contains("python") {
+        let rule = rules::YAML_TAG;
+        // As in `tag:yaml.org,2002:python/object/apply:os.system`.
+        let path = tag.rsplit([':', '/']).next().unwrap_or(tag);
+        let severity = Severity::of_import_path(path);
+        let is_attack = path.contains('.') && severity == Severity::Critical;
+        if !tag.contains("python") && !is_attack {
             let detail = "a tag chooses the class of an object";
             return self.report.add(Verdict::Unknown, 0, rule, detail);
         }
-        // As in `tag:yaml.org,2002:python/object/apply:os.system`.
-        let path = tag.rsplit([':', '/']).next().unwrap_or(tag);
-        let detail = "a tag with the name of Python: unsafe loaders create its objects";
-        self.report
-            .add_executable(Severity::of_import_path(path), 0, rule, detail);
+        let detail = "a tag that names code of Python: unsafe loaders create its objects";
+        self.report.add_executable(severity, 0, rule, detail);
     }
 
     fn text(&mut self, path: &[String], text: &str) {
-        self.component(path, text);
+        self.check_component(path, text);
+        if path.iter().any(|key| LIBRARY_KEYS.contains(&key.as_str())) {
+            self.add_code(text, "is about a native library that a server loads");
+        }
         let key = self.innermost(path);
         self.check_text(key, text);
         self.check_logging(key, text);
@@ -420,67 +510,50 @@ impl Watch for Config<'_> {
                     && text.contains('.')
                     && !text.starts_with(SENTENCE_TRANSFORMERS) =>
             {
-                self.code(&format!("the type {} is imported", shown(text)));
+                self.add_code(text, "is imported");
             }
             [class, list] if class == "_class_name" && list == ELEMENT => {
-                self.code(&format!(
-                    "the pipeline {} is code of the folder",
-                    shown(text)
-                ));
+                self.add_code(text, "is a pipeline of code of the folder");
             }
             // The index of shards.
-            [map, _] if map == "weight_map" => self.path(Verdict::Executable, text),
+            [map, _] if map == "weight_map" => self.check_path(Verdict::Executable, text),
             // `modules.json` again. Other lists may have paths of data.
             [list, member] if list == ELEMENT && member == "path" => {
-                self.path(Verdict::Unknown, text);
+                self.check_path(Verdict::Unknown, text);
             }
             _ => {}
         }
         self.check_import(key, text);
+        self.check_class(key, text);
+        // Releases of LangChain before 0.0.329 render Jinja without a sandbox.
+        if key == "template_format" && text == "jinja2" {
+            let what = "is rendered without a sandbox by older readers of prompts";
+            self.add(Verdict::Executable, rules::PROMPT_TEMPLATE, text, what);
+        }
+        if PROMPT_FILES.contains(&key) {
+            self.check_path(Verdict::Unknown, text);
+        }
         let is_fetched = diffusers::REPOSITORY_KEYS.contains(&key) && !text.trim().is_empty();
         if self.needs_library.is_some() && is_fetched {
-            let detail = format!("a component is fetched from {:?}", shown(text));
-            let rule = self.rules.reference;
-            self.report.add(Verdict::Unknown, 0, rule, &detail);
-        }
-        if CODE_TEXT_KEYS.contains(&key) || key.starts_with(JSONPICKLE) {
-            let key = shown(key);
-            self.code(&format!(
-                "{key} names code that a loader imports, or is a pickle"
-            ));
-        }
-        if TRUST_KEYS.contains(&key) {
-            self.code(&format!("{key} is set"));
-        }
-        if CLASS_KEYS.contains(&key) {
-            let name = text.rsplit(['>', '.']).next().unwrap_or(text);
-            if CODE_CLASSES.contains(&name) {
-                self.code(&format!("the layer {} runs code", shown(text)));
-            } else {
-                let detail = format!("the class {} is built by name", shown(text));
-                let rule = self.rules.class;
-                self.report.add(Verdict::Unknown, 0, rule, &detail);
-            }
+            let what = "is where a component is fetched from";
+            self.add(Verdict::Unknown, self.rules.reference, text, what);
         }
     }
 
     fn truth(&mut self, path: &[String], value: bool) {
-        if value {
-            self.number(path);
-        }
+        self.numeral(path, Some(value.into()));
     }
 
-    fn number(&mut self, path: &[String]) {
-        let key = self.innermost(path);
-        if TRUST_KEYS.contains(&key) {
-            self.code(&format!("{key} is set"));
+    /// Zero is false for readers in Python.
+    fn numeral(&mut self, path: &[String], integer: Option<i64>) {
+        let key = path.last().map_or("", String::as_str);
+        if integer == Some(0) && is_one_of(&TRUST_KEYS, key) {
+            self.pass_code_key(path);
         }
     }
 
     fn null(&mut self, path: &[String]) {
-        if self.code_key == path.last().map(String::as_str) {
-            self.code_key = None;
-        }
+        self.pass_code_key(path);
     }
 }
 

@@ -11,12 +11,17 @@ use std::ops::Range;
 
 pub use self::index::{DataIndex, IndexKind};
 use super::source::{Source, Stop, finish};
-use super::{Input, Limits, Report, Verdict, detect, input, rules};
+use super::{Input, Limits, Report, Verdict, detect, input};
+use crate::scan::rules::{self, Rule};
 
 /// The rule of data files that hold something else than tensors.
-const RULE: &str = rules::DATA_FILE;
+const RULE: &Rule = rules::DATA_FILE;
 /// The format of a file with the tensors of an ONNX model.
 pub const ONNX_DATA: &str = "onnx data";
+/// The format of a file with the constants of a model of OpenVINO.
+pub const OPENVINO_DATA: &str = "openvino data";
+/// The name of such a file that is also one of CTranslate2.
+const OPENVINO_NAME: &str = "model.bin";
 /// Zeros between two tensors are padding if there are fewer, bytes. The writers of ONNX align
 /// tensors to this many at most, because Windows maps files by them.
 const MAX_PADDING_BYTES: u64 = 64 << 10;
@@ -26,7 +31,7 @@ const MAX_ELEMENT_BYTES: u64 = 16;
 pub const MAX_INDEXES: usize = 64;
 
 /// Endings of formats that have a reader and no mark at the beginning, or none that is known here.
-const OTHER_ENDINGS: [&str; 80] = [
+const OTHER_ENDINGS: [&str; 71] = [
     "bash",
     "bc",
     "beam",
@@ -47,7 +52,6 @@ const OTHER_ENDINGS: [&str; 80] = [
     "dex",
     "dlc",
     "elc",
-    "engine",
     "faiss",
     "fatbin",
     "fish",
@@ -62,25 +66,20 @@ const OTHER_ENDINGS: [&str; 80] = [
     "jls",
     "ko",
     "lnk",
-    "lua",
     "luac",
     "meta",
     "metallib",
     "mlirbc",
     "mlpackage",
-    "mnn",
     "model",
-    "msgpack",
     "nemo",
     "node",
     "om",
     "ort",
     "params",
-    "pdiparams",
     "pdmodel",
     "pdparams",
     "pif",
-    "plan",
     "pmml",
     "psm1",
     "ptx",
@@ -89,18 +88,15 @@ const OTHER_ENDINGS: [&str; 80] = [
     "pyz",
     "rdata",
     "rds",
-    "rknn",
     "savedmodel",
     "scr",
     "ser",
     "service",
     "spv",
-    "svg",
     "t7",
     "tcl",
     "tensors",
     "tl",
-    "trt",
     "ts",
     "uff",
     "vmfb",
@@ -120,13 +116,12 @@ const TORCH_NAMES: [&str; 8] = [
     "training_args",
 ];
 /// Names that libraries and builders look for.
-const OTHER_NAMES: [&str; 7] = [
+const OTHER_NAMES: [&str; 6] = [
     "checkpoint",
     "containerfile",
     "dockerfile",
     "gnumakefile",
     "makefile",
-    "model.bin",
     "procfile",
 ];
 
@@ -162,7 +157,7 @@ pub fn scan_data_file<'i, I: Input + 'i>(
     let Some(format) = format else {
         return Ok(alone);
     };
-    if has_reader(name) {
+    if has_reader(name, format) {
         let mut report = Report::new(alone.format);
         let detail = "tensors lie in the file, and readers of other formats go by its name";
         report.add(Verdict::Unknown, 0, RULE, detail);
@@ -176,22 +171,29 @@ pub fn scan_data_file<'i, I: Input + 'i>(
     finish(Report::new(format), checked)
 }
 
+/// Whether a format is that of files whose tensors an index of any kind has.
+pub fn is_data_format(format: &str) -> bool {
+    [ONNX_DATA, OPENVINO_DATA].contains(&format)
+}
+
 /// Whether a file that was scanned alone has no format that is known, and nothing else is wrong
 /// with it.
 fn has_no_format(alone: &Report, length: u64) -> bool {
     let is_unmarked = match alone.format {
         "unknown" => true,
         "text" => length <= MAX_ELEMENT_BYTES,
+        "empty" => length == 0,
         _ => false,
     };
     let [finding] = alone.findings.as_slice() else {
         return false;
     };
-    is_unmarked && alone.verdict == Verdict::Unknown && finding.rule == rules::UNSCANNED
+    let is_unread = [rules::EMPTY, rules::UNSCANNED].contains(&finding.rule);
+    is_unmarked && alone.verdict == Verdict::Unknown && is_unread
 }
 
-/// Whether a reader of another format goes by this name.
-fn has_reader(name: &str) -> bool {
+/// Whether a reader of another format goes by this name of a file of tensors.
+fn has_reader(name: &str, format: &str) -> bool {
     let name = name.to_lowercase();
     let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
     let is_torch = || {
@@ -199,9 +201,10 @@ fn has_reader(name: &str) -> bool {
         names.any(|beginning| name.starts_with(beginning))
     };
     // A shell and many tools read hidden files of their own, and Paddle runs `__model__`.
-    name.starts_with('.')
+    (name == OPENVINO_NAME && format != OPENVINO_DATA)
+        || name.starts_with('.')
         || name.starts_with("__")
-        || detect::has_reader(&name, ending)
+        || detect::has_reader(&name)
         || OTHER_ENDINGS.contains(&ending)
         || OTHER_NAMES.contains(&name.as_str())
         || (ending == "bin" && is_torch())

@@ -1,9 +1,9 @@
 //! Verdicts, and the evidence for them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tensorgate_values::safe_text::push_escaped;
 
-use super::rules;
+use super::rules::Rule;
 use super::severity::Severity;
 
 /// The most findings of a report. Further ones change the verdict, but are not kept.
@@ -17,7 +17,7 @@ const MAX_DETAIL_BYTES: usize = 400;
 
 /// What a file is. The order is that of severity: the verdict of a container is the greatest of its
 /// parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Every byte is data of a known format.
@@ -58,8 +58,8 @@ impl Verdict {
 pub struct Finding {
     /// Where it is, in bytes from the beginning of the file, or of the member that `detail` names.
     pub offset: u64,
-    /// The rule, for scripts: `pickle-global`, `zip-duplicate-name`.
-    pub rule: &'static str,
+    /// The rule that it breaks.
+    pub rule: &'static Rule,
     /// What is there, and why it matters.
     pub detail: String,
     /// The verdict that it alone gives.
@@ -105,9 +105,9 @@ impl Report {
 
     /// Adds evidence. Control characters of a hostile file are escaped, and long texts cut. What is
     /// executable has the severity of its rule.
-    pub fn add(&mut self, verdict: Verdict, offset: u64, rule: &'static str, detail: &str) {
+    pub fn add(&mut self, verdict: Verdict, offset: u64, rule: &'static Rule, detail: &str) {
         let severity = match verdict {
-            Verdict::Executable => Some(rules::severity(rule)),
+            Verdict::Executable => Some(rule.severity),
             verdict => verdict.least_severity(),
         };
         self.add_with(verdict, severity, offset, rule, detail);
@@ -119,7 +119,7 @@ impl Report {
         &mut self,
         severity: Severity,
         offset: u64,
-        rule: &'static str,
+        rule: &'static Rule,
         detail: &str,
     ) {
         let severity = severity.max(Severity::High);
@@ -131,7 +131,7 @@ impl Report {
         verdict: Verdict,
         severity: Option<Severity>,
         offset: u64,
-        rule: &'static str,
+        rule: &'static Rule,
         detail: &str,
     ) {
         self.verdict = self.verdict.max(verdict);
@@ -193,19 +193,20 @@ fn bounded_ascii(text: &str) -> String {
 mod tests {
     #![allow(clippy::indexing_slicing, reason = "tests")]
     use super::*;
+    use crate::scan::rules;
 
     #[test]
     fn the_worst_part_decides_and_evidence_is_bounded() {
         let mut report = Report::new("zip");
         assert_eq!(report.verdict, Verdict::Safe);
         let mut part = Report::new("pickle");
-        part.add(Verdict::Executable, 3, "pickle-global", "os.system");
+        part.add(Verdict::Executable, 3, rules::PICKLE_GLOBAL, "os.system");
         report.add_part("archive/data.pkl", part);
-        report.add(Verdict::Unknown, 9, "zip-member", "what is this");
+        report.add(Verdict::Unknown, 9, rules::ZIP_CONTENT, "what is this");
         assert_eq!(report.verdict, Verdict::Executable);
         assert_eq!(report.findings[0].detail, "in archive/data.pkl: os.system");
         for _ in 0..2 * MAX_FINDINGS {
-            report.add(Verdict::Malformed, 0, "x", "y");
+            report.add(Verdict::Malformed, 0, rules::UNSCANNED, "y");
         }
         assert_eq!(report.findings.len(), MAX_FINDINGS);
         assert!(report.is_final());
@@ -222,12 +223,12 @@ mod tests {
         };
         let mut part = Report::new("pickle");
         assert_eq!(part.severity(), None);
-        part.add(Verdict::Unknown, 0, "pickle-limit", "x");
-        part.add(Verdict::Malformed, 0, "pickle-memo", "x");
-        part.add(Verdict::Executable, 0, "pickle-global", "sklearn");
-        part.add_executable(Severity::Critical, 0, "pickle-global", "os.system");
+        part.add(Verdict::Unknown, 0, rules::PICKLE_LIMIT, "x");
+        part.add(Verdict::Malformed, 0, rules::PICKLE_MEMO, "x");
+        part.add(Verdict::Executable, 0, rules::PICKLE_GLOBAL, "sklearn");
+        part.add_executable(Severity::Critical, 0, rules::PICKLE_GLOBAL, "os.system");
         // No severity weakens a verdict.
-        part.add_executable(Severity::Low, 0, "pickle-global", "x");
+        part.add_executable(Severity::Low, 0, rules::PICKLE_GLOBAL, "x");
         let expected = [
             Severity::Low,
             Severity::Medium,
@@ -239,7 +240,7 @@ mod tests {
         assert_eq!(part.verdict, Verdict::Executable);
         let mut full = Report::new("zip");
         for _ in 0..MAX_FINDINGS {
-            full.add(Verdict::Unknown, 0, "zip-member", "x");
+            full.add(Verdict::Unknown, 0, rules::ZIP_CONTENT, "x");
         }
         assert_eq!(full.severity(), Some(Severity::Low));
         full.add_part("a.pkl", part.clone());
@@ -252,9 +253,14 @@ mod tests {
     #[test]
     fn a_detail_cannot_steer_a_terminal() {
         let mut report = Report::new("x");
-        report.add(Verdict::Unknown, 0, "x", "\u{1b}[2J\u{202e}\"a\"\n");
+        report.add(
+            Verdict::Unknown,
+            0,
+            rules::UNSCANNED,
+            "\u{1b}[2J\u{202e}\"a\"\n",
+        );
         assert_eq!(report.findings[0].detail, "\\u{1b}[2J\\u{202e}\"a\"\\n");
-        report.add(Verdict::Unknown, 0, "x", &"a".repeat(1_000));
+        report.add(Verdict::Unknown, 0, rules::UNSCANNED, &"a".repeat(1_000));
         assert!(report.findings[1].detail.len() < 410);
     }
 }

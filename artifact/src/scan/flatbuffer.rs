@@ -1,6 +1,7 @@
 //! Tables and vectors of a FlatBuffer, read in place with each offset checked.
 
 use super::source::{Source, Stop};
+use crate::scan::rules::Rule;
 
 /// A FlatBuffer and the work that may still be done on it. Vectors may share their elements, so
 /// that a small file can describe a very large tree.
@@ -9,7 +10,7 @@ pub(super) struct Reader<'i> {
     /// How many tables and numbers may still be read.
     pub(super) values_left: u64,
     /// The rule of findings about offsets.
-    pub(super) rule: &'static str,
+    pub(super) rule: &'static Rule,
 }
 
 /// A table.

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::source::{Source, Stop, finish};
-use super::{Input, Limits, Report, Verdict, jinja};
+use super::{Input, Limits, Report, Verdict, charsmap, jinja};
+use crate::scan::rules::{self, Rule};
 
 const MAX_KEY_BYTES: u64 = 0xffff;
 /// The longest name of a tensor in any known reader, bytes.
@@ -15,19 +16,44 @@ const MAX_TENSOR_NAME_BYTES: u64 = 127;
 const MAX_DIMENSIONS: u32 = 4;
 const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_ALIGNMENT: u64 = 1 << 20;
-const HEADER: &str = "gguf-header";
-const METADATA: &str = "gguf-metadata";
-const TENSOR: &str = "gguf-tensor";
-const OFFSETS: &str = "gguf-offsets";
+const HEADER: &Rule = rules::GGUF_HEADER;
+const METADATA: &Rule = rules::GGUF_METADATA;
+const TENSOR: &Rule = rules::GGUF_TENSOR;
+const OFFSETS: &Rule = rules::GGUF_OFFSETS;
 
 /// Types of metadata that are more than a number of bytes.
 const U32: u32 = 4;
 const BOOL: u32 = 7;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
+/// Signed and unsigned numbers of one byte, and all of four bytes.
+const BYTES: &[u32] = &[0, 1];
+const WORDS: &[u32] = &[U32, 5, 6];
 
-/// Types of elements by their number in ggml: the elements of a block, and its bytes.
-const TYPES: [(u32, u64, u64); 33] = [
+/// Arrays whose elements llama.cpp reads without a look at their type: the types with the size that
+/// it takes them for, and the fewest elements.
+const ARRAYS: [(&str, &[u32], u64); 11] = [
+    (TOKENS, &[STRING], 0),
+    (TOKEN_SCORES, WORDS, 0),
+    (TOKEN_TYPES, WORDS, 0),
+    (CHARSMAP, BYTES, 0),
+    ("tokenizer.ggml.merges", &[STRING], 0),
+    ("tokenizer.ggml.suppress_tokens", WORDS, 0),
+    ("clip.vision.feature_layer", WORDS, 0),
+    ("clip.vision.image_grid_pinpoints", WORDS, 0),
+    ("clip.vision.image_mean", WORDS, 3),
+    ("clip.vision.image_std", WORDS, 3),
+    ("clip.vision.wa_layer_indexes", WORDS, 0),
+];
+const TOKENS: &str = "tokenizer.ggml.tokens";
+/// These have an element for each token.
+const TOKEN_SCORES: &str = "tokenizer.ggml.scores";
+const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
+const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
+
+/// Types of elements by their number in ggml: the elements of a block, and its bytes. Readers
+/// disagree about the bytes of type 9, in which no tensor is stored.
+const TYPES: [(u32, u64, u64); 34] = [
     (0, 1, 4),
     (1, 1, 2),
     (2, 32, 18),
@@ -61,6 +87,7 @@ const TYPES: [(u32, u64, u64); 33] = [
     (39, 32, 17),
     (40, 64, 36),
     (41, 128, 18),
+    (42, 64, 18),
 ];
 
 /// Scans a GGUF file.
@@ -69,7 +96,7 @@ const TYPES: [(u32, u64, u64); 33] = [
 /// The input cannot be read.
 pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     let mut report = Report::new("gguf");
-    let mut source = Source::new(input, "gguf-truncated")?;
+    let mut source = Source::new(input, rules::GGUF_TRUNCATED)?;
     let walked = walk(&mut source, limits, &mut report);
     finish(report, walked)
 }
@@ -101,41 +128,33 @@ fn walk(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result
         let detail = format!("{tensors} tensors and {keys} keys are more than this scan reads");
         return Err(Stop::unknown(8, HEADER, detail));
     }
-    let alignment = Metadata::new(source, limits, report).read(keys)?;
+    let metadata = Metadata {
+        source,
+        report,
+        elements_left: limits.operations,
+        key_bytes_left: limits.header_bytes,
+        tokens: 0,
+        token_values: u64::MAX,
+    };
+    let alignment = metadata.read(keys)?;
     let mut infos = read_tensors(source, tensors, alignment)?;
-    check_data(source, alignment, &mut infos)?;
-    if source.ends_as_zip()? {
-        return Err(Stop::malformed(
-            0,
-            "gguf-zip",
-            "the file is a zip archive, too",
-        ));
-    }
-    Ok(())
+    check_data(source, alignment, &mut infos)
 }
 
 /// Reads the metadata.
 struct Metadata<'a, 'i> {
     source: &'a mut Source<'i>,
-    limits: &'a Limits,
     report: &'a mut Report,
-    /// How many texts of arrays may still be read.
-    texts_left: u64,
+    /// How many elements of arrays may still be read.
+    elements_left: u64,
     /// How many bytes of keys may still be kept.
     key_bytes_left: usize,
+    tokens: u64,
+    /// The fewest elements of the arrays with one for each token.
+    token_values: u64,
 }
 
 impl<'a, 'i> Metadata<'a, 'i> {
-    const fn new(source: &'a mut Source<'i>, limits: &'a Limits, report: &'a mut Report) -> Self {
-        Self {
-            source,
-            limits,
-            report,
-            texts_left: limits.operations,
-            key_bytes_left: limits.header_bytes,
-        }
-    }
-
     /// Reads all keys and their values, and answers the alignment of tensors.
     fn read(mut self, keys: u64) -> Result<u64, Stop> {
         let mut names = BTreeSet::new();
@@ -157,11 +176,17 @@ impl<'a, 'i> Metadata<'a, 'i> {
             } else {
                 self.value(at, &key, kind)?;
             }
-            if names.contains(&key) {
-                let detail = format!("the key {key} is there twice");
-                return Err(Stop::malformed(at, METADATA, detail));
+            if !names.insert(key) {
+                return Err(Stop::malformed(at, METADATA, "a key is there twice"));
             }
-            names.insert(key);
+        }
+        if self.token_values < self.tokens {
+            let detail = format!(
+                "{} tokens have {} scores or types",
+                self.tokens, self.token_values
+            );
+            let at = self.source.position();
+            return Err(Stop::malformed(at, rules::GGUF_ARRAY, detail));
         }
         Ok(alignment)
     }
@@ -174,17 +199,20 @@ impl<'a, 'i> Metadata<'a, 'i> {
         };
         if !alignment.is_power_of_two() || !(8..=MAX_ALIGNMENT).contains(&alignment) {
             let detail = "the alignment is not a power of two from 8 bytes to 1 MiB";
-            return Err(Stop::malformed(at, "gguf-alignment", detail));
+            return Err(Stop::malformed(at, rules::GGUF_ALIGNMENT, detail));
         }
         Ok(alignment)
     }
 
     fn value(&mut self, at: u64, key: &str, kind: u32) -> Result<(), Stop> {
+        if kind != ARRAY && ARRAYS.iter().any(|(name, ..)| *name == key) {
+            let detail = format!("{key} is no array");
+            return Err(Stop::malformed(at, rules::GGUF_ARRAY, detail));
+        }
         match kind {
             STRING => self.text(at, key),
             ARRAY => self.array(at, key),
-            BOOL => self.bools(at, 1),
-            _ => self.source.skip(size(kind, at)?),
+            _ => self.elements(at, key, kind, 1),
         }
     }
 
@@ -209,99 +237,71 @@ impl<'a, 'i> Metadata<'a, 'i> {
     fn array(&mut self, at: u64, key: &str) -> Result<(), Stop> {
         let kind = self.source.u32()?;
         let count = self.source.u64()?;
+        let array = ARRAYS.iter().find(|(name, ..)| *name == key);
+        if array.is_some_and(|(_, kinds, fewest)| !kinds.contains(&kind) || count < *fewest) {
+            let detail = format!("{key} has {count} elements of the type {kind}");
+            return Err(Stop::malformed(at, rules::GGUF_ARRAY, detail));
+        }
+        match key {
+            TOKENS => self.tokens = count,
+            TOKEN_SCORES | TOKEN_TYPES => self.token_values = self.token_values.min(count),
+            _ => {}
+        }
+        if kind == ARRAY {
+            let detail = format!("{key} is an array of arrays");
+            return Err(Stop::malformed(at, rules::GGUF_NESTED_ARRAY, detail));
+        }
+        self.elements(at, key, kind, count)
+    }
+
+    fn elements(&mut self, at: u64, key: &str, kind: u32, count: u64) -> Result<(), Stop> {
+        let bytes = count.checked_mul(size(kind, at)?);
+        let Some(bytes) = bytes.filter(|bytes| *bytes <= self.source.left()) else {
+            let detail = format!("{key} has {count} elements, more than the file");
+            return Err(Stop::malformed(at, METADATA, detail));
+        };
+        let Some(left) = self.elements_left.checked_sub(count) else {
+            let detail = "more elements than this scan reads";
+            return Err(Stop::unknown(at, METADATA, detail));
+        };
+        self.elements_left = left;
         match kind {
-            ARRAY => {
-                let detail = format!("{key} is an array of arrays");
-                Err(Stop::malformed(at, "gguf-nested-array", detail))
-            }
-            STRING => self.texts(at, key, count),
-            BOOL => self.bools(at, count),
-            _ => {
-                let bytes = size(kind, at)?.checked_mul(count);
-                let bytes = bytes.filter(|bytes| *bytes <= self.source.left());
-                let Some(bytes) = bytes else {
-                    let detail = format!("{key} has {count} elements, more than the file");
-                    return Err(Stop::malformed(at, METADATA, detail));
-                };
-                if key == "tokenizer.ggml.precompiled_charsmap" {
-                    self.charsmap(at, bytes)
-                } else {
-                    self.source.skip(bytes)
+            STRING => {
+                if key.contains("template") && key != "tokenizer.chat_templates" {
+                    let detail = format!("{key} is an array of texts");
+                    self.report.add(Verdict::Unknown, at, jinja::RULE, &detail);
                 }
+                for _ in 0..count {
+                    let length = self.source.u64()?;
+                    self.source.skip(length)?;
+                }
+                Ok(())
             }
-        }
-    }
-
-    fn texts(&mut self, at: u64, key: &str, count: u64) -> Result<(), Stop> {
-        if key.contains("template") && key != "tokenizer.chat_templates" {
-            let detail = format!("{key} is an array of texts");
-            self.report.add(Verdict::Unknown, at, jinja::RULE, &detail);
-        }
-        // Each has at least its length.
-        if count > self.source.left() / 8 {
-            let detail = format!("{key} has {count} texts, more than the file");
-            return Err(Stop::malformed(at, METADATA, detail));
-        }
-        let Some(left) = self.texts_left.checked_sub(count) else {
-            let detail = format!("more than {} texts", self.limits.operations);
-            return Err(Stop::unknown(at, METADATA, detail));
-        };
-        self.texts_left = left;
-        for _ in 0..count {
-            let length = self.source.u64()?;
-            self.source.skip(length)?;
-        }
-        Ok(())
-    }
-
-    fn bools(&mut self, at: u64, count: u64) -> Result<(), Stop> {
-        if count > self.source.left() {
-            let detail = format!("{count} truth values, more than the file");
-            return Err(Stop::malformed(at, METADATA, detail));
-        }
-        let Some(left) = self.texts_left.checked_sub(count) else {
-            let detail = format!("more than {} values", self.limits.operations);
-            return Err(Stop::unknown(at, METADATA, detail));
-        };
-        self.texts_left = left;
-        for _ in 0..count {
-            if self.source.byte()? > 1 {
-                let at = self.source.position();
-                return Err(Stop::malformed(
-                    at,
-                    METADATA,
-                    "a truth value is neither 0 nor 1",
-                ));
+            BOOL => {
+                for _ in 0..count {
+                    if self.source.byte()? > 1 {
+                        let detail = "a truth value is neither 0 nor 1";
+                        return Err(Stop::malformed(self.source.position(), METADATA, detail));
+                    }
+                }
+                Ok(())
             }
+            _ if key == CHARSMAP => {
+                let position = self.source.position();
+                charsmap::check(self.source, position, bytes, rules::GGUF_CHARSMAP)
+            }
+            _ => self.source.skip(bytes),
         }
-        Ok(())
-    }
-
-    /// A tree of sentencepiece begins with the length of its first part, which readers follow.
-    fn charsmap(&mut self, at: u64, bytes: u64) -> Result<(), Stop> {
-        if bytes == 0 {
-            return Ok(());
-        }
-        let rest = bytes.checked_sub(4);
-        let part = match rest {
-            Some(_) => self.source.u32()?,
-            None => 0,
-        };
-        let Some(rest) = rest.filter(|rest| u64::from(part) < *rest && part % 4 == 0) else {
-            let detail = format!("a part of {part} bytes in a map of {bytes}");
-            return Err(Stop::malformed(at, "gguf-charsmap", detail));
-        };
-        self.source.skip(rest)
     }
 }
 
-/// The bytes of a number.
+/// The bytes of a number or a truth value, and the least of a text.
 fn size(kind: u32, at: u64) -> Result<u64, Stop> {
     match kind {
-        0 | 1 => Ok(1),
+        0 | 1 | BOOL => Ok(1),
         2 | 3 => Ok(2),
         4..=6 => Ok(4),
-        10..=12 => Ok(8),
+        STRING | 10..=12 => Ok(8),
         _ => {
             let detail = format!("a value has the unknown type {kind}");
             Err(Stop::malformed(at, METADATA, detail))
@@ -310,10 +310,10 @@ fn size(kind: u32, at: u64) -> Result<u64, Stop> {
 }
 
 /// A name of bounded length, in UTF-8 and without control characters.
-fn read_name(source: &mut Source<'_>, most: u64, rule: &'static str) -> Result<String, Stop> {
+fn read_name(source: &mut Source<'_>, max_bytes: u64, rule: &'static Rule) -> Result<String, Stop> {
     let at = source.position();
     let length = source.u64()?;
-    let bounded = usize::try_from(length).ok().filter(|_| length <= most);
+    let bounded = usize::try_from(length).ok().filter(|_| length <= max_bytes);
     let Some(length) = bounded.filter(|length| *length > 0) else {
         let detail = format!("a name of {length} bytes");
         return Err(Stop::malformed(at, rule, detail));
@@ -340,13 +340,10 @@ fn read_tensors(
             let detail = format!("{name} has {rank} dimensions");
             return Err(Stop::malformed(at, TENSOR, detail));
         }
-        let mut row = 0;
-        let mut elements = Some(1_u64);
-        for index in 0..rank {
+        let row = source.u64()?;
+        let mut elements = Some(row);
+        for _ in 1..rank {
             let dimension = source.u64()?;
-            if index == 0 {
-                row = dimension;
-            }
             elements = elements.and_then(|elements| elements.checked_mul(dimension));
         }
         let kind = source.u32()?;
@@ -368,11 +365,9 @@ fn read_tensors(
             let detail = format!("{name} begins at {offset}, not at a multiple of {alignment}");
             return Err(Stop::malformed(at, OFFSETS, detail));
         }
-        if names.contains(&name) {
-            let detail = format!("the tensor {name} is there twice");
-            return Err(Stop::malformed(at, TENSOR, detail));
+        if !names.insert(name) {
+            return Err(Stop::malformed(at, TENSOR, "a tensor is there twice"));
         }
-        names.insert(name);
         tensors.push((offset, bytes));
     }
     Ok(tensors)
@@ -428,7 +423,11 @@ fn check_zeros(source: &mut Source<'_>, count: u64) -> Result<(), Stop> {
     if source.zeros(count)? {
         Ok(())
     } else {
-        Err(Stop::malformed(at, "gguf-padding", "padding is not zero"))
+        Err(Stop::malformed(
+            at,
+            rules::GGUF_PADDING,
+            "padding is not zero",
+        ))
     }
 }
 

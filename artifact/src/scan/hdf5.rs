@@ -31,13 +31,14 @@ use self::pages::Pages;
 use self::walk::Walk;
 use super::source::finish;
 use super::{Input, Limits, Report};
+use crate::scan::rules::{self, Rule};
 
 /// The rule of structures that break the format, or that are not followed.
-const STRUCTURE: &str = "hdf5-structure";
+const STRUCTURE: &Rule = rules::HDF5_STRUCTURE;
 /// The rule of what is more than a scan reads.
-const LIMIT: &str = "hdf5-limit";
+const LIMIT: &Rule = rules::HDF5_LIMIT;
 /// The rule of data that is not in the file.
-const EXTERNAL: &str = "hdf5-external";
+const EXTERNAL: &Rule = rules::HDF5_EXTERNAL;
 /// Stands for an address that refers to nothing.
 const UNDEFINED: u64 = u64::MAX;
 

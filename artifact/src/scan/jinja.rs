@@ -22,6 +22,7 @@
 //! readings have a bound.
 
 use super::{Report, Severity, Verdict};
+use crate::scan::rules::{self, Rule};
 
 mod allowed;
 mod attribute;
@@ -42,7 +43,7 @@ use token::{Fault, Tag, Token};
 /// The longest template that is followed, bytes. Those of published models have up to 30,000.
 pub(super) const MAX_BYTES: usize = 256 << 10;
 /// The rule of all findings about templates.
-pub(super) const RULE: &str = "chat-template";
+pub(super) const RULE: &Rule = rules::CHAT_TEMPLATE;
 /// How often a template is read. Those of published models need up to 8 readings.
 const MAX_READINGS: usize = 16;
 
@@ -62,17 +63,11 @@ pub(super) fn check(template: &[u8], offset: u64, report: &mut Report) {
         report.add(Verdict::Unknown, offset, RULE, &detail);
         return;
     }
-    let (verdict, found) = match judge(text) {
-        Ok(None) => return,
-        Ok(Some(unknown)) => (Verdict::Unknown, unknown),
-        Err(fault) => (Verdict::Executable, fault),
-    };
-    let at = u64::try_from(found.at).unwrap_or(u64::MAX);
-    let at = offset.saturating_add(at);
-    if verdict == Verdict::Executable {
-        report.add_executable(severity(text), at, RULE, &found.detail);
-    } else {
-        report.add(verdict, at, RULE, &found.detail);
+    let at = |fault: &Fault| offset.saturating_add(u64::try_from(fault.at).unwrap_or(u64::MAX));
+    match judge(text) {
+        Ok(None) => {}
+        Ok(Some(found)) => report.add(Verdict::Unknown, at(&found), RULE, &found.detail),
+        Err(found) => report.add_executable(severity(text), at(&found), RULE, &found.detail),
     }
 }
 

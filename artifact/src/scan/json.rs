@@ -6,13 +6,13 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Read};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::Limits;
-use super::python_json::PythonJson;
+use super::python_json::{PythonJson, TOO_LONG};
 use super::source::{Source, Stop};
+use crate::scan::rules::Rule;
 
 /// The longest text or number, bytes.
 const MAX_TOKEN_BYTES: usize = 1 << 20;
@@ -30,8 +30,12 @@ pub(super) trait Watch {
     fn text(&mut self, path: &[String], text: &str);
     /// A truth value.
     fn truth(&mut self, path: &[String], value: bool);
-    /// A number other than zero, which readers in Python take for true.
-    fn number(&mut self, _: &[String]) {}
+    /// A number, with its value if it is known and whole.
+    fn numeral(&mut self, _: &[String], _: Option<i64>) {}
+    /// The list at a path begins.
+    fn list(&mut self, _: &[String]) {}
+    /// The end of the object at a path.
+    fn end(&mut self, _: &[String]) {}
     /// A null.
     fn null(&mut self, _: &[String]) {}
     /// The walk goes into the value of a key, or without a key into the elements of a list.
@@ -46,16 +50,9 @@ pub(super) trait Watch {
 pub(super) fn walk(
     source: &mut Source<'_>,
     limits: &Limits,
-    rule: &'static str,
+    rule: &'static Rule,
     watch: &mut impl Watch,
 ) -> Result<(), Stop> {
-    let mut tokens = Tokens {
-        source,
-        bytes: 0,
-        in_text: false,
-        is_escaped: false,
-        is_over: false,
-    };
     let mut state = State {
         path: Vec::new(),
         watch,
@@ -63,55 +60,34 @@ pub(super) fn walk(
         hash_key: RandomState::new(),
         is_over: false,
     };
-    let mut json = serde_json::Deserializer::from_reader(PythonJson::new(&mut tokens));
-    let walked = Value(&mut state).deserialize(&mut json);
-    let walked = walked.and_then(|()| json.end());
-    drop(json);
-    let Err(error) = walked else { return Ok(()) };
-    if tokens.is_over || state.is_over {
-        return Err(Stop::unknown(
-            0,
-            rule,
-            "a text or an object is larger than this scan reads",
-        ));
+    let walked = read_into(source, Value(&mut state), MAX_TOKEN_BYTES, rule);
+    if state.is_over {
+        return Err(too_large(rule));
     }
-    if error.is_io() {
-        return Err(Stop::Io(io::Error::from(error)));
-    }
-    Err(Stop::malformed(0, rule, error.to_string()))
+    walked
 }
 
-/// Bounds the length of a text, which the JSON reader keeps in memory.
-struct Tokens<'a, 'i> {
-    source: &'a mut Source<'i>,
-    /// Bytes of the current text or number.
-    bytes: usize,
-    in_text: bool,
-    is_escaped: bool,
-    is_over: bool,
+/// Reads the document that the whole input is, as a seed makes something of it. `max_bytes` is the
+/// length of the longest text.
+pub(super) fn read_into<'de, S: DeserializeSeed<'de>>(
+    source: &mut Source<'_>,
+    seed: S,
+    max_bytes: usize,
+    rule: &'static Rule,
+) -> Result<S::Value, Stop> {
+    let mut json = serde_json::Deserializer::from_reader(PythonJson::new(source, max_bytes));
+    let value = seed.deserialize(&mut json);
+    let value = value.and_then(|value| json.end().map(|()| value));
+    value.map_err(|error| match error.io_error_kind() {
+        Some(TOO_LONG) => too_large(rule),
+        Some(_) => Stop::Io(error.into()),
+        None => Stop::malformed(0, rule, error.to_string()),
+    })
 }
 
-impl Read for Tokens<'_, '_> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(into)?;
-        for byte in into.iter().take(count) {
-            self.bytes = self.bytes.saturating_add(1);
-            if self.in_text {
-                self.in_text = *byte != b'"' || self.is_escaped;
-                self.is_escaped = *byte == b'\\' && !self.is_escaped;
-            } else if *byte == b'"' {
-                self.in_text = true;
-                self.bytes = 0;
-            } else if !byte.is_ascii_alphanumeric() && !matches!(byte, b'+' | b'-' | b'.') {
-                self.bytes = 0;
-            }
-        }
-        if self.bytes > MAX_TOKEN_BYTES {
-            self.is_over = true;
-            return Err(io::Error::other("a text is too long"));
-        }
-        Ok(count)
-    }
+fn too_large(rule: &'static Rule) -> Stop {
+    let detail = "a text or an object is larger than this scan reads";
+    Stop::unknown(0, rule, detail)
 }
 
 struct State<'w, W> {
@@ -153,20 +129,19 @@ impl<'de, W: Watch> Visitor<'de> for Value<'_, '_, W> {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        if value != 0 {
-            self.0.watch.number(&self.0.path);
-        }
+        let integer = i64::try_from(value).unwrap_or(i64::MAX);
+        self.0.watch.numeral(&self.0.path, Some(integer));
         Ok(())
     }
 
     // The reader passes on only negative numbers here.
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        self.0.watch.number(&self.0.path);
+    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+        self.0.watch.numeral(&self.0.path, Some(value));
         Ok(())
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        self.0.watch.number(&self.0.path);
+        self.0.watch.numeral(&self.0.path, None);
         Ok(())
     }
 
@@ -176,6 +151,7 @@ impl<'de, W: Watch> Visitor<'de> for Value<'_, '_, W> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        self.0.watch.list(&self.0.path);
         self.0.watch.enter(None);
         self.0.path.push(ELEMENT.to_owned());
         while seq.next_element_seed(Value(&mut *self.0))?.is_some() {}
@@ -209,6 +185,7 @@ impl<'de, W: Watch> Visitor<'de> for Value<'_, '_, W> {
             state.watch.leave();
             state.key_bytes_left = left.saturating_add(key_bytes);
         }
+        state.watch.end(&state.path);
         state.key_bytes_left = key_bytes_left;
         Ok(())
     }
@@ -218,6 +195,7 @@ impl<'de, W: Watch> Visitor<'de> for Value<'_, '_, W> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::scan::rules::UNSCANNED;
     use std::io::Cursor;
 
     struct Paths(Vec<String>);
@@ -236,9 +214,9 @@ mod tests {
 
     fn paths(document: &str, limits: &Limits) -> Result<Vec<String>, Stop> {
         let mut file = Cursor::new(document.as_bytes().to_vec());
-        let mut source = Source::new(&mut file, "x").unwrap();
+        let mut source = Source::new(&mut file, UNSCANNED).unwrap();
         let mut paths = Paths(Vec::new());
-        walk(&mut source, limits, "x", &mut paths).map(|()| paths.0)
+        walk(&mut source, limits, UNSCANNED, &mut paths).map(|()| paths.0)
     }
 
     #[test]

@@ -5,18 +5,15 @@ mod config;
 pub(super) mod h5;
 pub(super) mod saved_metadata;
 
-use std::io::{self, BufReader, Read as _, SeekFrom};
-
-use serde::de::IgnoredAny;
+use std::io::{self, SeekFrom};
 
 use super::container::{self, Profile, ScanFile};
 use super::{Input, Limits, Report, Verdict, input};
+use crate::scan::rules;
 
 const CONFIG: &str = "config.json";
 const METADATA: &str = "metadata.json";
 const WEIGHTS: &str = "model.weights.h5";
-/// Bytes of the file that names the version of Keras.
-const MAX_METADATA_BYTES: u64 = 64 << 10;
 
 /// A file of Keras, version 3.
 #[derive(Default)]
@@ -48,12 +45,11 @@ impl Profile for Keras {
     ) -> io::Result<Report> {
         match name.to_ascii_lowercase().as_str() {
             CONFIG => scan_config(name, input, limits, scan_file),
-            METADATA => scan_metadata(input),
             lower => {
                 let mut report = container::member(name, input, limits, scan_file)?;
-                if lower != WEIGHTS && !lower.starts_with("assets/") {
+                if !matches!(lower, METADATA | WEIGHTS) && !lower.starts_with("assets/") {
                     let detail = "not a member of files of Keras";
-                    report.add(Verdict::Unknown, 0, "keras-member", detail);
+                    report.add(Verdict::Unknown, 0, rules::KERAS_MEMBER, detail);
                 }
                 Ok(report)
             }
@@ -73,7 +69,7 @@ fn scan_config(
     if !is_model {
         // A configuration of another library, in an archive of its folder.
         let detail = "the configuration names no class of a model";
-        report.add(Verdict::Unknown, 0, "keras-config", detail);
+        report.add(Verdict::Unknown, 0, rules::KERAS_CONFIG, detail);
         input.seek(SeekFrom::Start(0))?;
         let other = container::member(name, input, limits, scan_file)?;
         report.add_part("the configuration", other);
@@ -83,29 +79,15 @@ fn scan_config(
 
 /// Scans a configuration of a bounded length. The second part is whether its outermost object names
 /// a class, or may do so because it is too long to be read.
-fn bounded_config(input: &mut dyn Input, limits: &Limits) -> io::Result<(Report, bool)> {
+pub(super) fn bounded_config(input: &mut dyn Input, limits: &Limits) -> io::Result<(Report, bool)> {
     let length = input::length(input)?;
     if u64::try_from(limits.header_bytes).is_ok_and(|most| length > most) {
         let mut report = Report::new("keras config");
         let detail = format!("a configuration of {length} bytes is more than is read");
-        report.add(Verdict::Unknown, 0, "keras-config-size", &detail);
+        report.add(Verdict::Unknown, 0, rules::KERAS_CONFIG_SIZE, &detail);
         return Ok((report, true));
     }
-    input.seek(SeekFrom::Start(0))?;
     config::scan(input)
-}
-
-fn scan_metadata(input: &mut dyn Input) -> io::Result<Report> {
-    let mut report = Report::new("keras metadata");
-    let text = BufReader::new(input.take(MAX_METADATA_BYTES));
-    if let Err(error) = serde_json::from_reader::<_, IgnoredAny>(text) {
-        if error.is_io() {
-            return Err(error.into());
-        }
-        let detail = format!("not JSON: {error}");
-        report.add(Verdict::Malformed, 0, "keras-metadata", &detail);
-    }
-    Ok(report)
 }
 
 #[cfg(test)]

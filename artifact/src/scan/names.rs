@@ -11,6 +11,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use tensorgate_values::safe_text::is_hidden;
 
 use super::source::Stop;
+use crate::scan::rules::Rule;
 
 /// The longest name of a file in a folder, bytes: that of Linux.
 const MAX_FILE_NAME_BYTES: usize = 255;
@@ -28,7 +29,7 @@ pub(super) fn keep<T: Ord>(
     bytes: usize,
     bytes_left: &mut usize,
     at: u64,
-    rule: &'static str,
+    rule: &'static Rule,
 ) -> Result<(), Stop> {
     if names.contains(&name) {
         return Ok(());
@@ -57,7 +58,7 @@ impl Names {
     }
 
     /// Adds a key; false if the container has exactly this one.
-    pub(super) fn add_key(&mut self, key: &str) -> bool {
+    pub(super) fn add_key(&mut self, key: &[u8]) -> bool {
         self.hashes.insert(self.state.hash_one(key))
     }
 }
@@ -150,11 +151,12 @@ pub(super) fn leaves_folder(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scan::rules::UNSCANNED;
 
     #[test]
     fn kept_names_are_bounded() {
         let (mut names, mut left) = (BTreeSet::new(), NAME_OVERHEAD_BYTES.saturating_add(1));
-        let mut keep = |name| keep(&mut names, name, 1, &mut left, 0, "x");
+        let mut keep = |name| keep(&mut names, name, 1, &mut left, 0, UNSCANNED);
         assert!(keep("a").is_ok());
         assert!(keep("a").is_ok());
         assert!(keep("b").is_err());

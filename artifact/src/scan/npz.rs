@@ -99,7 +99,7 @@ mod tests {
             let files = names.map(|name| File::stored(name, &array("<f8", &[0; 8])));
             let mut file = Cursor::new(zip(&files));
             let report = zip::scan(&mut file, &Limits::default(), detect::scan).unwrap();
-            let rules: Vec<_> = report.findings.iter().map(|it| it.rule).collect();
+            let rules: Vec<_> = report.findings.iter().map(|it| it.rule.name).collect();
             (report.verdict, rules)
         };
         for names in [
@@ -132,7 +132,7 @@ mod tests {
         let mut file = Cursor::new(zip(&[cut]));
         let report = zip::scan(&mut file, &Limits::default(), detect::scan).unwrap();
         assert_eq!(report.verdict, Verdict::Malformed);
-        let mut rules = report.findings.iter().map(|finding| finding.rule);
+        let mut rules = report.findings.iter().map(|finding| finding.rule.name);
         assert!(rules.any(|rule| rule == "npy-header"), "{report:?}");
     }
 

@@ -13,6 +13,7 @@ use super::protobuf::{self, Visitor};
 use super::source::{Source, Stop, finish};
 use super::tensor_ranges::RangesByFile;
 use super::{Input, Limits, Report, Verdict};
+use crate::scan::rules::{self, Rule};
 
 mod contrib;
 mod expansion;
@@ -27,7 +28,7 @@ use external::{Entry, Files};
 use schema::Message;
 use tensor::Tensor;
 
-const RULE: &str = "onnx-message";
+const RULE: &Rule = rules::ONNX_MESSAGE;
 /// Characters of a value that a finding shows.
 const SHOWN_CHARS: usize = 100;
 
@@ -167,8 +168,11 @@ impl Visitor<Message> for Model {
         _: &mut Report,
     ) -> Result<(), Stop> {
         let value = match (path.last(), field) {
-            // A SavedModel has graphs in these fields. The tags of its fields are such characters.
-            (Some(Message::Model), 2..=4) if text.contains(char::is_control) => {
+            // Models of TensorFlow have graphs in the second of these fields. The tags of their
+            // fields are such characters. The version of CatBoost has several lines.
+            (Some(Message::Model), 2..=4)
+                if text.contains(|c: char| c.is_control() && (c != '\n' || field != 3)) =>
+            {
                 let detail = "the producer's name, its version or the domain is no plain text";
                 return Err(Stop::unknown(at, RULE, detail));
             }
@@ -178,17 +182,8 @@ impl Visitor<Message> for Model {
             }
             (Some(Message::Node), 1) => return self.expansions.input(text, at),
             (Some(Message::Node), 2) => return self.expansions.output(text, at),
-            (Some(Message::External), 1) => &mut self.entry.key,
-            (Some(Message::External), 2) => &mut self.entry.value,
-            // Readers take the last one, as here.
-            (Some(Message::Entry), 1) => {
-                self.entry.key = Some(text);
-                return Ok(());
-            }
-            (Some(Message::Entry), 2) => {
-                self.entry.value = Some(text);
-                return Ok(());
-            }
+            (Some(Message::External | Message::Entry), 1) => &mut self.entry.key,
+            (Some(Message::External | Message::Entry), 2) => &mut self.entry.value,
             (Some(Message::Node), 7) | (Some(Message::Function), 10) => {
                 return self.name_part(text, at, |operator| &mut operator.0);
             }
@@ -197,8 +192,8 @@ impl Visitor<Message> for Model {
             }
             _ => return Ok(()),
         };
-        // Readers take the last one.
-        if value.replace(text).is_some() {
+        // Readers take the last one, as here.
+        if value.replace(text).is_some() && path.last() == Some(&Message::External) {
             let detail = "an entry of external data has two keys or two values";
             return Err(Stop::malformed(at, external::RULE, detail));
         }
@@ -252,7 +247,7 @@ impl Model {
         limits: &Limits,
         report: &mut Report,
     ) -> Result<(), Stop> {
-        let mut source = Source::new(input, "onnx-truncated")?;
+        let mut source = Source::new(input, rules::ONNX_TRUNCATED)?;
         protobuf::walk(&mut source, Message::Model, limits, RULE, self, report)
     }
 
@@ -321,7 +316,7 @@ impl Model {
             // Whatever function of the model has the same name.
             BuiltIn::Runs(what) => {
                 let detail = format!("the operator {} runs {what}", operator.1);
-                report.add(Verdict::Executable, at, "onnx-operator", &detail);
+                report.add(Verdict::Executable, at, rules::ONNX_OPERATOR, &detail);
                 Ok(())
             }
             BuiltIn::No => {
@@ -336,11 +331,12 @@ impl Model {
         let entry = std::mem::take(&mut self.entry);
         let key = entry.key.unwrap_or_default();
         let value = entry.value.unwrap_or_default();
-        if matches!(path, [Message::Model, _]) && metadata::is_code(&key, &value) {
+        let fault = metadata::fault(&key, &value);
+        if let Some(verdict) = fault.filter(|_| matches!(path, [Message::Model, _])) {
             let value: String = value.chars().take(SHOWN_CHARS).collect();
             let detail =
                 format!("common loaders evaluate {key:?}, and it is no literal: {value:?}");
-            report.add(Verdict::Unknown, at, "onnx-metadata-code", &detail);
+            report.add(verdict, at, rules::ONNX_METADATA_CODE, &detail);
         }
     }
 
@@ -349,7 +345,7 @@ impl Model {
         self.expansions.check(report);
         for (domain, name) in self.used.difference(&self.functions) {
             let detail = format!("the operator {name} of the domain {domain:?} is native code");
-            report.add(Verdict::Unknown, 0, "onnx-custom-domain", &detail);
+            report.add(Verdict::Unknown, 0, rules::ONNX_CUSTOM_DOMAIN, &detail);
         }
         if self.has_graph {
             Ok(())

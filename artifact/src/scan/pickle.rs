@@ -20,6 +20,7 @@ mod machine;
 mod memo;
 mod opcodes;
 mod operation;
+mod polyglot;
 mod script;
 mod stack;
 mod tensors;
@@ -31,56 +32,47 @@ mod walk;
 use std::collections::BTreeMap;
 use std::io;
 
+use self::machine::Machine;
+use self::opcodes::Opcode;
 use self::walk::Work;
 use super::finding::Report;
 use super::input::Input;
 use super::limits::Limits;
 
+pub(super) use self::allowed::is_torch_constant;
 pub use self::calls::Storage;
 pub use self::legacy::legacy_torch;
-pub(super) use self::operation::AMBIGUOUS;
-pub(super) use self::walk::LIMIT;
+pub(super) use self::polyglot::is_in;
+
+/// Whether a file begins with the PROTO opcode of a pickle and an opcode that exists.
+pub(super) const fn begins(head: &[u8]) -> bool {
+    matches!(head, [0x80, 0..=5, next, ..] if Opcode::from_code(*next).is_some())
+}
 
 /// Scans a file of one or more pickles.
 ///
 /// # Errors
 /// The input cannot be read.
 pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
-    let mut work = Work::new(limits);
-    let machine = work.stream(input, "pickle", false)?;
+    let machine = Machine::new("pickle", limits.entries);
+    let machine = Work::new(limits).stream(input, machine)?;
     Ok(machine.report)
 }
 
-/// Scans the pickle of a torch archive. Its persistent identifiers name storages, which are
-/// members of the archive; they are returned by their names.
+/// Scans a pickle of a torch archive. Its persistent identifiers name storages, which are members
+/// of the archive; they are returned by their names. If it is a part of a TorchScript program, its
+/// objects are of the program's own classes, whose code is a finding of the archive.
 ///
 /// # Errors
 /// The input cannot be read.
 pub fn scan_torch(
     input: &mut dyn Input,
     limits: &Limits,
+    is_script: bool,
 ) -> io::Result<(Report, BTreeMap<String, Storage>)> {
-    scan_storages(input, Work::new(limits))
-}
-
-/// Scans a pickle of a TorchScript program. Its objects are of the program's own classes, whose
-/// code is a finding of the archive, not of the pickle.
-///
-/// # Errors
-/// The input cannot be read.
-pub fn scan_torchscript(
-    input: &mut dyn Input,
-    limits: &Limits,
-) -> io::Result<(Report, BTreeMap<String, Storage>)> {
-    let mut work = Work::new(limits);
-    work.is_script = true;
-    scan_storages(input, work)
-}
-
-fn scan_storages(
-    input: &mut dyn Input,
-    mut work: Work<'_>,
-) -> io::Result<(Report, BTreeMap<String, Storage>)> {
-    let machine = work.stream(input, "pickle", true)?;
+    let mut machine = Machine::new("pickle", limits.entries);
+    machine.is_torch = true;
+    machine.is_script = is_script;
+    let machine = Work::new(limits).stream(input, machine)?;
     Ok((machine.report, machine.storages))
 }

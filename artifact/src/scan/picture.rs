@@ -7,8 +7,9 @@ use std::io;
 
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict};
+use crate::scan::rules::{self, Rule};
 
-const RULE: &str = "picture";
+const RULE: &Rule = rules::PICTURE;
 /// Endings of the names of pictures.
 const ENDINGS: [&str; 7] = ["apng", "gif", "jfif", "jpeg", "jpg", "png", "webp"];
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -29,7 +30,7 @@ pub(super) fn scan(input: &mut dyn Input, ending: &str, limits: &Limits) -> io::
         report.add(Verdict::Unknown, 0, RULE, detail);
         return Ok(report);
     }
-    let mut source = Source::new(input, "picture-truncated")?;
+    let mut source = Source::new(input, rules::PICTURE_TRUNCATED)?;
     let walked = walk(&mut source, limits);
     finish(report, walked)
 }

@@ -5,6 +5,7 @@
 
 use super::source::{Source, Stop};
 use super::{Limits, Report};
+use crate::scan::rules::Rule;
 
 /// Messages within messages, as in Google's readers.
 const MAX_DEPTH: usize = 100;
@@ -83,7 +84,7 @@ pub(super) fn walk<M: Schema>(
     source: &mut Source<'_>,
     root: M,
     limits: &Limits,
-    rule: &'static str,
+    rule: &'static Rule,
     visitor: &mut impl Visitor<M>,
     report: &mut Report,
 ) -> Result<(), Stop> {
@@ -183,7 +184,7 @@ struct Wire<'a, 'i> {
     source: &'a mut Source<'i>,
     /// Where the message ends.
     end: u64,
-    rule: &'static str,
+    rule: &'static Rule,
 }
 
 impl Wire<'_, '_> {

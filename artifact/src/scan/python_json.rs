@@ -2,6 +2,7 @@
 //!
 //! Python's reader and those of most model formats accept these names where a number may stand. No
 //! other reader takes them for anything else, so they are no ambiguity: each is read as a number.
+//! A reader of JSON keeps each text in memory, so their length is bounded here, too.
 
 use std::io::{self, Read};
 
@@ -9,10 +10,16 @@ use std::io::{self, Read};
 const NUMBERS: [(&[u8], &[u8]); 2] = [(b"NaN", b"100"), (b"Infinity", b"10000000")];
 /// What JSON has nowhere outside of a text.
 const INVALID: u8 = b'?';
+/// The kind of error of a text or number that is too long.
+pub(super) const TOO_LONG: io::ErrorKind = io::ErrorKind::FileTooLarge;
 
 /// Replaces these names in a stream of JSON, unless they are within a text.
 pub(super) struct PythonJson<R> {
     input: R,
+    /// The longest text or number, bytes.
+    max_bytes: usize,
+    /// Bytes of the current one.
+    bytes: usize,
     in_text: bool,
     is_escaped: bool,
     /// The byte before, as it is in the input.
@@ -22,9 +29,11 @@ pub(super) struct PythonJson<R> {
 }
 
 impl<R: Read> PythonJson<R> {
-    pub(super) const fn new(input: R) -> Self {
+    pub(super) const fn new(input: R, max_bytes: usize) -> Self {
         Self {
             input,
+            max_bytes,
+            bytes: 0,
             in_text: false,
             is_escaped: false,
             before: b' ',
@@ -35,10 +44,14 @@ impl<R: Read> PythonJson<R> {
     /// The byte that a reader of JSON gets for the next one.
     fn byte(&mut self, byte: u8) -> u8 {
         let before = std::mem::replace(&mut self.before, byte);
+        self.bytes = self.bytes.saturating_add(1);
         if self.in_text {
             self.in_text = byte != b'"' || self.is_escaped;
             self.is_escaped = byte == b'\\' && !self.is_escaped;
             return byte;
+        }
+        if !is_part(byte) {
+            self.bytes = 0;
         }
         if let Some(rest) = self.rest.take() {
             return self.within(rest, byte);
@@ -81,6 +94,9 @@ impl<R: Read> Read for PythonJson<R> {
         let count = self.input.read(into)?;
         for byte in into.iter_mut().take(count) {
             *byte = self.byte(*byte);
+            if self.bytes > self.max_bytes {
+                return Err(TOO_LONG.into());
+            }
         }
         Ok(count)
     }
@@ -113,7 +129,7 @@ mod tests {
             ("[NaN\"a\"]", None),
         ] {
             let mut read = String::new();
-            let mut reader = PythonJson::new(document.as_bytes());
+            let mut reader = PythonJson::new(document.as_bytes(), usize::MAX);
             reader.read_to_string(&mut read).unwrap();
             let parsed = serde_json::from_str::<serde_json::Value>(&read);
             assert_eq!(parsed.is_ok(), expected.is_some(), "{document}: {read}");

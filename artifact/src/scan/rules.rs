@@ -1,314 +1,350 @@
-//! The rules of findings: the severity of each where it makes a file executable, and how to get a
-//! safe file instead.
+//! The rules of findings: the name of each in output, its severity where it makes a file
+//! executable, and how to get a safe file instead.
+
+use serde::{Serialize, Serializer};
 
 use super::severity::Severity;
 
-/// A rule, or a family of them: a name that ends in a hyphen is the beginning of all others.
-struct Rule {
-    name: &'static str,
-    /// Its severity where its finding is executable. Others have that of their verdict.
-    severity: Severity,
-    remedy: &'static str,
+/// A kind of evidence against a file.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The name in output, for scripts: `pickle-global`, `zip-duplicate-name`.
+    pub name: &'static str,
+    /// The severity of a finding that makes the file executable. Others have that of their verdict.
+    pub(super) severity: Severity,
+    /// How to get a file without such findings, as a short sentence.
+    pub remedy: &'static str,
 }
 
-const fn high(name: &'static str, remedy: &'static str) -> Rule {
-    Rule {
-        name,
-        severity: Severity::High,
-        remedy,
+impl PartialEq<str> for Rule {
+    fn eq(&self, name: &str) -> bool {
+        self.name == name
     }
 }
 
-const fn critical(name: &'static str, remedy: &'static str) -> Rule {
-    Rule {
-        name,
-        severity: Severity::Critical,
-        remedy,
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name)
     }
 }
 
-/// The rule of a file without a format that is known.
-pub const UNSCANNED: &str = "unscanned";
-/// The rule of a program, such as a Python source.
-pub const PROGRAM: &str = "program";
-/// The rule of an archive with a program in TorchScript.
-pub const TORCHSCRIPT: &str = "torchscript";
-/// The rule of what makes Triton run code in Python.
-pub const TRITON_PYTHON: &str = "triton-python";
-/// The rule of a file of tensors that holds something else, too.
-pub const DATA_FILE: &str = "data-file";
-/// The rule of an ONNX model whose tensors lie in other files.
-pub const ONNX_EXTERNAL_DATA: &str = "onnx-external-data";
-
-/// What to do about a rule without a row.
-const NO_ROW: &str = "do not load the file; get the model as safetensors or ONNX";
+/// What to do about a rule that this release does not know.
+const UNKNOWN_RULE: &str = "do not load the file; get the model as safetensors or ONNX";
 
 const AGAIN: &str = "download the file again, or write it anew with the library that made it";
 const ARCHIVE: &str =
     "pack the files anew, without links, duplicates or names that leave the folder";
-const CODE: &str = "remove the key, and load the model without code of its folder";
 const DATA: &str = "save tensors as safetensors, or an estimator as ONNX, and scan the result";
 const IMPORTS: &str = "remove the value, or name only what the libraries themselves bring";
 const KERAS: &str = "rebuild the model of built-in layers and functions, or export it as ONNX";
 const ONNX: &str = "export the model as ONNX anew, with operators of ONNX alone";
 const PATH: &str = "name a file in the model's folder, by a path without `..`, and put it there";
-const PICTURE: &str = "save the picture anew, or remove it";
+const SAVE_PICTURE: &str = "save the picture anew, or remove it";
 const REMOTE: &str = "remove `auto_map` and such keys, and load without `trust_remote_code`";
-const REMOVE: &str = "remove the file, or convert the model to safetensors or ONNX";
+const REMOVE: &str = "remove the file, or get the model as safetensors or ONNX";
 const YAML: &str = "write the file as plain YAML, without tags and anchors, or as JSON";
 
-/// All rules, those of a family before the family.
-const RULES: &[Rule] = &[
+/// The name in output of the rule with a constant of so many letters.
+const fn output_name<const LENGTH: usize>(constant: &str) -> [u8; LENGTH] {
+    let mut name = [b'-'; LENGTH];
+    let (mut left, mut read) = (name.as_mut_slice(), constant.as_bytes());
+    while let ([letter, letters @ ..], [byte, bytes @ ..]) = (left, read) {
+        if *byte != b'_' {
+            *letter = byte.to_ascii_lowercase();
+        }
+        (left, read) = (letters, bytes);
+    }
+    name
+}
+
+/// Declares the rules in groups of one severity and one remedy. The name in output is that of the
+/// constant: `PICKLE_GLOBAL` is `pickle-global`.
+macro_rules! rules {
+    ($($severity:ident, $remedy:expr => $($constant:ident),+;)*) => {
+        $($(
+            #[doc = concat!("The rule `", stringify!($constant), "`.")]
+            pub const $constant: &Rule = &Rule {
+                name: {
+                    const LENGTH: usize = stringify!($constant).len();
+                    const NAME: [u8; LENGTH] = output_name(stringify!($constant));
+                    match str::from_utf8(&NAME) {
+                        Ok(name) => name,
+                        Err(_) => stringify!($constant),
+                    }
+                },
+                severity: Severity::$severity,
+                remedy: $remedy,
+            };
+        )+)*
+        const ALL: &[&Rule] = &[$($($constant),+),*];
+    };
+}
+
+rules! {
     // Files as such.
-    high("empty", "download the file again, or remove it"),
-    high("entry-points", "remove the file: a model needs no plug-ins"),
-    high(
-        "extension",
-        "give the file the ending of its format, or get it again",
-    ),
-    critical(
-        "polyglot",
-        "get the file anew: it is of two formats at once",
-    ),
-    high(PROGRAM, "remove the file, or export the model to ONNX"),
-    high(UNSCANNED, REMOVE),
+    High, "remove the file: no loader reads it" => APPLE_DOUBLE;
+    High, "download the file again, or remove it" => EMPTY;
+    High, "remove the file: a model needs no plug-ins" => ENTRY_POINTS;
+    High, "give the file the ending of its format, or get it again" => EXTENSION;
+    Critical, "get the file anew: it is of two formats at once" => POLYGLOT;
+    High, "remove the file, or export the model to ONNX" => PROGRAM;
+    High, REMOVE => UNSCANNED;
     // Pickles, and what holds them.
-    high("npy-objects", "save the array with a dtype of plain data"),
-    high("npy-", AGAIN),
-    high("pickle-", DATA),
-    high(
-        "torch-native-code",
-        "export the model as ONNX instead of native code",
-    ),
-    high("torch-package", "save the `state_dict` as safetensors"),
-    high("torch-program", "export the model as ONNX"),
-    high("torch-", DATA),
-    high(
-        TORCHSCRIPT,
-        "export the model as ONNX instead of TorchScript",
-    ),
+    High, "save the array with a dtype of plain data" => NPY_OBJECTS;
+    High, AGAIN =>
+        NPY_HEADER,
+        NPY_SIZE;
+    High, DATA =>
+        PICKLE_AMBIGUOUS,
+        PICKLE_BUFFER,
+        PICKLE_BUILD,
+        PICKLE_CALL,
+        PICKLE_EXTENSION,
+        PICKLE_FRAME,
+        PICKLE_GLOBAL,
+        PICKLE_ITEMS,
+        PICKLE_JOBLIB,
+        PICKLE_LIMIT,
+        PICKLE_MALFORMED,
+        PICKLE_MEMO,
+        PICKLE_NESTED,
+        PICKLE_PERSISTENT_ID,
+        PICKLE_PROTOCOL,
+        PICKLE_STACK,
+        PICKLE_TRAILING,
+        PICKLE_UNCHECKED;
+    High, "export the model as ONNX, which needs no code" => TORCH_NATIVE_CODE;
+    High, "save the `state_dict` as safetensors" => TORCH_PACKAGE;
+    High, "export the model as ONNX" => TORCH_PROGRAM;
+    High, DATA =>
+        TORCH_LEGACY,
+        TORCH_MEMBER,
+        TORCH_STORAGE,
+        TORCH_TAR,
+        TORCH_TEXT,
+        TORCH_VERSION;
+    High, "export the model as ONNX instead of TorchScript" => TORCHSCRIPT;
     // Keras and HDF5.
-    critical("hdf5-external", "store all data in the file itself"),
-    critical(
-        "hdf5-",
-        "write the file anew with Keras, or use safetensors",
-    ),
-    high("keras-code", "replace `Lambda` by built-in layers"),
-    critical("keras-name", "rename the layer: its name leaves the folder"),
-    critical(
-        "keras-path",
-        "store the vocabulary in the model, not by its path",
-    ),
-    high("keras-", KERAS),
+    Critical, "store all data in the file itself" => HDF5_EXTERNAL;
+    Critical, "write the file anew with Keras, or use safetensors" =>
+        HDF5_ATTRIBUTE,
+        HDF5_EXPANSION,
+        HDF5_FILTER,
+        HDF5_LIMIT,
+        HDF5_STRUCTURE;
+    Critical, "save the weights anew with `save_weights`, which writes no links" =>
+        HDF5_EXTERNAL_LINK,
+        HDF5_LINK;
+    High, "replace `Lambda` by built-in layers" => KERAS_CODE;
+    Critical, "rename the layer: its name leaves the folder" => KERAS_NAME;
+    Critical, "store the vocabulary in the model, not by its path" => KERAS_PATH;
+    High, KERAS =>
+        KERAS_CLASS,
+        KERAS_CONFIG,
+        KERAS_CONFIG_SIZE,
+        KERAS_CUSTOM_OBJECT,
+        KERAS_FUNCTION,
+        KERAS_MEMBER,
+        KERAS_MODULE,
+        KERAS_SIZE;
     // TensorFlow.
-    high(
-        DATA_FILE,
-        "write the tensors anew, with the tool that wrote the model",
-    ),
-    high(
-        "checkpoint-state",
-        "name the checkpoint without folders, or leave this file out",
-    ),
-    critical("saved-model-asset", PATH),
-    critical(
-        "saved-model-operator",
-        "export the model without operators that read files or run code, or convert it to ONNX",
-    ),
-    critical(
-        "saved-model-",
-        "export the SavedModel anew, or convert it to ONNX",
-    ),
-    critical("tensor-bundle-", "export the SavedModel anew"),
-    critical(
-        "tflite-",
-        "convert the model anew, with built-in operators alone",
-    ),
-    // Other formats of tensors.
-    critical(
-        "gguf-",
-        "download the file again, or convert the model to GGUF anew",
-    ),
-    critical("lightgbm-", AGAIN),
-    critical(
-        ONNX_EXTERNAL_DATA,
-        "store the tensors in the ONNX file, or in a file of plain name beside it",
-    ),
-    critical("onnx-external-path", PATH),
-    critical("onnx-", ONNX),
-    critical("picture", PICTURE),
-    critical("picture-", PICTURE),
-    critical("safetensors-", AGAIN),
-    critical("sentencepiece-", AGAIN),
-    critical("xgboost-", "save the model anew with `Booster.save_model`"),
+    High, "write the tensors anew, with the tool that wrote the model" => DATA_FILE;
+    High, "name the checkpoint without folders, or leave this file out" => CHECKPOINT_STATE;
+    Critical, PATH => SAVED_MODEL_ASSET;
+    Critical,
+    "export the model without operators that use files or run code, or convert it to ONNX" =>
+        SAVED_MODEL_OPERATOR;
+    Critical, "export the SavedModel anew, or convert it to ONNX" =>
+        SAVED_MODEL_FINGERPRINT,
+        SAVED_MODEL_KERAS,
+        SAVED_MODEL_MESSAGE,
+        SAVED_MODEL_TEXT,
+        SAVED_MODEL_TRUNCATED;
+    Critical, "export the SavedModel anew" =>
+        TENSOR_BUNDLE_ENTRY,
+        TENSOR_BUNDLE_TABLE,
+        TENSOR_BUNDLE_TRUNCATED;
+    Critical, "convert the model anew, with built-in operators alone" =>
+        TFLITE_BUFFER,
+        TFLITE_CUSTOM_OPERATOR,
+        TFLITE_EXTERNAL,
+        TFLITE_HEADER,
+        TFLITE_OFFSET,
+        TFLITE_OPERATOR,
+        TFLITE_TRUNCATED;
+    Critical, "download the file again, or convert the model to GGUF anew" =>
+        GGUF_ALIGNMENT,
+        GGUF_ARRAY,
+        GGUF_CHARSMAP,
+        GGUF_HEADER,
+        GGUF_METADATA,
+        GGUF_NESTED_ARRAY,
+        GGUF_OFFSETS,
+        GGUF_PADDING,
+        GGUF_TENSOR,
+        GGUF_TRUNCATED;
+    Critical, AGAIN =>
+        LIGHTGBM_INDEX,
+        LIGHTGBM_LINE,
+        LIGHTGBM_TRUNCATED;
+    Critical, "save the model anew with `save_model(path, format=\"json\")`" =>
+        CATBOOST_DOCUMENT,
+        CATBOOST_MEMBER;
+    Critical, "store the tensors in the ONNX file, or in a file of plain name beside it" =>
+        ONNX_EXTERNAL_DATA;
+    Critical, PATH => ONNX_EXTERNAL_PATH;
+    Critical, "write the value as a literal, or remove the key" => ONNX_METADATA_CODE;
+    Critical, ONNX =>
+        ONNX_CUSTOM_DOMAIN,
+        ONNX_EXPANSION,
+        ONNX_MEMORY_ADDRESS,
+        ONNX_MESSAGE,
+        ONNX_OPERATOR,
+        ONNX_TENSOR_SIZE,
+        ONNX_TRUNCATED;
+    High, "serve models by calculators of OpenVINO Model Server alone" =>
+        MEDIAPIPE_GRAPH;
+    Critical, PATH => MEDIAPIPE_PATH;
+    High, "serve the model by calculators that run no Python" => MEDIAPIPE_PYTHON;
+    High, "write the .xml and its .bin anew with `openvino.save_model`" => OPENVINO_DATA;
+    High,
+    "convert the model without extensions, or except the file where the library is built in" =>
+        OPENVINO_EXTENSION;
+    Critical, "remove the key: the constants lie in the .bin file of the same name" =>
+        OPENVINO_PATH;
+    High, "convert the model anew with `openvino.save_model`" =>
+        OPENVINO_IR,
+        OPENVINO_TRUNCATED;
+    Critical, SAVE_PICTURE =>
+        PICTURE,
+        PICTURE_TRUNCATED;
+    Critical, AGAIN =>
+        SAFETENSORS_HEADER,
+        SAFETENSORS_OFFSETS,
+        SAFETENSORS_TRUNCATED,
+        SENTENCEPIECE_CHARSMAP,
+        SENTENCEPIECE_MESSAGE,
+        SENTENCEPIECE_TRUNCATED;
+    Critical, "save the model anew with `Booster.save_model`" =>
+        XGBOOST_DOCUMENT,
+        XGBOOST_INDEX,
+        XGBOOST_MEMBER,
+        XGBOOST_TRUNCATED;
     // Configurations and templates.
-    high(
-        "chat-template",
-        "use the template of the model's publisher, or one that only formats messages",
-    ),
-    high("json-class", IMPORTS),
-    critical("json-path", PATH),
-    high("json-reference", IMPORTS),
-    high("json-remote-code", REMOTE),
-    high("json-target", IMPORTS),
-    high(
-        "json-",
-        "write the file as plain JSON, without duplicate keys",
-    ),
-    high(
-        "logging-config",
-        "remove the logging configuration from the folder",
-    ),
-    high(
-        "module-name",
-        "remove the file, or name a module of the library",
-    ),
-    high("python-code", CODE),
-    high(
-        "triton-library",
-        "serve the model by a backend that needs no native library of its own",
-    ),
-    high(
-        "triton-option",
-        "remove the option, or use a backend that loads ONNX or another format of data",
-    ),
-    critical("triton-path", PATH),
-    high(
-        TRITON_PYTHON,
-        "serve the model by a backend that runs no Python",
-    ),
-    high(
-        "triton-",
-        "write `config.pbtxt` anew, with fields of Triton alone",
-    ),
-    high("yaml-class", IMPORTS),
-    critical("yaml-path", PATH),
-    high("yaml-reference", IMPORTS),
-    high("yaml-remote-code", REMOTE),
-    high("yaml-tag", YAML),
-    high("yaml-target", IMPORTS),
-    high("yaml-", YAML),
-    // Archives.
-    high("mar-", "export the model as ONNX, which needs no handler"),
-    critical("tar-", ARCHIVE),
-    critical("zip-encrypted", "store the archive without a password"),
-    critical("zip-", ARCHIVE),
+    High, "use the template of the model's publisher, or one that only formats messages" =>
+        CHAT_TEMPLATE;
+    High, IMPORTS => JSON_CLASS;
+    Critical, PATH => JSON_PATH;
+    High, IMPORTS => JSON_REFERENCE;
+    High, "write the name of the model on its hub in place of the path, or remove the key" =>
+        JSON_SAVED_PATH;
+    High, REMOTE => JSON_REMOTE_CODE;
+    High, IMPORTS => JSON_TARGET;
+    High, "write the file as plain JSON, without duplicate keys" =>
+        JSON_DOCUMENT,
+        JSON_TRUNCATED;
+    High, "remove the logging configuration from the folder" => LOGGING_CONFIG;
+    High, "remove the file, or name a module of the library" => MODULE_NAME;
+    High, "write the prompt as an f-string" => PROMPT_TEMPLATE;
+    High, "serve the model by a backend that needs no native library of its own" => TRITON_LIBRARY;
+    High, "remove the option, or use a backend that loads ONNX or another format of data" =>
+        TRITON_OPTION;
+    Critical, PATH => TRITON_PATH;
+    High, "serve the model by a backend that runs no Python" => TRITON_PYTHON;
+    High, "write `config.pbtxt` anew, with fields of Triton alone" => TRITON_CONFIG;
+    High, IMPORTS => YAML_CLASS;
+    Critical, PATH => YAML_PATH;
+    High, IMPORTS => YAML_REFERENCE;
+    High, REMOTE => YAML_REMOTE_CODE;
+    High, YAML => YAML_TAG;
+    High, IMPORTS => YAML_TARGET;
+    High, YAML =>
+        YAML_BREAK,
+        YAML_DOCUMENT,
+        YAML_SIZE;
+    High, "export the model as ONNX, which needs no handler" => MAR_ARCHIVE;
+    Critical, ARCHIVE =>
+        TAR_CUT,
+        TAR_DEVICE,
+        TAR_DUPLICATE_NAME,
+        TAR_EMPTY,
+        TAR_END,
+        TAR_ENTRIES,
+        TAR_EXTENDED,
+        TAR_FOLDER,
+        TAR_HEADER,
+        TAR_LINK,
+        TAR_MAGIC,
+        TAR_NAME,
+        TAR_NESTING,
+        TAR_PADDING,
+        TAR_TRAILING_BYTES,
+        TAR_TYPE;
+    Critical, "store the archive without a password" => ZIP_ENCRYPTED;
+    Critical, ARCHIVE =>
+        ZIP_AMBIGUOUS,
+        ZIP_COMMENT,
+        ZIP_CONTENT,
+        ZIP_COUNT,
+        ZIP_CRC,
+        ZIP_DESCRIPTOR,
+        ZIP_DIRECTORY,
+        ZIP_DIRECTORY_SIZE,
+        ZIP_DISKS,
+        ZIP_DUPLICATE_NAME,
+        ZIP_END,
+        ZIP_EXPANDED_BYTES,
+        ZIP_EXPANSION,
+        ZIP_EXTRA,
+        ZIP_FILE_TYPE,
+        ZIP_FLAGS,
+        ZIP_FOLDER,
+        ZIP_GAP,
+        ZIP_HEADER_DIFFERS,
+        ZIP_LINK,
+        ZIP_LOCAL_HEADER,
+        ZIP_METHOD,
+        ZIP_NAME,
+        ZIP_NAME_DIFFERS,
+        ZIP_NESTING,
+        ZIP_OVERLAP,
+        ZIP_PREFIX,
+        ZIP_SIZE,
+        ZIP_TRAILING_BYTES,
+        ZIP_ZIP64;
     // What `model scan` does not open, or could not read.
-    high("changed", "scan again when nothing writes to the file"),
-    high("file-size", "raise --max-bytes"),
-    high("folder-", "spread the files over fewer or smaller folders"),
-    high("link", "copy the file in place of the link (`cp -L`)"),
-    high(
-        "scanner-died",
-        "do not load the file; scan it again on a free machine",
-    ),
-    high("special", "remove it: a model has files and folders alone"),
-    high("unreadable", "let the scan read the file"),
-];
-
-/// The row of a rule.
-fn row(name: &str) -> Option<&'static Rule> {
-    RULES.iter().find(|rule| {
-        let is_family = rule.name.ends_with('-');
-        rule.name == name || (is_family && name.starts_with(rule.name))
-    })
+    High, "scan again when nothing writes to the file" => CHANGED;
+    High, "raise --max-bytes" => FILE_SIZE;
+    High, "spread the files over fewer or smaller folders" =>
+        FOLDER_DEPTH,
+        FOLDER_SIZE;
+    High, "copy the file in place of the link (`cp -L`)" => LINK;
+    High, "do not load the file; scan it again on a free machine" => SCANNER_DIED;
+    High, "remove it: a model has files and folders alone" => SPECIAL;
+    High, "let the scan read the file" => UNREADABLE;
 }
 
-/// The severity of a finding that makes a file executable. A rule without a row has the worst one.
-pub(super) fn severity(name: &str) -> Severity {
-    row(name).map_or(Severity::Critical, |rule| rule.severity)
-}
-
-/// How to get a file without findings of this rule, as a short sentence.
+/// How to get a file without findings of the rule of this name, as a scanner process reports it.
 pub fn remedy(name: &str) -> &'static str {
-    row(name).map_or(NO_ROW, |rule| rule.remedy)
+    let rule = ALL.iter().find(|rule| rule.name == name);
+    rule.map_or(UNKNOWN_RULE, |rule| rule.remedy)
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use std::fs::{read_dir, read_to_string};
-    use std::path::{Path, PathBuf};
-
     use super::*;
 
-    /// Texts of the form of a rule that are none.
-    const OTHERS: [&str; 3] = ["hf-hub", "latin-1", "mach-o"];
-
-    fn sources(folder: &Path) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        for entry in read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                found.extend(sources(&path));
-            } else if !path.ends_with("tests.rs") {
-                found.push(path);
-            }
-        }
-        found
-    }
-
-    /// The texts of a source, tests apart, that have the form of a rule.
-    fn names(source: &str) -> Vec<&str> {
-        let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
-        let lines = code.lines().filter(|line| !line.trim().starts_with("//"));
-        let texts = lines.flat_map(|line| line.split('"').skip(1).step_by(2));
-        let is_name = |text: &&str| {
-            let mut parts = text.split('-');
-            let is_part = |part: &str| {
-                let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-                !part.is_empty() && part.bytes().all(allowed)
-            };
-            text.contains('-') && parts.all(is_part)
-        };
-        texts.filter(is_name).collect()
-    }
-
     #[test]
-    fn every_rule_of_the_scanners_has_a_row() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/scan");
-        let mut found = 0_usize;
-        for path in sources(&folder) {
-            let source = read_to_string(&path).unwrap();
-            for name in names(&source) {
-                let is_listed = row(name).is_some() || OTHERS.contains(&name);
-                assert!(is_listed, "{}: {name} has no row in RULES", path.display());
-                found = found.saturating_add(usize::from(!OTHERS.contains(&name)));
-            }
-        }
-        assert!(found > 100, "{found} rules");
-        for name in [
-            "empty",
-            "extension",
-            "picture",
-            "polyglot",
-            PROGRAM,
-            TORCHSCRIPT,
-            UNSCANNED,
-        ] {
-            assert!(row(name).is_some(), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_rule_before_its_family_decides() {
-        for (at, rule) in RULES.iter().enumerate() {
-            let first = RULES.iter().position(|it| {
-                it.name == rule.name || (it.name.ends_with('-') && rule.name.starts_with(it.name))
-            });
+    fn each_rule_has_one_row_and_a_remedy() {
+        for (at, rule) in ALL.iter().enumerate() {
+            let first = ALL.iter().position(|it| it.name == rule.name);
             assert_eq!(first, Some(at), "{}", rule.name);
             assert!(rule.severity >= Severity::High, "{}", rule.name);
-            assert!(
-                !rule.remedy.is_empty() && !rule.remedy.ends_with('.'),
-                "{}",
-                rule.name
-            );
+            let is_sentence = !rule.remedy.is_empty() && !rule.remedy.ends_with('.');
+            assert!(is_sentence, "{}", rule.name);
+            assert_eq!(remedy(rule.name), rule.remedy);
         }
-        assert_eq!(severity("zip-link"), Severity::Critical);
-        assert_eq!(severity("triton-path"), Severity::Critical);
-        assert_eq!(severity("triton-library"), Severity::High);
-        assert_ne!(remedy("picture"), NO_ROW);
-        assert_eq!(severity("torchscript"), Severity::High);
-        assert_eq!(severity("no-such-rule"), Severity::Critical);
-        assert_eq!(remedy("no-such-rule"), NO_ROW);
+        assert_eq!(PICKLE_GLOBAL.name, "pickle-global");
+        assert_eq!(remedy("no-such-rule"), UNKNOWN_RULE);
     }
 }

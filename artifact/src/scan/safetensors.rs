@@ -15,13 +15,14 @@ use tensorgate_values::unique_members;
 
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report};
+use crate::scan::rules::{self, Rule};
 
 /// The longest header that the format allows, bytes.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// The length at the beginning, bytes.
 const PREFIX_BYTES: u64 = 8;
-const HEADER: &str = "safetensors-header";
-const OFFSETS: &str = "safetensors-offsets";
+const HEADER: &Rule = rules::SAFETENSORS_HEADER;
+const OFFSETS: &Rule = rules::SAFETENSORS_OFFSETS;
 /// Members of a tensor that the format defines.
 const DEFINED_MEMBERS: usize = 3;
 /// The most members of a tensor, with those that the format does not define.
@@ -58,7 +59,7 @@ const TYPES: [(&str, u64); 22] = [
 /// # Errors
 /// The input cannot be read.
 pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
-    let mut source = Source::new(input, "safetensors-truncated")?;
+    let mut source = Source::new(input, rules::SAFETENSORS_TRUNCATED)?;
     let walked = walk(&mut source, limits);
     finish(Report::new("safetensors"), walked)
 }
@@ -79,10 +80,6 @@ fn walk(source: &mut Source<'_>, limits: &Limits) -> Result<(), Stop> {
     drop(header);
     let data_bytes = source.left();
     check_coverage(tensors, data_bytes)?;
-    if source.ends_as_zip()? {
-        let detail = "the file is a zip archive, too";
-        return Err(Stop::malformed(0, "safetensors-zip", detail));
-    }
     if has_others {
         let detail = "a tensor has a member that the format does not define";
         return Err(Stop::unknown(PREFIX_BYTES, HEADER, detail));
@@ -448,12 +445,5 @@ mod tests {
         };
         let mut file = Cursor::new(b"\x14\0\0\0\0\0\0\0{\"__metadata__\":{}} ");
         assert_eq!(scan(&mut file, &limits).unwrap().verdict, Verdict::Unknown);
-    }
-
-    #[test]
-    fn an_archive_in_the_last_tensor_is_malformed() {
-        let zip = b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-        let header = r#"{"a":{"dtype":"U8","shape":[22],"data_offsets":[0,22]}}"#;
-        assert_eq!(verdict(header, zip), Verdict::Malformed);
     }
 }

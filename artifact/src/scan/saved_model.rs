@@ -14,6 +14,7 @@ use super::names::{is_plain_path, keep};
 use super::protobuf::{self, Visitor};
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict};
+use crate::scan::rules::{self, Rule};
 
 mod assets;
 pub(super) mod fingerprint;
@@ -32,9 +33,17 @@ use operators::{Effect, effect};
 use saver::{Function, SaverFunction, Uses};
 use schema::Message;
 
-const RULE: &str = "saved-model-message";
+const RULE: &Rule = rules::SAVED_MODEL_MESSAGE;
 /// The rule of operators with an effect outside the graph.
-const OPERATOR: &str = "saved-model-operator";
+const OPERATOR: &Rule = rules::SAVED_MODEL_OPERATOR;
+/// What `PrintV2` prints to, if it is no file.
+const LOGS: [&[u8]; 5] = [
+    b"log(error)",
+    b"log(info)",
+    b"log(warning)",
+    b"stderr",
+    b"stdout",
+];
 
 /// Scans `saved_model.pb`, its text form `saved_model.pbtxt`, or a frozen graph.
 ///
@@ -42,14 +51,15 @@ const OPERATOR: &str = "saved-model-operator";
 /// The input cannot be read.
 pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     let mut report = Report::new("tensorflow saved model");
-    let mut source = Source::new(input, "saved-model-truncated")?;
+    let mut source = Source::new(input, rules::SAVED_MODEL_TRUNCATED)?;
     let walked = walk(&mut source, limits, &mut report);
     finish(report, walked)
 }
 
-/// Whether an operator is known to act outside its graph. TensorFlow Lite can run it, too.
+/// Whether an operator is known to act outside its graph. TensorFlow Lite can run it, too, and has
+/// no saver.
 pub(super) fn acts_outside(operator: &str) -> bool {
-    matches!(effect(operator), Effect::Outside | Effect::Table)
+    !matches!(effect(operator), Effect::None | Effect::Unknown)
 }
 
 fn walk(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result<(), Stop> {
@@ -73,15 +83,24 @@ fn walk(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result
         ..Model::default()
     };
     let walked = protobuf::walk(source, root, limits, RULE, &mut model, report);
-    let reason = "the graph has no assets, or no end";
-    model.end_tables(Some(reason), report);
+    let reason = "the graph has no saver or assets, or no end";
+    end_operators(
+        &mut model.checkpoints,
+        Some((Verdict::Unknown, reason)),
+        report,
+    );
+    end_operators(
+        &mut model.tables,
+        Some((Verdict::Executable, reason)),
+        report,
+    );
     walked
 }
 
 /// Names the operators that are easy to see in the text form, which is not followed.
 fn scan_text(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result<(), Stop> {
     let detail = "a SavedModel or a graph as text is not followed";
-    report.add(Verdict::Unknown, 0, "saved-model-text", detail);
+    report.add(Verdict::Unknown, 0, rules::SAVED_MODEL_TEXT, detail);
     source.seek(0);
     let bound = u64::try_from(limits.header_bytes).unwrap_or(u64::MAX);
     let bytes = usize::try_from(source.length().min(bound)).unwrap_or(0);
@@ -89,14 +108,27 @@ fn scan_text(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> R
     let mut names = BTreeSet::new();
     for text in bytes.split(|byte| matches!(byte, b'"' | b'\'')) {
         let name = str::from_utf8(text).ok();
-        let name = name.filter(|name| acts_outside(name));
-        if let Some(name) = name.filter(|name| !names.contains(name)) {
-            names.insert(name);
+        let name = name.filter(|it| acts_outside(it) && effect(it) != Effect::Checkpoint);
+        if let Some(name) = name.filter(|name| names.insert(*name)) {
             let detail = format!("the text names the operator {name}");
             report.add(Verdict::Executable, 0, OPERATOR, &detail);
         }
     }
     Ok(())
+}
+
+/// Adds operators of a graph that use files, unless their rule allows them.
+fn end_operators(
+    operators: &mut Vec<(u64, String)>,
+    fault: Option<(Verdict, &str)>,
+    report: &mut Report,
+) {
+    for (at, name) in operators.drain(..) {
+        if let Some((verdict, reason)) = fault {
+            let detail = format!("the operator {name} uses files: {reason}");
+            report.add(verdict, at, OPERATOR, &detail);
+        }
+    }
 }
 
 /// A function's body may have one node for this many of the main graph: those of the saver have few
@@ -144,8 +176,9 @@ struct Draft {
     is_constant: bool,
     /// The name of the attribute that is read.
     attribute: Option<String>,
-    /// Whether an attribute may put a text between texts that are joined.
-    has_separator: bool,
+    /// Whether an attribute may put a text between texts that are joined, or name a file to print
+    /// to.
+    has_text: bool,
     tensors: usize,
     element: Element,
     is_part: bool,
@@ -158,8 +191,6 @@ impl Visitor<Message> for Model {
             self.uses.assets.object_field(0);
         }
         match path.last() {
-            Some(Message::Object) => self.uses.assets.begin_object(),
-            Some(Message::ConcreteFunction) => self.uses.assets.begin_function(),
             Some(Message::MetaGraph) => {
                 self.uses = Uses::default();
                 self.function_calls = 0;
@@ -201,22 +232,27 @@ impl Visitor<Message> for Model {
             // An argument that is a list, so that later ones move.
             (Some(Message::Argument), 5 | 6) if !is_empty => self.body.is_fixed = false,
             (Some(Message::AttributeValue), 2) => {
-                let is_other = |name: &String| name != "separator";
-                let is_separator = !self.node.attribute.as_ref().is_some_and(is_other);
-                self.node.has_separator |= is_separator && !is_empty;
+                let is_other = |name: &String| name != "output_stream" && name != "separator";
+                let is_text = !self.node.attribute.as_ref().is_some_and(is_other);
+                self.node.has_text |= is_text && !is_empty && !LOGS.contains(&head);
             }
             (Some(Message::AttributeValue | Message::AttributeList), 8) => {
                 self.node.tensors = self.node.tensors.saturating_add(1);
                 self.node.is_part = is_part(bytes, head);
             }
-            // A name in place of a type.
-            (Some(Message::AttributeValue), 9) => self.node.element = Element::Text,
+            // A name in place of a type or a text.
+            (Some(Message::AttributeValue), 9) => {
+                self.node.element = Element::Text;
+                self.node.has_text = true;
+            }
             (Some(Message::Any), 2) => match asset_tensor(bytes, head) {
                 Some(tensor) => {
                     let tensor = self.node_of(tensor);
                     self.uses.assets.add_tensor(tensor, self.entries);
                 }
-                None => self.uses.assets.refuse(),
+                None => {
+                    self.uses.assets.fault = Some("a collection has an asset in another form");
+                }
             },
             (Some(Message::Object), field) => self.uses.assets.object_field(field),
             _ => {}
@@ -240,7 +276,7 @@ impl Visitor<Message> for Model {
             }
             (Some(Message::Asset), 2) if !is_plain_path(&text) => {
                 let detail = format!("the asset {text:?} may leave the folder");
-                report.add(Verdict::Executable, at, "saved-model-asset", &detail);
+                report.add(Verdict::Executable, at, rules::SAVED_MODEL_ASSET, &detail);
             }
             (Some(Message::Attribute), 1) => self.attribute(path, text),
             // A SavedModel has its graphs where a graph has these names.
@@ -253,9 +289,15 @@ impl Visitor<Message> for Model {
         Ok(())
     }
 
-    fn end(&mut self, path: &[Message], _: u64, report: &mut Report) -> Result<(), Stop> {
+    fn end(&mut self, path: &[Message], at: u64, report: &mut Report) -> Result<(), Stop> {
         match path.last() {
-            Some(Message::Node) => self.end_node(path.contains(&Message::Function)),
+            Some(Message::Node) => {
+                if self.node.has_text && self.node.node.kind == Some(Kind::Print) {
+                    let detail = "the operator PrintV2 may print to a file that it names";
+                    report.add(Verdict::Executable, at, OPERATOR, detail);
+                }
+                self.end_node(path.contains(&Message::Function));
+            }
             // One without a name has a position, too.
             Some(Message::Argument) => {
                 self.body.arguments = self.body.arguments.saturating_add(1);
@@ -264,17 +306,16 @@ impl Visitor<Message> for Model {
             Some(Message::Object) => self.uses.assets.end_object(self.entries),
             Some(Message::ConcreteFunction) => self.uses.assets.end_function(self.entries),
             Some(Message::MetaGraph) => {
-                let fault = self.uses.saver_fault();
-                self.end_graph(fault, report);
+                end_operators(&mut self.checkpoints, self.uses.saver_fault(), report);
                 if !self.tables.is_empty() {
                     let fault = self.uses.table_fault();
-                    self.end_tables(fault, report);
+                    let fault = fault.map(|reason| (Verdict::Executable, reason));
+                    end_operators(&mut self.tables, fault, report);
                 }
             }
             _ => {}
         }
         if path.len() == 1 {
-            self.end_graph(Some((Verdict::Unknown, "the graph has no saver")), report);
             for name in self.used.difference(&self.functions) {
                 let detail = format!("the operator {name} is on no list");
                 report.add(Verdict::Unknown, 0, OPERATOR, &detail);
@@ -303,7 +344,8 @@ impl Model {
                 self.checkpoints.push((at, name));
             }
             Effect::Table if self.tables.len() < MAX_FINDINGS => self.tables.push((at, name)),
-            Effect::Checkpoint | Effect::Table => {}
+            // The end of the node tells what it prints to.
+            Effect::Checkpoint | Effect::Table | Effect::Print => {}
             Effect::Outside => {
                 let detail = format!("the operator {name} acts outside the graph");
                 report.add(Verdict::Executable, at, OPERATOR, &detail);
@@ -320,7 +362,7 @@ impl Model {
         }
         if !path.contains(&Message::Call) {
             // The last of two names counts, and the value may stand before it.
-            self.node.has_separator |= self.node.attribute.replace(name).is_some();
+            self.node.has_text |= self.node.attribute.replace(name).is_some();
         }
     }
 
@@ -415,7 +457,7 @@ impl Model {
             name,
             mut node,
             is_constant,
-            has_separator,
+            has_text,
             tensors,
             is_part,
             is_ambiguous,
@@ -425,7 +467,7 @@ impl Model {
         if is_constant && is_part && tensors == 1 {
             node.kind = Some(Kind::Part);
         }
-        if has_separator && node.kind == Some(Kind::Join) {
+        if has_text && node.kind == Some(Kind::Join) {
             node.kind = Some(Kind::Other);
         }
         if element == Element::Other && node.kind == Some(Kind::Write) {
@@ -447,7 +489,7 @@ impl Model {
             Some(name) if !is_ambiguous => graph.add(name, &node, most),
             _ => {
                 graph.add(Name::default(), &node, most);
-                graph.refuse("a node has no name, two of them, or too many inputs");
+                graph.fault = Some("a node has no name, two of them, or too many inputs");
             }
         }
     }
@@ -473,26 +515,6 @@ impl Model {
         let other = body.name.map(|name| functions.insert(name, function));
         if !matches!(other, Some(None)) {
             self.uses.fault = Some("a function has no name, or two have one");
-        }
-    }
-
-    /// Adds the operators of the saver of a graph, unless its rule allows them.
-    fn end_graph(&mut self, fault: Option<(Verdict, &'static str)>, report: &mut Report) {
-        for (at, name) in self.checkpoints.drain(..) {
-            if let Some((verdict, reason)) = fault {
-                let detail = format!("the operator {name} reads or writes checkpoints: {reason}");
-                report.add(verdict, at, OPERATOR, &detail);
-            }
-        }
-    }
-
-    /// Adds the operators of a graph that read files into tables, unless their rule allows them.
-    fn end_tables(&mut self, fault: Option<&'static str>, report: &mut Report) {
-        for (at, name) in self.tables.drain(..) {
-            if let Some(reason) = fault {
-                let detail = format!("the operator {name} acts outside the graph: {reason}");
-                report.add(Verdict::Executable, at, OPERATOR, &detail);
-            }
         }
     }
 

@@ -7,6 +7,7 @@ use super::charsmap;
 use super::protobuf::{self, Field, Schema, Visitor};
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report};
+use crate::scan::rules::{self, Rule};
 
 use Field::{Bytes, Fixed32, Message as Inner, Text, Varint};
 use Message::{Model, Normalizer, Piece, Sample, SelfTest, Trainer};
@@ -14,7 +15,7 @@ use Message::{Model, Normalizer, Piece, Sample, SelfTest, Trainer};
 #[cfg(test)]
 mod tests;
 
-const RULE: &str = "sentencepiece-message";
+const RULE: &Rule = rules::SENTENCEPIECE_MESSAGE;
 /// The most tables of a normalizer. A model has two specifications with one each.
 const MAX_CHARSMAPS: usize = 8;
 
@@ -24,7 +25,7 @@ const MAX_CHARSMAPS: usize = 8;
 /// The input cannot be read.
 pub(super) fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     let mut report = Report::new("sentencepiece");
-    let mut source = Source::new(input, "sentencepiece-truncated")?;
+    let mut source = Source::new(input, rules::SENTENCEPIECE_TRUNCATED)?;
     let walked = walk(&mut source, limits, &mut report);
     finish(report, walked)
 }
@@ -33,7 +34,7 @@ fn walk(source: &mut Source<'_>, limits: &Limits, report: &mut Report) -> Result
     let mut found = Charsmaps::default();
     protobuf::walk(source, Model, limits, RULE, &mut found, report)?;
     for (at, bytes) in found.charsmaps {
-        charsmap::check(source, at, bytes)?;
+        charsmap::check(source, at, bytes, rules::SENTENCEPIECE_CHARSMAP)?;
     }
     Ok(())
 }

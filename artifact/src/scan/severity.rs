@@ -55,14 +55,15 @@ impl Severity {
         }
     }
 
-    /// That of a path of Python, such as `os.system`.
+    /// That of a path of Python, such as `os.system`. A word may be a module or a name.
     pub(super) fn of_import_path(path: &str) -> Self {
-        let (module, name) = path.rsplit_once(['.', ':']).unwrap_or((path, ""));
+        let (module, name) = path.rsplit_once(['.', ':']).unwrap_or((path, path));
         Self::of_import(module, name)
     }
 }
 
-fn lists(list: &str, name: &str) -> bool {
+/// Whether a list with spaces or lines between has a name.
+pub(super) fn lists(list: &str, name: &str) -> bool {
     !name.is_empty() && list.split_ascii_whitespace().any(|listed| listed == name)
 }
 
@@ -70,7 +71,7 @@ fn lists(list: &str, name: &str) -> bool {
 /// networks and other code.
 const MODULES: &str = "\
     _aix_support _ctypes _osx_support _pickle _posixsubprocess _pyrepl _socket _thread _winapi \
-    aiohttp asyncio bdb bpython cffi cloudpickle code codeop commands compileall cPickle \
+    aiohttp asyncio bdb bpython cffi cgitb cloudpickle code codeop commands compileall cPickle \
     cProfile ctypes dill distutils doctest ensurepip fabric fileinput ftplib gc git http httplib \
     httpx idlelib imaplib imp importlib inspect invoke ipykernel IPython jinja2 lib2to3 \
     linecache mako marshal mmap modulefinder msvcrt multiprocessing nntplib nt ntpath os \
@@ -82,9 +83,10 @@ const MODULES: &str = "\
     xmlrpc zipapp zipfile zipimport";
 
 /// The same of modules whose packages hold data, too.
-const PATHS: [&str; 22] = [
+const PATHS: [&str; 25] = [
     "joblib.numpy_pickle",
     "logging.config",
+    "mlflow.projects",
     "numpy.distutils",
     "numpy.f2py",
     "numpy.testing",
@@ -98,10 +100,12 @@ const PATHS: [&str; 22] = [
     "torch.distributed",
     "torch.fx.experimental",
     "torch.hub",
+    "torch.jit.unsupported_tensor_ops",
     "torch.multiprocessing",
     "torch.package",
     "torch.serialization",
     "torch.testing",
+    "torch.utils._config_module",
     "torch.utils.bottleneck",
     "torch.utils.collect_env",
     "torch.utils.cpp_extension",
@@ -133,6 +137,8 @@ mod tests {
             ("numpy.testing._private.utils", "runstring"),
             ("torch.serialization", "load"),
             ("torch.utils.collect_env", "run"),
+            ("torch.utils._config_module", "ConfigModule.load_config"),
+            ("mlflow.projects.backend.local", "_run_entry_point"),
             // Through what a harmless module has imported.
             ("sklearn.utils", "os.system"),
             ("collections", "OrderedDict.__init__.__globals__"),
@@ -149,6 +155,7 @@ mod tests {
             ("functools", "partial"),
             ("torch._utils", "_rebuild_sparse_tensor"),
             ("torch.utils.data", "Subset"),
+            ("mlflow.sklearn", "Model"),
             ("oslo.config", "Option"),
             ("__", ""),
             ("", ""),
@@ -162,6 +169,8 @@ mod tests {
         assert_eq!(Severity::of_import_path("os.system"), Severity::Critical);
         assert_eq!(Severity::of_import_path("os:system"), Severity::Critical);
         assert_eq!(Severity::of_import_path("os"), Severity::Critical);
+        assert_eq!(Severity::of_import_path("system"), Severity::Critical);
+        assert_eq!(Severity::of_import_path("auto_map"), Severity::High);
         assert_eq!(Severity::of_import_path("a.b.Model"), Severity::High);
         assert!(Severity::High < Severity::Critical);
     }

@@ -5,11 +5,7 @@ use std::io::{self, Read};
 
 use super::reader::Reader;
 use super::{Input, Report, Verdict};
-
-/// The record that ends a zip archive, without its comment.
-const ZIP_END_BYTES: u64 = 22;
-/// Where readers of zip archives look for that record: before the longest comment.
-const ZIP_TAIL_BYTES: u64 = ZIP_END_BYTES + 0xffff;
+use crate::scan::rules::Rule;
 
 /// Why a walk over a file ends early.
 #[derive(Debug)]
@@ -20,14 +16,14 @@ pub(super) enum Stop {
     Found {
         verdict: Verdict,
         offset: u64,
-        rule: &'static str,
+        rule: &'static Rule,
         detail: String,
     },
 }
 
 impl Stop {
     /// The content breaks the rules of its format.
-    pub(super) fn malformed(offset: u64, rule: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn malformed(offset: u64, rule: &'static Rule, detail: impl Into<String>) -> Self {
         Self::Found {
             verdict: Verdict::Malformed,
             offset,
@@ -37,7 +33,7 @@ impl Stop {
     }
 
     /// The content is not understood from here on.
-    pub(super) fn unknown(offset: u64, rule: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn unknown(offset: u64, rule: &'static Rule, detail: impl Into<String>) -> Self {
         Self::Found {
             verdict: Verdict::Unknown,
             offset,
@@ -74,12 +70,12 @@ pub(super) fn finish(mut report: Report, walked: Result<(), Stop>) -> io::Result
 pub(super) struct Source<'i> {
     reader: Reader<'i>,
     /// The rule of a finding about an input that ends early.
-    truncated: &'static str,
+    truncated: &'static Rule,
 }
 
 impl<'i> Source<'i> {
     /// The beginning of an input. `truncated` is the rule of a read beyond its end.
-    pub(super) fn new(input: &'i mut dyn Input, truncated: &'static str) -> io::Result<Self> {
+    pub(super) fn new(input: &'i mut dyn Input, truncated: &'static Rule) -> io::Result<Self> {
         Ok(Self {
             reader: Reader::new(input)?,
             truncated,
@@ -145,33 +141,6 @@ impl<'i> Source<'i> {
         is_zero.ok_or_else(|| self.end(count))
     }
 
-    /// Whether readers of zip archives would find one at the end of the input. The position moves.
-    pub(super) fn ends_as_zip(&mut self) -> Result<bool, Stop> {
-        let tail = self.length().min(ZIP_TAIL_BYTES);
-        let start = self.length().saturating_sub(tail);
-        self.seek(start);
-        let tail = self.read_bytes(usize::try_from(tail).unwrap_or(0))?;
-        for (index, record) in tail.windows(22).enumerate() {
-            let [b'P', b'K', 5, 6, _, _, _, _, _, _, _, _, a, b, c, d, ..] = *record else {
-                continue;
-            };
-            // The table of contents lies before the record. All ones refer to another record.
-            let size = u32::from_le_bytes([a, b, c, d]);
-            let end = start.saturating_add(u64::try_from(index).unwrap_or(u64::MAX));
-            let Some(table) = end.checked_sub(u64::from(size)) else {
-                if size == u32::MAX {
-                    return Ok(true);
-                }
-                continue;
-            };
-            self.seek(table);
-            if size == 0 || size == u32::MAX || self.array::<4>()? == *b"PK\x01\x02" {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// The input ends before `wanted` more bytes.
     fn end(&self, wanted: u64) -> Stop {
         let left = self.left();
@@ -191,36 +160,27 @@ impl Read for Source<'_> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::scan::rules::UNSCANNED;
     use std::io::Cursor;
 
     #[test]
     fn reads_end_with_the_input_before_memory_is_taken() {
         let mut file = Cursor::new(vec![1, 0, 0, 0, 0, 0, 9]);
-        let mut source = Source::new(&mut file, "x").unwrap();
+        let mut source = Source::new(&mut file, UNSCANNED).unwrap();
         assert_eq!(source.u32().unwrap(), 1);
         assert!(source.zeros(2).unwrap());
         assert!(!source.zeros(1).unwrap());
         assert!(matches!(
             source.read_bytes(usize::MAX),
-            Err(Stop::Found { rule: "x", .. })
+            Err(Stop::Found {
+                rule: UNSCANNED,
+                ..
+            })
         ));
         source.seek(u64::MAX);
         assert!(matches!(source.byte(), Err(Stop::Found { offset: 7, .. })));
         source.seek(6);
         assert_eq!(source.byte().unwrap(), 9);
         assert!(source.skip(1).is_err());
-    }
-
-    #[test]
-    fn a_zip_archive_at_the_end_is_found() {
-        let mut bytes = vec![7; 100];
-        bytes.extend_from_slice(b"PK\x01\x02");
-        bytes.extend_from_slice(b"PK\x05\x06\0\0\0\0\x01\0\x01\0\x04\0\0\0\x64\0\0\0\x02\0c");
-        let mut file = Cursor::new(bytes.clone());
-        assert!(Source::new(&mut file, "x").unwrap().ends_as_zip().unwrap());
-        // The four letters alone are chance.
-        drop(bytes.splice(100..104, *b"ABCD"));
-        let mut file = Cursor::new(bytes);
-        assert!(!Source::new(&mut file, "x").unwrap().ends_as_zip().unwrap());
     }
 }

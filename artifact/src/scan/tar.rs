@@ -9,12 +9,14 @@ mod header;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Read as _, SeekFrom};
+use std::io;
 
 use self::header::{BLOCK_BYTES, Header, Kind, Magic};
 use super::container::{self, ScanFile};
+use super::magic::read_at;
 use super::names::{Names, name_fault};
 use super::{Input, Limits, Report, Verdict, Window, input, torch};
+use crate::scan::rules::{self, Rule};
 
 /// The most bytes after the last member. Writers fill records of 10 KiB, rarely of 1 MiB.
 const MAX_END_BYTES: u64 = 1 << 20;
@@ -44,13 +46,14 @@ pub(super) fn scan(
     };
     let Some(inner) = container::inside(limits) else {
         let detail = "more containers within containers than are followed";
-        walk.report.add(Verdict::Unknown, 0, "tar-nesting", detail);
+        walk.report
+            .add(Verdict::Unknown, 0, rules::TAR_NESTING, detail);
         return Ok(walk.report);
     };
     let mut at = 0;
     let mut entries = 0_usize;
     while !walk.report.is_final() {
-        let block = read(input, at, BLOCK_BYTES)?;
+        let block = read_at(input, at, BLOCK_BYTES)?;
         if !block.is_empty() && block.iter().all(|byte| *byte == 0) {
             walk.end(input, at)?;
             break;
@@ -58,14 +61,15 @@ pub(super) fn scan(
         let header = match header::parse(&block) {
             Ok(header) => header,
             Err(fault) => {
-                walk.malformed(at, "tar-header", fault);
+                walk.malformed(at, rules::TAR_HEADER, fault);
                 break;
             }
         };
         entries = entries.saturating_add(1);
         if entries > limits.entries {
             let detail = "more members than are followed";
-            walk.report.add(Verdict::Unknown, at, "tar-entries", detail);
+            walk.report
+                .add(Verdict::Unknown, at, rules::TAR_ENTRIES, detail);
             break;
         }
         let Some(next) = walk.member(input, &header, at, &inner)? else {
@@ -85,7 +89,7 @@ struct Walk {
 }
 
 impl Walk {
-    fn malformed(&mut self, at: u64, rule: &'static str, detail: &str) {
+    fn malformed(&mut self, at: u64, rule: &'static Rule, detail: &str) {
         self.report.add(Verdict::Malformed, at, rule, detail);
     }
 
@@ -105,7 +109,7 @@ impl Walk {
             .and_then(|end| end.checked_next_multiple_of(BLOCK_BYTES));
         let Some(next) = next.filter(|next| *next <= self.length) else {
             let detail = format!("{name:?} has {} bytes, more than the file", header.size);
-            self.malformed(at, "tar-cut", &detail);
+            self.malformed(at, rules::TAR_CUT, &detail);
             return Ok(None);
         };
         if header.kind != Kind::Extended {
@@ -113,7 +117,8 @@ impl Walk {
         }
         if header.magic == Magic::Other {
             let detail = format!("{name:?} has a header of neither POSIX nor GNU");
-            self.report.add(Verdict::Unknown, at, "tar-magic", &detail);
+            self.report
+                .add(Verdict::Unknown, at, rules::TAR_MAGIC, &detail);
         }
         match header.kind {
             Kind::File => {
@@ -137,36 +142,37 @@ impl Walk {
             Kind::Folder if header.size == 0 => {}
             Kind::Folder => {
                 let detail = format!("the folder {name:?} has content");
-                self.malformed(at, "tar-folder", &detail);
+                self.malformed(at, rules::TAR_FOLDER, &detail);
             }
             Kind::Link => {
                 let detail = format!("{name:?} is a link to {:?}", header.link);
                 self.report
-                    .add(Verdict::Executable, at, "tar-link", &detail);
+                    .add(Verdict::Executable, at, rules::TAR_LINK, &detail);
             }
             Kind::Device => {
                 let detail = format!("{name:?} is neither a file nor a folder");
-                self.malformed(at, "tar-device", &detail);
+                self.malformed(at, rules::TAR_DEVICE, &detail);
             }
             Kind::Extended => {
-                let is_harmless =
-                    header.size <= MAX_PAX_BYTES && is_harmless(&read(input, start, header.size)?);
+                let is_harmless = header.size <= MAX_PAX_BYTES
+                    && is_harmless(&read_at(input, start, header.size)?);
                 if !is_harmless {
                     let detail = "an extended header, which changes the member after it";
                     self.report
-                        .add(Verdict::Unknown, at, "tar-extended", detail);
+                        .add(Verdict::Unknown, at, rules::TAR_EXTENDED, detail);
                 }
             }
             Kind::Other(kind) => {
                 let detail = format!("{name:?} is a member of the unknown type {kind:#04x}");
-                self.report.add(Verdict::Unknown, at, "tar-type", &detail);
+                self.report
+                    .add(Verdict::Unknown, at, rules::TAR_TYPE, &detail);
             }
         }
         let end = start.saturating_add(header.size);
-        let padding = read(input, end, next.saturating_sub(end))?;
+        let padding = read_at(input, end, next.saturating_sub(end))?;
         if padding.iter().any(|byte| *byte != 0) {
             let detail = format!("bytes after the end of {name:?}");
-            self.malformed(end, "tar-padding", &detail);
+            self.malformed(end, rules::TAR_PADDING, &detail);
         }
         Ok(Some(next))
     }
@@ -174,11 +180,11 @@ impl Walk {
     fn check_name(&mut self, name: &str, at: u64) {
         if let Some(fault) = name_fault(name) {
             let detail = format!("{fault}: {name:?}");
-            self.malformed(at, "tar-name", &detail);
+            self.malformed(at, rules::TAR_NAME, &detail);
         }
         if !self.names.add(name) {
             let detail = format!("{name:?} occurs twice, perhaps in other case or as a folder");
-            self.malformed(at, "tar-duplicate-name", &detail);
+            self.malformed(at, rules::TAR_DUPLICATE_NAME, &detail);
         }
     }
 
@@ -186,18 +192,20 @@ impl Walk {
     fn end(&mut self, input: &mut dyn Input, at: u64) -> io::Result<()> {
         if at == 0 {
             let detail = "the archive is empty";
-            self.report.add(Verdict::Unknown, 0, "tar-empty", detail);
+            self.report
+                .add(Verdict::Unknown, 0, rules::TAR_EMPTY, detail);
         }
         let left = self.length.saturating_sub(at);
         if left < MIN_END_BYTES {
-            self.malformed(at, "tar-cut", "one empty block at the end, not two");
+            self.malformed(at, rules::TAR_CUT, "one empty block at the end, not two");
         } else if left > MAX_END_BYTES {
             let detail = "more bytes after the last member than are read";
-            self.report.add(Verdict::Unknown, at, "tar-end", detail);
-        } else if read(input, at, left)?.iter().any(|byte| *byte != 0) {
+            self.report
+                .add(Verdict::Unknown, at, rules::TAR_END, detail);
+        } else if read_at(input, at, left)?.iter().any(|byte| *byte != 0) {
             self.malformed(
                 at,
-                "tar-trailing-bytes",
+                rules::TAR_TRAILING_BYTES,
                 "bytes after the end of the archive",
             );
         }
@@ -234,12 +242,4 @@ fn is_harmless(mut records: &[u8]) -> bool {
         records = rest;
     }
     true
-}
-
-/// The bytes from `start` on; fewer if the input ends before. The caller bounds `length`.
-fn read(input: &mut dyn Input, start: u64, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    input.seek(SeekFrom::Start(start))?;
-    input.take(length).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

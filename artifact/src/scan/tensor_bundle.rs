@@ -6,7 +6,6 @@
 
 mod crc32c;
 mod entry;
-mod snappy;
 pub(super) mod state;
 pub(super) mod table;
 #[cfg(test)]
@@ -18,6 +17,7 @@ use std::ops::Range;
 use self::entry::Position;
 use super::source::{Source, Stop, finish};
 use super::{Input, Limits, Report, Verdict};
+use crate::scan::rules;
 
 /// The letters before the number of a data file in its name.
 const DATA: &str = ".data-";
@@ -125,7 +125,7 @@ impl table::Visitor for Bundle {
 }
 
 fn read(input: &mut dyn Input, limits: &Limits) -> io::Result<(Report, Bundle)> {
-    let mut source = Source::new(input, "tensor-bundle-truncated")?;
+    let mut source = Source::new(input, rules::TENSOR_BUNDLE_TRUNCATED)?;
     let mut bundle = Bundle {
         entries: limits.entries,
         ..Bundle::default()

@@ -35,6 +35,8 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("a.gif", b"GIF89a".to_vec()),
         ("tokenizer.model", b"\x0a\x05\x0a\x01a\x18\x02".to_vec()),
         ("config.pbtxt", b"name: \"a\"\n".to_vec()),
+        ("graph.pbtxt", b"input_stream: \"a\"\n".to_vec()),
+        ("a.xml", b"<net version=\"11\"/>".to_vec()),
         ("a.safetensors", b"\x02\0\0\0\0\0\0\0{}".to_vec()),
         ("fingerprint.pb", b"\x08\x02".to_vec()),
         ("a.tar", tarred("a.md", b"# A\n")),
@@ -52,6 +54,7 @@ fn samples() -> Vec<(&'static str, Vec<u8>)> {
         ("a.pt", zipped("a/data.pkl", EMPTY_DICT)),
         ("a.pt", zipped("a/constants.pkl", EMPTY_DICT)),
         ("a.json", b"{\"learner\": {}}".to_vec()),
+        ("a.json", b"{\"oblivious_trees\": []}".to_vec()),
         ("a.ubj", b"{L\0\0\0\0\0\0\0\0".to_vec()),
         ("a.yaml", b"a: 1\n".to_vec()),
         ("a.zip", zipped("a.md", b"# A\n")),
@@ -68,6 +71,7 @@ fn a_policy_names_formats_as_reports_do() {
     }
     // A file of tensors has its format by the index beside it.
     assert!(reported.insert(external_data::ONNX_DATA));
+    assert!(reported.insert(external_data::OPENVINO_DATA));
     let named = ModelFormat::ALL.map(ModelFormat::name);
     assert_eq!(reported, BTreeSet::from(named));
 }

@@ -10,28 +10,31 @@ const CHUNK_BYTES: u64 = 64 << 10;
 /// The digits of a commit of git.
 const COMMIT_DIGITS: usize = 40;
 
-/// Whether a file is text in UTF-8 without control characters, to its last byte.
-pub(super) fn is_text(input: &mut dyn Input) -> io::Result<bool> {
+/// Whether all bytes of a file pass. `look` answers how many of the next bytes do, if not none.
+fn pass(input: &mut dyn Input, mut look: impl FnMut(&[u8]) -> Option<usize>) -> io::Result<bool> {
     let mut offset: u64 = 0;
     loop {
         let chunk = read_at(input, offset, CHUNK_BYTES)?;
         if chunk.is_empty() {
             return Ok(true);
         }
-        let valid = match std::str::from_utf8(&chunk) {
-            Ok(text) => text.as_bytes(),
-            // A character that the end of the chunk cuts belongs to the next chunk.
-            Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => {
-                chunk.get(..error.valid_up_to()).unwrap_or_default()
-            }
-            Err(_) => return Ok(false),
-        };
-        if valid.iter().any(is_binary) {
+        let Some(passed) = look(&chunk) else {
             return Ok(false);
-        }
-        let read = u64::try_from(valid.len()).unwrap_or(u64::MAX);
-        offset = offset.saturating_add(read);
+        };
+        offset = offset.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX));
     }
+}
+
+/// Whether a file is text in UTF-8 without control characters, to its last byte.
+pub(super) fn is_text(input: &mut dyn Input) -> io::Result<bool> {
+    pass(input, |chunk| {
+        // A character that the end of the chunk cuts belongs to the next chunk.
+        let valid = match std::str::from_utf8(chunk) {
+            Err(error) if error.error_len().is_none() => chunk.get(..error.valid_up_to())?,
+            text => text.ok()?.as_bytes(),
+        };
+        (!valid.is_empty() && !valid.iter().any(is_binary)).then_some(valid.len())
+    })
 }
 
 /// Control characters that no text has. A form feed separates the pages of licences.
@@ -42,7 +45,6 @@ fn is_binary(byte: &u8) -> bool {
 /// Whether a file that is no UTF-8 is a text for people in another encoding: in UTF-16 with its
 /// mark, or in one of those with a byte for each character.
 pub(super) fn is_other_text(input: &mut dyn Input) -> io::Result<bool> {
-    let mut offset: u64 = 0;
     let mark = read_at(input, 0, 2)?;
     let unit = match mark.as_slice() {
         b"\xff\xfe" => Some(u16::from_le_bytes as fn([u8; 2]) -> u16),
@@ -51,21 +53,14 @@ pub(super) fn is_other_text(input: &mut dyn Input) -> io::Result<bool> {
     };
     // The first half of a character that the end of the chunk cuts.
     let mut half = None;
-    loop {
-        let chunk = read_at(input, offset, CHUNK_BYTES)?;
-        if chunk.is_empty() {
-            return Ok(half.is_none());
-        }
+    let is_passed = pass(input, |chunk| {
         let is_part = match unit {
             None => !chunk.iter().any(is_binary),
-            Some(unit) => is_utf16(&chunk, unit, &mut half),
+            Some(unit) => is_utf16(chunk, unit, &mut half),
         };
-        if !is_part {
-            return Ok(false);
-        }
-        let read = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        offset = offset.saturating_add(read);
-    }
+        is_part.then_some(chunk.len())
+    })?;
+    Ok(is_passed && half.is_none())
 }
 
 /// Whether bytes are UTF-16 without control characters. `half` is the first unit of a pair.
@@ -105,26 +100,21 @@ enum Part {
 /// Whether a file is a vocabulary of tiktoken, as Llama 3 has one: on each line a token in base64,
 /// a space and its rank.
 pub(super) fn is_ranked_tokens(input: &mut dyn Input) -> io::Result<bool> {
-    let mut offset: u64 = 0;
     let mut part = Part::Start;
-    loop {
-        let chunk = read_at(input, offset, CHUNK_BYTES)?;
-        if chunk.is_empty() {
-            return Ok(matches!(part, Part::Start | Part::Rank));
-        }
-        for byte in &chunk {
+    let is_passed = pass(input, |chunk| {
+        for byte in chunk {
             let is_base64 = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
             part = match (part, byte) {
                 (Part::Start | Part::Token, _) if is_base64 => Part::Token,
                 (Part::Token, b' ') => Part::Space,
                 (Part::Space | Part::Rank, b'0'..=b'9') => Part::Rank,
                 (Part::Rank, b'\n') => Part::Start,
-                _ => return Ok(false),
+                _ => return None,
             };
         }
-        let read = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        offset = offset.saturating_add(read);
-    }
+        Some(chunk.len())
+    })?;
+    Ok(is_passed && matches!(part, Part::Start | Part::Rank))
 }
 
 /// Whether a text is a note of a tool that loads models, by its name in lower case and its form:

@@ -6,9 +6,10 @@ use super::container::ScanFile;
 use super::flatbuffer::{Reader, Table, Vector};
 use super::saved_model::acts_outside;
 use super::source::{Source, Stop, finish};
-use super::{Input, Limits, Report, Verdict, Window, input, magic, zip};
+use super::{Input, Limits, Report, Verdict, Window, zip};
+use crate::scan::rules::{self, Rule};
 
-const RULE: &str = "tflite-offset";
+const RULE: &Rule = rules::TFLITE_OFFSET;
 /// What a file has from its fifth byte on.
 const IDENTIFIER: &[u8; 4] = b"TFL3";
 /// The number of operators that are not of TensorFlow Lite.
@@ -19,14 +20,6 @@ const DELEGATE: u32 = 51;
 const LAST_OPERATOR: u32 = 208;
 /// The longest name of an operator, bytes.
 const MAX_NAME_BYTES: u64 = 1 << 10;
-/// The record at the end of a zip archive without a comment, bytes.
-const RECORD_BYTES: u64 = 22;
-/// The beginning of that record in an archive without files, up to the place of the table.
-const EMPTY_RECORD: [u8; 16] = *b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0";
-/// What leads to a table of contents of 64 bits. It lies just before that record.
-const LOCATOR: &[u8] = b"PK\x06\x07";
-/// The length of what begins so, bytes.
-const LOCATOR_BYTES: u64 = 20;
 /// Operators of TensorFlow that run in TensorFlow Lite have this before their names.
 const FLEX: &str = "Flex";
 
@@ -37,7 +30,7 @@ const FLEX: &str = "Flex";
 pub fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     let mut report = Report::new("tflite");
     let mut reader = Reader {
-        source: Source::new(input, "tflite-truncated")?,
+        source: Source::new(input, rules::TFLITE_TRUNCATED)?,
         values_left: limits.operations,
         rule: RULE,
     };
@@ -57,10 +50,7 @@ pub(super) fn scan_packed(
     scan_file: ScanFile,
 ) -> io::Result<Report> {
     let Some(end) = zip::first_member(input, limits)? else {
-        return match empty_archive(input)? {
-            Some(end) => scan(&mut Window::new(input, 0, end), limits),
-            None => scan(input, limits),
-        };
+        return scan(input, limits);
     };
     let mut report = scan(&mut Window::new(input, 0, end), limits)?;
     let files = zip::scan_behind(input, end, limits, scan_file)?;
@@ -68,81 +58,70 @@ pub(super) fn scan_packed(
     Ok(report)
 }
 
-/// Where an archive without files begins, which tools append to a model that has metadata alone.
-/// No reader finds files by it: its table of contents is empty, and none of 64 bits is before it.
-fn empty_archive(input: &mut dyn Input) -> io::Result<Option<u64>> {
-    let Some(end) = input::length(input)?.checked_sub(RECORD_BYTES) else {
-        return Ok(None);
-    };
-    let Ok(offset) = u32::try_from(end) else {
-        return Ok(None);
-    };
-    let record = [EMPTY_RECORD.as_slice(), &offset.to_le_bytes(), b"\0\0"].concat();
-    let has_record = magic::read_at(input, end, RECORD_BYTES)? == record;
-    let before = magic::read_at(input, end.saturating_sub(LOCATOR_BYTES), LOCATOR_BYTES)?;
-    Ok((has_record && !before.starts_with(LOCATOR)).then_some(end))
-}
-
 fn walk(reader: &mut Reader<'_>, report: &mut Report) -> Result<(), Stop> {
     reader.source.seek(4);
     if reader.source.array::<4>()? != *IDENTIFIER {
         let detail = "the file does not have the identifier TFL3";
-        return Err(Stop::malformed(4, "tflite-header", detail));
+        return Err(Stop::malformed(4, rules::TFLITE_HEADER, detail));
     }
     let model = reader.table(0)?;
     let version = reader.u32(&model, 0)?;
     if version != 3 {
         let detail = format!("version {version} of the format");
-        return Err(Stop::unknown(0, "tflite-header", detail));
+        return Err(Stop::unknown(0, rules::TFLITE_HEADER, detail));
     }
     // Groups of weights, which are files that the runtime opens, and weights in them.
     for field in [8, 9] {
         if reader.vector(&model, field, 4)?.count > 0 {
             let detail = "the model has weights in other files, which it names";
-            return Err(Stop::unknown(0, "tflite-external", detail));
+            return Err(Stop::unknown(0, rules::TFLITE_EXTERNAL, detail));
         }
     }
-    let operators = reader.vector(&model, 1, 4)?;
-    for index in 0..operators.count {
-        check_operator(reader, operators, index, report)?;
-    }
-    let buffers = reader.vector(&model, 4, 4)?;
-    for index in 0..buffers.count {
-        let buffer = reader.element(buffers, index)?;
-        reader.vector(&buffer, 0, 1)?;
-        check_outside(reader, &buffer, 1)?;
-    }
-    let subgraphs = reader.vector(&model, 2, 4)?;
-    for index in 0..subgraphs.count {
-        let subgraph = reader.element(subgraphs, index)?;
-        check_subgraph(reader, &subgraph, operators, buffers)?;
-    }
+    let operators = each(reader, &model, 1, |reader, operator| {
+        check_operator(reader, operator, report)
+    })?;
+    let buffers = each(reader, &model, 4, |reader, buffer| {
+        reader.vector(buffer, 0, 1)?;
+        check_outside(reader, buffer, 1)
+    })?;
+    let subgraphs = each(reader, &model, 2, |reader, subgraph| {
+        check_subgraph(reader, subgraph, operators, buffers)
+    })?;
+    each(reader, &model, 7, |reader, signature| {
+        check_signature(reader, signature, subgraphs)
+    })?;
     let metadata = reader.vector(&model, 5, 4)?;
     reader.each_i32(metadata, |index| is_index(index, buffers.count))?;
-    let metadata = reader.vector(&model, 6, 4)?;
-    for index in 0..metadata.count {
-        let entry = reader.element(metadata, index)?;
-        let buffer = u64::from(reader.u32(&entry, 1)?);
-        check_index(reader, buffer, buffers.count, "metadata has a buffer")?;
-    }
-    if reader.source.ends_as_zip()? {
-        let detail = "what is packed behind the model has no table of contents that is followed";
-        return Err(Stop::unknown(0, "tflite-zip", detail));
-    }
+    each(reader, &model, 6, |reader, entry| {
+        check_index(reader, entry, 1, buffers.count, "metadata has a buffer").map(|_| ())
+    })?;
     Ok(())
+}
+
+/// Checks each table of a vector of references.
+fn each<'i>(
+    reader: &mut Reader<'i>,
+    table: &Table,
+    field: usize,
+    mut check: impl FnMut(&mut Reader<'i>, &Table) -> Result<(), Stop>,
+) -> Result<Vector, Stop> {
+    let vector = reader.vector(table, field, 4)?;
+    for index in 0..vector.count {
+        let element = reader.element(vector, index)?;
+        check(reader, &element)?;
+    }
+    Ok(vector)
 }
 
 /// Reports an operator that the runtime does not bring along.
 fn check_operator(
     reader: &mut Reader<'_>,
-    operators: Vector,
-    index: u64,
+    operator: &Table,
     report: &mut Report,
 ) -> Result<(), Stop> {
-    let operator = reader.element(operators, index)?;
     let at = reader.source.position();
     // Numbers above 127 are in the second field, and older files have the first alone.
-    let old_number = reader.u8(&operator, 0)?;
+    let old_number = reader.u8(operator, 0)?;
     if old_number > 127 {
         // It is signed, so that the runtime takes the second field.
         return Err(Stop::malformed(
@@ -151,18 +130,18 @@ fn check_operator(
             "an operator has a negative number",
         ));
     }
-    let number = u32::from(old_number).max(reader.u32(&operator, 3)?);
-    let name = reader.text(&operator, 1, MAX_NAME_BYTES)?;
+    let number = u32::from(old_number).max(reader.u32(operator, 3)?);
+    let name = reader.text(operator, 1, MAX_NAME_BYTES)?;
     if number == CUSTOM {
         let verdict = match name.strip_prefix(FLEX) {
             Some(tensorflow) if acts_outside(tensorflow) => Verdict::Executable,
             _ => Verdict::Unknown,
         };
         let detail = format!("the operator {name} is native code that a runtime adds");
-        report.add(verdict, at, "tflite-custom-operator", &detail);
+        report.add(verdict, at, rules::TFLITE_CUSTOM_OPERATOR, &detail);
     } else if number == DELEGATE || number > LAST_OPERATOR {
         let detail = format!("the operator {number} is not one of TensorFlow Lite");
-        report.add(Verdict::Unknown, at, "tflite-operator", &detail);
+        report.add(Verdict::Unknown, at, rules::TFLITE_OPERATOR, &detail);
     }
     Ok(())
 }
@@ -174,30 +153,42 @@ fn check_subgraph(
     operators: Vector,
     buffers: Vector,
 ) -> Result<(), Stop> {
-    let tensors = reader.vector(subgraph, 0, 4)?;
-    for index in 0..tensors.count {
-        let tensor = reader.element(tensors, index)?;
-        let buffer = u64::from(reader.u32(&tensor, 2)?);
-        check_index(reader, buffer, buffers.count, "a tensor has a buffer")?;
-        let shape = reader.vector(&tensor, 0, 4)?;
-        reader.each_i32(shape, |dimension| dimension >= -1)?;
-    }
+    let tensors = each(reader, subgraph, 0, |reader, tensor| {
+        check_index(reader, tensor, 2, buffers.count, "a tensor has a buffer")?;
+        let shape = reader.vector(tensor, 0, 4)?;
+        reader.each_i32(shape, |dimension| dimension >= -1)
+    })?;
     for field in [1, 2] {
         let used = reader.vector(subgraph, field, 4)?;
         reader.each_i32(used, |index| is_index(index, tensors.count))?;
     }
-    let nodes = reader.vector(subgraph, 3, 4)?;
-    for index in 0..nodes.count {
-        let node = reader.element(nodes, index)?;
-        let operator = u64::from(reader.u32(&node, 0)?);
-        check_index(reader, operator, operators.count, "a node has an operator")?;
+    each(reader, subgraph, 3, |reader, node| {
+        check_index(reader, node, 0, operators.count, "a node has an operator")?;
         for field in [1, 2, 8] {
-            let used = reader.vector(&node, field, 4)?;
+            let used = reader.vector(node, field, 4)?;
             // Inputs that are left out have the index -1.
             reader.each_i32(used, |index| index == -1 || is_index(index, tensors.count))?;
         }
-        reader.vector(&node, 5, 1)?;
-        check_outside(reader, &node, 9)?;
+        reader.vector(node, 5, 1)?;
+        check_outside(reader, node, 9)
+    })?;
+    Ok(())
+}
+
+/// Checks that a name of inputs and outputs stands for a tensor of its subgraph.
+fn check_signature(
+    reader: &mut Reader<'_>,
+    signature: &Table,
+    subgraphs: Vector,
+) -> Result<(), Stop> {
+    let what = "a signature has a graph";
+    let subgraph = check_index(reader, signature, 4, subgraphs.count, what)?;
+    let subgraph = reader.element(subgraphs, subgraph)?;
+    let tensors = reader.vector(&subgraph, 0, 4)?;
+    for field in [0, 1] {
+        each(reader, signature, field, |reader, name| {
+            check_index(reader, name, 1, tensors.count, "a name has a tensor").map(|_| ())
+        })?;
     }
     Ok(())
 }
@@ -210,14 +201,22 @@ fn check_outside(reader: &mut Reader<'_>, table: &Table, field: usize) -> Result
     if end.is_none_or(|end| end > reader.source.length()) {
         let detail = format!("{size} bytes at {offset} are not in the file");
         let at = reader.source.position();
-        return Err(Stop::malformed(at, "tflite-buffer", detail));
+        return Err(Stop::malformed(at, rules::TFLITE_BUFFER, detail));
     }
     Ok(())
 }
 
-fn check_index(reader: &Reader<'_>, index: u64, count: u64, what: &str) -> Result<(), Stop> {
+/// An index in a field of a table.
+fn check_index(
+    reader: &mut Reader<'_>,
+    table: &Table,
+    field: usize,
+    count: u64,
+    what: &str,
+) -> Result<u64, Stop> {
+    let index = u64::from(reader.u32(table, field)?);
     if index < count {
-        return Ok(());
+        return Ok(index);
     }
     let detail = format!("{what} {index}, and there are {count}");
     Err(Stop::malformed(reader.source.position(), RULE, detail))

@@ -5,11 +5,12 @@
 //! way.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _};
+use std::io;
 
 use super::container::{self, Profile, ScanFile};
 use super::pickle::{self, Storage};
-use super::{Input, Limits, Report, Verdict, input, rules};
+use super::{Input, Limits, Report, Verdict, input, magic};
+use crate::scan::rules;
 
 /// Bytes of a member that is a version, a byte order or an identifier.
 const MAX_TEXT_BYTES: u64 = 128;
@@ -24,9 +25,10 @@ const TEXTS: [&str; 8] = [
     "archive_format",
     "archive_version",
 ];
-/// Ends of names of native code, and of sources that are compiled when the model is loaded.
-const NATIVE: [&str; 8] = [
-    ".so", ".dll", ".dylib", ".o", ".cubin", ".ptx", ".cpp", ".hsaco",
+/// Ends of names of modules of Python, of native code, and of sources that are compiled when the
+/// model is loaded.
+const CODE: [&str; 9] = [
+    ".py", ".so", ".dll", ".dylib", ".o", ".cubin", ".ptx", ".cpp", ".hsaco",
 ];
 /// Members of the tar files that PyTorch wrote before version 0.2.
 const TAR_MEMBERS: [&str; 4] = ["sys_info", "pickle", "storages", "tensors"];
@@ -66,13 +68,13 @@ impl Torch {
                     "the storage {key:?} has {} elements of {} bytes, and no member of this size",
                     storage.elements, storage.element_bytes
                 );
-                report.add(Verdict::Malformed, 0, "torch-storage", &detail);
+                report.add(Verdict::Malformed, 0, rules::TORCH_STORAGE, &detail);
             }
         }
         for key in self.members.keys() {
             if !self.storages.contains_key(key) {
                 let detail = format!("no tensor uses the storage {key:?}");
-                report.add(Verdict::Unknown, 0, "torch-storage", &detail);
+                report.add(Verdict::Unknown, 0, rules::TORCH_STORAGE, &detail);
             }
         }
     }
@@ -126,21 +128,17 @@ impl Profile for Torch {
         let Some(relative) = self.relative(name) else {
             let mut report = container::member(name, input, limits, scan_file)?;
             let detail = "not in the folder of the other members";
-            report.add(Verdict::Unknown, 0, "torch-member", detail);
+            report.add(Verdict::Unknown, 0, rules::TORCH_MEMBER, detail);
             return Ok(report);
         };
         match relative.as_str() {
             "data.pkl" | "constants.pkl" | "attributes.pkl" => {
-                let (mut report, storages) = if self.is_script {
-                    pickle::scan_torchscript(input, limits)?
-                } else {
-                    pickle::scan_torch(input, limits)?
-                };
+                let (mut report, storages) = pickle::scan_torch(input, limits, self.is_script)?;
                 // Members may have the same name, or names that differ by case.
                 let count = self.storages.len().saturating_add(storages.len());
                 if count > limits.entries {
                     let detail = "the pickles refer to more storages than are compared";
-                    report.add(Verdict::Unknown, 0, "torch-storage", detail);
+                    report.add(Verdict::Unknown, 0, rules::TORCH_STORAGE, detail);
                 } else {
                     self.storages.extend(storages);
                 }
@@ -159,16 +157,10 @@ impl Profile for Torch {
             code if self.is_script && code.starts_with("code/") => {
                 Ok(Report::new("torchscript code"))
             }
-            native if NATIVE.iter().any(|end| native.ends_with(end)) => {
-                let mut report = Report::new("native code");
-                let detail = "native code that is loaded with the model";
-                report.add(Verdict::Executable, 0, "torch-native-code", detail);
-                Ok(report)
-            }
-            python if python.ends_with(".py") => {
-                let mut report = Report::new("python");
-                let detail = "a Python module that a loader can import";
-                report.add(Verdict::Executable, 0, "torch-package", detail);
+            code if CODE.iter().any(|end| code.ends_with(end)) => {
+                let mut report = Report::new("code");
+                let detail = "code that is loaded with the model";
+                report.add(Verdict::Executable, 0, rules::TORCH_NATIVE_CODE, detail);
                 Ok(report)
             }
             // Torch hands these to the caller that asks for them by name.
@@ -178,7 +170,7 @@ impl Profile for Torch {
             _ => {
                 let mut report = container::member(name, input, limits, scan_file)?;
                 let detail = "not a member of files of weights";
-                report.add(Verdict::Unknown, 0, "torch-member", detail);
+                report.add(Verdict::Unknown, 0, rules::TORCH_MEMBER, detail);
                 Ok(report)
             }
         }
@@ -192,15 +184,15 @@ impl Profile for Torch {
         }
         if self.is_package {
             let detail = "a torch.package: its Python modules are imported";
-            report.add(Verdict::Executable, 0, "torch-package", detail);
+            report.add(Verdict::Executable, 0, rules::TORCH_PACKAGE, detail);
         }
         if self.is_program {
             let detail = "an exported program, whose graph is not followed";
-            report.add(Verdict::Unknown, 0, "torch-program", detail);
+            report.add(Verdict::Unknown, 0, rules::TORCH_PROGRAM, detail);
         }
         if !self.has_version {
             let detail = "the file has no version";
-            report.add(Verdict::Unknown, 0, "torch-version", detail);
+            report.add(Verdict::Unknown, 0, rules::TORCH_VERSION, detail);
         }
     }
 }
@@ -219,14 +211,16 @@ fn is_storage(relative: &str) -> bool {
 /// A line of text.
 fn scan_text(input: &mut dyn Input) -> io::Result<Report> {
     let mut report = Report::new("text");
-    let mut text = Vec::new();
-    input
-        .take(MAX_TEXT_BYTES.saturating_add(1))
-        .read_to_end(&mut text)?;
+    let text = magic::read_at(input, 0, MAX_TEXT_BYTES.saturating_add(1))?;
     let line = text.strip_suffix(b"\n").unwrap_or(&text);
     let is_line = line.iter().all(u8::is_ascii_graphic);
     if !is_line || u64::try_from(text.len()).map_or(true, |length| length > MAX_TEXT_BYTES) {
-        report.add(Verdict::Malformed, 0, "torch-text", "not one word of text");
+        report.add(
+            Verdict::Malformed,
+            0,
+            rules::TORCH_TEXT,
+            "not one word of text",
+        );
     }
     Ok(report)
 }
@@ -240,10 +234,10 @@ pub(super) fn is_tar_member(name: &str) -> bool {
 ///
 /// `storages` and `tensors` mix pickles with numbers. Only what comes first is followed.
 pub(super) fn tar_member(name: &str, input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
-    let (mut report, _) = pickle::scan_torch(input, limits)?;
+    let (mut report, _) = pickle::scan_torch(input, limits, false)?;
     if name == "storages" || name == "tensors" {
         let detail = "pickles between numbers, which are not followed";
-        report.add(Verdict::Unknown, 0, "torch-tar", detail);
+        report.add(Verdict::Unknown, 0, rules::TORCH_TAR, detail);
     }
     Ok(report)
 }
@@ -320,7 +314,7 @@ mod tests {
             ("b/data/0", b"x", "torch-member"),
             ("a/.format_version", b"\x80\x02", "torch-text"),
             ("a/model.so", b"\x7fELF", "torch-native-code"),
-            ("a/b.py", b"import os", "torch-package"),
+            ("a/b.py", b"import os", "torch-native-code"),
             ("a/code/m.py", b"class M", "torchscript"),
             ("a/archive_format", b"pt2", "torch-program"),
         ] {
@@ -348,7 +342,7 @@ mod tests {
                 ("a/version", b"3"),
             ];
             files.extend(more);
-            let rules = scan(&files).findings.into_iter().map(|it| it.rule);
+            let rules = scan(&files).findings.into_iter().map(|it| it.rule.name);
             rules.collect::<Vec<_>>()
         };
         assert_eq!(script(object, &[]), ["torchscript"]);
@@ -363,7 +357,7 @@ mod tests {
         for (name, content, rule) in [
             ("a/extra/a.pkl", OS_SYSTEM, "pickle-global"),
             ("a/extra/a", b"\x7fELF", "program"),
-            ("a/extra/a.py", b"import os", "torch-package"),
+            ("a/extra/a.py", b"import os", "torch-native-code"),
             ("a/more/config.txt", b"{}", "torch-member"),
         ] {
             let rules = script(object, &[(name, content)]);
@@ -393,7 +387,7 @@ mod tests {
         ];
         let report =
             detect::scan(&mut Cursor::new(zip(&files)), "vit.pt", &Limits::default()).unwrap();
-        let rules: Vec<_> = report.findings.iter().map(|it| it.rule).collect();
+        let rules: Vec<_> = report.findings.iter().map(|it| it.rule.name).collect();
         assert_eq!(rules, ["torchscript"]);
         // Files of weights have no such classes.
         let report = scan(&[("a/data.pkl", object), ("a/version", b"3")]);

@@ -7,82 +7,53 @@
 
 use std::io;
 
-use super::magic::read_at;
 use super::names::is_plain_path;
+use super::rules::{
+    Rule, TRITON_CONFIG, TRITON_LIBRARY, TRITON_OPTION, TRITON_PATH, TRITON_PYTHON,
+};
 use super::source::finish;
-use super::{Input, Limits, Report, Verdict, rules};
+use super::text_format::{self, Watch};
+use super::{Input, Limits, Report, Verdict};
 
 mod schema;
 mod servers;
 #[cfg(test)]
 mod tests;
-mod text_format;
 
-use schema::Message;
+use schema::CONFIG;
 use servers::{
     ACCELERATOR_OPTIONS, ACCELERATORS, AGENTS, BACKENDS, LIBRARIES, MODEL_ENDINGS, PARAMETERS,
     PLATFORMS, PYTHON_ENVIRONMENT,
 };
 
-const RULE: &str = "triton-config";
-/// The rule of code in Python, which only the Python backend runs.
-const PYTHON: &str = rules::TRITON_PYTHON;
-/// The rule of native libraries and programs.
-const LIBRARY: &str = "triton-library";
-/// The rule of paths that leave the folder of the model.
-const PATH: &str = "triton-path";
-/// The rule of what is not known to be plain data.
-const OPTION: &str = "triton-option";
-/// The longest configuration, bytes. Real ones have a few KB.
-const MAX_BYTES: usize = 1 << 20;
-/// The most parameters that are on no list and kept for the end.
+/// The most parameters that are on no list and stay for the end.
 const MAX_PARAMETERS: usize = 64;
 /// What a path begins with that Triton resolves to the folder of the model.
 const MODEL_FOLDER: &str = "$$TRITON_MODEL_DIRECTORY/";
-/// The name of the file. Others are configurations by their first field.
-const FILE_NAME: &str = "config.pbtxt";
-/// The platform of models in a row.
-const ENSEMBLE: &str = "ensemble";
 
 /// Whether a text of protocol buffers is a configuration: by its name, in lower case, or because it
 /// begins with a field that other messages do not have.
 pub(super) fn is_config(name: &str, head: &[u8]) -> bool {
-    let is_comment = |line: &&[u8]| line.is_empty() || line.starts_with(b"#");
-    let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    let line = lines.find(|line| !is_comment(line)).unwrap_or_default();
-    let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || **byte == b'_';
-    let length = line.iter().take_while(is_part).count();
-    let field = line
-        .get(..length)
-        .and_then(|word| str::from_utf8(word).ok());
-    name == FILE_NAME || field.is_some_and(|field| Message::Config.field(field).is_some())
+    let first = text_format::first_field(head);
+    name == "config.pbtxt" || CONFIG.iter().any(|field| field.name() == first)
 }
 
 /// Scans a configuration.
 ///
 /// # Errors
 /// The input cannot be read.
-pub(super) fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
-    let mut report = Report::new("triton config");
-    let most = limits.header_bytes.min(MAX_BYTES);
-    let bytes_and_one = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
-    let bytes = read_at(input, 0, bytes_and_one)?;
-    if bytes.len() > most {
-        let detail = format!("longer than the {most} bytes that are read of a text");
-        report.add(Verdict::Unknown, 0, RULE, &detail);
-        return Ok(report);
-    }
+pub(super) fn scan(input: &mut dyn Input, _: &Limits) -> io::Result<Report> {
     let mut config = Config {
-        report: &mut report,
+        report: Report::new("triton config"),
         runs_python: false,
         ensemble_at: None,
         has_steps: false,
         parameter: Parameter::default(),
         unlisted: Vec::new(),
     };
-    let walked = text_format::walk(&bytes, &mut config);
+    let walked = text_format::walk(input, CONFIG, TRITON_CONFIG, &mut config);
     config.conclude();
-    finish(report, walked)
+    finish(config.report, walked)
 }
 
 /// A parameter of the model.
@@ -94,8 +65,8 @@ struct Parameter {
 }
 
 /// Judges what a configuration names.
-struct Config<'r> {
-    report: &'r mut Report,
+struct Config {
+    report: Report,
     /// Whether the Python backend loads the model, so that parameters are data of its code.
     runs_python: bool,
     /// Where the platform is an ensemble.
@@ -107,54 +78,53 @@ struct Config<'r> {
     unlisted: Vec<(u64, String)>,
 }
 
-impl text_format::Watch for Config<'_> {
-    fn text(&mut self, message: Message, field: &'static str, text: String, at: u64) {
-        match (message, field) {
-            (Message::Config, "backend") => self.backend(&text, at),
-            (Message::Config, "platform") => self.platform(&text, at),
-            (Message::Config, "runtime") => self.runtime(&text, at),
-            (Message::Config, "default_model_filename") | (Message::FileName, "value") => {
+impl Watch for Config {
+    fn text(&mut self, path: &[&'static str], text: String, at: u64) {
+        match path {
+            ["backend"] => self.backend(&text, at),
+            ["platform"] => {
+                self.ensemble_at = (text == "ensemble").then_some(at);
+                self.listed("the platform", &PLATFORMS, &text, at);
+            }
+            ["runtime"] => self.runtime(&text, at),
+            ["default_model_filename"] | ["cc_model_filenames", "value"] => {
                 self.model_file(&text, at);
             }
-            (Message::Output, "label_filename")
-            | (Message::WarmupInput, "input_data_file")
-            | (Message::InitialState, "data_file") => self.path(&text, at),
-            (Message::Operations, _) => {
+            [.., "label_filename" | "input_data_file" | "data_file"] => self.path(&text, at),
+            ["model_operations", _] => {
                 let detail = format!("the backend loads the native library {text:?}");
-                self.add(Verdict::Executable, at, LIBRARY, &detail);
+                self.add(Verdict::Executable, at, TRITON_LIBRARY, &detail);
             }
-            (Message::Agent, "name") => {
-                self.listed("the repository agent", &AGENTS, &text, at);
-            }
-            (Message::Accelerator, "name") => {
+            [_, "agents", "name"] => self.listed("the repository agent", &AGENTS, &text, at),
+            [_, "execution_accelerators", _, "name"] => {
                 self.listed("the accelerator", &ACCELERATORS, &text, at);
             }
-            (Message::AcceleratorParameter, "key") => {
+            [_, "execution_accelerators", _, _, "key"] => {
                 self.listed("the accelerator's option", &ACCELERATOR_OPTIONS, &text, at);
             }
-            (Message::Parameter, _) => {
+            ["parameters", "key"] => {
                 self.parameter.at = at;
                 self.parameter.key = text;
             }
-            (Message::ParameterValue, _) => self.parameter.value = text,
+            ["parameters", ..] => self.parameter.value = text,
             _ => {}
         }
     }
 
-    fn end(&mut self, message: Message, _: u64) {
-        match message {
-            Message::Parameter => {
+    fn end(&mut self, path: &[&'static str]) {
+        match path {
+            ["parameters"] => {
                 let parameter = std::mem::take(&mut self.parameter);
                 self.parameter(parameter);
             }
-            Message::Ensemble => self.has_steps = true,
+            ["ensemble_scheduling"] => self.has_steps = true,
             _ => {}
         }
     }
 }
 
-impl Config<'_> {
-    fn add(&mut self, verdict: Verdict, at: u64, rule: &'static str, detail: &str) {
+impl Config {
+    fn add(&mut self, verdict: Verdict, at: u64, rule: &'static Rule, detail: &str) {
         self.report.add(verdict, at, rule, detail);
     }
 
@@ -162,39 +132,42 @@ impl Config<'_> {
         if name == "python" {
             self.runs_python = true;
             let detail = "the Python backend runs the model.py of this folder";
-            self.add(Verdict::Executable, at, PYTHON, detail);
-        } else if leads_elsewhere(name) {
-            let detail = format!("Triton loads the backend {name:?} by a path");
-            self.add(Verdict::Executable, at, PATH, &detail);
+            self.add(Verdict::Executable, at, TRITON_PYTHON, detail);
         } else {
-            self.listed("the backend", &BACKENDS, name, at);
+            self.library(name, name, at);
         }
     }
 
-    fn platform(&mut self, name: &str, at: u64) {
-        self.ensemble_at = (name == ENSEMBLE).then_some(at);
-        self.listed("the platform", &PLATFORMS, name, at);
+    /// A backend that Triton loads by this name, or from a file.
+    fn library(&mut self, name: &str, backend: &str, at: u64) {
+        if name.contains(['/', '\\']) || name == ".." {
+            let detail = format!("Triton loads the backend {name:?} by a path");
+            self.add(Verdict::Executable, at, TRITON_PATH, &detail);
+        } else {
+            self.listed("the backend", &BACKENDS, backend, at);
+        }
     }
 
     fn runtime(&mut self, name: &str, at: u64) {
         if name.ends_with(".py") {
-            let detail = format!("Triton runs the Python code {name:?}");
-            self.add(Verdict::Executable, at, PYTHON, &detail);
-        } else if leads_elsewhere(name) {
-            let detail = format!("Triton loads the backend {name:?} by a path");
-            self.add(Verdict::Executable, at, PATH, &detail);
+            self.python(name, at);
         } else {
             let library = name.strip_prefix("libtriton_");
             let backend = library.and_then(|library| library.strip_suffix(".so"));
-            self.listed("the runtime", &BACKENDS, backend.unwrap_or(name), at);
+            self.library(name, backend.unwrap_or(name), at);
         }
+    }
+
+    fn python(&mut self, name: &str, at: u64) {
+        let detail = format!("Triton runs the Python code {name:?}");
+        self.add(Verdict::Executable, at, TRITON_PYTHON, &detail);
     }
 
     /// A name that is safe only if it is on a list.
     fn listed(&mut self, what: &str, names: &[&str], name: &str, at: u64) {
         if !name.is_empty() && !names.contains(&name) {
             let detail = format!("{what} {name:?} may load code: it is not on the list");
-            self.add(Verdict::Unknown, at, OPTION, &detail);
+            self.add(Verdict::Unknown, at, TRITON_OPTION, &detail);
         }
     }
 
@@ -203,11 +176,10 @@ impl Config<'_> {
         self.path(name, at);
         let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
         if ending == "py" {
-            let detail = format!("Triton runs the Python code {name:?}");
-            self.add(Verdict::Executable, at, PYTHON, &detail);
+            self.python(name, at);
         } else if !name.is_empty() && !MODEL_ENDINGS.contains(&ending) {
             let detail = format!("{name:?} is loaded as a model, and its name says something else");
-            self.add(Verdict::Unknown, at, OPTION, &detail);
+            self.add(Verdict::Unknown, at, TRITON_OPTION, &detail);
         }
     }
 
@@ -215,7 +187,7 @@ impl Config<'_> {
     fn path(&mut self, path: &str, at: u64) {
         if !path.is_empty() && !is_plain_path(path) {
             let detail = format!("Triton opens {path:?}, which is no path below the folder");
-            self.add(Verdict::Executable, at, PATH, &detail);
+            self.add(Verdict::Executable, at, TRITON_PATH, &detail);
         }
     }
 
@@ -224,11 +196,11 @@ impl Config<'_> {
         let name = key.to_ascii_lowercase();
         if name == PYTHON_ENVIRONMENT {
             let detail = "the Python backend unpacks an environment and runs its interpreter";
-            self.add(Verdict::Executable, at, PYTHON, detail);
+            self.add(Verdict::Executable, at, TRITON_PYTHON, detail);
             self.path(value.strip_prefix(MODEL_FOLDER).unwrap_or(&value), at);
         } else if LIBRARIES.contains(&name.as_str()) {
             let detail = format!("the backend runs the native code {value:?}");
-            self.add(Verdict::Executable, at, LIBRARY, &detail);
+            self.add(Verdict::Executable, at, TRITON_LIBRARY, &detail);
         } else {
             // ONNX Runtime's backend reads options of its CUDA accelerator here, too.
             let mut listed = PARAMETERS.iter().chain(&ACCELERATOR_OPTIONS);
@@ -243,17 +215,13 @@ impl Config<'_> {
     fn conclude(&mut self) {
         if let Some(at) = self.ensemble_at.filter(|_| !self.has_steps) {
             let detail = "an ensemble without ensemble_scheduling";
-            self.add(Verdict::Unknown, at, RULE, detail);
+            self.add(Verdict::Unknown, at, TRITON_CONFIG, detail);
         }
         let unlisted = std::mem::take(&mut self.unlisted);
         for (at, key) in unlisted.iter().filter(|_| !self.runs_python) {
             let detail = format!("the parameter {key:?} may load code: it is not on the list");
-            self.report.add(Verdict::Unknown, *at, OPTION, &detail);
+            self.report
+                .add(Verdict::Unknown, *at, TRITON_OPTION, &detail);
         }
     }
-}
-
-/// Whether a name is a path.
-fn leads_elsewhere(name: &str) -> bool {
-    name.contains(['/', '\\']) || name == ".."
 }

@@ -7,6 +7,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::json::{ELEMENT, Watch};
 use super::source::Stop;
+use crate::scan::rules::{self, Rule};
 
 mod agreement;
 
@@ -27,7 +28,7 @@ const MAX_FLOW_MARKS: usize = 64 << 10;
 const MARKS: &str = "[]{},:?\"'&*!#|>%@`\n\r";
 /// The key of a map that is merged into the one around it.
 const MERGE: &str = "<<";
-const RULE: &str = "yaml-document";
+const RULE: &Rule = rules::YAML_DOCUMENT;
 /// How the parser begins to say that a line in braces or brackets begins before the block around.
 /// Others take it.
 const INDENTATION: &str = "invalid indentation";
@@ -42,7 +43,10 @@ pub(super) fn walk(text: &str, watch: &mut impl Watch) -> Result<(), Stop> {
     let mut tree = Tree::default();
     let mut agreement = Agreement::new(text);
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| not_parsed(error.info()))?;
+        let (event, span) = event.map_err(|error| match error.info() {
+            detail if detail.starts_with(INDENTATION) => disagreement(detail),
+            detail => Stop::malformed(0, RULE, detail),
+        })?;
         agreement.follow(&event, span);
         tree.add_event(event, watch)?;
     }
@@ -57,10 +61,7 @@ pub(super) fn walk(text: &str, watch: &mut impl Watch) -> Result<(), Stop> {
     }
     match agreement.finish() {
         None => Ok(()),
-        Some(detail) => {
-            let detail = format!("readers disagree about {detail}");
-            Err(Stop::unknown(0, RULE, detail))
-        }
+        Some(detail) => Err(disagreement(detail)),
     }
 }
 
@@ -258,8 +259,8 @@ impl<W: Watch> Visit<'_, W> {
         match is_plain.then(|| Plain::from_text(text)).flatten() {
             Some(Plain::Null) => self.watch.null(path),
             Some(Plain::Truth(value)) => self.watch.truth(path, value),
-            Some(Plain::Zero) => {}
-            Some(Plain::Number) => self.watch.number(path),
+            Some(Plain::Zero) => self.watch.numeral(path, Some(0)),
+            Some(Plain::Number) => self.watch.numeral(path, None),
             None => self.watch.text(path, text),
         }
         Ok(())
@@ -277,12 +278,9 @@ impl<W: Watch> Visit<'_, W> {
     }
 }
 
-/// What stops a walk over a text that the parser does not take.
-fn not_parsed(detail: &str) -> Stop {
-    if detail.starts_with(INDENTATION) {
-        return Stop::unknown(0, RULE, format!("readers disagree about: {detail}"));
-    }
-    Stop::malformed(0, RULE, detail)
+/// What stops a walk over a text that readers take in different ways.
+fn disagreement(detail: &str) -> Stop {
+    Stop::unknown(0, RULE, format!("readers disagree about {detail}"))
 }
 
 fn too_deep() -> Stop {
@@ -290,9 +288,10 @@ fn too_deep() -> Stop {
 }
 
 /// The spellings of zero that are a number for every reader.
-const ZEROS: [&str; 5] = ["0", "-0", "+0", "0.0", "0x0"];
+const ZEROS: [&str; 4] = ["0", "-0", "+0", "0.0"];
 
-/// What a scalar without quotes is for readers of YAML 1.1 or 1.2, unless it is a text.
+/// What a scalar without quotes is for readers of YAML 1.1 or 1.2, unless it is a text. A number
+/// that is not decimal counts as a text: no reader follows either.
 #[derive(Debug, PartialEq, Eq)]
 enum Plain {
     Null,
@@ -313,35 +312,12 @@ impl Plain {
             }
             _ => {}
         }
-        if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
-            return None;
-        }
-        let digits = text.trim_start_matches(['+', '-']).replace('_', "");
-        let radix = match digits.get(..2) {
-            Some("0x") => Some(16),
-            Some("0o") => Some(8),
-            Some("0b") => Some(2),
-            _ => None,
-        };
-        if let Some(radix) = radix {
-            let digits = digits.get(2..).unwrap_or_default();
-            let is_number = !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix));
-            return is_number.then_some(Self::number(text));
-        }
-        let value = digits.parse::<f64>().ok()?;
-        if !value.is_finite() {
-            return None;
-        }
-        Some(Self::number(text))
-    }
-
-    /// A number. Other spellings of zero are texts for some readers, and so true.
-    fn number(text: &str) -> Self {
         if ZEROS.contains(&text) {
-            Self::Zero
-        } else {
-            Self::Number
+            return Some(Self::Zero);
         }
+        // Other spellings of zero are texts for some readers, and so true.
+        let is_number = text.parse::<f64>().is_ok_and(f64::is_finite);
+        is_number.then_some(Self::Number)
     }
 }
 
@@ -463,9 +439,10 @@ mod tests {
             ("0", Some(Plain::Zero)),
             ("0.0", Some(Plain::Zero)),
             ("0e0", Some(Plain::Number)),
-            ("0o0", Some(Plain::Number)),
+            ("0o0", None),
             ("-1e-5", Some(Plain::Number)),
-            ("0x1f", Some(Plain::Number)),
+            ("0x1f", None),
+            ("inf", None),
             ("on", Some(Plain::Truth(true))),
             ("..", None),
             ("add", None),
@@ -473,7 +450,7 @@ mod tests {
             ("0bad", None),
             ("4a.b", None),
             ("1.2.3", None),
-            ("1_000", Some(Plain::Number)),
+            ("1_000", None),
             ("", Some(Plain::Null)),
         ] {
             assert_eq!(Plain::from_text(text), expected, "{text}");

@@ -30,6 +30,7 @@ use super::names::{Names, key_fault, name_fault};
 use super::npz::Npz;
 use super::torch::Torch;
 use super::{Input, Limits, Report, Verdict, Window};
+use crate::scan::rules::{self, Rule};
 
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
@@ -86,7 +87,7 @@ pub(super) fn scan_behind(
     let mut report = Report::new("zip");
     let Some(inner) = container::inside(limits) else {
         let detail = "more containers within containers than are followed";
-        report.add(Verdict::Unknown, 0, "zip-nesting", detail);
+        report.add(Verdict::Unknown, 0, rules::ZIP_NESTING, detail);
         return Ok(report);
     };
     let Some(directory) = central::find(input, limits, &mut report)? else {
@@ -111,7 +112,7 @@ pub(super) fn scan_behind(
             "the names are those of several formats: {}",
             formats.join(", ")
         );
-        report.add(Verdict::Malformed, 0, "zip-ambiguous", &detail);
+        report.add(Verdict::Malformed, 0, rules::ZIP_AMBIGUOUS, &detail);
     }
     let mut walk = Walk {
         first_byte,
@@ -146,7 +147,12 @@ fn survey(directory: &Directory, profiles: &mut [Box<dyn Profile>], report: &mut
         let entry = match entry {
             Ok(entry) => entry,
             Err(fault) => {
-                report.add(Verdict::Malformed, directory.start, "zip-directory", fault);
+                report.add(
+                    Verdict::Malformed,
+                    directory.start,
+                    rules::ZIP_DIRECTORY,
+                    fault,
+                );
                 break;
             }
         };
@@ -165,7 +171,12 @@ fn survey(directory: &Directory, profiles: &mut [Box<dyn Profile>], report: &mut
             "the end record counts {} entries, the central directory has {count}",
             directory.count
         );
-        report.add(Verdict::Malformed, directory.start, "zip-count", &detail);
+        report.add(
+            Verdict::Malformed,
+            directory.start,
+            rules::ZIP_COUNT,
+            &detail,
+        );
     }
     totals
 }
@@ -177,13 +188,18 @@ fn check_names(directory: &Directory, has_keys: bool, report: &mut Report) {
         let name = entry.shown_name();
         check_name(&entry, &name, has_keys, report);
         let is_new = if has_keys {
-            names.add_key(&name)
+            names.add_key(name.as_bytes())
         } else {
             names.add(&name)
         };
         if !is_new {
             let detail = format!("{name:?} occurs twice, perhaps in other case or as a folder");
-            report.add(Verdict::Malformed, entry.at, "zip-duplicate-name", &detail);
+            report.add(
+                Verdict::Malformed,
+                entry.at,
+                rules::ZIP_DUPLICATE_NAME,
+                &detail,
+            );
         }
     }
 }
@@ -200,7 +216,7 @@ fn check_name(entry: &Entry<'_>, name: &str, has_keys: bool, report: &mut Report
     };
     if let Some(fault) = fault {
         let detail = format!("{fault}: {name:?}");
-        report.add(Verdict::Malformed, entry.at, "zip-name", &detail);
+        report.add(Verdict::Malformed, entry.at, rules::ZIP_NAME, &detail);
     }
 }
 
@@ -237,7 +253,7 @@ impl Walk<'_> {
             };
             if entry.offset >= directory.start {
                 let detail = format!("{:?} begins behind all members", entry.shown_name());
-                self.malformed(entry.at, "zip-local-header", &detail);
+                self.malformed(entry.at, rules::ZIP_LOCAL_HEADER, &detail);
                 continue;
             }
             if entry.offset < next_byte {
@@ -247,7 +263,7 @@ impl Walk<'_> {
                 );
                 // It is not scanned: members that share their bytes would cost more than the file
                 // has bytes.
-                self.malformed(entry.offset, "zip-overlap", &detail);
+                self.malformed(entry.offset, rules::ZIP_OVERLAP, &detail);
                 continue;
             }
             self.check_gap(next_byte, entry.offset);
@@ -257,13 +273,17 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn malformed(&mut self, at: u64, rule: &'static str, detail: &str) {
+    fn malformed(&mut self, at: u64, rule: &'static Rule, detail: &str) {
         self.report.add(Verdict::Malformed, at, rule, detail);
     }
 
     fn check_gap(&mut self, from: u64, to: u64) {
         if from < to {
-            let rule = if from == 0 { "zip-prefix" } else { "zip-gap" };
+            let rule = if from == 0 {
+                rules::ZIP_PREFIX
+            } else {
+                rules::ZIP_GAP
+            };
             let bytes = to.saturating_sub(from);
             let detail = format!("{bytes} bytes belong to no member");
             self.malformed(from, rule, &detail);
@@ -280,7 +300,7 @@ impl Walk<'_> {
         let end = start.checked_add(entry.compressed_bytes);
         let Some(end) = end.filter(|end| *end <= until) else {
             let detail = format!("{name:?} reaches into what follows it");
-            self.malformed(entry.offset, "zip-overlap", &detail);
+            self.malformed(entry.offset, rules::ZIP_OVERLAP, &detail);
             return Ok(until.max(entry.offset));
         };
         let next_byte = if entry.flags & local::HAS_DESCRIPTOR == 0 {
@@ -288,7 +308,7 @@ impl Walk<'_> {
         } else {
             if !local::is_descriptor(input, entry, end, until)? {
                 let detail = format!("no descriptor with the sizes of {name:?} follows it");
-                self.malformed(end, "zip-descriptor", &detail);
+                self.malformed(end, rules::ZIP_DESCRIPTOR, &detail);
             }
             until
         };
@@ -310,36 +330,28 @@ impl Walk<'_> {
         if file_type == LINK {
             let detail = format!("{name:?} is a link to another file");
             self.report
-                .add(Verdict::Executable, entry.at, "zip-link", &detail);
+                .add(Verdict::Executable, entry.at, rules::ZIP_LINK, &detail);
         } else if !FILE_TYPES.contains(&file_type) {
             let detail = format!("{name:?} is neither a file nor a folder");
-            self.malformed(entry.at, "zip-file-type", &detail);
+            self.malformed(entry.at, rules::ZIP_FILE_TYPE, &detail);
         }
         if name.ends_with('/') && (entry.size != 0 || entry.compressed_bytes != 0) {
             let detail = format!("the folder {name:?} has content");
-            self.malformed(entry.at, "zip-folder", &detail);
+            self.malformed(entry.at, rules::ZIP_FOLDER, &detail);
         }
         // The bytes of an encrypted member begin with a header of its cipher.
         let is_encrypted = entry.flags & ENCRYPTED != 0;
         if entry.method == STORED && !is_encrypted && entry.size != entry.compressed_bytes {
             let detail = format!("{name:?} is stored, with two sizes");
-            self.malformed(entry.at, "zip-size", &detail);
+            self.malformed(entry.at, rules::ZIP_SIZE, &detail);
         }
         if entry.comment_bytes > 0 {
             let detail = format!("{name:?} has a comment, which no scanner follows");
             self.report
-                .add(Verdict::Unknown, entry.at, "zip-comment", &detail);
+                .add(Verdict::Unknown, entry.at, rules::ZIP_COMMENT, &detail);
         }
         let extras = extra::parse(entry.extra).unwrap_or_default();
-        match extra::check(&extras, entry.name) {
-            None => {}
-            Some(extra::Fault::Wrong(fault)) => self.malformed(entry.at, "zip-extra", fault),
-            Some(extra::Fault::Unknown(id)) => {
-                let detail = format!("{name:?} has the unknown extra field {id:#06x}");
-                self.report
-                    .add(Verdict::Unknown, entry.at, "zip-extra", &detail);
-            }
-        }
+        extra::check(&extras, entry.name, entry.at, &mut self.report);
     }
 
     /// Whether the content can be read. What cannot is in the report.
@@ -350,27 +362,27 @@ impl Walk<'_> {
             .saturating_mul(limits.expansion)
             .saturating_add(FREE_BYTES);
         let (rule, detail) = if entry.flags & ENCRYPTED != 0 {
-            ("zip-encrypted", format!("{name:?} is encrypted"))
+            (rules::ZIP_ENCRYPTED, format!("{name:?} is encrypted"))
         } else if entry.flags & !KNOWN_FLAGS != 0 {
             (
-                "zip-flags",
+                rules::ZIP_FLAGS,
                 format!("{name:?} has flags that are not followed"),
             )
         } else if entry.method != STORED && entry.method != DEFLATED {
             let detail = format!("{name:?} is compressed by method {}", entry.method);
-            ("zip-method", detail)
+            (rules::ZIP_METHOD, detail)
         } else if entry.method == DEFLATED && entry.size > most {
             let detail = format!(
                 "{name:?} expands more than {} times, from {} to {} bytes",
                 limits.expansion, entry.compressed_bytes, entry.size
             );
-            ("zip-expansion", detail)
+            (rules::ZIP_EXPANSION, detail)
         } else if entry.method == DEFLATED && self.totals.expanded_bytes > limits.expanded_bytes {
             let detail = format!(
                 "members expand to {} bytes, more than {}",
                 self.totals.expanded_bytes, limits.expanded_bytes
             );
-            ("zip-expanded-bytes", detail)
+            (rules::ZIP_EXPANDED_BYTES, detail)
         } else {
             return true;
         };
@@ -402,13 +414,16 @@ impl Walk<'_> {
                 self.report.add_part(name, part);
             }
         }
-        let outcome = member.finish()?;
-        if let Some(fault) = outcome.fault {
-            let detail = format!("{name:?}: {}", fault.text());
-            self.malformed(entry.offset, "zip-content", &detail);
-        } else if outcome.crc != entry.crc {
-            let detail = format!("{name:?} does not have its checksum");
-            self.malformed(entry.offset, "zip-crc", &detail);
+        match member.finish()? {
+            Err(fault) => {
+                let detail = format!("{name:?}: {fault}");
+                self.malformed(entry.offset, rules::ZIP_CONTENT, &detail);
+            }
+            Ok(crc) if crc != entry.crc => {
+                let detail = format!("{name:?} does not have its checksum");
+                self.malformed(entry.offset, rules::ZIP_CRC, &detail);
+            }
+            Ok(_) => {}
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 mod progress_line;
 mod scan;
 mod served_model;
+mod text;
 mod verbs;
 
 use std::process::ExitCode;

@@ -1,9 +1,10 @@
 //! The line on a terminal that says how far a verb is.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tensorgate_cli_common::ui::printable;
+use crate::text::shown;
 
 /// How often the line changes at most.
 pub const INTERVAL: Duration = Duration::from_millis(200);
@@ -43,6 +44,14 @@ impl ProgressLine {
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }
 
+    /// Shows how many files are scanned, and which one was the last.
+    pub fn show_scanned(&mut self, files: usize, last: &Path) {
+        self.show(|seconds| {
+            let last = short(last);
+            format!("{files} files scanned in {seconds} s, last {last}")
+        });
+    }
+
     /// Removes the line, so that another can be printed.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.is_shown) {
@@ -58,8 +67,8 @@ impl Drop for ProgressLine {
 }
 
 /// The end of a path, as the line shows it.
-pub fn short(path: &str) -> String {
-    let path = printable(path);
+fn short(path: &Path) -> String {
+    let path = shown(path);
     let cut = path.chars().count().saturating_sub(MAX_PATH_CHARS);
     path.chars().skip(cut).collect()
 }

@@ -11,7 +11,6 @@ mod scan_options;
 pub mod serve_verified;
 pub mod sign;
 mod sign_scan;
-mod signer_line;
 mod trusted_signer;
 pub mod verify;
 

@@ -10,16 +10,20 @@ named! {
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
     #[expect(missing_docs, reason = "the variants are the names in output")]
     pub enum ModelFormat {
+        CatboostJson = "catboost json",
         Gguf = "gguf",
         Hdf5 = "hdf5",
         Json = "json",
         Keras = "keras",
         Lightgbm = "lightgbm",
         Mar = "mar",
+        MediapipeGraph = "mediapipe graph",
         Npy = "npy",
         Npz = "npz",
         Onnx = "onnx",
         OnnxData = "onnx data",
+        Openvino = "openvino",
+        OpenvinoData = "openvino data",
         Pickle = "pickle",
         Picture = "picture",
         Safetensors = "safetensors",

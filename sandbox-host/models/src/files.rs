@@ -5,8 +5,8 @@
 //! regular files are read. A digest is about the bytes at the time of the check: a server must load
 //! the model from a copy that no one else can write.
 //!
-//! Its modules, from bottom to top: `file_state`, `open_folder`, `fault`, `folder_states`, `tree`,
-//! `copy`, `walk`, `found_model`, `hash`.
+//! Its modules, from bottom to top: `file_state`, `open_folder`, `fault`, `tree`, `copy`, `walk`,
+//! `folder_states`, `found_model`, `hash`.
 
 mod copy;
 mod fault;
@@ -18,16 +18,22 @@ pub mod open_folder;
 mod tree;
 mod walk;
 
+use std::collections::HashMap;
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use tensorgate_artifact::model_signing::{Differences, Manifest, Pieces, Resource, Rules, compare};
+use tensorgate_artifact::model_signing::{
+    Differences, MAX_BUNDLE_BYTES, Manifest, Pieces, Resource, Rules, compare,
+};
+use tensorgate_base::files::regular_at_most;
 
 pub use fault::Fault;
 pub use folder_states::FolderStates;
 pub use found_model::FoundModel;
-use hash::{Digests, Settings, hash};
 pub use hash::{Options, Progress};
+use hash::{Settings, hash};
+use open_folder::parent;
 use tree::Tree;
 pub use walk::{FoundFile, Ignored, SIGNATURE, folder_and_name};
 use walk::{Scope, Walked, walk};
@@ -47,7 +53,7 @@ pub struct SignedFile {
 }
 
 /// A model that was compared with a manifest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Checked {
     /// The files that the manifest lists and the model has, sorted by path. They are the signed
     /// ones only if there are no differences. Nothing else in the folder should be loaded.
@@ -72,36 +78,14 @@ pub struct Hashed {
 }
 
 /// Compares a model, a folder or a single file, with its manifest. Only signed files are read; the
-/// manifest's own rules say which links are followed.
+/// manifest's own rules say which links are followed. `copy_to` is an opened empty folder that gets
+/// a copy of each signed file, with exactly the bytes that are hashed. The copy is the signed model
+/// if there are no differences.
 ///
 /// # Errors
 /// The model cannot be read, changes meanwhile, or has what no model may have: links that the rules
-/// do not follow, devices, names that are not UTF-8.
+/// do not follow, devices, names that are not UTF-8. Or the copy cannot be written.
 pub fn check_folder(
-    root: &Path,
-    manifest: &Manifest,
-    ignored: &Ignored,
-    options: &Options,
-) -> Result<Checked, Fault> {
-    check(root, manifest, ignored, options, None)
-}
-
-/// The same, and copies each signed file into an empty folder that is opened. The copy has exactly
-/// the bytes that were hashed. It is the signed model if there are no differences.
-///
-/// # Errors
-/// As for [`check_folder`]; or the copy cannot be written.
-pub fn copy_folder(
-    root: &Path,
-    manifest: &Manifest,
-    ignored: &Ignored,
-    options: &Options,
-    copy_to: BorrowedFd<'_>,
-) -> Result<Checked, Fault> {
-    check(root, manifest, ignored, options, Some(copy_to))
-}
-
-fn check(
     root: &Path,
     manifest: &Manifest,
     ignored: &Ignored,
@@ -123,24 +107,21 @@ pub fn check_found(
     copy_to: Option<BorrowedFd<'_>>,
 ) -> Result<Checked, Fault> {
     let rules = manifest.rules();
-    let expected = |file: &FoundFile| manifest.sharded_bytes(&file.path);
     let settings = Settings {
-        tree: found.tree(),
+        tree: &found.tree,
         pieces: rules.pieces,
-        expected_bytes: &expected,
+        manifest: Some(manifest),
         copy_to,
         options,
     };
-    let Digests {
-        mut resources,
-        whole,
-    } = hash(&settings, found.signed())?;
+    let mut resources = hash(&settings, &found.signed)?;
+    let signed = signed_files(&found.signed, &resources);
     // An unsigned file differs, whatever it holds.
-    resources.extend(found.unsigned().iter().map(|file| unread(file, rules)));
+    resources.extend(found.unsigned.iter().map(|file| unread(file, rules)));
     Ok(Checked {
-        signed: signed_files(found.signed(), whole),
-        excluded: found.excluded().to_vec(),
-        uncovered: found.uncovered().to_vec(),
+        signed,
+        excluded: found.excluded.clone(),
+        uncovered: found.uncovered.clone(),
         differences: compare(manifest, resources),
     })
 }
@@ -158,27 +139,31 @@ pub fn hash_folder(
     options: &Options,
 ) -> Result<Hashed, Fault> {
     let tree = Tree::open(root, rules.follow_links)?;
-    let Walked { files, excluded } = walk(&tree, Scope::ToSign(&rules))?;
+    let scope = Scope {
+        rules: &rules,
+        manifest: None,
+        ignored: &Ignored::default(),
+    };
+    let Walked { files, excluded } = walk(&tree, scope)?;
     let settings = Settings {
         tree: &tree,
         pieces: rules.pieces,
-        expected_bytes: &|file: &FoundFile| Some(file.bytes()),
+        manifest: None,
         copy_to: None,
         options,
     };
-    let Digests { resources, whole } = hash(&settings, &files)?;
+    let resources = hash(&settings, &files)?;
     Ok(Hashed {
+        files: signed_files(&files, &resources),
         manifest: Manifest::new(name, rules, resources)?,
-        files: signed_files(&files, whole),
         excluded,
     })
 }
 
 /// The path of a file beneath a model's folder, if it is there. It need not exist.
 pub fn path_beneath(root: &Path, file: &Path) -> Option<String> {
-    let parent = file.parent().filter(|it| !it.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new(".")).canonicalize().ok()?;
-    let file = parent.join(file.file_name()?);
+    let folder = parent(file).canonicalize().ok()?;
+    let file = folder.join(file.file_name()?);
     let beneath = file.strip_prefix(root.canonicalize().ok()?).ok()?;
     beneath.to_str().map(str::to_owned)
 }
@@ -194,6 +179,21 @@ pub fn signature_file(model: &Path) -> PathBuf {
     }
 }
 
+/// Reads a model's signature, or its manifest. `None` if it is larger than a signature may be.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_signature(file: &Path) -> io::Result<Option<Vec<u8>>> {
+    let max_bytes = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
+    regular_at_most(file, max_bytes)
+}
+
+/// The signed file at a path, of those that are sorted by path.
+pub fn find_signed<'s>(signed: &'s [SignedFile], path: &str) -> Option<&'s SignedFile> {
+    let found = signed.binary_search_by(|file| file.path.as_str().cmp(path));
+    signed.get(found.ok()?)
+}
+
 /// A resource that equals no signed one.
 fn unread(file: &FoundFile, rules: &Rules) -> Resource {
     let bytes = file.bytes();
@@ -203,12 +203,14 @@ fn unread(file: &FoundFile, rules: &Rules) -> Resource {
     }
 }
 
-fn signed_files(files: &[FoundFile], whole: Vec<Option<[u8; 32]>>) -> Vec<SignedFile> {
-    let files = files.iter().zip(whole);
-    let files = files.map(|(file, sha256)| SignedFile {
+/// The files with the digests of those that were hashed as a whole.
+fn signed_files(files: &[FoundFile], resources: &[Resource]) -> Vec<SignedFile> {
+    let whole = resources.iter().filter(|it| it.range.is_none());
+    let whole: HashMap<_, _> = whole.map(|it| (&it.path, it.sha256)).collect();
+    let files = files.iter().map(|file| SignedFile {
         bytes: file.bytes(),
         path: file.path.clone(),
-        sha256,
+        sha256: whole.get(&file.path).copied(),
     });
     let mut files: Vec<_> = files.collect();
     files.sort_unstable_by(|left, right| left.path.cmp(&right.path));

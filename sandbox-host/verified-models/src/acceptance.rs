@@ -94,25 +94,22 @@ fn refused(
             "{cause}; its exception ({reason:?}) ended after {until}: review the file and set a later `until` in the policy, or replace the file"
         ));
     }
-    if file.sha256.is_none() && !artifact.exceptions().is_empty() {
-        return Cause::Files(format!(
-            "{cause}; no exception accepts a file that is signed in shards: sign the model without --shard-bytes"
-        ));
-    }
     let of_content = |sha256| artifact.exceptions().of_content(sha256).next();
-    if let Some(exception) = file.sha256.and_then(of_content) {
+    let advice = if file.sha256.is_none() && !artifact.exceptions().is_empty() {
+        "no exception accepts a file that is signed in shards: sign the model without --shard-bytes"
+            .to_owned()
+    } else if let Some(exception) = file.sha256.and_then(of_content) {
         let excepted = printable(exception.path());
-        return Cause::Files(format!(
-            "{cause}; its content is accepted at {excepted:?} only: add an exception with its `path`, or remove the file"
-        ));
-    }
-    if let Some(kind) = allowed_kind(file.name(), file.report, &CodeKind::ALL) {
+        format!(
+            "its content is accepted at {excepted:?} only: add an exception with its `path`, or remove the file"
+        )
+    } else if let Some(kind) = allowed_kind(file.name(), file.report, &CodeKind::ALL) {
         let kind = kind.name();
-        return Cause::Files(format!(
-            "{cause}; `allow: [{kind}]` accepts such code of those who vouch for the files"
-        ));
-    }
-    Cause::Files(cause)
+        format!("`allow: [{kind}]` accepts such code of those who vouch for the files")
+    } else {
+        return Cause::Files(cause);
+    };
+    Cause::Files(format!("{cause}; {advice}"))
 }
 
 /// The verdict on a file, and the evidence that decides it.

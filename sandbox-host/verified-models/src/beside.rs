@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fs::File;
 
+use rustix::fs::OFlags;
+use tensorgate_models::files::open_folder::FILE;
 use tensorgate_models::files::{FoundFile, FoundModel, folder_and_name};
 use tensorgate_models::scan::folder::Beside;
 
@@ -24,7 +26,7 @@ impl<'a> SignedFolder<'a> {
     /// The files in the folder, each with its name.
     fn files(&self) -> impl Iterator<Item = (&'a str, &'a FoundFile)> {
         let path = self.path;
-        self.found.signed().iter().filter_map(move |file| {
+        self.found.signed.iter().filter_map(move |file| {
             let (folder, name) = folder_and_name(&file.location);
             (folder == path).then_some((name, file))
         })
@@ -40,7 +42,7 @@ impl Beside for SignedFolder<'_> {
     fn open(&self, name: &str) -> Result<File, String> {
         let found = self.files().find(|(known, _)| *known == name);
         let (_, file) = found.ok_or_else(|| "is not there, or is not signed".to_owned())?;
-        let opened = self.found.open_unlinked(file);
+        let opened = self.found.open(file, FILE | OFlags::NOFOLLOW);
         opened.map_err(|fault| format!("cannot be read: {fault}"))
     }
 }

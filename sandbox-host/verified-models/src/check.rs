@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,9 @@ use sha2::{Digest as _, Sha256};
 use tensorgate_artifact::model_signing::{Manifest, Resource};
 use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_models::files::file_state::{is_same_or_absent, wait_for_next_tick};
+use tensorgate_models::files::open_folder::FILE;
 use tensorgate_models::files::{
-    Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, SignedFile, check_found,
+    Fault, FolderStates, FoundFile, FoundModel, Ignored, Options, check_found, find_signed,
     folder_and_name, path_beneath,
 };
 use tensorgate_models::scan::folder::scan_in_folder;
@@ -26,7 +27,8 @@ use tensorgate_policy::values::safe_text::printable;
 use crate::acceptance::{ScannedFile, accept};
 use crate::beside::SignedFolder;
 use crate::first_digests::FirstDigests;
-use crate::status::{Accepted, Cause, Identity, Observation};
+use crate::lock::lock;
+use crate::status::{Accepted, Cause, Identity, Status};
 use crate::trust::{Trusted, trust_file, trusted};
 
 /// Cores of this many are left to requests.
@@ -89,7 +91,7 @@ impl Baseline {
 
     /// The bytes of all files. `None` if they are not known.
     pub(crate) fn bytes(&self) -> Option<u64> {
-        self.states.as_ref().map(|states| states.files.bytes())
+        self.states.as_ref().map(|states| states.files.bytes)
     }
 
     /// What is new, missing or different since an earlier look. A look that failed tells nothing:
@@ -115,12 +117,12 @@ impl Checker {
     }
 
     /// Verifies the files of an artifact, which must not change meanwhile.
-    pub(crate) fn check(&self, artifact: &ModelArtifact) -> (Observation, Baseline) {
+    pub(crate) fn check(&self, artifact: &ModelArtifact) -> (Status, Baseline) {
         // Before anything is read, so that each later change is found.
         let before = match self.states(artifact) {
             Ok(before) => before,
             Err(cause) => {
-                let failed = Observation::Failed(Cause::Other(cause));
+                let failed = Status::Rejected(Cause::Other(cause));
                 return (failed, Baseline::default());
             }
         };
@@ -137,24 +139,26 @@ impl Checker {
         &self,
         artifact: &ModelArtifact,
         before: &States,
-    ) -> (Observation, Option<Manifest>) {
-        let bytes = before.files.bytes();
+    ) -> (Status, Option<Manifest>) {
+        let bytes = before.files.bytes;
         if bytes > MAX_MODEL_BYTES {
             let cause = format!("its files have {bytes} bytes, more than {MAX_MODEL_BYTES}");
-            return (Observation::Failed(Cause::Files(cause)), None);
+            return (Status::Rejected(Cause::Files(cause)), None);
         }
         let trusted = match trusted(&trust_file(&self.root, artifact), artifact, now_unix_s()) {
             Ok(trusted) => trusted,
-            Err(cause) => return (Observation::Failed(Cause::Untrusted(cause)), None),
+            Err(cause) => return (Status::Rejected(Cause::Untrusted(cause)), None),
         };
         // Else a change right after the reading could leave the states as they are.
         wait_for_next_tick();
         let verified = self.verify(artifact, &trusted, time_limit(bytes));
         let observation = match self.states(artifact) {
-            Err(cause) => Observation::Failed(Cause::Other(cause)),
+            Err(cause) => Status::Rejected(Cause::Other(cause)),
             Ok(after) => match after.change_since(before) {
-                Some(changed) => Observation::Changed(changed),
-                None => verified.map_or_else(Observation::Failed, Observation::Passed),
+                Some(changed) => Status::Checking {
+                    changed: Some(changed),
+                },
+                None => verified.map_or_else(Status::Rejected, Status::Verified),
             },
         };
         (observation, Some(trusted.manifest))
@@ -194,21 +198,6 @@ impl Checker {
         Ok(States { trust, files })
     }
 
-    fn find(&self, artifact: &ModelArtifact, manifest: &Manifest) -> Result<FoundModel, String> {
-        let model = self.root.join(artifact.path());
-        FoundModel::find(&model, manifest, &self.ignored(artifact))
-            .map_err(|fault| format!("{}: {fault}", printable(artifact.path())))
-    }
-
-    /// The file of the signature or manifest is no part of the model.
-    fn ignored(&self, artifact: &ModelArtifact) -> Ignored {
-        let model = self.root.join(artifact.path());
-        Ignored {
-            bundle: path_beneath(&model, &trust_file(&self.root, artifact)),
-            ..Ignored::default()
-        }
-    }
-
     /// Compares all files with the manifest and scans them, within a time.
     fn verify(
         &self,
@@ -218,8 +207,22 @@ impl Checker {
     ) -> Result<Identity, Cause> {
         let began = Instant::now();
         let late = || format!("its files were not verified within {} s", limit.as_secs());
-        let found = self.find(artifact, &trusted.manifest)?;
-        refuse_uncovered(&found).map_err(Cause::Files)?;
+        let model = self.root.join(artifact.path());
+        // The file of the signature or manifest is no part of the model.
+        let ignored = Ignored {
+            bundle: path_beneath(&model, &trust_file(&self.root, artifact)),
+            ..Ignored::default()
+        };
+        let found = FoundModel::find(&model, &trusted.manifest, &ignored)
+            .map_err(|fault| format!("{}: {fault}", printable(artifact.path())))?;
+        // A server could load what the manifest leaves out all the same. Git's own files and
+        // signatures of the model are no part of it.
+        if let Some(path) = found.uncovered.first() {
+            return Err(Cause::Files(format!(
+                "{:?} is in the model's folder, and its manifest leaves it out: move it elsewhere, or sign the model with it",
+                printable(path)
+            )));
+        }
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let threads = NonZeroUsize::new(cores.div_euclid(CORES_PER_HASHER));
         let options = Options {
@@ -238,15 +241,16 @@ impl Checker {
             return Err(Cause::Files(checked.differences.to_string()));
         }
         let mut accepted = Accepted::default();
-        for file in found.signed() {
+        for file in &found.signed {
             let left = limit.saturating_sub(began.elapsed());
             if left.is_zero() {
                 return Err(Cause::Other(late()));
             }
             let report = self.scan(&found, file, left)?;
+            let signed = find_signed(&checked.signed, &file.path);
             let scanned = ScannedFile {
                 location: &file.location,
-                sha256: sha256(&checked.signed, &file.path),
+                sha256: signed.and_then(|it| it.sha256.as_ref()),
                 report: &report,
             };
             accept(artifact, &scanned, &mut accepted, now_unix_s())?;
@@ -269,7 +273,7 @@ impl Checker {
             .scanner
             .as_ref()
             .map_err(|cause| format!("its files cannot be scanned: {cause}"))?;
-        let opened = found.open(file).map_err(|fault| fault.to_string())?;
+        let opened = found.open(file, FILE).map_err(|fault| fault.to_string())?;
         let (_, name) = folder_and_name(&file.location);
         let began = Instant::now();
         Ok(scan_in_folder(
@@ -284,23 +288,23 @@ impl Checker {
     pub(crate) fn of_version(
         &self,
         (model, version): (&str, &str),
-        observation: &Observation,
+        observation: &Status,
         checked: &Baseline,
-    ) -> Observation {
-        let (Observation::Passed(_), Some(manifest)) = (observation, &checked.manifest) else {
+    ) -> Status {
+        let (Status::Verified(_), Some(manifest)) = (observation, &checked.manifest) else {
             return observation.clone();
         };
         let digest = version_digest(manifest, version);
-        match self.first_digests().check(model, version, &digest) {
+        match lock(&self.first_digests).check(model, version, &digest) {
             Ok(()) => observation.clone(),
-            Err(cause) => Observation::Failed(cause),
+            Err(cause) => Status::Rejected(cause),
         }
     }
 
     /// Whether the servers of a version may have loaded other files before this host started.
     /// `None` if that cannot be read.
     pub(crate) fn awaits_load(&self, model: &str, version: &str) -> Option<bool> {
-        self.first_digests().awaits_load(model, version)
+        lock(&self.first_digests).awaits_load(model, version)
     }
 
     /// Keeps whether the servers of a version may have loaded other files. The answer is asked for
@@ -311,32 +315,9 @@ impl Checker {
         version: &str,
         awaits_load: impl FnOnce() -> bool,
     ) -> Result<(), Cause> {
-        let mut first = self.first_digests();
+        let mut first = lock(&self.first_digests);
         first.set_awaits_load(model, version, awaits_load())
     }
-
-    fn first_digests(&self) -> MutexGuard<'_, FirstDigests> {
-        let first = self.first_digests.lock();
-        first.unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Rejects files that the manifest leaves out: a server could load them all the same. Git's own
-/// files and signatures of the model are no part of it.
-fn refuse_uncovered(found: &FoundModel) -> Result<(), String> {
-    match found.uncovered().first() {
-        None => Ok(()),
-        Some(path) => Err(format!(
-            "{:?} is in the model's folder, and its manifest leaves it out: move it elsewhere, or sign the model with it",
-            printable(path)
-        )),
-    }
-}
-
-/// The digest that a file had when it was compared. `None` if it is signed in shards.
-fn sha256<'a>(signed: &'a [SignedFile], path: &str) -> Option<&'a [u8; 32]> {
-    let found = signed.binary_search_by(|file| file.path.as_str().cmp(path));
-    signed.get(found.ok()?)?.sha256.as_ref()
 }
 
 /// The time that the files of a model may take, of this many bytes.
@@ -349,7 +330,7 @@ fn time_limit(bytes: u64) -> Duration {
 /// because a folder with several versions gets new ones.
 fn version_digest(manifest: &Manifest, version: &str) -> [u8; 32] {
     let below = |resource: &&Resource| {
-        let below = resource.path().strip_prefix(version);
+        let below = resource.path.strip_prefix(version);
         below.is_some_and(|path| path.starts_with('/'))
     };
     let mut files = manifest.resources().iter().filter(below).peekable();
@@ -361,7 +342,7 @@ fn version_digest(manifest: &Manifest, version: &str) -> [u8; 32] {
         // A name has no NUL, so no two lists of files are alike.
         digest.update(file.name());
         digest.update([0]);
-        digest.update(file.sha256());
+        digest.update(file.sha256);
     }
     digest.finalize().into()
 }

@@ -72,23 +72,23 @@ impl FirstDigests {
         let mut content = self.digests.take()?;
         let digest = hex(digest);
         let versions = content.models.entry(model.to_owned()).or_default();
-        match versions.get(version) {
-            Some(first) if *first == digest => {}
+        let verdict = match versions.get(version) {
+            Some(first) if *first == digest => Ok(()),
             Some(first) => {
                 let cause = format!(
                     "version {version:?} was first verified with the digest {first}, and its files now have {digest}: publish other files as another version, or restore the files; to accept them as this version, stop the host and remove {version:?} of {model:?} from {shown}"
                 );
-                self.digests.known = Some(content);
-                return Err(Cause::Files(cause));
+                Err(Cause::Files(cause))
             }
             None => {
                 versions.insert(version.to_owned(), digest);
                 // A version whose digest is not kept could change after a restart.
                 self.digests.write(&content)?;
+                Ok(())
             }
-        }
+        };
         self.digests.known = Some(content);
-        Ok(())
+        verdict
     }
 
     /// Whether the servers of a version may have loaded other files. `None` if the file cannot be

@@ -14,7 +14,7 @@
 use tensorgate_policy::hex;
 
 use crate::endpoint_loads::Load;
-use crate::status::{Cause, Identity, Observation};
+use crate::status::{Cause, Identity, Status};
 
 /// How a reason begins why a model with verified files is not ready.
 pub const AWAITING_LOAD: &str = "its verified files are not known to be loaded";
@@ -93,13 +93,14 @@ pub(crate) struct LoadState {
 
 impl<'a> LoadEvent<'a> {
     /// What an observation of the files means. `None` for a failure without a verdict on them.
-    pub const fn of(observation: &'a Observation) -> Option<Self> {
+    pub const fn of(observation: &'a Status) -> Option<Self> {
         match observation {
-            Observation::Changed(_) => Some(Self::FilesDiffer { is_alerted: false }),
-            Observation::Passed(identity) => Some(Self::FilesVerified(identity)),
-            Observation::Failed(Cause::Files(_)) => Some(Self::FilesDiffer { is_alerted: true }),
-            Observation::Failed(Cause::Untrusted(_)) => Some(Self::Untrusted),
-            Observation::Failed(Cause::Ended(_) | Cause::Other(_)) | Observation::Again => None,
+            Status::Checking { changed: Some(_) } => Some(Self::FilesDiffer { is_alerted: false }),
+            Status::Verified(identity) => Some(Self::FilesVerified(identity)),
+            Status::Rejected(Cause::Files(_)) => Some(Self::FilesDiffer { is_alerted: true }),
+            Status::Rejected(Cause::Untrusted(_)) => Some(Self::Untrusted),
+            Status::Rejected(Cause::Ended(_) | Cause::Other(_))
+            | Status::Checking { changed: None } => None,
         }
     }
 }

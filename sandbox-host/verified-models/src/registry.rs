@@ -18,9 +18,10 @@ use crate::check::Baseline;
 use crate::confirmations::Confirmation;
 use crate::endpoint_loads::Sighting;
 use crate::load_state::{LoadEffect, LoadEvent, LoadState};
+use crate::lock::lock;
 use crate::retry::Retry;
 use crate::servers::{ModelServers, SeenServers};
-use crate::status::{Cause, Change, Observation, Status};
+use crate::status::{Cause, Change, Status};
 use crate::trust::same_files;
 
 /// The age of the last look at a model's files from which on they do not count as verified: the
@@ -68,11 +69,14 @@ pub struct Followed {
     entries: Vec<Arc<Entry>>,
 }
 
+/// The model versions, by the name of the model.
+type Entries = HashMap<String, Vec<Arc<Entry>>>;
+
 /// All model versions whose files are verified.
 #[derive(Debug)]
 pub struct ModelArtifacts {
     /// By the name of the model.
-    entries: RwLock<HashMap<String, Vec<Arc<Entry>>>>,
+    entries: RwLock<Entries>,
     start: Instant,
     is_stopped: AtomicBool,
     waiting: Mutex<()>,
@@ -145,19 +149,16 @@ impl Entry {
 
     /// What the last check was about.
     pub(crate) fn baseline(&self) -> Arc<Baseline> {
-        let baseline = self.baseline.lock();
-        Arc::clone(&baseline.unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.baseline))
     }
 
     pub(crate) fn set_baseline(&self, checked: &Arc<Baseline>) {
-        let baseline = self.baseline.lock();
-        *baseline.unwrap_or_else(PoisonError::into_inner) = Arc::clone(checked);
+        *lock(&self.baseline) = Arc::clone(checked);
     }
 
     /// Sets what the last check was about, unless it is known.
     pub(crate) fn set_first_baseline(&self, looked: &Arc<Baseline>) {
-        let baseline = self.baseline.lock();
-        let mut baseline = baseline.unwrap_or_else(PoisonError::into_inner);
+        let mut baseline = lock(&self.baseline);
         if !baseline.is_known() {
             *baseline = Arc::clone(looked);
         }
@@ -165,17 +166,17 @@ impl Entry {
 
     /// Keeps a confirmation until the next look.
     pub(crate) fn add_confirmation(&self, confirmation: Confirmation) {
-        self.confirmed().push(confirmation);
+        lock(&self.confirmed).push(confirmation);
     }
 
     /// The confirmations since the last look.
     pub(crate) fn take_confirmations(&self) -> Vec<Confirmation> {
-        std::mem::take(&mut *self.confirmed())
+        std::mem::take(&mut *lock(&self.confirmed))
     }
 
-    fn confirmed(&self) -> MutexGuard<'_, Vec<Confirmation>> {
-        let confirmed = self.confirmed.lock();
-        confirmed.unwrap_or_else(PoisonError::into_inner)
+    /// What logs name it by: model and version.
+    pub(crate) fn names(&self) -> (&str, &str) {
+        (&self.model, &self.version)
     }
 
     fn state(&self) -> RwLockReadGuard<'_, EntryState> {
@@ -187,7 +188,7 @@ impl Entry {
     }
 
     pub(crate) fn servers(&self) -> MutexGuard<'_, SeenServers> {
-        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.servers)
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -231,10 +232,9 @@ impl Entry {
     }
 
     /// Sets the status after an observation at this time, and returns the change.
-    pub(crate) fn observe(&self, observation: &Observation, now_ms: u64) -> Change {
-        let next = Status::after(observation.clone());
-        let change = self.apply(Some(next), LoadEvent::of(observation), now_ms);
-        change.0
+    pub(crate) fn observe(&self, observation: &Status, now_ms: u64) -> Change {
+        let event = LoadEvent::of(observation);
+        self.apply(Some(observation.clone()), event, now_ms).0
     }
 
     /// Applies an event about its loads at this time.
@@ -352,11 +352,7 @@ impl ModelArtifacts {
     /// or the policy does not ask for that.
     pub fn unready(&self, model: &Model, version: &str) -> Option<String> {
         let artifact = model.artifact(version)?;
-        let entries = self.entries.read();
-        let entries = entries.unwrap_or_else(PoisonError::into_inner);
-        let mut of_model = entries.get(model.name()).into_iter().flatten();
-        let entry = of_model.find(|entry| entry.is_of(version, artifact));
-        entry.map_or_else(
+        self.entry(model, version, artifact).map_or_else(
             || Some("its files are not verified".to_owned()),
             |entry| entry.unready().or_else(|| entry.stale(self.now_ms())),
         )
@@ -365,11 +361,7 @@ impl ModelArtifacts {
     /// Why the files of a model version are rejected, if they are.
     pub fn rejection(&self, model: &Model, version: &str) -> Option<Cause> {
         let artifact = model.artifact(version)?;
-        let entries = self.entries.read();
-        let entries = entries.unwrap_or_else(PoisonError::into_inner);
-        let mut of_model = entries.get(model.name()).into_iter().flatten();
-        let entry = of_model.find(|entry| entry.is_of(version, artifact))?;
-        match entry.status() {
+        match self.entry(model, version, artifact)?.status() {
             Status::Rejected(cause) => Some(cause),
             Status::Checking { .. } | Status::Verified(_) => None,
         }
@@ -407,11 +399,9 @@ impl ModelArtifacts {
 
     /// The versions whose servers may have other files.
     fn awaiting_load(&self) -> Vec<Arc<Entry>> {
-        let entries = self.entries.read();
-        let entries = entries.unwrap_or_else(PoisonError::into_inner);
-        let all = entries.values().flatten();
-        let awaiting = all.filter(|entry| !entry.has_trusted_loads());
-        awaiting.map(Arc::clone).collect()
+        let mut entries = self.entries();
+        entries.retain(|entry| !entry.has_trusted_loads());
+        entries
     }
 
     /// The time in milliseconds since the start.
@@ -421,8 +411,7 @@ impl ModelArtifacts {
 
     /// All entries.
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
-        let entries = self.entries.read();
-        let entries = entries.unwrap_or_else(PoisonError::into_inner);
+        let entries = self.read_entries();
         entries.values().flatten().map(Arc::clone).collect()
     }
 
@@ -443,7 +432,7 @@ impl ModelArtifacts {
     /// first. Returns whether to go on.
     pub(crate) fn wait(&self, pause: Duration) -> bool {
         // No code panics while it holds this lock.
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = lock(&self.waiting);
         let is_stopped = || self.is_stopped.load(Ordering::Relaxed);
         if self.is_empty() {
             let is_idle = |_: &mut ()| self.is_empty() && !is_stopped();
@@ -460,9 +449,26 @@ impl ModelArtifacts {
         self.notify();
     }
 
+    /// The version of a model with this artifact.
+    fn entry(
+        &self,
+        model: &Model,
+        version: &str,
+        artifact: &Shared<ModelArtifact>,
+    ) -> Option<Arc<Entry>> {
+        let entries = self.read_entries();
+        let mut of_model = entries.get(model.name()).into_iter().flatten();
+        of_model
+            .find(|entry| entry.is_of(version, artifact))
+            .cloned()
+    }
+
+    fn read_entries(&self) -> RwLockReadGuard<'_, Entries> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_empty(&self) -> bool {
-        let entries = self.entries.read();
-        entries.unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.read_entries().is_empty()
     }
 
     /// Wakes the threads.

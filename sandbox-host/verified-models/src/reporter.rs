@@ -17,7 +17,7 @@ use crate::confirmations::Confirmation;
 use crate::endpoint_loads::Load;
 use crate::load_state::{LoadEffect, LoadEvent};
 use crate::registry::{Entry, ModelArtifacts};
-use crate::status::{Accepted, Change, Identity, Observation, Status};
+use crate::status::{Accepted, Change, Identity, Status};
 
 /// The text of the alert about files that are the same again.
 const PUT_BACK: &str = "its files changed and were put back: its server may have loaded others";
@@ -35,10 +35,10 @@ impl Reporter {
         artifacts: &ModelArtifacts,
         checker: &Checker,
         entry: &Entry,
-        observation: &Observation,
+        observation: &Status,
     ) {
-        let (model, version) = (entry.model.as_str(), entry.version.as_str());
-        let is_pass = matches!(observation, Observation::Passed(_));
+        let (model, version) = entry.names();
+        let is_pass = observation.is_verified();
         let awaits_load = || checker.awaits_load(model, version).unwrap_or(is_pass);
         if entry.has_trusted_loads() && awaits_load() {
             // The host was restarted since the files changed, or another policy has this version.
@@ -62,7 +62,7 @@ impl Reporter {
         loads: &[Option<Load>],
     ) {
         let (change, effect) = entry.apply_load(LoadEvent::LoadsSeen(loads), artifacts.now_ms());
-        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        let (model, version) = entry.names();
         match effect {
             LoadEffect::None | LoadEffect::Alert => {
                 if !entry.has_trusted_loads() {
@@ -98,7 +98,7 @@ impl Reporter {
         confirmation: &Confirmation,
         is_verified: bool,
     ) {
-        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        let (model, version) = entry.names();
         let by = confirmation.by.as_str();
         let digest = confirmation.digest().filter(|_| is_verified);
         let confirmed = digest.map(|digest| {
@@ -124,7 +124,7 @@ impl Reporter {
     }
 
     fn log(&self, entry: &Entry, change: &Change) {
-        let (model, version) = (entry.model.as_str(), entry.version.as_str());
+        let (model, version) = entry.names();
         match &change.next {
             // A repeated check has found nothing new.
             Status::Rejected(_) if change.next == change.before => {}
@@ -151,9 +151,7 @@ impl Reporter {
                 );
                 log_accepted(entry, accepted);
                 if change.is_alert {
-                    self.count_rejection(entry);
-                    let cause = PUT_BACK;
-                    tracing::error!(model, version, cause, "files of a model are rejected");
+                    self.log_rejection(entry, PUT_BACK);
                 }
                 if !change.is_served {
                     tracing::warn!(
@@ -165,17 +163,15 @@ impl Reporter {
                     );
                 }
             }
-            Status::Rejected(cause) => {
-                self.count_rejection(entry);
-                let cause = cause.text();
-                tracing::error!(model, version, cause, "files of a model are rejected");
-            }
+            Status::Rejected(cause) => self.log_rejection(entry, cause.text()),
         }
     }
 
-    fn count_rejection(&self, entry: &Entry) {
+    fn log_rejection(&self, entry: &Entry, cause: &str) {
         let rejections = &self.metrics.model_rejections;
         rejections.get_or_create(&labels(entry)).inc();
+        let (model, version) = entry.names();
+        tracing::error!(model, version, cause, "files of a model are rejected");
     }
 
     /// Writes the audit records of a change. `detail` says why a version is served.
@@ -195,25 +191,24 @@ impl Reporter {
                     record = record.with_signer(signer);
                 }
             }
-            record = match &change.next {
-                Status::Rejected(cause) => record.with_detail(cause.text()),
+            let detail = match &change.next {
+                Status::Rejected(cause) => Some(cause.text().to_owned()),
                 Status::Checking {
                     changed: Some(changed),
-                } => record.with_detail(&format!("{changed} changed")),
+                } => Some(format!("{changed} changed")),
                 Status::Verified(_) if action == ArtifactAction::Rejected => {
-                    record.with_detail(PUT_BACK)
+                    Some(PUT_BACK.to_owned())
                 }
                 Status::Verified(identity) if action == ArtifactAction::Scanned => {
-                    match identity.accepted.detail() {
-                        Some(accepted) => record.with_detail(&accepted),
-                        None => record,
-                    }
+                    identity.accepted.detail()
                 }
-                Status::Verified(_) | Status::Checking { changed: None } => match detail {
-                    Some(detail) => record.with_detail(detail),
-                    None => record,
-                },
+                Status::Verified(_) | Status::Checking { changed: None } => {
+                    detail.map(str::to_owned)
+                }
             };
+            if let Some(detail) = detail {
+                record = record.with_detail(&detail);
+            }
             self.audit.write(SystemTime::now(), Event::Artifact(record));
         }
     }
@@ -237,7 +232,7 @@ fn log_accepted(entry: &Entry, accepted: &Accepted) {
     let Some(detail) = accepted.detail() else {
         return;
     };
-    let (model, version) = (entry.model.as_str(), entry.version.as_str());
+    let (model, version) = entry.names();
     let first = accepted.ends_first.as_ref();
     let days_left = first.map(|first| {
         first
@@ -274,7 +269,7 @@ fn keep_loads(artifacts: &ModelArtifacts, checker: &Checker, entry: &Entry) {
 
 /// Keeps whether a load is awaited, if that has changed.
 fn keep(checker: &Checker, entry: &Entry) {
-    let (model, version) = (entry.model.as_str(), entry.version.as_str());
+    let (model, version) = entry.names();
     let awaits_load = || !entry.has_trusted_loads();
     if let Err(cause) = checker.keep_awaits_load(model, version, awaits_load) {
         let cause = cause.text();

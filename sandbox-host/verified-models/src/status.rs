@@ -39,32 +39,19 @@ pub enum Cause {
     Other(String),
 }
 
-/// The status of a model version's files.
+/// The status of a model version's files, and what a look or a check has found about them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// They are not verified yet, or not since they changed.
     Checking {
-        /// What has changed. `None` at the start, and if nothing is known to have changed.
+        /// What is new, missing or another one: `"a/b" of its files`, or its signature or folder.
+        /// `None` at the start, and if nothing is known to have changed.
         changed: Option<String>,
     },
     /// They are the verified ones.
     Verified(Identity),
     /// They are not to be served.
     Rejected(Cause),
-}
-
-/// What was observed about the files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Observation {
-    /// A file is new, missing or another one: `"a/b" of its files`, or its signature or folder.
-    Changed(String),
-    /// They are verified again, and no change is known: their states could not be read for a
-    /// moment, or an exception for one of them has ended.
-    Again,
-    /// They were verified, and did not change meanwhile.
-    Passed(Identity),
-    /// They cannot be verified.
-    Failed(Cause),
 }
 
 impl Accepted {
@@ -115,19 +102,6 @@ impl From<String> for Cause {
 }
 
 impl Status {
-    /// The status after an observation.
-    #[must_use]
-    pub fn after(observation: Observation) -> Self {
-        match observation {
-            Observation::Changed(changed) => Self::Checking {
-                changed: Some(changed),
-            },
-            Observation::Again => Self::Checking { changed: None },
-            Observation::Passed(identity) => Self::Verified(identity),
-            Observation::Failed(cause) => Self::Rejected(cause),
-        }
-    }
-
     /// Why the model version is not ready. `None` if it is.
     pub fn unready(&self) -> Option<String> {
         match self {
@@ -267,7 +241,9 @@ mod tests {
     #[test]
     fn a_change_is_described_as_it_was_observed() {
         for changed in ["\"a/b\" of its files", "its signature or manifest"] {
-            let status = Status::after(Observation::Changed(changed.to_owned()));
+            let status = Status::Checking {
+                changed: Some(changed.to_owned()),
+            };
             let cause = format!("{changed} changed: its files are being verified again");
             assert_eq!(status.unready(), Some(cause));
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,10 @@ use tensorgate_telemetry::metrics::Metrics;
 use crate::check::{Baseline, Checker};
 use crate::check_turns::{Candidate, CheckTurns, Turn};
 use crate::confirmations::{Confirmation, Confirmations};
+use crate::lock::lock;
 use crate::registry::{Entry, ModelArtifacts};
 use crate::reporter::{Reporter, show_all};
-use crate::status::{Cause, Observation, Status};
+use crate::status::{Cause, Status};
 
 /// The pause between two looks at the files. With the look itself it must stay below a second.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -62,7 +63,7 @@ struct Look {
 
 impl Drop for Look {
     fn drop(&mut self) {
-        self.work.looks().remove(&self.owner);
+        lock(&self.work.looks).remove(&self.owner);
     }
 }
 
@@ -79,7 +80,7 @@ impl Drop for Check<'_> {
         for entry in &self.versions {
             entry.set_being_checked(false);
         }
-        self.work.turns().end(&self.turn);
+        lock(&self.work.turns).end(&self.turn);
     }
 }
 
@@ -117,15 +118,11 @@ impl Threads {
                 planning.plan_looks(&send);
             }
         };
-        thread::Builder::new()
-            .name("model-plans".to_owned())
-            .spawn(plan)?;
+        spawn("model-plans", plan)?;
         let looks = Arc::new(Mutex::new(looks));
         for _ in 0..LOOKERS {
             let looks = Arc::clone(&looks);
-            thread::Builder::new()
-                .name("model-looks".to_owned())
-                .spawn(move || look_until_closed(&looks))?;
+            spawn("model-looks", move || look_until_closed(&looks))?;
         }
         // Apart from the others, because the start of a process can take long.
         let tending = Arc::clone(&work);
@@ -134,9 +131,7 @@ impl Threads {
                 tending.checker.tend_scanner();
             }
         };
-        thread::Builder::new()
-            .name("model-scanners".to_owned())
-            .spawn(tend)?;
+        spawn("model-scanners", tend)?;
         for _ in 0..checkers {
             let work = Arc::clone(&work);
             let check = move || {
@@ -144,12 +139,15 @@ impl Threads {
                     while work.check_next(|versions| work.check(versions)) {}
                 }
             };
-            thread::Builder::new()
-                .name("model-checks".to_owned())
-                .spawn(check)?;
+            spawn("model-checks", check)?;
         }
         Ok(threads)
     }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(run)?;
+    Ok(())
 }
 
 impl Drop for Threads {
@@ -161,7 +159,7 @@ impl Drop for Threads {
 /// Takes looks until no one plans them any more.
 fn look_until_closed(looks: &Mutex<Receiver<Look>>) {
     loop {
-        let next = looks.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = lock(looks).recv();
         let Ok(look) = next else {
             return;
         };
@@ -204,7 +202,7 @@ impl Work {
             versions.push(entry);
         }
         for (owner, versions) in by_owner {
-            if !self.looks().insert(owner.clone()) {
+            if !lock(&self.looks).insert(owner.clone()) {
                 continue;
             }
             let look = Look {
@@ -253,13 +251,15 @@ impl Work {
     /// Applies a look at the files of a version, which had this status and these states before.
     /// Returns whether they are the verified ones.
     fn compare(&self, entry: &Entry, status: &Status, known: &Baseline, looked: &Looked) -> bool {
+        // They are verified again, and no change is known.
+        let again = Status::Checking { changed: None };
         let looked = match looked {
             Ok(looked) => looked,
             Err(cause) => {
                 if status.is_verified() {
-                    let (model, version) = (entry.model.as_str(), entry.version.as_str());
+                    let (model, version) = entry.names();
                     tracing::warn!(model, version, cause, "cannot look at files of a model");
-                    self.apply(entry, &Observation::Again);
+                    self.apply(entry, &again);
                 }
                 return false;
             }
@@ -269,31 +269,32 @@ impl Work {
             // The check compares them.
             return false;
         }
-        if let Some(path) = looked.change_since(known) {
-            self.apply(entry, &Observation::Changed(path));
+        let changed = looked.change_since(known);
+        if changed.is_some() {
+            self.apply(entry, &Status::Checking { changed });
             return false;
         }
         if let Status::Verified(identity) = status
             && identity.accepted.has_ended(now_unix_s())
         {
-            let (model, version) = (entry.model.as_str(), entry.version.as_str());
+            let (model, version) = entry.names();
             tracing::warn!(
                 model,
                 version,
                 "an exception for a file of a model has ended"
             );
             // The check says which. No file has changed, so no load is needed.
-            self.apply(entry, &Observation::Again);
+            self.apply(entry, &again);
             return false;
         }
         if entry.is_unreadable() && !status.is_verified() {
             // The check may have failed for the same reason.
-            self.apply(entry, &Observation::Again);
+            self.apply(entry, &again);
         }
         status.is_verified()
     }
 
-    fn apply(&self, entry: &Entry, observation: &Observation) {
+    fn apply(&self, entry: &Entry, observation: &Status) {
         let (artifacts, checker) = (&self.artifacts, &self.checker);
         self.reporter.apply(artifacts, checker, entry, observation);
     }
@@ -306,7 +307,7 @@ impl Work {
         };
         // A panic must not end the thread, which checks other models, too.
         if catch_unwind(AssertUnwindSafe(|| check(&next.versions))).is_err() {
-            let failed = Observation::Failed(Cause::Other(PANICKED.to_owned()));
+            let failed = Status::Rejected(Cause::Other(PANICKED.to_owned()));
             for entry in &next.versions {
                 self.apply(entry, &failed);
             }
@@ -317,7 +318,7 @@ impl Work {
     /// Takes the next model whose turn it is. No file is read here, because all threads wait for
     /// this.
     fn take_turn(&self) -> Option<Check<'_>> {
-        let mut turns = self.turns();
+        let mut turns = lock(&self.turns);
         let entries = self.artifacts.entries();
         let now = Instant::now();
         let due = entries.iter().filter(|entry| entry.is_due(now));
@@ -346,10 +347,6 @@ impl Work {
         })
     }
 
-    fn turns(&self) -> MutexGuard<'_, CheckTurns> {
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Verifies the files of model versions, which are the same files.
     fn check(&self, versions: &[Arc<Entry>]) {
         let Some(first) = versions.first() else {
@@ -360,12 +357,13 @@ impl Work {
         for entry in versions {
             // A change before the check, which the check itself cannot find.
             let is_told = matches!(entry.status(), Status::Checking { changed: Some(_) });
-            let change = checked.change_since(&entry.baseline());
-            if let Some(path) = change.filter(|_| !is_told) {
-                self.apply(entry, &Observation::Changed(path));
+            let changed = checked.change_since(&entry.baseline());
+            if changed.is_some() && !is_told {
+                self.apply(entry, &Status::Checking { changed });
             }
-            let version = (entry.model.as_str(), entry.version.as_str());
-            let observation = self.checker.of_version(version, &observation, &checked);
+            let observation = self
+                .checker
+                .of_version(entry.names(), &observation, &checked);
             // Set before the status, because the other threads compare with it from then on. What
             // cannot be read is compared with what it was when it can be read again.
             if checked.is_known() {
@@ -373,10 +371,6 @@ impl Work {
             }
             self.apply(entry, &observation);
         }
-    }
-
-    fn looks(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

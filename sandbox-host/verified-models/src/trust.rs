@@ -10,9 +10,8 @@ use tensorgate_artifact::model_signing::{
     Certificate, MAX_BUNDLE_BYTES, Manifest, ModelKey, Pieces, Requirements, Roots, Trust,
     TrustedIdentity, TrustedRoot, Verified, read_statement, verify, verify_identity,
 };
-use tensorgate_base::files::regular_at_most;
 use tensorgate_base::unix_time::now_unix_s;
-use tensorgate_models::files::signature_file;
+use tensorgate_models::files::{read_signature, signature_file};
 use tensorgate_policy::hex;
 use tensorgate_policy::policy::{ArtifactTrust, ModelArtifact, ModelSigner};
 use tensorgate_policy::values::safe_text::printable;
@@ -28,25 +27,23 @@ pub(crate) struct Trusted {
 
 /// The file of the signature or of the manifest.
 pub(crate) fn trust_file(root: &Path, artifact: &ModelArtifact) -> PathBuf {
+    named_file(artifact).map_or_else(
+        || signature_file(&root.join(artifact.path())),
+        |path| root.join(path),
+    )
+}
+
+/// The file of the signature or of the manifest, if the policy names it.
+fn named_file(artifact: &ModelArtifact) -> Option<&String> {
     match artifact.trust() {
-        ArtifactTrust::Manifest { path, .. } => root.join(path),
-        ArtifactTrust::Signed {
-            signature: Some(path),
-            ..
-        } => root.join(path),
-        ArtifactTrust::Signed {
-            signature: None, ..
-        } => signature_file(&root.join(artifact.path())),
+        ArtifactTrust::Manifest { path, .. } => Some(path),
+        ArtifactTrust::Signed { signature, .. } => signature.as_ref(),
     }
 }
 
 /// Whether two artifacts have the same files, and the same file says what they must be.
 pub(crate) fn same_files(one: &ModelArtifact, other: &ModelArtifact) -> bool {
-    let trust_file = |artifact: &ModelArtifact| match artifact.trust() {
-        ArtifactTrust::Manifest { path, .. } => Some(path.clone()),
-        ArtifactTrust::Signed { signature, .. } => signature.clone(),
-    };
-    one.path() == other.path() && trust_file(one) == trust_file(other)
+    one.path() == other.path() && named_file(one) == named_file(other)
 }
 
 /// Reads and verifies the manifest, at a time in seconds since 1970.
@@ -133,36 +130,32 @@ pub fn trusted_files(
     let single = single.map(|name| manifest.single_file_path(name));
     let files = manifest.resources().iter().filter_map(|resource| {
         let path = match single {
-            Some(single) if single == resource.path() => model.clone(),
+            Some(single) if single == resource.path => model.clone(),
             Some(_) => return None,
-            None => model.join(resource.path()),
+            None => model.join(&resource.path),
         };
-        Some((path, *resource.sha256()))
+        Some((path, resource.sha256))
     });
     Ok(files.collect())
 }
 
 /// Reads a file of bounded length.
 fn read(file: &Path) -> io::Result<Vec<u8>> {
-    let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
-    regular_at_most(file, most)?
+    read_signature(file)?
         .ok_or_else(|| io::Error::other(format!("it is larger than {MAX_BUNDLE_BYTES} bytes")))
 }
 
-fn verified(bundle: &[u8], signer: &ModelSigner, now_s: u64) -> Result<Verified, String> {
+fn verified(
+    bundle: &[u8],
+    signer: &ModelSigner,
+    now_s: u64,
+) -> Result<Verified, Box<dyn std::error::Error>> {
     let of_key = |key: &ModelKey| verify(bundle, Trust::Key(key), now_s);
     let verified = match signer {
-        ModelSigner::Ed25519(key) => {
-            let key = ModelKey::from_ed25519(key).map_err(|fault| fault.to_string())?;
-            of_key(&key)
-        }
-        ModelSigner::PublicKey(pem) => {
-            let key = ModelKey::from_pem(pem).map_err(|fault| fault.to_string())?;
-            of_key(&key)
-        }
+        ModelSigner::Ed25519(key) => of_key(&ModelKey::from_ed25519(key)?),
+        ModelSigner::PublicKey(pem) => of_key(&ModelKey::from_pem(pem)?),
         ModelSigner::Certificates(pem) => {
-            let certificates = Certificate::from_pem(pem).map_err(|fault| fault.to_string())?;
-            let roots = Roots::new(certificates).map_err(|fault| fault.to_string())?;
+            let roots = Roots::new(Certificate::from_pem(pem)?)?;
             verify(bundle, Trust::Roots(&roots), now_s)
         }
         ModelSigner::Identity {
@@ -179,7 +172,7 @@ fn verified(bundle: &[u8], signer: &ModelSigner, now_s: u64) -> Result<Verified,
             verify_identity(bundle, &trusted)
         }
     };
-    verified.map_err(|rejection| rejection.to_string())
+    Ok(verified?)
 }
 
 #[cfg(test)]

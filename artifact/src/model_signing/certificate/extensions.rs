@@ -44,7 +44,7 @@ pub(super) enum ExtensionFault {
 
 /// What the extensions say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Extensions {
+pub(in crate::model_signing) struct Extensions {
     is_authority: bool,
     /// How many authorities may stand between this one and a leaf.
     path_length: Option<usize>,
@@ -105,14 +105,14 @@ impl Extensions {
     }
 
     /// Whether models may be signed: digital signatures and code signing, both named.
-    pub(super) fn signs_models(&self) -> bool {
+    pub(in crate::model_signing) fn signs_models(&self) -> bool {
         self.key_usage
             .is_some_and(|usage| usage & DIGITAL_SIGNATURE != 0)
             && self.code_signing == Some(Usage::Named)
     }
 
     /// Whether times may be stamped, and nothing else may be done (RFC 3161, 2.3).
-    pub(super) fn stamps_times(&self) -> bool {
+    pub(in crate::model_signing) fn stamps_times(&self) -> bool {
         let may_sign = |usage: u8| usage & (DIGITAL_SIGNATURE | COMMITMENT) != 0;
         self.has_one_critical_usage
             && self.time_stamping == Some(Usage::Named)
@@ -121,7 +121,7 @@ impl Extensions {
     }
 
     /// Whether an authority is named, or the right to sign certificates.
-    pub(super) fn is_of_authority(&self) -> bool {
+    pub(in crate::model_signing) fn is_of_authority(&self) -> bool {
         self.is_authority
             || self
                 .key_usage
@@ -129,7 +129,11 @@ impl Extensions {
     }
 
     /// Whether certificates may be signed, with this many authorities below, for this purpose.
-    pub(super) fn signs_certificates(&self, purpose: Purpose, authorities_below: usize) -> bool {
+    pub(in crate::model_signing) fn signs_certificates(
+        &self,
+        purpose: Purpose,
+        authorities_below: usize,
+    ) -> bool {
         let usage = match purpose {
             Purpose::Models => self.code_signing,
             Purpose::TimeStamps => self.time_stamping,

@@ -152,7 +152,7 @@ impl SubjectKey {
                 key.verifies_hash(&hash.of(message), signature)
             }
             (Self::Model(key), Algorithm::Ed25519) => {
-                key.is_ed25519() && key.verifies(message, signature)
+                key.ed25519().is_some() && key.verifies(message, signature)
             }
             (Self::Rsa(key), Algorithm::Rsa(hash)) => key
                 .verify(hash.pkcs1(), &hash.of(message), signature)

@@ -19,10 +19,11 @@ fn a_certificate_is_read() {
     );
     // From 2026-01-01 to 2036-01-01.
     assert_eq!(signer.validity(), (1_767_225_600, 2_082_758_400));
-    assert!(signer.signs_models() && !signer.signs_certificates(Purpose::Models, 0));
-    assert!(!authority.signs_models() && authority.signs_certificates(Purpose::Models, 0));
+    let (leaf, issuing) = (&signer.extensions, &authority.extensions);
+    assert!(leaf.signs_models() && !leaf.signs_certificates(Purpose::Models, 0));
+    assert!(!issuing.signs_models() && issuing.signs_certificates(Purpose::Models, 0));
     assert!(
-        !authority.signs_certificates(Purpose::Models, 1),
+        !issuing.signs_certificates(Purpose::Models, 1),
         "the path length is 0"
     );
     assert!(signer.names_issuer(&authority) && authority.has_signed(&signer));
@@ -42,7 +43,7 @@ fn each_kind_of_key_signs_certificates() {
         let (root, signer) = (root.first().unwrap(), signer.first().unwrap());
         assert!(root.has_signed(root) && root.has_signed(signer), "{root:?}");
         let mut changed = signer.clone();
-        *changed.signed.last_mut().unwrap() ^= 1;
+        *changed.parts.signed.last_mut().unwrap() ^= 1;
         assert!(!root.has_signed(&changed), "{root:?}");
     }
 }
@@ -77,7 +78,7 @@ fn what_is_not_supported_is_rejected() {
 #[test]
 fn each_shorter_or_longer_text_is_rejected() {
     let root = Certificate::from_pem(chain!("root")).unwrap();
-    let der = root.first().unwrap().der();
+    let der = root.first().unwrap().der.as_slice();
     for end in 0..der.len() {
         assert!(
             Certificate::from_der(der.get(..end).unwrap()).is_err(),

@@ -71,7 +71,7 @@ fn the_root_digest_is_over_the_digests_in_order() {
         &[0; 32],
     );
     assert!(matches!(fault, Err(ManifestFault::Root { .. })));
-    let digests = resources.iter().map(Resource::sha256).copied();
+    let digests = resources.iter().map(|resource| resource.sha256);
     let all = digests.collect::<Vec<_>>().concat();
     let expected: [u8; 32] = Sha256::digest(all).into();
     assert_eq!(root_digest(&resources), expected);

@@ -17,18 +17,12 @@ use tensorgate_signature::envelope::pae;
 /// Of several signatures so many are read, to tell them from one.
 const MAX_SIGNATURES: usize = 2;
 
-/// The members that decide how the rest is read.
+/// An entry: the first two members decide how the rest is read.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Kind {
+struct Body<S> {
     api_version: String,
     kind: String,
-    #[serde(rename = "spec")]
-    _spec: IgnoredAny,
-}
-
-#[derive(Debug, Deserialize)]
-struct Body<S> {
     spec: S,
 }
 
@@ -139,10 +133,8 @@ pub(super) fn check(
     signed: Signed<'_>,
 ) -> Result<(), IdentityFault> {
     check_members(body)?;
-    let Kind {
-        api_version,
-        kind,
-        _spec: _,
+    let Body::<IgnoredAny> {
+        api_version, kind, ..
     } = parse(body)?;
     if (&kind, &api_version) != (&expected.kind, &expected.version) {
         return Err(IdentityFault::OtherEntry("kind of signature"));
@@ -216,7 +208,7 @@ impl Signed<'_> {
             return Err(IdentityFault::OtherEntry("signature"));
         }
         let verifier = base64(&logged.verifier.x509_certificate.raw_bytes);
-        if verifier.as_deref() != Some(self.certificate.der()) {
+        if verifier.as_deref() != Some(self.certificate.der.as_slice()) {
             return Err(IdentityFault::OtherEntry("certificate"));
         }
         Ok(())

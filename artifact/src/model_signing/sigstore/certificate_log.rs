@@ -4,12 +4,12 @@
 //! the log has signed the certificate without that answer.
 
 use sha2::{Digest as _, Sha256};
-use tensorgate_values::der::{Der, OCTET_STRING};
+use tensorgate_values::der::OCTET_STRING;
 use tensorgate_values::hex;
 
 use super::fault::IdentityFault;
 use super::trusted_root::{Logs, TrustedRoot};
-use crate::model_signing::certificate::Certificate;
+use crate::model_signing::certificate::{Certificate, only_element};
 
 /// The list of timestamps, 1.3.6.1.4.1.11129.2.4.2.
 const TIMESTAMPS: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0xd6, 0x79, 0x02, 0x04, 0x02];
@@ -31,15 +31,14 @@ pub(super) fn check(
     issuer: &Certificate,
     root: &TrustedRoot,
 ) -> Result<(), IdentityFault> {
-    let malformed = IdentityFault::CertificateTimestamps;
-    let timestamps = timestamps(certificate).ok_or_else(|| malformed.clone())?;
-    let precertificate = certificate.signed_without(TIMESTAMPS);
-    let (Some(precertificate), Some(issuer)) = (precertificate, issuer.key_digest()) else {
-        return Err(malformed);
-    };
+    let timestamps = timestamps(certificate).ok_or(IdentityFault::CertificateTimestamps)?;
+    let precertificate = certificate
+        .signed_without(TIMESTAMPS)
+        .ok_or(IdentityFault::CertificateTimestamps)?;
+    let issuer = issuer.key_digest();
     let mut is_logged = false;
     for timestamp in timestamps {
-        is_logged |= timestamp.check(&issuer, &precertificate, root.certificate_logs())?;
+        is_logged |= timestamp.check(&issuer, &precertificate, &root.certificate_logs)?;
     }
     if is_logged {
         Ok(())
@@ -103,9 +102,8 @@ impl Timestamp<'_> {
 
 /// The timestamps in a certificate, at least one.
 fn timestamps(certificate: &Certificate) -> Option<Vec<Timestamp<'_>>> {
-    let mut value = Der::new(certificate.extension(TIMESTAMPS)?);
-    let mut outer = Fields(value.take(OCTET_STRING)?);
-    value.end()?;
+    let value = certificate.extension(TIMESTAMPS)?;
+    let mut outer = Fields(only_element(value, OCTET_STRING)?);
     let mut list = Fields(outer.sized()?);
     outer.end()?;
     let mut timestamps = Vec::new();

@@ -2,8 +2,7 @@
 
 use super::merkle::Hash;
 use super::trusted_root::Log;
-use crate::model_signing::json::base64;
-use crate::model_signing::log_entry::decimal;
+use crate::model_signing::json::{base64, decimal};
 
 /// Maximum size of a note, in bytes. Usual ones have less than 1 KB.
 const MAX_BYTES: usize = 16 << 10;
@@ -50,26 +49,16 @@ impl<'a> Checkpoint<'a> {
         })
     }
 
-    /// Whether a log of Rekor v1 has signed it. The names in its notes vary.
-    pub(super) fn is_signed_by(&self, log: &Log) -> bool {
-        let mut signatures = self.signatures.iter();
-        signatures.any(|(_, signature)| self.is_signature(log, &log.id, signature))
-    }
-
-    /// Whether a log of Rekor v2 has signed it, under its own name.
-    pub(super) fn is_signed_as(&self, log: &Log) -> bool {
-        let mut signatures = self.signatures.iter();
-        signatures.any(|(name, signature)| {
-            *name == log.origin && self.is_signature(log, &log.note_id, signature)
-        })
-    }
-
-    fn is_signature(&self, log: &Log, id: &[u8; 32], signature: &[u8]) -> bool {
-        signature
-            .split_at_checked(ID_BYTES)
-            .is_some_and(|(start, signature)| {
+    /// Whether a log with this ID has signed it. Logs of Rekor v2 sign under their own name; the
+    /// names in notes of Rekor v1 vary.
+    pub(super) fn is_signed_by(&self, log: &Log, id: &[u8; 32], is_of_rekor_2: bool) -> bool {
+        self.signatures.iter().any(|(name, signature)| {
+            let parts = signature.split_at_checked(ID_BYTES);
+            let is_signature = parts.is_some_and(|(start, signature)| {
                 id.starts_with(start) && log.key.verifies(self.signed.as_bytes(), signature)
-            })
+            });
+            is_signature && (!is_of_rekor_2 || *name == log.origin)
+        })
     }
 }
 

@@ -15,9 +15,6 @@ use crate::model_signing::json::{base64, excerpt};
 use crate::model_signing::log_entry::{InclusionProof, LogEntry};
 use crate::model_signing::requirements::{SignedAt, TimeSource};
 
-/// The kinds of entries that are verified: of Rekor v1, and of Rekor v2.
-const KINDS_1: [(&str, &str); 1] = [("dsse", "0.0.1")];
-const KINDS_2: [(&str, &str); 2] = [("dsse", "0.0.2"), ("hashedrekord", "0.0.2")];
 /// Maximum size of an entry, in bytes. Usual ones have 2 KB; a certificate may have 16 KiB, and its
 /// base64 stands in base64.
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -31,25 +28,21 @@ pub(super) struct Logged {
 }
 
 /// Whether an entry is one of Rekor v2, which has no signed time.
-pub(super) fn is_of_rekor_2(entry: &LogEntry) -> Result<bool, IdentityFault> {
+fn is_of_rekor_2(entry: &LogEntry) -> Result<bool, IdentityFault> {
     let kind = &entry.kind_version;
-    let found = (kind.kind.as_str(), kind.version.as_str());
-    if KINDS_2.contains(&found) {
-        return Ok(true);
+    match (kind.kind.as_str(), kind.version.as_str()) {
+        ("dsse", "0.0.1") => Ok(false),
+        ("dsse" | "hashedrekord", "0.0.2") => Ok(true),
+        (kind, version) => Err(IdentityFault::Kind(excerpt(&format!("{kind} {version}")))),
     }
-    if KINDS_1.contains(&found) {
-        return Ok(false);
-    }
-    let found = format!("{} {}", kind.kind, kind.version);
-    Err(IdentityFault::Kind(excerpt(&found)))
 }
 
 /// Verifies that an entry is in the log's signed tree, and its signed time. `stamped_s` is the time
-/// of a time stamp in seconds since 1970, which an entry of Rekor v2 needs.
+/// of a time stamp in seconds since 1970, which an entry of Rekor v2 needs, or why there is none.
 pub(super) fn check(
     entry: &LogEntry,
     root: &TrustedRoot,
-    stamped_s: Option<u64>,
+    stamped_s: Result<u64, IdentityFault>,
 ) -> Result<Logged, IdentityFault> {
     let is_of_rekor_2 = is_of_rekor_2(entry)?;
     let id = base64(&entry.log_id.key_id).ok_or(IdentityFault::Field("log ID"))?;
@@ -57,9 +50,15 @@ pub(super) fn check(
         .filter(|body| body.len() <= MAX_BODY_BYTES)
         .ok_or(IdentityFault::Field("body"))?;
     let signed_at = if is_of_rekor_2 {
-        refuse_unverified(entry)?;
+        // A reader could take for verified what such an entry does not have.
+        if entry.integrated_time.0 != 0 {
+            return Err(IdentityFault::Unverified("a time"));
+        }
+        if entry.inclusion_promise.is_some() {
+            return Err(IdentityFault::Unverified("a promise"));
+        }
         SignedAt {
-            time_s: stamped_s.ok_or(IdentityFault::NoTime)?,
+            time_s: stamped_s?,
             source: TimeSource::TimeStamp,
         }
     } else {
@@ -69,7 +68,7 @@ pub(super) fn check(
         }
     };
     let log = root
-        .entry_logs()
+        .entry_logs
         .find(&id, signed_at.time_s)?
         .ok_or_else(|| IdentityFault::UnknownLog(excerpt(&hex(&id))))?;
     if !is_of_rekor_2 {
@@ -79,39 +78,22 @@ pub(super) fn check(
     let proof = proof.ok_or(IdentityFault::Field("inclusion proof"))?;
     let checkpoint =
         Checkpoint::read(&proof.checkpoint.envelope).ok_or(IdentityFault::Field("checkpoint"))?;
-    if is_of_rekor_2 {
-        check_origin(&checkpoint, log)?;
-    } else if !checkpoint.is_signed_by(log) {
-        return Err(IdentityFault::Checkpoint(hex(&log.id)));
+    let log_id = if is_of_rekor_2 {
+        if checkpoint.origin != log.origin {
+            return Err(IdentityFault::Origin {
+                found: excerpt(checkpoint.origin),
+                log: excerpt(&log.origin),
+            });
+        }
+        &log.note_id
+    } else {
+        &log.id
+    };
+    if !checkpoint.is_signed_by(log, log_id, is_of_rekor_2) {
+        return Err(IdentityFault::Checkpoint(hex(log_id)));
     }
     check_inclusion(proof, &checkpoint, &body)?;
     Ok(Logged { body, signed_at })
-}
-
-/// Refuses what entries of Rekor v2 do not have. A reader could take it for verified.
-fn refuse_unverified(entry: &LogEntry) -> Result<(), IdentityFault> {
-    if entry.integrated_time.0 != 0 {
-        return Err(IdentityFault::Unverified("a time"));
-    }
-    if entry.inclusion_promise.is_some() {
-        return Err(IdentityFault::Unverified("a promise"));
-    }
-    Ok(())
-}
-
-/// Checks that a checkpoint is about the tree of a log of Rekor v2, which has signed it.
-fn check_origin(checkpoint: &Checkpoint<'_>, log: &Log) -> Result<(), IdentityFault> {
-    if checkpoint.origin != log.origin {
-        return Err(IdentityFault::Origin {
-            found: excerpt(checkpoint.origin),
-            log: excerpt(&log.origin),
-        });
-    }
-    if checkpoint.is_signed_as(log) {
-        Ok(())
-    } else {
-        Err(IdentityFault::Checkpoint(hex(&log.note_id)))
-    }
 }
 
 /// Verifies the log's signature over the entry, its index and its time, in the canonical form of

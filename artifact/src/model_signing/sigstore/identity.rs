@@ -3,7 +3,7 @@
 use tensorgate_values::der::Der;
 
 use super::fault::IdentityFault;
-use crate::model_signing::certificate::Certificate;
+use crate::model_signing::certificate::{Certificate, only_element};
 use crate::model_signing::json::excerpt;
 
 /// `id-ce-subjectAltName`, 2.5.29.17.
@@ -24,7 +24,7 @@ pub(super) fn check(
     trusted: &str,
     provider: &str,
 ) -> Result<(), IdentityFault> {
-    if certificate.is_of_authority() {
+    if certificate.extensions.is_of_authority() {
         return Err(IdentityFault::Authority);
     }
     let found = name(certificate).ok_or(IdentityFault::Name)?;
@@ -57,8 +57,5 @@ fn named_provider(certificate: &Certificate) -> Option<&str> {
     let Some(value) = certificate.extension(PROVIDER) else {
         return str::from_utf8(certificate.extension(OLD_PROVIDER)?).ok();
     };
-    let mut value = Der::new(value);
-    let provider = value.take(UTF8_STRING)?;
-    value.end()?;
-    str::from_utf8(provider).ok()
+    str::from_utf8(only_element(value, UTF8_STRING)?).ok()
 }

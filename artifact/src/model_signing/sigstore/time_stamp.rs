@@ -5,13 +5,15 @@
 //! read. Only DER is read, with one signer, signed attributes and `signingCertificateV2` (RFC
 //! 5816).
 
+use std::ops::Range;
+
 use tensorgate_values::der::{
     BOOLEAN, Der, GENERALIZED_TIME, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE, element,
 };
 
 use super::fault::TimeStampFault;
 use super::trusted_root::TrustedRoot;
-use crate::model_signing::certificate::{Certificate, Hash};
+use crate::model_signing::certificate::{Certificate, Hash, only_element};
 use crate::model_signing::time::from_rfc3339;
 
 /// Maximum size of a time stamp, in bytes. Usual ones have one to six thousand.
@@ -35,8 +37,6 @@ const CONTENT_TYPE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 3];
 const MESSAGE_DIGEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 4];
 /// `id-aa-signingCertificateV2`, 1.2.840.113549.1.9.16.2.47.
 const SIGNING_CERTIFICATE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 16, 2, 47];
-/// Digits of a time before its parts of a second.
-const TIME_DIGITS: usize = 14;
 
 /// Checks that a trusted authority had a signature. Returns when, in seconds since 1970.
 pub(super) fn check(
@@ -124,15 +124,11 @@ impl<'a> Signer<'a> {
         let signature = signer.take(OCTET_STRING)?;
         signer.take_if(SECOND)?;
         signer.end()?;
-        let mut content_type = Der::new(attribute(attributes, CONTENT_TYPE)?);
-        let is_time_stamp = content_type.take(OBJECT_ID)? == TIME_STAMP;
-        content_type.end()?;
-        let mut digest = Der::new(attribute(attributes, MESSAGE_DIGEST)?);
-        let content_digest = digest.take(OCTET_STRING)?;
-        digest.end()?;
+        let content_type = attribute(attributes, CONTENT_TYPE)?;
+        let is_time_stamp = only_element(content_type, OBJECT_ID)? == TIME_STAMP;
         is_time_stamp.then_some(Self {
             hash,
-            digest: content_digest,
+            digest: only_element(attribute(attributes, MESSAGE_DIGEST)?, OCTET_STRING)?,
             certificate: signing_certificate(attribute(attributes, SIGNING_CERTIFICATE)?)?,
             signed: element(SET, attributes),
             algorithm,
@@ -143,7 +139,7 @@ impl<'a> Signer<'a> {
     /// Whether a certificate is the one that the signer names.
     fn names(&self, certificate: &Certificate) -> bool {
         let (hash, digest) = self.certificate;
-        hash.of(certificate.der()) == digest
+        hash.of(&certificate.der) == digest
     }
 
     fn has_signed_with(&self, certificate: &Certificate) -> bool {
@@ -165,16 +161,12 @@ fn message(response: &[u8]) -> Option<(&[u8], Signer<'_>)> {
     signed.take(SET)?;
     let mut content = Der::new(signed.take(SEQUENCE)?);
     let is_time_stamp = content.take(OBJECT_ID)? == TIME_STAMP;
-    let mut octets = Der::new(content.take(FIRST)?);
+    let stamp = only_element(content.take(FIRST)?, OCTET_STRING)?;
     content.end()?;
-    let stamp = octets.take(OCTET_STRING)?;
-    octets.end()?;
     signed.take_if(FIRST)?;
     signed.take_if(SECOND)?;
-    let mut signers = Der::new(signed.take(SET)?);
+    let signer = Signer::read(only_element(signed.take(SET)?, SEQUENCE)?)?;
     signed.end()?;
-    let signer = Signer::read(signers.take(SEQUENCE)?)?;
-    signers.end()?;
     (is_granted && is_signed && is_time_stamp).then_some((stamp, signer))
 }
 
@@ -208,13 +200,16 @@ fn signing_certificate(values: &[u8]) -> Option<(Hash, &[u8])> {
 
 /// A time such as `20260528202640.5Z`, in seconds since 1970. Parts of a second are left out.
 fn time(text: &[u8]) -> Option<u64> {
-    let (digits, rest) = str::from_utf8(text).ok()?.split_at_checked(TIME_DIGITS)?;
-    let (date, clock) = digits.split_at_checked(8)?;
-    let (year, month_day) = date.split_at_checked(4)?;
-    let (month, day) = month_day.split_at_checked(2)?;
-    let (hour, minute_second) = clock.split_at_checked(2)?;
-    let (minute, second) = minute_second.split_at_checked(2)?;
+    let text = str::from_utf8(text).ok()?;
+    let part = |digits: Range<usize>| text.get(digits);
     from_rfc3339(&format!(
-        "{year}-{month}-{day}T{hour}:{minute}:{second}{rest}"
+        "{}-{}-{}T{}:{}:{}{}",
+        part(0..4)?,
+        part(4..6)?,
+        part(6..8)?,
+        part(8..10)?,
+        part(10..12)?,
+        part(12..14)?,
+        text.get(14..)?
     ))
 }

@@ -3,11 +3,14 @@
 //! Logs are known by the digest of their key, which is computed here. A log whose key is of another
 //! kind than those that are supported is left out, because public trusted roots name such logs.
 
+use std::ops::RangeInclusive;
+
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use tensorgate_values::hex;
 
 use super::fault::IdentityFault;
+use crate::model_signing::bundle::{CertificateText, ChainText};
 use crate::model_signing::certificate::{Certificate, CertificateFault};
 use crate::model_signing::chain::{ChainFault, Roots};
 use crate::model_signing::json::{JsonFault, at_most, base64, check_members, excerpt, parse};
@@ -18,8 +21,6 @@ use crate::model_signing::time::{from_rfc3339, rfc3339};
 pub const MAX_TRUSTED_ROOT_BYTES: usize = 1 << 20;
 /// Maximum authorities, and logs of each kind.
 const MAX_SERVICES: usize = 64;
-/// Maximum certificates of an authority.
-const MAX_CERTIFICATES: usize = 16;
 
 /// What is between the name of a signer and its Ed25519 key in the digest that is its ID.
 const ED25519_NOTE: [u8; 2] = [b'\n', 1];
@@ -73,8 +74,10 @@ pub enum TrustedRootFault {
 #[derive(Clone, Debug)]
 pub struct TrustedRoot {
     authorities: Vec<Authority>,
-    entry_logs: Logs,
-    certificate_logs: Logs,
+    /// The logs of signatures.
+    pub(super) entry_logs: Logs,
+    /// The logs of certificates.
+    pub(super) certificate_logs: Logs,
     time_stamp_authorities: Vec<Authority>,
 }
 
@@ -104,11 +107,7 @@ pub(super) struct Log {
 }
 
 /// A time in seconds since 1970, with both ends.
-#[derive(Clone, Copy, Debug)]
-struct Period {
-    from: u64,
-    to: u64,
-}
+type Period = RangeInclusive<u64>;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -144,18 +143,6 @@ struct KeyText {
 struct AuthorityText {
     cert_chain: ChainText,
     valid_for: PeriodText,
-}
-
-#[derive(Debug, Deserialize)]
-struct ChainText {
-    #[serde(deserialize_with = "at_most::<MAX_CERTIFICATES, _, _>")]
-    certificates: Vec<CertificateText>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CertificateText {
-    raw_bytes: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -197,16 +184,6 @@ impl TrustedRoot {
         })
     }
 
-    /// The logs of signatures.
-    pub(super) fn entry_logs(&self) -> &Logs {
-        &self.entry_logs
-    }
-
-    /// The logs of certificates.
-    pub(super) fn certificate_logs(&self) -> &Logs {
-        &self.certificate_logs
-    }
-
     /// The certificates of authorities that are trusted at this time to stamp it, each with the
     /// roots that it must lead to.
     pub(super) fn time_stampers(
@@ -215,7 +192,7 @@ impl TrustedRoot {
     ) -> impl Iterator<Item = (&Certificate, &Roots)> {
         let authorities = self.time_stamp_authorities.iter();
         authorities
-            .filter(move |authority| authority.period.contains(time_s))
+            .filter(move |authority| authority.period.contains(&time_s))
             .flat_map(|authority| {
                 let certificates = authority.certificates.iter();
                 certificates.map(move |certificate| (certificate, &authority.roots))
@@ -231,7 +208,7 @@ impl TrustedRoot {
     ) -> Result<&Certificate, IdentityFault> {
         let mut cause = None;
         for authority in &self.authorities {
-            if !authority.period.contains(time_s) {
+            if !authority.period.contains(&time_s) {
                 continue;
             }
             match authority.issuer(signer, time_s) {
@@ -294,7 +271,7 @@ impl Logs {
         // A trusted root may name a log twice, for two periods.
         let is_known = move |log: &&Log| log.id.as_slice() == id || log.note_id.as_slice() == id;
         let known = || self.0.iter().filter(is_known);
-        let found = known().find(|log| log.period.contains(time_s));
+        let found = known().find(|log| log.period.contains(&time_s));
         if found.is_none() && known().next().is_some() {
             return Err(IdentityFault::LogTime {
                 id: hex(id),
@@ -347,15 +324,6 @@ impl PeriodText {
     fn read(&self) -> Result<Period, TrustedRootFault> {
         let read =
             |text: &str| from_rfc3339(text).ok_or_else(|| TrustedRootFault::Period(excerpt(text)));
-        Ok(Period {
-            from: read(&self.start)?,
-            to: self.end.as_deref().map_or(Ok(u64::MAX), read)?,
-        })
-    }
-}
-
-impl Period {
-    fn contains(self, time_s: u64) -> bool {
-        (self.from..=self.to).contains(&time_s)
+        Ok(read(&self.start)?..=self.end.as_deref().map_or(Ok(u64::MAX), read)?)
     }
 }

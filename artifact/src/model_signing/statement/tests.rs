@@ -41,7 +41,7 @@ fn valid() -> String {
 #[test]
 fn a_statement_of_the_reference_is_read() {
     let manifest = read_statement(valid().as_bytes()).unwrap();
-    assert_eq!(manifest.name(), "model");
+    assert_eq!(manifest.name, "model");
     assert_eq!(manifest.rules().pieces, Pieces::Files);
     assert!(!manifest.rules().follow_links);
     assert_eq!(manifest.resources().len(), 3);
@@ -224,7 +224,7 @@ fn other_rules_are_rejected() {
 #[test]
 fn the_time_of_a_signature_has_one_form() {
     let manifest = read_statement(valid().as_bytes()).unwrap();
-    assert_eq!(manifest.signed_at_s(), None);
+    assert_eq!(manifest.signed_at_s, None);
     let signed = manifest.signed_at(1_780_000_000);
     let written = write_statement(&signed).unwrap();
     let text = String::from_utf8(written).unwrap();
@@ -237,7 +237,7 @@ fn the_time_of_a_signature_has_one_form() {
         read_statement(valid().replace(named, &annotations).as_bytes())
     };
     assert_eq!(
-        with("\"2026-05-28T20:26:40Z\"").unwrap().signed_at_s(),
+        with("\"2026-05-28T20:26:40Z\"").unwrap().signed_at_s,
         Some(1_780_000_000)
     );
     for time in [

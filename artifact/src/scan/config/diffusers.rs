@@ -3,8 +3,6 @@
 
 use super::super::json::ELEMENT;
 
-/// The key of a component's library and class in the index of a modular pipeline.
-const TYPE_HINT: &str = "type_hint";
 /// Keys of the repository that a component of a modular pipeline is fetched from.
 pub(super) const REPOSITORY_KEYS: [&str; 2] = ["pretrained_model_name_or_path", "repo"];
 /// Libraries of components that Diffusers imports without a file of the folder.
@@ -51,7 +49,8 @@ const PIPELINES: [&str; 34] = [
 pub(super) fn is_component(path: &[String]) -> bool {
     match path {
         [_, list] => list == ELEMENT,
-        [.., key, list] => key == TYPE_HINT && list == ELEMENT,
+        // The index of a modular pipeline.
+        [.., key, list] => key == "type_hint" && list == ELEMENT,
         _ => false,
     }
 }

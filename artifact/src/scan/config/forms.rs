@@ -5,11 +5,21 @@
 
 use super::super::Verdict;
 use super::super::names::is_plain_path;
+use super::keys::is_one_of;
 use super::reference::{Reference, is_import_path};
+
+use Judgement::{Data, Found, Model, SavedPath, Unlisted};
+use Readers::{
+    Base, Choose, Engine, Ignore, Import, Load, Lookup, ModelClass, ModelModule, Open, OpenSaved,
+    Options, Run,
+};
 
 mod table;
 
-use table::{FORMS, MODULE_FILES};
+use table::FORMS;
+
+/// The module of MLflow that reads an ONNX file and nothing else.
+const ONNX_LOADER: &str = "mlflow.onnx";
 
 /// What the known readers of a file do with the texts under a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,16 +32,24 @@ pub(super) enum Readers {
     Lookup(&'static [&'static str]),
     /// They open them as files below the folder.
     Open,
+    /// The same, but older tools wrote the path of the machine that saved the model.
+    OpenSaved,
     /// They load the model that an adapter changes, whose name every adapter has. Servers are given
     /// that model, and the name is a note for them.
     Base,
+    /// They import the module, which is one of a model.
+    ModelModule,
+    /// They build the class of this name, which is that of a model.
+    ModelClass,
+    /// An engine loads them, if the file is that of its arguments.
+    Engine,
     /// They take words for functions of their own, and import or fetch anything else: only with one
     /// of these beginnings.
     Choose(&'static [&'static str]),
     /// They import them: only with one of these beginnings.
     Import(&'static [&'static str]),
-    /// They import them from a library that reads further files, and anything else is code.
-    Load(&'static [&'static str]),
+    /// They import a module of MLflow that reads further files, and anything else is code.
+    Load,
     /// They import, run, install or fetch whatever they name.
     Run,
 }
@@ -43,6 +61,10 @@ pub(super) enum Judgement {
     Data,
     /// No rule is about it: no reference is allowed.
     Unlisted,
+    /// It names a model, if the file is that of an engine.
+    Model,
+    /// It is an absolute path of the machine that saved the model.
+    SavedPath,
     /// It has this verdict.
     Found(Verdict, &'static str),
 }
@@ -50,48 +72,45 @@ pub(super) enum Judgement {
 impl Readers {
     /// Whether readers follow texts, so that no key below can say otherwise.
     pub(super) const fn follow(self) -> bool {
-        matches!(
-            self,
-            Self::Choose(_) | Self::Import(_) | Self::Load(_) | Self::Run
-        )
+        matches!(self, ModelModule | Choose(_) | Import(_) | Load | Run)
     }
 
     /// Whether the keys of a map may be any text.
     pub(super) const fn any_keys(self) -> bool {
-        matches!(self, Self::Ignore | Self::Options)
+        matches!(self, Ignore | Options)
     }
 
     /// What a text is.
     pub(super) fn judge(self, text: &str) -> Judgement {
-        let trimmed = text.trim();
         match self {
-            Self::Ignore => Judgement::Data,
-            Self::Lookup(beginnings) if begins_with(text, beginnings) => Judgement::Data,
-            Self::Options | Self::Lookup(_) => Judgement::Unlisted,
-            Self::Open if is_inside(text) => Judgement::Data,
-            Self::Open => Judgement::Found(
-                Verdict::Executable,
-                "readers open it, and it is no path below the folder",
+            Ignore => Data,
+            Lookup(beginnings) if begins_with(text, beginnings) => Data,
+            Options | Lookup(_) => Unlisted,
+            Open | OpenSaved if is_inside(text) => Data,
+            Base | OpenSaved if is_saved_path(text) => SavedPath,
+            Base if is_base(text) => Data,
+            ModelModule if is_model_module(text) => Data,
+            ModelClass | Engine | Choose(_) | Import(_) | Load | Run if text.trim().is_empty() => {
+                Data
+            }
+            ModelClass if is_model_class(text) => Data,
+            ModelClass => Found(
+                Verdict::Unknown,
+                "readers build it, and it is no known model",
             ),
-            Self::Base if is_base(text) => Judgement::Data,
-            Self::Base => Judgement::Found(Verdict::Executable, "readers fetch or open it"),
-            Self::Choose(beginnings) | Self::Import(beginnings) | Self::Load(beginnings)
-                if begins_with(text, beginnings) =>
-            {
-                if matches!(self, Self::Load(_)) {
-                    let detail = "readers import it, and it loads further files";
-                    return Judgement::Found(Verdict::Unknown, detail);
-                }
-                Judgement::Data
+            // A word is the name of this model in notes about it.
+            Engine if !text.contains(['/', '\\']) => Model,
+            Choose(beginnings) | Import(beginnings) if begins_with(text, beginnings) => Data,
+            Choose(_) if !text.contains(['.', '/', ':', '\\']) => Data,
+            Load if text == ONNX_LOADER => Data,
+            Load if begins_with(text, &["mlflow."]) => Found(
+                Verdict::Unknown,
+                "readers import it, and it loads further files",
+            ),
+            Open | OpenSaved | Base | Engine => {
+                Found(Verdict::Executable, "readers fetch or open it")
             }
-            Self::Choose(_) if !trimmed.contains(['.', '/', ':', '\\']) => Judgement::Data,
-            Self::Choose(_) | Self::Import(_) | Self::Load(_) | Self::Run if trimmed.is_empty() => {
-                Judgement::Data
-            }
-            Self::Choose(_) | Self::Import(_) | Self::Load(_) => {
-                Judgement::Found(Verdict::Executable, "readers import or fetch it")
-            }
-            Self::Run => Judgement::Found(
+            ModelModule | Choose(_) | Import(_) | Load | Run => Found(
                 Verdict::Executable,
                 "readers import, run, install or fetch it",
             ),
@@ -119,42 +138,51 @@ fn is_inside(text: &str) -> bool {
 
 /// Whether a text names a model of a hub, or a folder beside the adapter.
 fn is_base(text: &str) -> bool {
-    let is_elsewhere = matches!(
-        Reference::from_text(text),
-        Some(Reference::Url | Reference::OutsidePath)
-    );
-    !is_elsewhere && !text.contains([':', '@', '|'])
+    let leaves = Reference::from_text(text).is_some_and(Reference::leaves);
+    !leaves && !text.contains([':', '@', '|'])
 }
 
-/// How far down a rule applies.
-#[derive(Clone, Copy, Debug)]
-enum Scope {
-    /// To the text of the key, or to those of its list.
-    Here,
-    /// To everything below the key.
-    Below,
+/// Whether a text is a path from a root or a drive, but not upwards or on another machine.
+fn is_saved_path(text: &str) -> bool {
+    let mut characters = text.chars();
+    let has_root = match (characters.next(), characters.next(), characters.next()) {
+        (Some('/'), Some(next), _) => !matches!(next, '/' | '\\'),
+        (Some(drive), Some(':'), Some('/' | '\\')) => drive.is_ascii_alphabetic(),
+        _ => false,
+    };
+    let is_part = |part: &str| part != ".." && !part.contains(char::is_control);
+    has_root && !text.contains("://") && text.split(['/', '\\']).all(is_part)
+}
+
+/// Whether a text is Transformers or one of its modules with models. The import of some others has
+/// effects: one compiles code that it finds.
+fn is_model_module(text: &str) -> bool {
+    let name = text.rsplit('.').next().unwrap_or_default();
+    begins_with(text, &["transformers", "transformers."])
+        && (name == text || name.starts_with("modeling_"))
+}
+
+/// Whether a text is the name of a class of Transformers with the weights of a model. Its other
+/// classes read tables, some of which are pickles.
+fn is_model_class(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && ["For", "Model"].iter().any(|part| text.contains(part))
 }
 
 /// Keys whose texts readers treat alike.
 #[derive(Debug)]
 pub(super) struct Rule {
     keys: &'static [&'static str],
-    scope: Scope,
+    /// Whether it applies to everything below a key, or only to its text, or to those of its list.
+    pub(super) is_below: bool,
     /// What readers do.
     pub(super) readers: Readers,
-}
-
-impl Rule {
-    /// Whether the rule applies to everything below the key.
-    pub(super) const fn is_below(&self) -> bool {
-        matches!(self.scope, Scope::Below)
-    }
 }
 
 const fn here(keys: &'static [&'static str], readers: Readers) -> Rule {
     Rule {
         keys,
-        scope: Scope::Here,
+        is_below: false,
         readers,
     }
 }
@@ -162,14 +190,15 @@ const fn here(keys: &'static [&'static str], readers: Readers) -> Rule {
 const fn below(keys: &'static [&'static str], readers: Readers) -> Rule {
     Rule {
         keys,
-        scope: Scope::Below,
+        is_below: true,
         readers,
     }
 }
 
-/// Files of these names, in lower case.
+/// Configurations of one kind.
 #[derive(Debug)]
 pub(super) struct Form {
+    /// The names of the files in lower case, most of them without their ending.
     names: &'static [&'static str],
     rules: &'static [Rule],
 }
@@ -177,17 +206,13 @@ pub(super) struct Form {
 impl Form {
     /// The form of a file, if its name has one. `name` is in lower case.
     pub(super) fn find(name: &str) -> Option<&'static Self> {
-        FORMS.iter().find(|form| form.names.contains(&name))
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        let is_named = |form: &&Self| [name, stem].iter().any(|it| form.names.contains(it));
+        FORMS.iter().find(is_named)
     }
 
     /// The rule of a key.
     pub(super) fn rule(&self, key: &str) -> Option<&'static Rule> {
-        self.rules.iter().find(|rule| rule.keys.contains(&key))
+        self.rules.iter().find(|rule| is_one_of(rule.keys, key))
     }
-}
-
-/// The modules that the text of a file with this name may be, if readers import it.
-pub(super) fn modules_of_file(name: &str) -> Option<&'static [&'static str]> {
-    let file = MODULE_FILES.iter().find(|(known, _)| *known == name);
-    file.map(|(_, modules)| *modules)
 }

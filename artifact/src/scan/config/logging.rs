@@ -4,7 +4,8 @@
 use std::io;
 
 use super::super::magic::read_at;
-use super::super::{Input, Limits, Report, Verdict, rules};
+use super::super::{Input, Limits, Report, Verdict};
+use crate::scan::rules;
 
 /// Classes without an effect but text on a stream.
 pub(super) const CLASSES: &[&str] = &[
@@ -12,14 +13,10 @@ pub(super) const CLASSES: &[&str] = &[
     "logging.NullHandler",
     "logging.StreamHandler",
 ];
-/// Streams that a handler may have. Any other name with this scheme is imported.
+/// Streams that a handler may have. Any other name with the scheme `ext` is imported.
 pub(super) const STREAMS: &[&str] = &["ext://sys.stderr", "ext://sys.stdout"];
-/// What a text begins with that is imported.
-pub(super) const IMPORT_SCHEME: &str = "ext://";
 /// Keys above the classes.
 pub(super) const SECTIONS: [&str; 3] = ["filters", "formatters", "handlers"];
-/// The key of what is called for an object.
-pub(super) const FACTORY: &str = "()";
 
 /// Scans a configuration in sections, such as `logging.conf`. Its readers are not known, and one of
 /// them is `logging.config`.
@@ -38,7 +35,7 @@ pub(in crate::scan) fn scan_sections(input: &mut dyn Input, limits: &Limits) -> 
     };
     if text.split(['\n', '\r']).any(is_section) {
         let detail = "logging.config builds its classes and evaluates their arguments";
-        report.add(Verdict::Executable, 0, "logging-config", detail);
+        report.add(Verdict::Executable, 0, rules::LOGGING_CONFIG, detail);
     } else {
         let detail = "a configuration in sections, whose reader is not known";
         report.add(Verdict::Unknown, 0, rules::UNSCANNED, detail);

@@ -3,6 +3,8 @@
 //! The form of a text decides, because a reader sees no more of it. A text that could be two of
 //! them is the first.
 
+use crate::scan::pickle::is_torch_constant;
+
 /// Schemes of stores and hubs, which often stand without slashes behind them.
 const STORES: [&str; 14] = [
     "az",
@@ -45,7 +47,7 @@ impl Reference {
         } else if is_outside(text) {
             Some(Self::OutsidePath)
         } else if is_import_path(text) {
-            Some(Self::ImportPath)
+            (!is_type_of_torch(text)).then_some(Self::ImportPath)
         } else if is_hub_id(text) {
             Some(Self::HubId)
         } else {
@@ -133,6 +135,13 @@ pub(super) fn is_import_path(text: &str) -> bool {
     count > 1
 }
 
+/// Whether a text is a type of elements in torch, or the class of all. Readers look up the name in
+/// that module alone.
+fn is_type_of_torch(text: &str) -> bool {
+    let name = text.strip_prefix("torch.");
+    name.is_some_and(|name| name == "dtype" || is_torch_constant(name))
+}
+
 fn is_identifier(part: &str) -> bool {
     part.starts_with(|c: char| c.is_alphabetic() || c == '_')
         && part.chars().all(|c| c.is_alphanumeric() || c == '_')
@@ -165,6 +174,13 @@ mod tests {
             ("service:svc", Some(Reference::ImportPath)),
             ("module.py::function", Some(Reference::ImportPath)),
             ("módulo.classe", Some(Reference::ImportPath)),
+            ("torch.bfloat16", None),
+            ("torch.dtype", None),
+            ("torch.qint8", None),
+            ("torch.float8_e4m3fn", None),
+            ("torch.hub", Some(Reference::ImportPath)),
+            ("torch.nn.float16", Some(Reference::ImportPath)),
+            ("torch:bfloat16", Some(Reference::ImportPath)),
             ("4.31.0", None),
             ("4.43.0.dev0", None),
             ("a.4b", None),

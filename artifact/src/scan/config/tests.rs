@@ -4,6 +4,8 @@
 use super::*;
 use std::io::Cursor;
 
+mod by_value;
+
 /// Files with the verdict that they had before forms were closed, and keep.
 const IN_USE: &str = include_str!("../../../../tests/artifact/configurations.jsonl");
 
@@ -489,8 +491,9 @@ fn a_long_key_is_looked_at_once() {
     let mut report = Report::new("json");
     let mut config = Config::new(&mut report, &JSON);
     let mut file = Cursor::new(document.into_bytes());
-    let mut source = Source::new(&mut file, "x").unwrap();
-    json::walk(&mut source, &Limits::default(), "x", &mut config).unwrap();
+    let mut source = Source::new(&mut file, rules::JSON_TRUNCATED).unwrap();
+    let (limits, rule) = (Limits::default(), rules::JSON_DOCUMENT);
+    json::walk(&mut source, &limits, rule, &mut config).unwrap();
     assert_eq!(config.key_bytes, key.len());
     // Findings show only the beginning of a key.
     let key = format!("py/{}", "k".repeat(100_000));
@@ -571,14 +574,13 @@ fn other_documents_are_data() {
         assert_eq!(verdict("a.json", document), Verdict::Safe, "{document}");
     }
     assert_eq!(
-        verdict("a.json", r#"{"class_name":"Dense"}"#),
+        verdict("a.json", r#"{"x":{"class_name":"Dense"}}"#),
         Verdict::Unknown
     );
     assert_eq!(verdict("a.json", r#"[{"path":"../x"}]"#), Verdict::Unknown);
     let target = r#"{"model":{"target":"ldm.models.Model","params":{}}}"#;
     assert_eq!(verdict("a.json", target), Verdict::Unknown);
     assert_eq!(verdict("a.json", "{"), Verdict::Malformed);
-    assert_eq!(python().verdict, Verdict::Executable);
 }
 
 #[test]

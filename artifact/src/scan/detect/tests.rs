@@ -6,6 +6,7 @@
     reason = "tests"
 )]
 use super::*;
+use crate::scan::finding::MAX_FINDINGS;
 use crate::scan::hdf5::build::Writer;
 use std::io::Cursor;
 
@@ -34,8 +35,94 @@ fn the_finding_of_a_program_names_its_kind_and_what_runs_it() {
     let [finding] = report.findings.as_slice() else {
         unreachable!("one finding: {report:?}");
     };
-    assert_eq!(finding.rule, "program");
+    assert_eq!(finding.rule.name, "program");
     assert_eq!(finding.detail, "elf, which a loader or an interpreter runs");
+}
+
+#[test]
+fn formats_without_a_scanner_have_a_name_and_say_what_to_do() {
+    let ctranslate2 = b"\x06\0\0\0\x10\0TransformerSpec\0\x07\0\0\0";
+    let long = [b"\x08\x01\x12\xdb\x2f\x0a".as_slice(), &[b'a'; 8_000]].concat();
+    let cases: [(&str, &[u8], &str); 9] = [
+        ("model.bin", ctranslate2, "ctranslate2"),
+        ("model.plan", b"ptrt\0\0\0\0", "tensorrt"),
+        ("rank0.engine", b"\x01\0\0\0", "tensorrt"),
+        ("m.pte", b"\x20\0\0\0ET12eh00", "executorch"),
+        ("flax_model.msgpack", b"\x82\xa6params\x81\xa1w\xc7", "flax"),
+        ("manifest.ocdbt", b"\x0c\xdb\x3a\x2a\0\0\0\0", "ocdbt"),
+        ("final.mdl", b"\0B<TransitionModel> \x01\0", "kaldi"),
+        ("trees.cbm", b"CBM1\x10\0\0\0", "catboost"),
+        // A description that is longer than the head hides the mark.
+        ("m.mlmodel", &long, "coreml"),
+    ];
+    for (name, content, format) in cases {
+        let report = scanned(name, content);
+        assert_eq!(report.verdict, Verdict::Unknown, "{name}");
+        assert_eq!(report.format, format, "{name}");
+        assert!(report.findings[0].detail.contains(": "), "{name}");
+    }
+    // Bytes of another name stay data without a format.
+    let other = scanned("model.bin", b"\x06\0\0\0\x10\0Trans");
+    assert_eq!(other.format, "unknown");
+}
+
+#[test]
+fn models_of_catboost_in_json_are_no_configurations() {
+    let model = br#"{"features_info":{},"model_info":{"file_with_hosts":"hosts.txt"},
+        "oblivious_trees":[{"leaf_values":[0.5],"splits":null}]}"#;
+    for name in ["model.json", "trees.json"] {
+        let report = scanned(name, model);
+        assert_eq!(report.format, "catboost json");
+        assert_eq!(report.verdict, Verdict::Safe, "{:?}", report.findings);
+    }
+    // Another reader may take it, too.
+    let both = br#"{"features_info":{},"oblivious_trees":[],"auto_map":{"AutoModel":"m.M"}}"#;
+    assert_eq!(scanned("config.json", both).verdict, Verdict::Executable);
+}
+
+#[test]
+fn models_of_boosters_are_found_whatever_they_begin_with_and_are_called() {
+    let learner = r#""learner":{"gradient_booster":{"model":{}}}"#;
+    let spaces = " ".repeat(5_000);
+    for (name, model) in [
+        ("model.json", format!("{{\"a\":\"\",{learner}}}")),
+        (
+            "model.json",
+            format!("{{\"version\":[3]{spaces},{learner}}}"),
+        ),
+        ("model.json", r#"{"a":1,"oblivious_trees":[]}"#.to_owned()),
+        ("model.txt", format!("{{{learner}}}")),
+        ("model.jsonl", format!("{{\"a\":1,{learner}}}")),
+        (
+            "model.txt",
+            "tree\nnum_tree_per_iteration=1\nversion=v4\n".to_owned(),
+        ),
+        ("model.txt", "tree\n\nversion=v4\n".to_owned()),
+        ("model.txt", format!("tree\n{}a=1\n", "a\n".repeat(50_000))),
+    ] {
+        let report = scanned(name, model.as_bytes());
+        assert!(report.verdict > Verdict::Safe, "{name}: {report:?}");
+    }
+    for (name, text) in [
+        ("labels.txt", "tree\ncar\n"),
+        ("rows.jsonl", "{\"a\":1}\n{\"a\":2}\n"),
+        ("config.json", r#"{"a":1,"learner":{"rate":1}}"#),
+    ] {
+        let report = scanned(name, text.as_bytes());
+        assert_eq!(report.verdict, Verdict::Safe, "{name}: {report:?}");
+    }
+}
+
+#[test]
+fn a_file_with_the_name_of_a_program_is_one() {
+    for name in ["x.sh", "x.php", "x.py", "x.bat"] {
+        for content in [&safetensors()[..], b"GGUF", b"\x93NUMPY"] {
+            let report = scanned(name, content);
+            assert_ne!(report.verdict, Verdict::Safe, "{name}: {report:?}");
+        }
+    }
+    assert_eq!(scanned("x.sh", &safetensors()).verdict, Verdict::Executable);
+    assert_eq!(scanned("__init__.py", b"").verdict, Verdict::Safe);
 }
 
 #[test]
@@ -182,7 +269,7 @@ fn a_name_only_makes_the_verdict_worse() {
         assert_eq!(found, (expected, format), "{name}: {report:?}");
     }
     let report = scanned("a.gguf", &own);
-    assert_eq!(report.findings[0].rule, "extension");
+    assert_eq!(report.findings[0].rule.name, "extension");
 }
 
 #[test]
@@ -190,7 +277,7 @@ fn a_file_that_two_readers_understand_is_malformed() {
     let has_polyglot = |content: &[u8]| {
         let report = scanned("a.safetensors", content);
         assert!(report.verdict >= Verdict::Malformed, "{report:?}");
-        report.findings.iter().any(|it| it.rule == "polyglot")
+        report.findings.iter().any(|it| it.rule.name == "polyglot")
     };
     // A zip behind the tensors: a central directory of one entry, and the end record.
     let mut entry = b"PK\x01\x02".to_vec();
@@ -250,8 +337,8 @@ fn an_empty_file_is_what_its_name_lets_it_be() {
             _ => "empty",
         };
         assert_eq!(report.format, format, "{name}");
-        let rules: Vec<_> = report.findings.iter().map(|it| it.rule).collect();
-        assert_eq!(rules.is_empty(), expected == Verdict::Safe, "{rules:?}");
+        let is_empty = report.findings.is_empty();
+        assert_eq!(is_empty, expected == Verdict::Safe, "{report:?}");
     }
 }
 
@@ -325,5 +412,155 @@ fn names_of_tensorflow_are_read_as_its_formats() {
             is_safe,
             "{name}: {report:?}"
         );
+    }
+}
+
+/// The format of a file by its bytes, and how certain it is.
+fn found(content: &[u8]) -> (Evidence, &'static str) {
+    let limits = Limits::default();
+    let mut input = Cursor::new(content);
+    let mut file = File::read(&mut input, ("a", "a"), &limits, scan).unwrap();
+    let (evidence, format) = by_content(&mut file).unwrap();
+    (evidence, format.id)
+}
+
+#[test]
+fn a_format_is_known_by_its_first_bytes() {
+    let mut tar = vec![0_u8; 512];
+    tar[..4].copy_from_slice(b"name");
+    let sum: u32 = tar.iter().map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
+    tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let mut wrong_tar = tar.clone();
+    wrong_tar[511] = 1;
+    let mut safetensors = 2_u64.to_le_bytes().to_vec();
+    safetensors.extend(b"{}");
+    // The length of this header begins as a pickle does, and no opcode follows.
+    let mut looks_pickled = 640_u64.to_le_bytes().to_vec();
+    looks_pickled.resize(648, b' ');
+    looks_pickled[8] = b'{';
+    // The length of another one begins as zlib does.
+    let mut looks_packed = looks_pickled.clone();
+    looks_packed[..8].copy_from_slice(&376_u64.to_le_bytes());
+    let cases: [(&[u8], Evidence, &str); 34] = [
+        (b"", Evidence::Mark, "empty"),
+        (b"PK\x03\x04", Evidence::Mark, "zip"),
+        (b"\x80\x02}q\x00.", Evidence::Mark, "pickle"),
+        (b"\x80\x04\x95\x00", Evidence::Mark, "pickle"),
+        (b"\x80\x02\x00\x00", Evidence::None, "unknown"),
+        (&tar, Evidence::Mark, "tar"),
+        (&wrong_tar, Evidence::None, "unknown"),
+        (&safetensors, Evidence::Mark, "safetensors"),
+        (&looks_pickled, Evidence::Mark, "safetensors"),
+        (&looks_packed, Evidence::Mark, "safetensors"),
+        // The header would be longer than the file.
+        (b"\x03\0\0\0\0\0\0\0{}", Evidence::None, "unknown"),
+        (b"\x1c\0\0\0TFL3", Evidence::Mark, "tflite"),
+        (b"\x1c\0\0\0ORTM", Evidence::Mark, "ort"),
+        (b"\x08\x08\x12\x07pytorch", Evidence::Fields, "onnx"),
+        (b"\x08\x01\x12\x80\x01", Evidence::Fields, "saved model"),
+        (b"#!/bin/sh\n", Evidence::Mark, "script"),
+        (b"\x1bLuaS\0", Evidence::Mark, "lua bytecode"),
+        (
+            b"\xcb\x0d\r\n\0\0\0\0\0\0\0\0\0\0\0\0\xe3",
+            Evidence::Mark,
+            "python bytecode",
+        ),
+        (
+            b"]\0\0\x80\0\xff\xff\xff\xff\xff\xff\xff\xff\0",
+            Evidence::Mark,
+            "lzma",
+        ),
+        (b"]\0\0\x10\0\x63\0\0\0\0\0\0\0\0", Evidence::Mark, "lzma"),
+        (
+            b"]\0\0\x10\0\x63\0\0\0\0\0\0\x3f\0",
+            Evidence::None,
+            "unknown",
+        ),
+        // A text with odd ends of lines.
+        (
+            b"U\r\r\na text of more than thirty-two bytes\0",
+            Evidence::None,
+            "unknown",
+        ),
+        (b"{\"a\": 1}", Evidence::Json, "unknown"),
+        (b"plain", Evidence::Text, "unknown"),
+        (
+            b"\x0a\x05\x0a\x01a\x18\x02",
+            Evidence::Fields,
+            "sentencepiece",
+        ),
+        // The piece ends elsewhere, or has a text alone.
+        (b"\x0a\x06\x0a\x01a\x18\x02", Evidence::None, "unknown"),
+        (b"\x0a\x03\x0a\x01a", Evidence::None, "unknown"),
+        (b"GIF89a", Evidence::Mark, "picture"),
+        (b"RIFF\0\0\0\0WEBP", Evidence::Mark, "picture"),
+        (COREML, Evidence::Mark, "coreml"),
+        (
+            b"\x01\x57\xfb\x80\x8b\x24\x75\x47\xdb",
+            Evidence::Mark,
+            "tensor bundle",
+        ),
+        (b"x^\x01", Evidence::None, "unknown"),
+        (b"x\x9c", Evidence::Mark, "zlib"),
+        (b"{i\x01\0", Evidence::Mark, "ubjson"),
+    ];
+    for (content, evidence, id) in cases {
+        assert_eq!(found(content), (evidence, id), "{content:?}");
+    }
+}
+
+#[test]
+fn endings_of_the_table_are_in_lower_case() {
+    for format in FORMATS {
+        for ending in format.endings {
+            assert_eq!(ending.to_lowercase(), **ending, "{}", format.id);
+        }
+    }
+}
+
+#[test]
+fn the_name_decides_where_the_bytes_do_not() {
+    for (name, content, format) in [
+        ("a.pkl", b"x^\xab\xa8".as_slice(), "zlib"),
+        ("a.pt", b"\x01\x02", "pickle"),
+        ("a.js", b"GIF89a", "script"),
+        ("a.so", b"\x08\x08\x12\x07pytorch", "script"),
+        ("model.meta", b"\x08\x08\x12\x07pytorch", "metagraph"),
+        ("saved_model_config.pb", b"\x01\x02", "saved model"),
+        ("data.xml", b"<a/>", "text"),
+        ("._a.onnx", b"\0\x05\x16\x07\0\x02\0\0", "apple double"),
+    ] {
+        assert_eq!(scanned(name, content).format, format, "{name}");
+    }
+}
+
+#[test]
+fn readers_that_go_by_a_name_are_known() {
+    for name in [
+        "a.safetensors",
+        "a.pkl",
+        "a.py",
+        "a.toml",
+        "a.yaml",
+        "a.j2",
+        "mlmodel",
+        "readme",
+        "a.md",
+        "requirements.txt",
+        "keras_module.txt",
+        "checkpoint",
+        "entry_points.txt",
+        "a.svg",
+    ] {
+        assert!(has_reader(name), "{name}");
+    }
+    for name in [
+        "w.bin",
+        "onnx__matmul_1",
+        "encoder.weight",
+        "model.onnx_data",
+        "a-b 7",
+    ] {
+        assert!(!has_reader(name), "{name}");
     }
 }

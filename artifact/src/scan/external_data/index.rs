@@ -5,10 +5,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::ONNX_DATA;
+use super::{ONNX_DATA, OPENVINO_DATA};
 use crate::scan::tensor_bundle::{self, BundleTensors};
 use crate::scan::tensor_ranges::RangesByFile;
-use crate::scan::{Input, Limits, onnx};
+use crate::scan::{Input, Limits, onnx, openvino};
 
 /// The ending of models that can be an index, in any case of letters.
 const ONNX_ENDING: &str = ".onnx";
@@ -19,6 +19,8 @@ const ONNX_ENDING: &str = ".onnx";
 pub enum IndexKind {
     /// An ONNX model with external data.
     Onnx,
+    /// A model of OpenVINO.
+    Openvino,
     /// The table of a bundle of TensorFlow's tensors.
     TensorBundle,
 }
@@ -33,6 +35,10 @@ impl IndexKind {
         if ending.is_some_and(|ending| ending.eq_ignore_ascii_case(ONNX_ENDING)) {
             return Some(Self::Onnx);
         }
+        if let Some(stem) = index.strip_suffix(".xml") {
+            let is_its = data.strip_suffix(".bin") == Some(stem);
+            return is_its.then_some(Self::Openvino);
+        }
         let (bundle, _) = data.rsplit_once(".data-")?;
         (index.strip_suffix(".index") == Some(bundle)).then_some(Self::TensorBundle)
     }
@@ -41,6 +47,7 @@ impl IndexKind {
     pub(super) const fn data_format(self) -> &'static str {
         match self {
             Self::Onnx => ONNX_DATA,
+            Self::Openvino => OPENVINO_DATA,
             Self::TensorBundle => "tensor bundle",
         }
     }
@@ -59,6 +66,10 @@ impl IndexKind {
                 let empty = RangesByFile::new(only, limits.entries, max_bytes);
                 Tensors::Onnx(onnx::data_ranges(index, empty, limits)?)
             }
+            Self::Openvino => {
+                let empty = RangesByFile::new(None, limits.entries, max_bytes);
+                Tensors::Openvino(openvino::data_ranges(index, empty, limits)?)
+            }
             Self::TensorBundle => Tensors::Bundle(tensor_bundle::tensors(index, limits)?),
         })
     }
@@ -68,6 +79,8 @@ impl IndexKind {
 #[derive(Debug)]
 enum Tensors {
     Onnx(RangesByFile),
+    /// The constants of the one file that belongs to a model.
+    Openvino(RangesByFile),
     /// `None` if the index is not safe to follow.
     Bundle(Option<BundleTensors>),
 }
@@ -76,7 +89,7 @@ impl Tensors {
     /// The bytes that they take in memory.
     fn bytes(&self) -> usize {
         match self {
-            Self::Onnx(ranges) => ranges.bytes(),
+            Self::Onnx(ranges) | Self::Openvino(ranges) => ranges.bytes(),
             Self::Bundle(tensors) => tensors.as_ref().map_or(0, BundleTensors::bytes),
         }
     }
@@ -86,6 +99,7 @@ impl Tensors {
     fn in_file(&self, data_name: &str) -> Option<Vec<Range<u64>>> {
         match self {
             Self::Onnx(ranges) => ranges.in_file(data_name),
+            Self::Openvino(ranges) => ranges.in_file(""),
             Self::Bundle(tensors) => tensors.as_ref()?.in_file(data_name),
         }
     }

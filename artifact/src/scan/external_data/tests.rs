@@ -242,6 +242,10 @@ fn an_index_is_known_by_its_name() {
         ("other.index", shard, None),
         ("variables.index", "variables.bin", None),
         ("a.onnx", "a.onnx", None),
+        ("model.xml", "model.bin", Some(IndexKind::Openvino)),
+        ("model.xml", "other.bin", None),
+        ("model.xml", "model.xml.bin", None),
+        ("model.XML", "model.bin", None),
     ] {
         assert_eq!(IndexKind::of(index, data), kind, "{index} {data}");
     }
@@ -292,4 +296,72 @@ fn the_memory_for_the_tensors_of_an_index_is_bounded() {
             assert_eq!(bytes > 0, is_kept, "{max_bytes}");
         }
     }
+}
+
+/// A model of OpenVINO with constants of bytes at these offsets.
+fn openvino(constants: &[(u64, u64)]) -> String {
+    let layers = constants.iter().enumerate().map(|(id, (offset, size))| {
+        format!(
+            "<layer id=\"{id}\" type=\"Const\" version=\"opset1\"><data element_type=\"u8\" \
+             shape=\"{size}\" offset=\"{offset}\" size=\"{size}\"/></layer>"
+        )
+    });
+    let layers: String = layers.collect();
+    format!("<net version=\"11\"><layers>{layers}</layers></net>")
+}
+
+/// The report on a file beside a model of OpenVINO, the same with and without memory for it.
+fn beside_openvino(name: &str, data: &[u8], model: &str) -> Report {
+    let [first, second] = [0, 1 << 20].map(|max_bytes| {
+        let mut index = DataIndex::new(IndexKind::Openvino, Cursor::new(model.as_bytes()));
+        index.set_max_bytes(max_bytes);
+        let (mut data, limits) = (Cursor::new(data), Limits::default());
+        scan_data_file(&mut data, name, [&mut index], &limits).unwrap()
+    });
+    assert_eq!(first, second);
+    first
+}
+
+#[test]
+fn constants_of_openvino_are_all_that_is_in_their_file() {
+    let padded = [weights(4), vec![0; 60], weights(4)].concat();
+    let cases: [(Vec<u8>, &[(u64, u64)], Verdict); 10] = [
+        (weights(8), &[(0, 4), (4, 4)], Verdict::Safe),
+        (weights(8), &[(4, 4), (0, 4), (0, 4)], Verdict::Safe),
+        (padded, &[(0, 4), (64, 4)], Verdict::Safe),
+        (Vec::new(), &[], Verdict::Safe),
+        (Vec::new(), &[(0, 1)], Verdict::Malformed),
+        (weights(8), &[], Verdict::Unknown),
+        (weights(9), &[(0, 8)], Verdict::Unknown),
+        (weights(8), &[(0, 6), (4, 4)], Verdict::Unknown),
+        (weights(8), &[(0, 8), (8, 1)], Verdict::Malformed),
+        (
+            weights(8),
+            &[(0, 8), (u64::MAX >> 1, 1)],
+            Verdict::Malformed,
+        ),
+    ];
+    for (data, constants, verdict) in cases {
+        for name in ["model.bin", "openvino_model.bin"] {
+            let report = beside_openvino(name, &data, &openvino(constants));
+            assert_eq!(report.verdict, verdict, "{constants:?}: {report:?}");
+            let is_known = report.format == OPENVINO_DATA;
+            assert!(is_known || verdict != Verdict::Safe, "{report:?}");
+        }
+    }
+    let one = openvino(&[(0, 8)]);
+    for model in [
+        one.replace("opset1", "extension"),
+        one.replace("<net ", "<!DOCTYPE a []><net "),
+        one.replace("offset=\"0\"", "offset=\"18446744073709551615\""),
+        String::new(),
+    ] {
+        let report = beside_openvino("model.bin", &weights(8), &model);
+        assert_eq!(report.verdict, Verdict::Unknown, "{report:?}");
+    }
+    let report = beside_openvino("pytorch_model.bin", &weights(8), &one);
+    assert_eq!(report.verdict, Verdict::Unknown, "{report:?}");
+    let pickle = b"cos\nsystem\n(S'id'\ntR.";
+    let report = beside_openvino("model.bin", pickle, &openvino(&[(0, 22)]));
+    assert_eq!(report.verdict, Verdict::Executable, "{report:?}");
 }

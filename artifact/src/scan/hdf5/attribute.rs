@@ -1,37 +1,26 @@
 //! Attributes: small values with a name. Their texts are passed on one by one.
 
-use std::collections::HashSet;
-use std::hash::{BuildHasher as _, RandomState};
 use std::io::Cursor;
 
 use super::global::Heap;
 use super::pages::Pages;
 use super::types::{self, Kind};
 use super::{Attribute, STRUCTURE, Watch, fields::Fields};
+use crate::scan::names::Names;
 use crate::scan::source::Stop;
 use crate::scan::{Input, Report};
 
 /// Flags of a message whose type or size stands elsewhere.
 const IS_SHARED: u8 = 3;
 
-/// Names in one group, or of one object. Only their hashes are kept, with a key that no file can
-/// know.
-#[derive(Default)]
-pub(super) struct Names {
-    hashes: HashSet<u64>,
-    state: RandomState,
-}
-
-impl Names {
-    /// Adds a name that stands at an address. Readers differ in which of two equal ones they take.
-    pub(super) fn add(&mut self, name: &[u8], address: u64) -> Result<(), Stop> {
-        if self.hashes.insert(self.state.hash_one(name)) {
-            return Ok(());
-        }
-        let name = String::from_utf8_lossy(name);
-        let detail = format!("the name {name} is there twice");
-        Err(Stop::malformed(address, STRUCTURE, detail))
+/// Adds a name that stands at an address. Readers differ in which of two equal ones they take.
+pub(super) fn add_name(names: &mut Names, name: &[u8], address: u64) -> Result<(), Stop> {
+    if names.add_key(name) {
+        return Ok(());
     }
+    let name = String::from_utf8_lossy(name);
+    let detail = format!("the name {name} is there twice");
+    Err(Stop::malformed(address, STRUCTURE, detail))
 }
 
 /// Reads an attribute message and passes it on.
@@ -56,7 +45,7 @@ pub(super) fn read(
     }
     let name = part(&mut fields, name_bytes, version)?;
     let name = name.strip_suffix(b"\0").unwrap_or(name);
-    names.add(name, address)?;
+    add_name(names, name, address)?;
     let name = std::str::from_utf8(name)
         .ok()
         .filter(|name| !name.contains('\0'));

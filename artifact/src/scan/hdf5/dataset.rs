@@ -4,6 +4,7 @@
 use super::pages::Pages;
 use super::types::{self, Kind};
 use super::{EXTERNAL, STRUCTURE, UNDEFINED, fields::Fields, header::Message};
+use crate::scan::rules;
 use crate::scan::source::Stop;
 use crate::scan::{Limits, Report, Verdict};
 
@@ -142,7 +143,11 @@ impl Data {
             "datasets expand to {} bytes, far more than the file has",
             self.expanded_bytes
         );
-        Err(Stop::unknown(fields.address(), "hdf5-expansion", detail))
+        Err(Stop::unknown(
+            fields.address(),
+            rules::HDF5_EXPANSION,
+            detail,
+        ))
     }
 }
 
@@ -232,12 +237,22 @@ fn check_filters(message: &Message, report: &mut Report) -> Result<(), Stop> {
         fields.bytes(words.saturating_mul(4))?;
         if !FILTERS.contains(&filter) {
             let detail = format!("the filter {filter}, for which readers load a plugin");
-            report.add(Verdict::Unknown, message.address, "hdf5-filter", &detail);
+            report.add(
+                Verdict::Unknown,
+                message.address,
+                rules::HDF5_FILTER,
+                &detail,
+            );
         }
         let is_compression = COMPRESSIONS.contains(&filter);
         if is_compression && has_compression {
             let detail = "a dataset is compressed more than once";
-            report.add(Verdict::Unknown, message.address, "hdf5-filter", detail);
+            report.add(
+                Verdict::Unknown,
+                message.address,
+                rules::HDF5_FILTER,
+                detail,
+            );
         }
         has_compression |= is_compression;
     }

@@ -4,8 +4,6 @@ use super::pages::Pages;
 use super::{LIMIT, STRUCTURE, fields::Fields};
 use crate::scan::source::Stop;
 
-/// Parts of a header, each of which a message of the part before refers to.
-const MAX_CHUNKS: usize = 1_024;
 /// Messages of a header: the most that version 1 can count.
 const MAX_MESSAGES: usize = 0xffff;
 /// Kinds of messages that are about the header itself.
@@ -114,8 +112,8 @@ impl Header {
         while let Some((address, size)) = self.chunks.get(index).copied() {
             let bytes = pages.read(address, size)?;
             self.bytes = self.bytes.saturating_add(bytes.len());
-            if index >= MAX_CHUNKS || self.bytes > pages.most() {
-                let detail = "an object header has more parts or bytes than are read";
+            if self.bytes > pages.most() {
+                let detail = "an object header has more bytes than are read";
                 return Err(Stop::unknown(address, LIMIT, detail));
             }
             self.read_messages(pages, &bytes, address)?;

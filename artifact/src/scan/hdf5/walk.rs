@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 
-use super::attribute::{self, Names};
+use super::attribute::{self, add_name};
 use super::dataset::{Data, Parts};
 use super::fractal::Heap;
 use super::header::{self, Message};
@@ -18,13 +18,15 @@ use super::messages::{
 use super::pages::Pages;
 use super::symbols;
 use super::{EXTERNAL, LIMIT, STRUCTURE, UNDEFINED, Watch, superblock};
+use crate::scan::names::Names;
+use crate::scan::rules::{self, Rule};
 use crate::scan::source::Stop;
 use crate::scan::{Limits, Report, Verdict};
 
 /// Groups within groups.
 const MAX_DEPTH: usize = 64;
 /// The rule of links that lead elsewhere.
-const LINK_RULE: &str = "hdf5-link";
+const LINK_RULE: &Rule = rules::HDF5_LINK;
 
 /// An object that a link refers to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,7 +223,7 @@ impl<'w, 'i> Walk<'w, 'i> {
         for entry in symbols::entries(&mut self.pages, tree, self.left)? {
             let name = heap.name(&mut self.pages, &entry)?;
             check_name(&name, message.address)?;
-            names.add(&name, message.address)?;
+            add_name(names, &name, message.address)?;
             if entry.is_soft {
                 self.add_soft_link(&name, message.address);
                 continue;
@@ -271,7 +273,7 @@ impl<'w, 'i> Walk<'w, 'i> {
     ) -> Result<(), Stop> {
         let link = link::read(body, address)?;
         check_name(link.name, address)?;
-        names.add(link.name, address)?;
+        add_name(names, link.name, address)?;
         let name = String::from_utf8_lossy(link.name);
         match link.target {
             Target::Object(target) => self.add(Object {
@@ -283,8 +285,8 @@ impl<'w, 'i> Walk<'w, 'i> {
             Target::External(names) => {
                 let names = String::from_utf8_lossy(names);
                 let detail = format!("the link {name} opens another file: {names}");
-                self.report
-                    .add(Verdict::Executable, address, EXTERNAL, &detail);
+                let rule = rules::HDF5_EXTERNAL_LINK;
+                self.report.add(Verdict::Executable, address, rule, &detail);
             }
             Target::User(kind) => {
                 let detail = format!("the link {name} of kind {kind} is for a program of its own");

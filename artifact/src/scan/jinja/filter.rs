@@ -69,19 +69,19 @@ pub(super) fn apply(
         value.data()?;
     }
     check_keywords(filter, arguments)?;
-    let mut positional = arguments.iter().filter(|argument| argument.name.is_none());
+    let unnamed = |argument: &&Argument<'_, '_>| argument.name.is_none();
+    let positional = |position| arguments.iter().filter(unnamed).nth(position);
     match filter {
         "map" => return map(scope, value, arguments),
-        "select" | "reject" => check_test(positional.next())?,
-        "selectattr" | "rejectattr" => check_test(positional.nth(1))?,
+        "select" | "reject" => check_test(positional(0))?,
+        "selectattr" | "rejectattr" => check_test(positional(1))?,
         _ => {}
     }
     let mut reached = Kinds::NONE;
     let known = ATTRIBUTE_FILTERS.iter().find(|(name, _)| *name == filter);
     if let Some((_, position)) = known {
-        let mut positional = arguments.iter().filter(|argument| argument.name.is_none());
-        let named = keyword(arguments, "attribute");
-        for argument in named.into_iter().chain(positional.nth(*position)) {
+        let named = named_attribute(arguments);
+        for argument in named.into_iter().chain(positional(*position)) {
             reached = reached.with(path(scope, value, argument)?);
         }
     }
@@ -117,7 +117,7 @@ fn map(scope: &Scope<'_>, value: Kinds, arguments: &[Argument<'_, '_>]) -> Resul
             result(mapped, value, given.iter().fold(Kinds::NONE, fold))
         }
         _ => {
-            let named = keyword(arguments, "attribute");
+            let named = named_attribute(arguments);
             let is_plain = arguments.iter().all(|argument| argument.name.is_some());
             let Some(argument) = named.filter(|_| is_plain) else {
                 return Err("a filter for each item whose name is computed".to_owned());
@@ -140,13 +140,9 @@ fn check_keywords(filter: &str, arguments: &[Argument<'_, '_>]) -> Result<(), St
     }
 }
 
-fn keyword<'b, 't, 'a>(
-    arguments: &'b [Argument<'t, 'a>],
-    name: &str,
-) -> Option<&'b Argument<'t, 'a>> {
-    arguments
-        .iter()
-        .find(|argument| argument.name == Some(name))
+fn named_attribute<'b, 't, 'a>(arguments: &'b [Argument<'t, 'a>]) -> Option<&'b Argument<'t, 'a>> {
+    let mut arguments = arguments.iter();
+    arguments.find(|argument| argument.name == Some("attribute"))
 }
 
 /// Checks that the test that a filter applies is a plain text, and on the list.

@@ -47,11 +47,7 @@ impl<'t, 'a> Reader<'t, 'a> {
     }
 
     pub(super) fn skip_sign(&mut self, sign: &str) -> bool {
-        let is_there = self.is_sign(sign);
-        if is_there {
-            self.advance();
-        }
-        is_there
+        self.operator(&[sign]).is_some()
     }
 
     pub(super) fn skip_name(&mut self, name: &str) -> bool {

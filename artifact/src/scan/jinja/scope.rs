@@ -31,7 +31,7 @@ pub(super) enum Block {
 struct OpenBlock<'t> {
     block: Block,
     /// Variables that surely have a value until the block ends.
-    assigned: Vec<&'t str>,
+    assigned: BTreeSet<&'t str>,
     /// The two names of `for key in mapping`.
     keys: Option<(&'t str, &'t str)>,
     /// The tag that began the block, if it is a loop.
@@ -56,9 +56,8 @@ pub(super) struct Scope<'t> {
     macros: BTreeMap<&'t str, Vec<&'t str>>,
     /// Functions that the template calls. The names of the others are free for variables.
     called: BTreeSet<&'t str>,
-    /// How many blocks gave a variable a value.
-    assigned: BTreeMap<&'t str, usize>,
-    /// Variables that surely have a value until the template ends are in none of them.
+    /// Variables that surely have a value until the template ends.
+    assigned: BTreeSet<&'t str>,
     blocks: Vec<OpenBlock<'t>>,
     /// The tag that is read.
     tag: usize,
@@ -137,7 +136,7 @@ impl<'t> Scope<'t> {
         }
         self.blocks.push(OpenBlock {
             block,
-            assigned: Vec::new(),
+            assigned: BTreeSet::new(),
             keys,
             tag: self.tag,
         });
@@ -150,13 +149,8 @@ impl<'t> Scope<'t> {
         let last = last.filter(|last| {
             last.block == block || (last.block == Block::ForElse && block == Block::For)
         });
-        let last = last.ok_or_else(|| "the end of another block".to_owned())?;
-        for name in last.assigned {
-            if let Some(count) = self.assigned.get_mut(name) {
-                *count = count.saturating_sub(1);
-            }
-        }
-        Ok(())
+        last.map(|_| ())
+            .ok_or_else(|| "the end of another block".to_owned())
     }
 
     /// Begins the next branch of a condition or a loop.
@@ -217,11 +211,9 @@ impl<'t> Scope<'t> {
         if !is_list {
             self.has_grown |= self.other_variables.insert(name);
         }
-        if let Some(open) = self.blocks.last_mut() {
-            open.assigned.push(name);
-        }
-        let count = self.assigned.entry(name).or_default();
-        *count = count.saturating_add(1);
+        let around = self.blocks.last_mut();
+        let assigned = around.map_or(&mut self.assigned, |open| &mut open.assigned);
+        assigned.insert(name);
         Ok(())
     }
 
@@ -247,13 +239,18 @@ impl<'t> Scope<'t> {
     pub(super) fn is_list(&self, name: &str) -> bool {
         self.loop_variable(name).is_none()
             && !self.other_variables.contains(name)
-            && self.assigned.get(name).is_some_and(|count| *count > 0)
+            && self.is_assigned(name)
+    }
+
+    /// Whether a variable surely has a value here.
+    fn is_assigned(&self, name: &str) -> bool {
+        let mut around = self.blocks.iter().map(|open| &open.assigned);
+        self.assigned.contains(name) || around.any(|assigned| assigned.contains(name))
     }
 
     /// Whether a name is that of a function, and of no variable that surely has a value.
     pub(super) fn is_function(&self, name: &str) -> bool {
-        let is_assigned = self.assigned.get(name).is_some_and(|count| *count > 0);
-        FUNCTIONS.contains(&name) && !is_assigned && self.loop_variable(name).is_none()
+        FUNCTIONS.contains(&name) && !self.is_assigned(name) && self.loop_variable(name).is_none()
     }
 
     /// Whether an attribute of a namespace is such a list, or not there.
@@ -277,9 +274,8 @@ impl<'t> Scope<'t> {
         } else {
             Kinds::RENDERER_VARIABLE
         };
-        let is_assigned = self.assigned.get(name).is_some_and(|count| *count > 0);
         match self.variables.get(name) {
-            Some(kinds) if is_assigned => self.known(*kinds),
+            Some(kinds) if self.is_assigned(name) => self.known(*kinds),
             Some(kinds) => kinds.with(outer),
             None => outer,
         }

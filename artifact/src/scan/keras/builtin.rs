@@ -1,14 +1,25 @@
 //! Classes and functions of Keras that only compute, from the exports of Keras 3.15.
 
 use crate::scan::Verdict;
+use crate::scan::rules::{self, Rule};
+use crate::scan::severity::lists;
 
-/// Layers that run code from the file or from elsewhere.
-const CODE: [&str; 6] = [
+/// Layers that run code from the file or from elsewhere, and operations that call a function.
+const CODE: [&str; 15] = [
+    "AssociativeScan",
+    "Cond",
     "FlaxLayer",
+    "ForiLoop",
+    "JVP",
     "JaxLayer",
     "Lambda",
+    "Map",
+    "Scan",
+    "Switch",
     "TFSMLayer",
     "TorchModuleWrapper",
+    "VectorizedMap",
+    "WhileLoop",
     "__lambda__",
 ];
 
@@ -40,9 +51,9 @@ const MODELS: [(&str, &str); 8] = [
 ];
 
 const OPTIMIZERS: &str = "Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lamb Lion \
-     LossScaleOptimizer Muon Nadam RMSprop SGD ScheduleFreeAdamW";
+     LossScaleOptimizer MultiOptimizer Muon Nadam OptimizerMap RMSprop SGD ScheduleFreeAdamW";
 
-const MODULES: [(&str, &str); 16] = [
+const MODULES: [(&str, &str); 24] = [
     ("keras", "DTypePolicy FloatDTypePolicy"),
     ("keras.layers", LAYERS),
     ("keras.optimizers", OPTIMIZERS),
@@ -81,14 +92,49 @@ const MODULES: [(&str, &str); 16] = [
     ("keras.constraints", "MaxNorm MinMaxNorm NonNeg UnitNorm"),
     (
         "keras.dtype_policies",
-        "DTypePolicy DTypePolicyMap FloatDTypePolicy GPTQDTypePolicy Int4DTypePolicy \
-         QuantizedDTypePolicy QuantizedFloat8DTypePolicy",
+        "AWQDTypePolicy DTypePolicy DTypePolicyMap FloatDTypePolicy GPTQDTypePolicy \
+         Int4DTypePolicy QuantizedDTypePolicy QuantizedFloat8DTypePolicy",
     ),
     ("keras.random", "SeedGenerator"),
-    ("keras.quantizers", "AbsMaxQuantizer"),
+    ("keras.utils", "FeatureSpace"),
+    (
+        "keras.src.layers.preprocessing.feature_space",
+        "Cross Feature",
+    ),
+    (
+        "keras.distillation",
+        "Distiller FeatureDistillation LogitsDistillation",
+    ),
+    // Layers of Keras 2.
+    (
+        "keras._legacy.layers",
+        "AlphaDropout RandomHeight RandomWidth ThresholdedReLU",
+    ),
+    (
+        "keras.quantizers",
+        "AWQConfig AbsMaxQuantizer Float8QuantizationConfig GPTQConfig Int4QuantizationConfig \
+         Int8QuantizationConfig QuantizationConfig",
+    ),
     // Functions only.
     ("keras.activations", ""),
     // Operations between layers. Keras writes the modules of their classes.
+    (
+        "keras.src.ops.core",
+        "Cast ConvertToTensor SaturateCast Scatter ScatterUpdate Slice SliceUpdate StopGradient \
+         Unstack",
+    ),
+    ("keras.src.ops.einops", "Rearrange"),
+    (
+        "keras.src.ops.image",
+        "AffineTransform CropImages ElasticTransform ExtractPatches GaussianBlur HSVToRGB \
+         MapCoordinates PadImages PerspectiveTransform RGBToGrayscale RGBToHSV Resize SSIM \
+         ScaleAndTranslate SobelEdges",
+    ),
+    (
+        "keras.src.ops.linalg",
+        "Cholesky CholeskyInverse Det Eig Eigh Inv Lstsq LuFactor MatrixRank Norm Pinv Qr SVD \
+         Solve SolveTriangular",
+    ),
     (
         "keras.src.ops.math",
         "CDist Erf Erfc Erfinv ExtractSequences FFT FFT2 IFFT2 IRFFT ISTFT InTopK Logdet Logsumexp \
@@ -171,44 +217,34 @@ const MODULES_OF_FUNCTIONS: [&str; 4] = [
     "keras.metrics",
 ];
 
-fn lists(list: &str, name: &str) -> bool {
-    !name.is_empty() && list.split(' ').any(|listed| listed == name)
-}
-
 /// What a class does, with the rule and the reason if it is not one that only computes.
 pub(super) fn class_fault(
     module: Option<&str>,
     class: &str,
-) -> Option<(Verdict, &'static str, &'static str)> {
+) -> Option<(Verdict, &'static Rule, &'static str)> {
     if CODE.contains(&class) {
         let reason = "runs code that the file brings or names";
-        return Some((Verdict::Executable, "keras-code", reason));
+        return Some((Verdict::Executable, rules::KERAS_CODE, reason));
     }
-    let Some(module) = module else {
+    let mut modules = MODULES.iter();
+    let is_known = if let Some(module) = module {
+        let is_model = MODELS.contains(&(module, class));
+        let listed = modules.find(|(known, _)| *known == module);
+        if listed.is_none() && !is_model {
+            let reason = "is in a module that is imported by its name";
+            return Some((Verdict::Executable, rules::KERAS_MODULE, reason));
+        }
+        is_model || listed.is_some_and(|(_, classes)| lists(classes, class))
+    } else {
         // Older versions write no modules. Keras looks such a class up among its own.
         // Keras 2 has registered its own optimizers as users register theirs.
         let optimizer = class.strip_prefix("Custom>");
-        if optimizer.is_some_and(|name| lists(OPTIMIZERS, name)) {
-            return None;
-        }
-        let is_model = MODELS.iter().any(|(_, model)| *model == class);
-        let is_known = || MODULES.iter().any(|(_, classes)| lists(classes, class));
-        let reason = "has no module and is not a known class";
-        return (!VALUES.contains(&class) && !is_model && !is_known()).then_some((
-            Verdict::Unknown,
-            "keras-class",
-            reason,
-        ));
+        VALUES.contains(&class)
+            || optimizer.is_some_and(|name| lists(OPTIMIZERS, name))
+            || MODELS.iter().any(|(_, model)| *model == class)
+            || modules.any(|(_, classes)| lists(classes, class))
     };
-    if MODELS.contains(&(module, class)) {
-        return None;
-    }
-    let Some((_, classes)) = MODULES.iter().find(|(known, _)| *known == module) else {
-        let reason = "is in a module that is imported by its name";
-        return Some((Verdict::Executable, "keras-module", reason));
-    };
-    let reason = "is not a known class";
-    (!lists(classes, class)).then_some((Verdict::Unknown, "keras-class", reason))
+    (!is_known).then_some((Verdict::Unknown, rules::KERAS_CLASS, "is not a known class"))
 }
 
 /// Whether a function of a module only computes.

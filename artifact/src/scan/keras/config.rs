@@ -9,14 +9,15 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::io::{self, BufReader};
+use std::io;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use super::builtin;
 use crate::scan::names::leaves_folder;
-use crate::scan::python_json::PythonJson;
-use crate::scan::{Input, Report, Severity, Verdict};
+use crate::scan::rules::{self, Rule};
+use crate::scan::source::{Source, finish};
+use crate::scan::{Input, Report, Severity, Verdict, json};
 
 /// Keys that an object may have.
 const MAX_KEYS: usize = 4_096;
@@ -45,25 +46,19 @@ const PATHS: [&str; 12] = [
     "vocabulary_file",
 ];
 
-/// Walks the configuration at the position of the input, to its end. The second part is whether its
-/// outermost object names a class.
+/// Walks a configuration. The second part is whether its outermost object names a class.
 pub(super) fn scan(input: &mut dyn Input) -> io::Result<(Report, bool)> {
     let mut walk = Walk {
         report: Report::new("keras config"),
         path: "$".to_owned(),
         is_model: false,
     };
-    let mut json = serde_json::Deserializer::from_reader(PythonJson::new(BufReader::new(input)));
-    let walked = Node(&mut walk).deserialize(&mut json);
-    if let Err(error) = walked.and_then(|_| json.end()) {
-        if error.is_io() {
-            return Err(error.into());
-        }
-        let detail = format!("at {}: {error}", walk.path);
-        walk.report
-            .add(Verdict::Malformed, 0, "keras-config", &detail);
-    }
-    Ok((walk.report, walk.is_model))
+    let rule = rules::KERAS_CONFIG;
+    let mut source = Source::new(input, rule)?;
+    // The caller has bounded the whole text.
+    let walked = json::read_into(&mut source, Node(&mut walk), usize::MAX, rule);
+    let report = finish(walk.report, walked.map(|_| ()))?;
+    Ok((report, walk.is_model))
 }
 
 struct Walk {
@@ -76,22 +71,19 @@ struct Walk {
 /// A value, as far as the object around it needs it.
 enum Value {
     Null,
-    Text(Text),
+    Text {
+        /// Its first characters.
+        start: String,
+        /// Whether all of it is a path that leaves its folder.
+        leaves_folder: bool,
+    },
     Other,
 }
 
-/// A text of any length.
-struct Text {
-    /// Its first characters.
-    start: String,
-    /// Whether all of it is a path that leaves its folder.
-    leaves_folder: bool,
-}
-
 impl Value {
-    fn text(&self) -> Option<&str> {
+    fn text(self) -> Option<String> {
         match self {
-            Self::Text(text) => Some(&text.start),
+            Self::Text { start, .. } => Some(start),
             Self::Null | Self::Other => None,
         }
     }
@@ -100,20 +92,20 @@ impl Value {
 /// Those members of an object that name what is built.
 #[derive(Default)]
 struct Object {
-    class: Option<Value>,
-    module: Option<Value>,
-    registered: Option<Value>,
-    config: Option<Value>,
+    class: Option<String>,
+    module: Option<String>,
+    registered: Option<String>,
+    config: Option<String>,
 }
 
 impl Walk {
-    fn add(&mut self, verdict: Verdict, rule: &'static str, detail: &str) {
+    fn add(&mut self, verdict: Verdict, rule: &'static Rule, detail: &str) {
         let detail = format!("{}: {detail}", self.path);
         self.report.add(verdict, 0, rule, &detail);
     }
 
     /// What a model imports from a module.
-    fn add_import(&mut self, severity: Severity, rule: &'static str, detail: &str) {
+    fn add_import(&mut self, severity: Severity, rule: &'static Rule, detail: &str) {
         let detail = format!("{}: {detail}", self.path);
         self.report.add_executable(severity, 0, rule, &detail);
     }
@@ -123,79 +115,77 @@ impl Walk {
         let key = self.path.rsplit('.').next().unwrap_or_default();
         if is_large && !NO_SIZES.contains(&key) {
             let detail = format!("a number above {MAX_SIZE}, of which a layer can be the size");
-            self.add(Verdict::Unknown, "keras-size", &detail);
+            self.add(Verdict::Unknown, rules::KERAS_SIZE, &detail);
         }
     }
 
     /// A member of an object that means something by itself.
     fn member(&mut self, key: &str, value: &Value) {
-        let Value::Text(value) = value else {
+        if matches!(
+            (key, value),
+            ("class_name", Value::Null | Value::Other) | ("module", Value::Other)
+        ) {
+            let detail = "a class or a module that is not a name";
+            self.add(Verdict::Malformed, rules::KERAS_CLASS, detail);
+        }
+        let Value::Text {
+            start: text,
+            leaves_folder,
+        } = value
+        else {
             return;
         };
-        let text = value.start.as_str();
         if PATHS.contains(&key) && !text.is_empty() {
             let detail = format!("reads the file {text:?}");
-            self.add(Verdict::Executable, "keras-path", &detail);
+            self.add(Verdict::Executable, rules::KERAS_PATH, &detail);
         }
         // Keras makes paths from names of layers (CVE-2026-12479).
-        if key == "name" && value.leaves_folder {
+        if key == "name" && *leaves_folder {
             let detail = format!("the name {text:?} leaves the folder of the weights");
-            self.add(Verdict::Executable, "keras-name", &detail);
+            self.add(Verdict::Executable, rules::KERAS_NAME, &detail);
         }
         if key == "function_type" && text == "lambda" {
             let detail = "a function from the file";
-            self.add(Verdict::Executable, "keras-code", detail);
+            self.add(Verdict::Executable, rules::KERAS_CODE, detail);
         }
         // A function of a `Lambda` of older versions, which stands in no object of its own.
         if key == "module" && Severity::of_import(text, "") == Severity::Critical {
             let detail = format!("imports {text:?}");
-            self.add_import(Severity::Critical, "keras-module", &detail);
+            self.add_import(Severity::Critical, rules::KERAS_MODULE, &detail);
         }
     }
 
     /// All members of an object.
     fn object(&mut self, object: &Object) {
-        let class = match &object.class {
-            None => return,
-            Some(Value::Text(class)) => class.start.as_str(),
-            Some(Value::Null | Value::Other) => {
-                let detail = "a class that is not a name";
-                return self.add(Verdict::Malformed, "keras-class", detail);
-            }
+        let Some(class) = object.class.as_deref() else {
+            return;
         };
         self.is_model |= self.path == "$";
-        let module = match &object.module {
-            None | Some(Value::Null) => None,
-            Some(Value::Text(module)) => Some(module.start.as_str()),
-            Some(Value::Other) => {
-                let detail = "a module that is not a name";
-                return self.add(Verdict::Malformed, "keras-module", detail);
-            }
-        };
-        let shown = format!("{}.{class}", module.unwrap_or("?"));
-        let registered = object.registered.as_ref().and_then(Value::text);
+        let module = object.module.as_deref();
+        let module_name = module.unwrap_or_default();
         if class == "function" {
-            let name = object.config.as_ref().and_then(Value::text).unwrap_or("");
+            let name = object.config.as_deref().unwrap_or_default();
             if !builtin::is_function(module, name) {
-                let detail = format!("the function {name:?} of {:?}", module.unwrap_or(""));
-                let severity = Severity::of_import(module.unwrap_or(""), name);
-                self.add_import(severity, "keras-function", &detail);
+                let detail = format!("the function {name:?} of {module_name:?}");
+                let severity = Severity::of_import(module_name, name);
+                self.add_import(severity, rules::KERAS_FUNCTION, &detail);
             }
             return;
         }
+        let full_name =
+            module.map_or_else(|| class.to_owned(), |module| format!("{module}.{class}"));
+        let registered = object.registered.as_deref();
         if let Some(registered) = registered.filter(|registered| *registered != class) {
-            let detail = format!("{shown} is the custom object {registered:?}");
-            self.add(Verdict::Executable, "keras-custom-object", &detail);
+            let detail = format!("{full_name} is the custom object {registered:?}");
+            self.add(Verdict::Executable, rules::KERAS_CUSTOM_OBJECT, &detail);
         }
-        match builtin::class_fault(module, class) {
-            Some((Verdict::Executable, rule, reason)) => {
-                let severity = Severity::of_import(module.unwrap_or(""), class);
-                self.add_import(severity, rule, &format!("{shown} {reason}"));
+        if let Some((verdict, rule, reason)) = builtin::class_fault(module, class) {
+            let detail = format!("{full_name} {reason}");
+            if verdict == Verdict::Executable {
+                self.add_import(Severity::of_import(module_name, class), rule, &detail);
+            } else {
+                self.add(verdict, rule, &detail);
             }
-            Some((verdict, rule, reason)) => {
-                self.add(verdict, rule, &format!("{shown} {reason}"));
-            }
-            None => {}
         }
     }
 }
@@ -242,17 +232,16 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::Text(Text {
+        Ok(Value::Text {
             start: value.chars().take(MAX_TEXT_CHARS).collect(),
             leaves_folder: leaves_folder(value),
-        }))
+        })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let length = self.0.path.len();
         for index in 0_u64.. {
             self.0.path.push_str(&format!("[{index}]"));
-            // An error leaves the path, for the finding.
             if items.next_element_seed(Node(&mut *self.0))?.is_none() {
                 break;
             }
@@ -272,10 +261,10 @@ impl<'de> Visitor<'de> for Node<'_> {
             let value = members.next_value_seed(Node(&mut *self.0))?;
             self.0.member(&key, &value);
             match key.as_str() {
-                "class_name" => object.class = Some(value),
-                "module" => object.module = Some(value),
-                "registered_name" => object.registered = Some(value),
-                "config" => object.config = Some(value),
+                "class_name" => object.class = value.text(),
+                "module" => object.module = value.text(),
+                "registered_name" => object.registered = value.text(),
+                "config" => object.config = value.text(),
                 _ => {}
             }
             // Readers differ in which of two members with the same name they take.
@@ -302,7 +291,11 @@ mod tests {
         let (report, _) = scan(&mut Cursor::new(text.as_bytes().to_vec())).unwrap();
         let first = report.findings.first();
         let detail = first.map_or_else(String::new, |finding| finding.detail.clone());
-        (report.verdict, first.map(|finding| finding.rule), detail)
+        (
+            report.verdict,
+            first.map(|finding| finding.rule.name),
+            detail,
+        )
     }
 
     /// A model with one more member in the configuration of its second layer.
@@ -329,8 +322,14 @@ mod tests {
         assert_eq!(verdict(&model("")), (Verdict::Safe, None, String::new()));
         let list = model(r#", "vocabulary": ["a", "b"], "idf_weights": null, "max": Infinity"#);
         assert_eq!(verdict(&list).0, Verdict::Safe);
-        let operation = r#", "f": {"class_name": "Add", "module": "keras.src.ops.numpy"}"#;
-        assert_eq!(verdict(&model(operation)).0, Verdict::Safe);
+        for (class, module) in [
+            ("Add", "keras.src.ops.numpy"),
+            ("Cast", "keras.src.ops.core"),
+            ("Int8QuantizationConfig", "keras.quantizers"),
+        ] {
+            let object = format!(r#", "f": {{"class_name": "{class}", "module": "{module}"}}"#);
+            assert_eq!(verdict(&model(&object)).0, Verdict::Safe, "{class}");
+        }
         // Its module has classes that are not on the list.
         let other = r#", "f": {"class_name": "New", "module": "keras.src.ops.numpy"}"#;
         assert_eq!(verdict(&model(other)).0, Verdict::Unknown);
@@ -349,6 +348,10 @@ mod tests {
             ),
             (
                 r#""f": {"class_name": "TFSMLayer", "module": "keras.layers"}"#,
+                "keras-code",
+            ),
+            (
+                r#""f": {"class_name": "Switch", "module": "keras.src.ops.core"}"#,
                 "keras-code",
             ),
             (r#""function_type": "lambda""#, "keras-code"),

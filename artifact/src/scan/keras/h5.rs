@@ -4,9 +4,11 @@
 //! names. Readers of other libraries take attributes for code: PyTables unpickles them. So only
 //! those are known that Keras writes, and none of their texts can be a pickle.
 
-use std::io::{self, Read as _};
+use std::io;
 
 use crate::scan::hdf5::{self, Attribute, Watch};
+use crate::scan::magic::read_at;
+use crate::scan::rules;
 use crate::scan::{Input, Limits, Report, Verdict};
 
 /// The attribute of the root group that a model is built from.
@@ -39,12 +41,8 @@ impl Watch for Attributes<'_> {
         let unnumbered = name.trim_end_matches(|c: char| c.is_ascii_digit());
         if !is_config(attribute) && !NAMES.contains(&name) && !LISTS.contains(&unnumbered) {
             let detail = format!("the attribute {name:?} is not one of Keras");
-            report.add(
-                Verdict::Unknown,
-                attribute.offset,
-                "hdf5-attribute",
-                &detail,
-            );
+            let rule = rules::HDF5_ATTRIBUTE;
+            report.add(Verdict::Unknown, attribute.offset, rule, &detail);
         }
     }
 
@@ -58,17 +56,13 @@ impl Watch for Attributes<'_> {
             let (mut part, is_model) = super::bounded_config(text, self.limits)?;
             if attribute.name == MODEL && !is_model {
                 let detail = "the configuration names no class of a model";
-                part.add(Verdict::Unknown, 0, "keras-config", detail);
+                part.add(Verdict::Unknown, 0, rules::KERAS_CONFIG, detail);
             }
             report.add_part(attribute.name, part);
         } else if !is_plain(text)? {
             let detail = format!("a text of {} is not a name", attribute.name);
-            report.add(
-                Verdict::Unknown,
-                attribute.offset,
-                "hdf5-attribute",
-                &detail,
-            );
+            let rule = rules::HDF5_ATTRIBUTE;
+            report.add(Verdict::Unknown, attribute.offset, rule, &detail);
         }
         Ok(())
     }
@@ -81,16 +75,8 @@ fn is_config(attribute: &Attribute<'_>) -> bool {
 /// Whether a text is short and printable. A pickle that imports a name has line breaks or bytes
 /// that are not text.
 fn is_plain(text: &mut dyn Input) -> io::Result<bool> {
-    let mut name = String::new();
-    match text
-        .take(MAX_NAME_BYTES.saturating_add(1))
-        .read_to_string(&mut name)
-    {
-        Ok(length) => Ok(
-            u64::try_from(length).is_ok_and(|length| length <= MAX_NAME_BYTES)
-                && !name.chars().any(char::is_control),
-        ),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(false),
-        Err(error) => Err(error),
-    }
+    let name = read_at(text, 0, MAX_NAME_BYTES)?;
+    let is_complete = u64::try_from(name.len()).is_ok_and(|bytes| bytes < MAX_NAME_BYTES);
+    let is_printable = |name: &str| !name.chars().any(char::is_control);
+    Ok(is_complete && str::from_utf8(&name).is_ok_and(is_printable))
 }

@@ -8,10 +8,11 @@ use Message::{Metadata, Object, Version};
 
 use super::config;
 use crate::scan::protobuf::{self, Field, Schema, Visitor};
+use crate::scan::rules::{self, Rule};
 use crate::scan::source::{Source, Stop, finish};
 use crate::scan::{Input, Limits, Report, Verdict};
 
-const RULE: &str = "saved-model-keras";
+const RULE: &Rule = rules::SAVED_MODEL_KERAS;
 /// How the identifiers of Keras's own objects begin.
 const IDENTIFIERS: &str = "_tf_keras_";
 
@@ -74,13 +75,12 @@ impl Visitor<Message> for Configurations {
 pub(in crate::scan) fn scan(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     let mut report = Report::new("tensorflow saved model");
     let mut source = Source::new(input, RULE)?;
-    let mut visitor = Configurations;
     let walked = protobuf::walk(
         &mut source,
         Metadata,
         limits,
         RULE,
-        &mut visitor,
+        &mut Configurations,
         &mut report,
     );
     finish(report, walked)

@@ -5,72 +5,22 @@ const MAX_DEPTH: usize = 8;
 /// Values in a header.
 const MAX_VALUES: usize = 100_000;
 
-/// What follows a header.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Header {
-    /// A pickle.
-    Objects,
-    /// So many bytes.
-    Bytes(u64),
-}
-
 type Fault = &'static str;
 
-/// Reads a header. Only what numpy writes is accepted, spaces aside.
-pub(super) fn parse(text: &str) -> Result<Header, Fault> {
-    let Fields { descr, shape, .. } = fields(text)?;
-    let count = product(&shape)?;
-    Ok(match item_bytes(&descr)? {
-        None => Header::Objects,
-        Some(bytes) => Header::Bytes(bytes.checked_mul(count).ok_or(TOO_LARGE)?),
-    })
-}
-
-/// The header of an array whose dtype is one code, such as `<f4`.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Plain<'t> {
-    /// The code.
-    pub(super) descr: &'t str,
+/// The values of a header's keys.
+pub(super) struct Header<'t> {
+    /// The dtype, if it is one code, such as `<f4`, and no list of fields.
+    pub(super) descr: Option<&'t str>,
     /// Whether the first dimension varies fastest.
     pub(super) is_fortran_order: bool,
     /// The dimensions.
     pub(super) shape: Vec<u64>,
-    /// Bytes of all elements.
-    pub(super) bytes: u64,
+    /// Bytes of all elements; nothing if some are objects, so that a pickle follows.
+    pub(super) bytes: Option<u64>,
 }
 
-/// Reads the header of an array whose dtype is one code. Records and objects are refused.
-pub(super) fn parse_plain(text: &str) -> Result<Plain<'_>, Fault> {
-    let Fields {
-        descr,
-        is_fortran_order,
-        shape,
-    } = fields(text)?;
-    let bytes = item_bytes(&descr)?.ok_or("an array of objects")?;
-    let bytes = bytes.checked_mul(product(&shape)?).ok_or(TOO_LARGE)?;
-    let Value::Text(descr) = descr else {
-        return Err("an array of records");
-    };
-    let sizes = shape.iter().filter_map(|size| match size {
-        Value::Int(size) => Some(*size),
-        _ => None,
-    });
-    Ok(Plain {
-        descr: std::str::from_utf8(descr).map_err(|_| NO_DTYPE)?,
-        is_fortran_order,
-        shape: sizes.collect(),
-        bytes,
-    })
-}
-
-/// The values of a header's keys.
-struct Fields<'t> {
-    descr: Value<'t>,
-    is_fortran_order: bool,
-    shape: Vec<Value<'t>>,
-}
-
-fn fields(text: &str) -> Result<Fields<'_>, Fault> {
+/// Reads a header. Only what numpy writes is accepted, spaces aside.
+pub(super) fn parse(text: &str) -> Result<Header<'_>, Fault> {
     let mut literal = Literal {
         rest: text.as_bytes(),
         values: 0,
@@ -107,10 +57,20 @@ fn fields(text: &str) -> Result<Fields<'_>, Fault> {
     if !literal.rest.is_empty() {
         return Err("bytes follow the dictionary of the header");
     }
-    Ok(Fields {
-        descr,
+    let count = product(&shape)?;
+    let bytes = item_bytes(&descr)?.map(|bytes| bytes.checked_mul(count).ok_or(TOO_LARGE));
+    let sizes = shape.iter().filter_map(|size| match size {
+        Value::Int(size) => Some(*size),
+        _ => None,
+    });
+    Ok(Header {
+        descr: match descr {
+            Value::Text(code) => std::str::from_utf8(code).ok(),
+            _ => None,
+        },
         is_fortran_order,
-        shape,
+        shape: sizes.collect(),
+        bytes: bytes.transpose()?,
     })
 }
 

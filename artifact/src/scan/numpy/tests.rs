@@ -1,6 +1,11 @@
 //! Headers that numpy writes, and those that it does not.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "tests"
+)]
 
 use std::io::Cursor;
 
@@ -49,6 +54,35 @@ fn the_elements_fill_the_file() {
         verdict("'<f8'", "(2305843009213693952,)", &[]),
         Verdict::Malformed
     );
+}
+
+/// As Equinox writes them. `numpy.load` of the path reads the first one.
+#[test]
+fn arrays_in_a_row_are_all_followed() {
+    let array = |descr: &str, elements: &[u8]| {
+        let header = format!("{{'descr': {descr}, 'fortran_order': False, 'shape': (2,), }}\n");
+        file(&header, elements)
+    };
+    let first = array("'<f4'", &[0; 8]);
+    let behind = |second: &[u8]| report(&[&first[..], second].concat());
+    let second = array("'|u1'", &[1; 2]);
+    assert_eq!(behind(&second).verdict, Verdict::Safe);
+    assert_eq!(
+        behind(&second[..second.len() - 1]).verdict,
+        Verdict::Malformed
+    );
+    assert_eq!(behind(b"\x80\x04.").verdict, Verdict::Malformed);
+    let objects = array("'|O'", b"\x80\x04cos\nsystem\n.");
+    let found = behind(&objects);
+    assert_eq!(found.verdict, Verdict::Executable);
+    assert!(found.findings[0].offset > u64::try_from(first.len()).unwrap());
+    let few = Limits {
+        entries: 1,
+        ..Limits::default()
+    };
+    let both = [&first[..], &second].concat();
+    let found = scan(&mut Cursor::new(both), &few).unwrap();
+    assert_eq!(found.verdict, Verdict::Unknown);
 }
 
 #[test]

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 
 use crate::scan::names::NAME_OVERHEAD_BYTES;
+use crate::scan::rules::{self, Rule};
 use crate::scan::source::Stop;
 use crate::scan::{Report, Verdict};
 
-const RULE: &str = "onnx-expansion";
+const RULE: &Rule = rules::ONNX_EXPANSION;
 /// Elements of a result: as many as a file of protocol buffers has bytes.
 const MAX_ELEMENTS: f64 = 2_147_483_648.0;
 /// Inputs of a node that can be sizes.

@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use crate::scan::finding::{MAX_DATA_FILES, MAX_DATA_FILES_BYTES};
 use crate::scan::names::{is_file_name, is_plain_path};
+use crate::scan::rules::{self, Rule};
 use crate::scan::source::Stop;
-use crate::scan::{Report, Verdict, rules};
+use crate::scan::{Report, Verdict};
 
 /// The rule of tensors that lie in other files.
-pub(super) const RULE: &str = rules::ONNX_EXTERNAL_DATA;
+pub(super) const RULE: &Rule = rules::ONNX_EXTERNAL_DATA;
 /// How a location begins that ONNX Runtime takes for an address in its own memory.
 const MEMORY: &str = "*/_ORT_MEM_ADDR_/";
 /// Bytes of a name in a list of JSON beside its letters: two quotes and a comma.
@@ -116,12 +117,12 @@ impl Files {
         if location.starts_with(MEMORY) {
             let detail =
                 "a tensor lies at an address in the memory of ONNX Runtime, which it reads";
-            report.add(Verdict::Executable, at, "onnx-memory-address", detail);
+            report.add(Verdict::Executable, at, rules::ONNX_MEMORY_ADDRESS, detail);
             return;
         }
         if !is_plain_path(location) {
             let detail = format!("a tensor lies in {location:?}, which may leave the folder");
-            report.add(Verdict::Executable, at, "onnx-external-path", &detail);
+            report.add(Verdict::Executable, at, rules::ONNX_EXTERNAL_PATH, &detail);
             return;
         }
         if self.found.contains_key(location) {

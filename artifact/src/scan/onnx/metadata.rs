@@ -1,14 +1,22 @@
-//! Metadata of a model that common loaders evaluate as Python: `yolov5` and `ultralytics` do so
-//! with what they have written themselves, which is always a literal.
+//! Metadata of a model that common loaders evaluate as Python: `yolov5` and older releases of
+//! `ultralytics` do so with what they have written themselves, which is always a literal.
+
+use crate::scan::Verdict;
 
 /// Keys whose values these loaders evaluate.
 const EVALUATED: [&str; 5] = ["args", "imgsz", "kpt_names", "kpt_shape", "names"];
 /// The names that a literal may have.
 const NAMES: [&str; 3] = ["False", "None", "True"];
 
-/// Whether a loader may run code that stands in the value of this key.
-pub(super) fn is_code(key: &str, value: &str) -> bool {
-    EVALUATED.contains(&key) && !is_words(value) && !is_literal(value)
+/// What a loader may do with the value of this key, if it is no literal. Without a parenthesis
+/// Python calls nothing.
+pub(super) fn fault(key: &str, value: &str) -> Option<Verdict> {
+    let is_code = EVALUATED.contains(&key) && !is_words(value) && !is_literal(value);
+    is_code.then_some(if value.contains('(') {
+        Verdict::Executable
+    } else {
+        Verdict::Unknown
+    })
 }
 
 /// Whether a text is nothing but words: without brackets, dots and quotes, Python calls nothing.
@@ -78,7 +86,7 @@ mod tests {
             "person, hot-dog",
             "32",
         ] {
-            assert!(!is_code("names", value), "{value}");
+            assert_eq!(fault("names", value), None, "{value}");
         }
         for value in [
             "__import__('os').system('id')",
@@ -86,13 +94,13 @@ mod tests {
             "{0: f'{exit()}'}",
             "[x for x in ()]",
             "().__class__",
-            "1.real",
-            "'a' 'b",
             "exec\u{2163}('a')",
-            "9**9**9",
         ] {
-            assert!(is_code("names", value), "{value}");
-            assert!(!is_code("description", value), "{value}");
+            assert_eq!(fault("names", value), Some(Verdict::Executable), "{value}");
+            assert_eq!(fault("description", value), None, "{value}");
+        }
+        for value in ["1.real", "'a' 'b", "9**9**9", "cats & dogs", "a/b"] {
+            assert_eq!(fault("names", value), Some(Verdict::Unknown), "{value}");
         }
     }
 }

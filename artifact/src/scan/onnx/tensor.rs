@@ -3,11 +3,12 @@
 use std::ops::Range;
 
 use super::external::{self, ExternalData};
+use crate::scan::rules::{self, Rule};
 use crate::scan::source::Stop;
 use crate::scan::{Report, Verdict};
 
 /// The rule of tensors whose data does not fit.
-const RULE: &str = "onnx-tensor-size";
+const RULE: &Rule = rules::ONNX_TENSOR_SIZE;
 /// Values of a small tensor, which can be a size.
 const MAX_VALUES: usize = 64;
 /// Fields of a tensor.

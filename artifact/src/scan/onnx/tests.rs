@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use super::*;
+use crate::scan::Severity;
 use crate::scan::protobuf::write::{bytes, number};
 use std::io::Cursor;
 
@@ -43,6 +44,20 @@ fn standard_operators_and_inline_tensors_are_safe() {
         bytes(2, "g"),
     ];
     assert_eq!(report(&model(&graph.concat())).verdict, Verdict::Safe);
+}
+
+#[test]
+fn the_version_of_the_producer_may_have_lines() {
+    let verdict = |field, text: &str| {
+        let model = [number(1, 3), bytes(field, text), model(b"")[2..].to_vec()];
+        report(&model.concat()).verdict
+    };
+    // As CatBoost writes it.
+    assert_eq!(verdict(3, "Git info:\n    Commit: b1\n"), Verdict::Safe);
+    assert_eq!(verdict(3, "a\u{12}b"), Verdict::Unknown);
+    // A graph of TensorFlow stands in this field.
+    assert_eq!(verdict(2, "\nName"), Verdict::Unknown);
+    assert_eq!(verdict(4, "a\nb"), Verdict::Unknown);
 }
 
 #[test]
@@ -206,7 +221,8 @@ fn metadata_that_a_loader_evaluates_is_a_literal() {
     assert_eq!(with("names", "{0: 'a', 1: 'b'}").verdict, Verdict::Safe);
     assert_eq!(with("author", "print(1)").verdict, Verdict::Safe);
     let code = with("names", "__import__('os').system('id')");
-    assert_eq!(code.verdict, Verdict::Unknown);
+    assert_eq!(code.verdict, Verdict::Executable);
+    assert_eq!(code.severity(), Some(Severity::Critical));
     assert_eq!(code.findings[0].rule, "onnx-metadata-code");
 }
 

@@ -237,14 +237,13 @@ fn torch(name: &str) -> Option<Global> {
             Global::QuantizedStorage(1)
         }
         // Constants.
-        "float64" | "float32" | "float16" | "bfloat16" | "complex32" | "complex64"
-        | "complex128" | "int64" | "int32" | "int16" | "int8" | "uint64" | "uint32" | "uint16"
-        | "uint8" | "bool" | "float8_e4m3fn" | "float8_e4m3fnuz" | "float8_e5m2"
-        | "float8_e5m2fnuz" | "float8_e8m0fnu" | "float4_e2m1fn_x2" | "int1" | "int2" | "int3"
-        | "int4" | "int5" | "int6" | "int7" | "uint1" | "uint2" | "uint3" | "uint4" | "uint5"
-        | "uint6" | "uint7" | "bits1x8" | "bits2x4" | "bits4x2" | "bits8" | "bits16" => {
-            Global::TorchDtype
-        }
+        "float64" | "float32" | "float16" | "bfloat16" | "bcomplex32" | "complex32"
+        | "complex64" | "complex128" | "int64" | "int32" | "int16" | "int8" | "uint64"
+        | "uint32" | "uint16" | "uint8" | "bool" | "float8_e4m3fn" | "float8_e4m3fnuz"
+        | "float8_e5m2" | "float8_e5m2fnuz" | "float8_e8m0fnu" | "float4_e2m1fn_x2" | "int1"
+        | "int2" | "int3" | "int4" | "int5" | "int6" | "int7" | "uint1" | "uint2" | "uint3"
+        | "uint4" | "uint5" | "uint6" | "uint7" | "bits1x8" | "bits2x4" | "bits4x2" | "bits8"
+        | "bits16" => Global::TorchDtype,
         "qint32"
         | "qint8"
         | "quint8"
@@ -257,6 +256,14 @@ fn torch(name: &str) -> Option<Global> {
         | "per_channel_affine_float_qparams" => Global::QuantizedConstant,
         _ => return storage(name),
     })
+}
+
+/// Whether torch has a type of elements, or a scheme of quantising, of this name.
+pub(in crate::scan) fn is_torch_constant(name: &str) -> bool {
+    matches!(
+        torch(name),
+        Some(Global::TorchDtype | Global::QuantizedConstant)
+    )
 }
 
 /// Storage classes, of memory or of a GPU. They are named in the identifiers of storages, and are

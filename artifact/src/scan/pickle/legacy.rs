@@ -12,11 +12,12 @@ use super::super::limits::Limits;
 use super::super::reader::Reader;
 use super::machine::Machine;
 use super::walk::Work;
+use crate::scan::rules::{self, Rule};
 
 /// The magic number 0x1950a86a20f9469cfc6c and the version 1001, as torch pickles them.
 pub(super) const PREFIX: [u8; 21] =
     *b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.";
-const RULE: &str = "torch-legacy";
+const RULE: &Rule = rules::TORCH_LEGACY;
 
 /// Scans a legacy torch file. It is one if it begins with its magic number.
 ///
@@ -24,7 +25,7 @@ const RULE: &str = "torch-legacy";
 /// The input cannot be read.
 pub fn legacy_torch(input: &mut dyn Input, limits: &Limits) -> io::Result<Report> {
     // As many as in a zip file, whose table of contents takes as much memory as the list of names.
-    let mut machine = Machine::new("torch legacy", false, limits.entries / 4);
+    let mut machine = Machine::new("torch legacy", limits.entries / 4);
     let mut reader = Reader::new(input)?;
     if reader.read_bytes(PREFIX.len())?.as_deref() != Some(PREFIX.as_slice()) {
         let detail = "the file does not begin as torch writes it";
@@ -32,10 +33,11 @@ pub fn legacy_torch(input: &mut dyn Input, limits: &Limits) -> io::Result<Report
         return Ok(machine.report);
     }
     let mut work = Work::new(limits);
-    for part in [Part::System, Part::Model, Part::Keys] {
+    // Facts about the machine, the model, and the keys.
+    for (is_model, is_list) in [(false, false), (true, false), (false, true)] {
         machine.next_pickle();
-        machine.is_torch = part == Part::Model;
-        machine.list = (part == Part::Keys).then(Vec::new);
+        machine.is_torch = is_model;
+        machine.list = is_list.then(Vec::new);
         if !work.follow(&mut reader, &mut machine)? || machine.report.is_final() {
             return Ok(machine.report);
         }
@@ -47,14 +49,6 @@ pub fn legacy_torch(input: &mut dyn Input, limits: &Limits) -> io::Result<Report
             .add(Verdict::Malformed, offset, RULE, &detail);
     }
     Ok(machine.report)
-}
-
-/// The pickles after the version.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    System,
-    Model,
-    Keys,
 }
 
 /// Passes over the storages up to the end of the file. Returns what is wrong with them.

@@ -13,13 +13,12 @@ use super::joblib::{self, Elements};
 use super::keys::Keys;
 use super::memo::Memo;
 use super::opcodes::Opcode;
-use super::operation::{AMBIGUOUS, Argument, HEAD_BYTES, Operation, Stop};
+use super::operation::{Argument, HEAD_BYTES, Operation, Stop};
 use super::script;
 use super::stack::Stack;
 use super::value::{Built, Gauge, Value};
+use crate::scan::rules::{self, Rule};
 
-/// Why the rest of a pickle is not followed.
-pub(super) const CUT_FRAME: &str = "readers in C pass over what is left of a frame";
 /// The greatest protocol.
 const MAX_PROTOCOL: i64 = 5;
 
@@ -36,7 +35,7 @@ pub(super) struct Machine {
     max_storages: usize,
     /// Texts that are appended to lists, if they are collected.
     pub(super) list: Option<Vec<String>>,
-    stack: Stack,
+    pub(super) stack: Stack,
     memo: Memo,
     gauge: Gauge,
     /// What the keys of dictionaries mean.
@@ -51,10 +50,10 @@ pub(super) struct Machine {
 
 impl Machine {
     /// Nothing has run.
-    pub(super) fn new(format: &'static str, is_torch: bool, max_storages: usize) -> Self {
+    pub(super) fn new(format: &'static str, max_storages: usize) -> Self {
         Self {
             report: Report::new(format),
-            is_torch,
+            is_torch: false,
             is_script: false,
             storages: BTreeMap::new(),
             max_storages,
@@ -77,11 +76,11 @@ impl Machine {
         self.pairs = None;
     }
 
-    fn executable(&mut self, offset: u64, rule: &'static str, detail: &str) {
+    fn executable(&mut self, offset: u64, rule: &'static Rule, detail: &str) {
         self.report.add(Verdict::Executable, offset, rule, detail);
     }
 
-    fn malformed(&mut self, offset: u64, rule: &'static str, detail: &str) {
+    fn malformed(&mut self, offset: u64, rule: &'static Rule, detail: &str) {
         self.report.add(Verdict::Malformed, offset, rule, detail);
     }
 
@@ -92,13 +91,13 @@ impl Machine {
             opcode,
             argument,
         } = operation;
-        self.check_frame(offset, end);
+        self.check_frame(offset, end, opcode);
         let pairs = self.pairs.take();
         match opcode {
             Opcode::Proto => {
                 if !matches!(argument, Argument::Int(0..=MAX_PROTOCOL)) {
                     let detail = "the pickle has a protocol greater than 5";
-                    self.malformed(offset, "pickle-protocol", detail);
+                    self.malformed(offset, rules::PICKLE_PROTOCOL, detail);
                 }
             }
             Opcode::Frame => self.frame(offset, &argument, end, left),
@@ -122,7 +121,7 @@ impl Machine {
                 if self.memo.put(index(&argument)?, top)? {
                     let detail = "a number of the memo above 2^24 needs much memory";
                     self.report
-                        .add(Verdict::Unknown, offset, "pickle-memo", detail);
+                        .add(Verdict::Unknown, offset, rules::PICKLE_MEMO, detail);
                 }
             }
             Opcode::Memoize => {
@@ -180,12 +179,12 @@ impl Machine {
             Opcode::NextBuffer => {
                 let detail = "takes a buffer that is not in the file";
                 self.report
-                    .add(Verdict::Unknown, offset, "pickle-buffer", detail);
+                    .add(Verdict::Unknown, offset, rules::PICKLE_BUFFER, detail);
                 Value::Opaque
             }
             Opcode::Ext1 | Opcode::Ext2 | Opcode::Ext4 => {
                 let detail = "imports by a number of copyreg's registry, which the file lacks";
-                self.executable(offset, "pickle-extension", detail);
+                self.executable(offset, rules::PICKLE_EXTENSION, detail);
                 Value::Opaque
             }
             Opcode::Global => self.global(offset, &argument),
@@ -250,28 +249,24 @@ impl Machine {
     }
 
     /// Readers in C read a frame ahead and otherwise ignore where it ends; those in Python do not.
-    fn check_frame(&mut self, offset: u64, end: u64) {
-        if self.frame_end.is_some_and(|frame_end| frame_end <= offset) {
+    fn check_frame(&mut self, offset: u64, end: u64, opcode: Opcode) {
+        if self.is_frame_cut(offset, end, opcode) {
+            let detail = "a frame ends within an operation, or before the end of another: \
+                          readers in C pass over what is left of it";
+            self.malformed(offset, rules::PICKLE_FRAME, detail);
             self.frame_end = None;
         }
-        if self.is_frame_cut(offset, end) {
-            self.frame_end = None;
-            self.malformed(offset, "pickle-frame", "a frame ends within an operation");
-            self.malformed(offset, AMBIGUOUS, CUT_FRAME);
-        }
+        self.frame_end = self.frame_end.filter(|frame_end| *frame_end > offset);
     }
 
-    /// Whether a frame ends within an operation from `begin` to `end`.
-    pub(super) fn is_frame_cut(&self, begin: u64, end: u64) -> bool {
-        self.frame_end
-            .is_some_and(|frame_end| begin < frame_end && frame_end < end)
+    /// Whether a frame ends within an operation from `begin` to `end`, or that begins another one.
+    pub(super) fn is_frame_cut(&self, begin: u64, end: u64, opcode: Opcode) -> bool {
+        self.frame_end.is_some_and(|frame_end| {
+            begin < frame_end && (frame_end < end || opcode == Opcode::Frame)
+        })
     }
 
     fn frame(&mut self, offset: u64, argument: &Argument, end: u64, left: u64) {
-        if self.frame_end.is_some() {
-            self.malformed(offset, "pickle-frame", "a frame begins within another");
-            self.malformed(offset, AMBIGUOUS, CUT_FRAME);
-        }
         let length = match argument {
             Argument::Int(length) => u64::try_from(*length).ok(),
             _ => None,
@@ -282,7 +277,7 @@ impl Machine {
         if self.frame_end.is_none() {
             self.malformed(
                 offset,
-                "pickle-frame",
+                rules::PICKLE_FRAME,
                 "a frame goes beyond the end of the file",
             );
         }
@@ -293,12 +288,12 @@ impl Machine {
         if !self.stack.is_empty() {
             self.malformed(
                 offset,
-                "pickle-stack",
+                rules::PICKLE_STACK,
                 "values are left on the stack at STOP",
             );
         }
         if self.frame_end.is_some_and(|frame_end| frame_end > end) {
-            self.malformed(offset, "pickle-frame", "a frame goes on after STOP");
+            self.malformed(offset, rules::PICKLE_FRAME, "a frame goes on after STOP");
         }
         Ok(())
     }
@@ -339,7 +334,7 @@ impl Machine {
             if let Some(why) = global.unchecked().filter(|_| !self.is_script) {
                 let detail = format!("imports {module}.{name}: {why}");
                 self.report
-                    .add(Verdict::Unknown, offset, "pickle-unchecked", &detail);
+                    .add(Verdict::Unknown, offset, rules::PICKLE_UNCHECKED, &detail);
             }
             return Value::Global(global);
         }
@@ -351,7 +346,7 @@ impl Machine {
     /// Adds an import that is not known to be data.
     fn import_of(&mut self, severity: Severity, offset: u64, detail: &str) {
         self.report
-            .add_executable(severity, offset, "pickle-global", detail);
+            .add_executable(severity, offset, rules::PICKLE_GLOBAL, detail);
     }
 
     /// Calls a value.
@@ -369,7 +364,7 @@ impl Machine {
             }
             if let Some(detail) = self.keys.unchecked(*global) {
                 self.report
-                    .add(Verdict::Unknown, offset, "pickle-unchecked", detail);
+                    .add(Verdict::Unknown, offset, rules::PICKLE_UNCHECKED, detail);
             }
             return result;
         }
@@ -379,7 +374,7 @@ impl Machine {
             }
             _ => "calls a value that is not known to be harmless".to_owned(),
         };
-        self.executable(offset, "pickle-call", &detail);
+        self.executable(offset, rules::PICKLE_CALL, &detail);
         Value::Opaque
     }
 
@@ -396,7 +391,7 @@ impl Machine {
                 let detail = "an array as joblib before 1.2 writes it: other unpicklers take its \
                               elements for operations";
                 self.report
-                    .add(Verdict::Unknown, offset, "pickle-joblib", detail);
+                    .add(Verdict::Unknown, offset, rules::PICKLE_JOBLIB, detail);
             }
             self.elements = Some(elements);
             // joblib puts the array in the place of its description.
@@ -408,11 +403,11 @@ impl Machine {
             Built::Unchecked(what) => {
                 let detail = format!("sets {what}, which is not checked");
                 self.report
-                    .add(Verdict::Unknown, offset, "pickle-build", &detail);
+                    .add(Verdict::Unknown, offset, rules::PICKLE_BUILD, &detail);
             }
             Built::Refused => {
                 let detail = "sets a state that can run code or break the value's memory";
-                self.executable(offset, "pickle-build", detail);
+                self.executable(offset, rules::PICKLE_BUILD, detail);
             }
         }
         Ok(())
@@ -450,7 +445,7 @@ impl Machine {
         if !is_container {
             let name = opcode.name();
             let detail = format!("{name} runs a method of a value that is no plain container");
-            self.executable(offset, "pickle-items", &detail);
+            self.executable(offset, rules::PICKLE_ITEMS, &detail);
         }
         if matches!(opcode, Opcode::Setitem | Opcode::Setitems) {
             self.check_pairs(offset, &items)?;
@@ -477,7 +472,7 @@ impl Machine {
         };
         if pairs.iter().any(is_callable) {
             let detail = "stores a function or a class where it can be called as a method";
-            self.executable(offset, "pickle-items", detail);
+            self.executable(offset, rules::PICKLE_ITEMS, detail);
         }
         Ok(())
     }
@@ -486,13 +481,17 @@ impl Machine {
     fn persistent(&mut self, offset: u64, identifier: &Value) -> Result<Value, Stop> {
         if !self.is_torch {
             let detail = "the loader decides what a persistent identifier stands for";
-            self.report
-                .add(Verdict::Unknown, offset, "pickle-persistent-id", detail);
+            self.report.add(
+                Verdict::Unknown,
+                offset,
+                rules::PICKLE_PERSISTENT_ID,
+                detail,
+            );
             return Ok(Value::Opaque);
         }
         let Some(storage) = storage(identifier) else {
             let detail = "a persistent identifier names no storage";
-            self.executable(offset, "pickle-persistent-id", detail);
+            self.executable(offset, rules::PICKLE_PERSISTENT_ID, detail);
             return Ok(Value::Opaque);
         };
         if storage.key.len() > MAX_STORAGE_NAME_BYTES {
@@ -502,7 +501,7 @@ impl Machine {
             Some(known) if *known == storage => {}
             Some(_) => {
                 let detail = format!("storage {} has two types or sizes", storage.key);
-                self.malformed(offset, "torch-storage", &detail);
+                self.malformed(offset, rules::TORCH_STORAGE, &detail);
             }
             None if self.storages.len() >= self.max_storages => {
                 return Err(Stop::Limit("there are too many storages"));

@@ -75,7 +75,7 @@ impl Memo {
                 None => missing,
             });
         };
-        if other.is_some_and(|other| !own.is_like(other)) {
+        if other.is_some_and(|other| own != other) {
             return Ok(Value::Opaque);
         }
         Ok(own.clone())

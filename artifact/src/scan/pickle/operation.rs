@@ -8,8 +8,6 @@ use std::io;
 use super::super::reader::Reader;
 use super::opcodes::{Kind, Opcode};
 
-/// The rule of a pickle that only some unpicklers read to its end.
-pub(in crate::scan) const AMBIGUOUS: &str = "pickle-ambiguous";
 /// Bytes of a text or of bytes that are kept. Longer ones are no names.
 pub(super) const HEAD_BYTES: usize = 200;
 /// Bytes of a line. Longer ones are not followed.
@@ -98,7 +96,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Operation, Stop> {
     })
 }
 
-fn argument(reader: &mut Reader<'_>, kind: Kind) -> Result<Argument, Stop> {
+/// Reads the argument of an operation.
+pub(super) fn argument(reader: &mut Reader<'_>, kind: Kind) -> Result<Argument, Stop> {
     Ok(match kind {
         Kind::Nothing => Argument::Nothing,
         Kind::Uint1 => Argument::Int(i64::from(u8::from_le_bytes(array(reader)?))),

@@ -129,7 +129,7 @@ mod tests {
 
     fn check(parts: &[&[u8]], expected: Verdict) {
         let pickle = parts.concat();
-        let (report, _) = scan_torch(&mut Cursor::new(&pickle), &Limits::default()).unwrap();
+        let (report, _) = scan_torch(&mut Cursor::new(&pickle), &Limits::default(), false).unwrap();
         let shown = pickle.escape_ascii();
         assert_eq!(report.verdict, expected, "{shown}: {:?}", report.findings);
     }

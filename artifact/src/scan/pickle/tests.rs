@@ -317,13 +317,13 @@ fn only_torch_has_persistent_identifiers() {
     check(b"Pabc\n.", Verdict::Unknown, "pickle-persistent-id");
     check(b"\x8c\x01aQ.", Verdict::Unknown, "pickle-persistent-id");
     let limits = Limits::default();
-    let (report, storages) = scan_torch(&mut Cursor::new(TENSOR), &limits).unwrap();
+    let (report, storages) = scan_torch(&mut Cursor::new(TENSOR), &limits, false).unwrap();
     assert_eq!(report.verdict, Verdict::Safe, "{:?}", report.findings);
     let storage = &storages["0"];
     assert_eq!((storage.element_bytes, storage.elements), (4, 2));
     // Legacy torch would read the source file that a module names.
     let module = b"\x80\x02(\x8c\x06moduleNN\x8c\x01atQ.";
-    let (report, _) = scan_torch(&mut Cursor::new(module), &limits).unwrap();
+    let (report, _) = scan_torch(&mut Cursor::new(module), &limits, false).unwrap();
     assert_eq!(report.verdict, Verdict::Executable);
     // One storage with two sizes.
     let two = join(&[b"\x80\x02", &TENSOR[2..TENSOR.len() - 1], b"0"]);
@@ -331,7 +331,7 @@ fn only_torch_has_persistent_identifiers() {
     let at = other.windows(4).position(|part| part == b"cpuK").unwrap() + 4;
     other[at] = 9;
     let two = join(&[&two, &other]);
-    let (report, _) = scan_torch(&mut Cursor::new(two), &limits).unwrap();
+    let (report, _) = scan_torch(&mut Cursor::new(two), &limits, false).unwrap();
     assert_eq!(report.verdict, Verdict::Malformed, "{:?}", report.findings);
 }
 
@@ -341,7 +341,7 @@ fn tensors_of_old_releases_of_torch_are_data() {
         ctorch\nFloatStorage\n\x8c\x010\x8c\x03cpuK\x02NtQK\x00K\x02\x85";
     let verdict = |end: &[u8]| {
         let pickle = join(&[begin, end]);
-        let (report, _) = scan_torch(&mut Cursor::new(pickle), &Limits::default()).unwrap();
+        let (report, _) = scan_torch(&mut Cursor::new(pickle), &Limits::default(), false).unwrap();
         report.verdict
     };
     assert_eq!(verdict(b"K\x01\x85tR."), Verdict::Safe);

@@ -19,9 +19,9 @@ const MAX_NESTED_TUPLES: u16 = 1_000;
 /// Values that the hash of a tuple visits: more than the operations of a file. Only tuples that
 /// share their items have as many.
 const MAX_HASHED: u32 = 1 << 26;
-/// Values that are compared with each other. Tuples share their items, so there may be many more
-/// of them than bytes.
-const MAX_COMPARED: usize = 256;
+/// Values of a tuple that are compared. Tuples share their items, so there may be many more of them
+/// than bytes.
+const MAX_COMPARED: u32 = 256;
 /// What an allocation takes besides its content, bytes.
 const ALLOCATION_BYTES: usize = 64;
 
@@ -44,8 +44,8 @@ pub(super) struct Dtype {
     pub(super) size: u32,
 }
 
-/// A value. What is not known of it is not assumed.
-#[derive(Clone, Debug)]
+/// A value. What is not known of it is not assumed. Two are equal if a call treats both alike.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     None,
     Bool(bool),
@@ -113,35 +113,6 @@ impl Value {
         matches!(self, Self::Bool(_) | Self::Int(0 | 1))
     }
 
-    /// Whether a call would treat both alike. What is not known, or too large to compare, differs.
-    pub(super) fn is_like(&self, other: &Self) -> bool {
-        let mut left = MAX_COMPARED;
-        self.is_like_within(other, &mut left)
-    }
-
-    fn is_like_within(&self, other: &Self, left: &mut usize) -> bool {
-        let Some(fewer) = left.checked_sub(1) else {
-            return false;
-        };
-        *left = fewer;
-        match (self, other) {
-            (Self::Text(_), Self::Text(_)) => self.text().is_some() && self.text() == other.text(),
-            (Self::Tuple(_), Self::Tuple(_)) => match (self.items(), other.items()) {
-                // Tuples that are kept are at most a few levels deep.
-                (Some(one), Some(two)) => {
-                    let mut pairs = one.iter().zip(two);
-                    one.len() == two.len() && pairs.all(|(one, two)| one.is_like_within(two, left))
-                }
-                _ => false,
-            },
-            (Self::Bool(one), Self::Bool(two)) => one == two,
-            (Self::Int(one), Self::Int(two)) => one == two,
-            (Self::Global(one), Self::Global(two)) => one == two,
-            (Self::Dtype(one), Self::Dtype(two)) => one == two,
-            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
-        }
-    }
-
     /// Tuples within each other, and values that a hash visits.
     const fn nesting(&self) -> (u16, u32) {
         match self {
@@ -159,6 +130,13 @@ pub(super) struct Tuple {
     depth: u16,
     /// Values that its hash visits, each as often as it is reached.
     hashed: u32,
+}
+
+impl PartialEq for Tuple {
+    /// A tuple that is too large to compare differs.
+    fn eq(&self, other: &Self) -> bool {
+        self.hashed <= MAX_COMPARED && self.items == other.items
+    }
 }
 
 /// Bytes that are kept now.
@@ -216,6 +194,12 @@ pub(super) struct Kept<T> {
     value: T,
     bytes: usize,
     gauge: Gauge,
+}
+
+impl<T: PartialEq> PartialEq for Kept<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
 }
 
 impl<T> Deref for Kept<T> {

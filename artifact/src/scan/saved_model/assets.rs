@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::graph::{Graph, Kind, Name};
+use super::graph::{Graph, Kind, Name, first_field};
 use crate::scan::names::is_plain_path;
 
 const TOO_MANY: &str = "the model has too many assets or captured inputs";
@@ -25,7 +25,7 @@ impl TableFunction {
             return None;
         }
         let mut files = BTreeSet::new();
-        let mut is_followed = is_fixed && body.fault().is_none();
+        let mut is_followed = is_fixed && body.fault.is_none();
         match body.table_files() {
             Some(names) => {
                 for name in names {
@@ -73,6 +73,7 @@ pub(super) struct Assets {
     /// The function whose bound objects are read.
     function: Option<Name>,
     captures: Vec<u64>,
+    /// Why they cannot be followed.
     pub(super) fault: Option<&'static str>,
 }
 
@@ -86,15 +87,6 @@ impl Assets {
         }
     }
 
-    /// Marks the assets as some that cannot be followed.
-    pub(super) const fn refuse(&mut self) {
-        self.fault = Some("a collection has an asset in another form");
-    }
-
-    pub(super) const fn begin_object(&mut self) {
-        self.object = Object::Nothing;
-    }
-
     /// A field of an object. The last kind that an object has counts, so it may have only one.
     pub(super) fn object_field(&mut self, field: u32) {
         match field {
@@ -106,7 +98,7 @@ impl Assets {
     }
 
     pub(super) fn end_object(&mut self, most: usize) {
-        if self.object == Object::Asset {
+        if std::mem::take(&mut self.object) == Object::Asset {
             if self.objects.len() < most {
                 self.objects.insert(self.position);
             } else {
@@ -114,11 +106,6 @@ impl Assets {
             }
         }
         self.position = self.position.saturating_add(1);
-    }
-
-    pub(super) fn begin_function(&mut self) {
-        self.function = None;
-        self.captures.clear();
     }
 
     /// The name of the function whose bound objects are read.
@@ -139,8 +126,10 @@ impl Assets {
     }
 
     pub(super) fn end_function(&mut self, most: usize) {
-        let Some(name) = self.function else { return };
         let captures = std::mem::take(&mut self.captures);
+        let Some(name) = self.function.take() else {
+            return;
+        };
         if self.bound.len() >= most {
             self.fault = Some(TOO_MANY);
         } else if self.bound.insert(name, captures).is_some() {
@@ -175,14 +164,4 @@ pub(super) fn asset_tensor(bytes: u64, head: &[u8]) -> Option<&str> {
     str::from_utf8(tensor)
         .ok()
         .filter(|_| is_complete && is_plain)
-}
-
-/// The first field of a message, if it has this key and fewer than 128 bytes, and what follows.
-fn first_field(message: &[u8], key: u8) -> Option<(&[u8], &[u8])> {
-    match message {
-        [first, length @ 0..0x80, rest @ ..] if *first == key => {
-            rest.split_at_checked(usize::from(*length))
-        }
-        _ => None,
-    }
 }

@@ -6,10 +6,11 @@ use Field::{Message as Inner, Text, Varint};
 use Message::{Fingerprint, Version};
 
 use crate::scan::protobuf::{self, Field, Schema, Visitor};
+use crate::scan::rules::{self, Rule};
 use crate::scan::source::{Source, Stop, finish};
 use crate::scan::{Input, Limits, Report};
 
-const RULE: &str = "saved-model-fingerprint";
+const RULE: &Rule = rules::SAVED_MODEL_FINGERPRINT;
 /// The longest file, bytes. Those of TensorFlow have about a hundred.
 const MAX_BYTES: u64 = 4_096;
 /// The longest identifier, bytes.

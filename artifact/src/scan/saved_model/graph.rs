@@ -2,6 +2,7 @@
 //! them. Names are kept as hashes, with a key that no file can know.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 
 /// The hash of a name.
 pub(super) type Name = u64;
@@ -12,8 +13,6 @@ const MEAN_INPUTS: usize = 3;
 const MAX_DEPTH: usize = 16;
 /// Nodes that are looked at to follow the names of the files of one graph.
 const MAX_STEPS: usize = 200_000;
-/// The longest text in a graph that can be a part of a file's name, bytes.
-const MAX_PART_BYTES: usize = 128;
 
 /// What an operator does with the name of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +33,8 @@ pub(super) enum Kind {
     Placeholder,
     /// The same, with its only input as the value if nothing is fed.
     PlaceholderWithDefault,
+    /// Prints to a log, or to a file that an attribute names.
+    Print,
     /// Reads a variable.
     Read,
     /// Reads a checkpoint.
@@ -65,6 +66,7 @@ impl Kind {
             "Pack" => Self::Pack,
             "Placeholder" => Self::Placeholder,
             "PlaceholderWithDefault" => Self::PlaceholderWithDefault,
+            "Print" | "PrintV2" => Self::Print,
             "ReadVariableOp" => Self::Read,
             "RestoreV2" => Self::Restore,
             "SaveV2" => Self::Save,
@@ -136,10 +138,8 @@ pub(super) struct Node {
 /// Where the inputs and the calls of a node are.
 struct Stored {
     kind: Kind,
-    first_input: usize,
-    inputs: u32,
-    first_call: usize,
-    calls: u32,
+    inputs: Range<usize>,
+    calls: Range<usize>,
 }
 
 /// Nodes by their names.
@@ -150,12 +150,13 @@ pub(super) struct Graph {
     calls: Vec<Name>,
     /// Nodes that have the names of files.
     files: Vec<Name>,
-    has_files: bool,
+    /// Whether it has operators of a saver.
+    pub(super) has_files: bool,
     /// Nodes that read files into tables, and those that write texts into variables.
     tables: Vec<Name>,
     writers: Vec<Name>,
     /// Why the nodes cannot be followed.
-    fault: Option<&'static str>,
+    pub(super) fault: Option<&'static str>,
 }
 
 impl Graph {
@@ -172,10 +173,8 @@ impl Graph {
         }
         let stored = Stored {
             kind,
-            first_input: self.inputs.len(),
-            inputs: u32::try_from(node.inputs.len()).unwrap_or(u32::MAX),
-            first_call: self.calls.len(),
-            calls: u32::try_from(node.calls.len()).unwrap_or(u32::MAX),
+            inputs: self.inputs.len()..inputs,
+            calls: self.calls.len()..calls,
         };
         self.inputs.extend_from_slice(&node.inputs);
         self.calls.extend_from_slice(&node.calls);
@@ -192,16 +191,6 @@ impl Graph {
         }
     }
 
-    /// Marks the graph as one that cannot be followed.
-    pub(super) const fn refuse(&mut self, reason: &'static str) {
-        self.fault = Some(reason);
-    }
-
-    /// Whether the graph has operators of a saver.
-    pub(super) const fn has_files(&self) -> bool {
-        self.has_files
-    }
-
     /// Whether the graph reads files into tables.
     pub(super) const fn has_tables(&self) -> bool {
         !self.tables.is_empty()
@@ -210,11 +199,6 @@ impl Graph {
     /// Whether the graph writes texts into variables.
     pub(super) const fn writes_texts(&self) -> bool {
         !self.writers.is_empty()
-    }
-
-    /// Why the nodes cannot be followed.
-    pub(super) const fn fault(&self) -> Option<&'static str> {
-        self.fault
     }
 
     pub(super) fn kind(&self, name: Name) -> Option<Kind> {
@@ -228,20 +212,14 @@ impl Graph {
 
     /// The functions that a node names.
     pub(super) fn calls(&self, name: Name) -> &[Name] {
-        let calls = self.nodes.get(&name).and_then(|node| {
-            let count = usize::try_from(node.calls).ok()?;
-            let end = node.first_call.checked_add(count)?;
-            self.calls.get(node.first_call..end)
-        });
+        let node = self.nodes.get(&name);
+        let calls = node.and_then(|node| self.calls.get(node.calls.clone()));
         calls.unwrap_or_default()
     }
 
     fn inputs(&self, name: Name) -> &[Edge] {
-        let inputs = self.nodes.get(&name).and_then(|node| {
-            let count = usize::try_from(node.inputs).ok()?;
-            let end = node.first_input.checked_add(count)?;
-            self.inputs.get(node.first_input..end)
-        });
+        let node = self.nodes.get(&name);
+        let inputs = node.and_then(|node| self.inputs.get(node.inputs.clone()));
         inputs.unwrap_or_default()
     }
 
@@ -417,24 +395,26 @@ impl Trace {
 /// `_temp_1d15c4f0/part`. `bytes` is its length, `head` its beginning.
 pub(super) fn is_part(bytes: u64, head: &[u8]) -> bool {
     // The type is a text, and the shape that of a scalar.
-    let Some([0x08, 7, rest @ ..]) = usize::try_from(bytes)
-        .is_ok_and(|bytes| bytes == head.len())
-        .then_some(head)
-    else {
-        return false;
-    };
-    let Some(rest) = rest.strip_prefix(b"\x12\0") else {
-        return false;
-    };
-    let [0x42, length, text @ ..] = rest else {
+    let value = head.strip_prefix(b"\x08\x07\x12\0");
+    let Some((text, rest)) = value.and_then(|value| first_field(value, 0x42)) else {
         return false;
     };
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-/".contains(byte);
-    usize::from(*length) == text.len()
-        && text.len() < MAX_PART_BYTES
+    usize::try_from(bytes) == Ok(head.len())
+        && rest.is_empty()
         && text.first() != Some(&b'/')
         && text.iter().all(is_plain)
         && !text.windows(2).any(|pair| pair == b"..")
+}
+
+/// The first field of a message, if it has this key and fewer than 128 bytes, and what follows.
+pub(super) fn first_field(message: &[u8], key: u8) -> Option<(&[u8], &[u8])> {
+    match message {
+        [first, length @ 0..0x80, rest @ ..] if *first == key => {
+            rest.split_at_checked(usize::from(*length))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

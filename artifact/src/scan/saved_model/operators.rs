@@ -1,5 +1,6 @@
 //! TensorFlow's operators by what they can do.
 
+use super::graph::Kind;
 use super::pure_operators::PURE;
 
 /// What an operator can do.
@@ -11,6 +12,8 @@ pub(super) enum Effect {
     Checkpoint,
     /// It reads a file into a table, at a path that is a value of the graph.
     Table,
+    /// It prints to the logs of the process, or to a file that an attribute names.
+    Print,
     /// It reads or writes files, reaches a network, or runs code outside the graph.
     Outside,
     /// It is on no list.
@@ -20,36 +23,17 @@ pub(super) enum Effect {
 /// What an operator can do.
 pub(super) fn effect(operator: &str) -> Effect {
     let is_in = |names: &[&str]| names.binary_search(&operator).is_ok();
-    if is_in(PURE) {
-        Effect::None
-    } else if is_in(CHECKPOINT) {
-        Effect::Checkpoint
-    } else if is_in(TABLE) {
-        Effect::Table
-    } else if is_in(OUTSIDE) {
-        Effect::Outside
-    } else {
-        Effect::Unknown
+    match Kind::of(operator) {
+        Kind::Print => Effect::Print,
+        Kind::Table => Effect::Table,
+        kind if kind.is_saver() => Effect::Checkpoint,
+        _ if is_in(PURE) => Effect::None,
+        _ if is_in(OUTSIDE) => Effect::Outside,
+        _ => Effect::Unknown,
     }
 }
 
-/// In byte order, as all lists here. Each SavedModel with variables has these; the rule of the
-/// saver tells which are safe.
-const CHECKPOINT: &[&str] = &[
-    "MergeV2Checkpoints",
-    "RestoreV2",
-    "SaveV2",
-    "ShardedFilename",
-    "ShardedFilespec",
-];
-
-/// A SavedModel with a vocabulary has these; the rule of tables tells which are safe.
-const TABLE: &[&str] = &[
-    "InitializeTableFromTextFile",
-    "InitializeTableFromTextFileV2",
-];
-
-/// Known effects, which the verdict names. What is on no list is not trusted either.
+/// In byte order. Known effects, which the verdict names. What is on no list is not trusted either.
 const OUTSIDE: &[&str] = &[
     "CSVDataset",
     "CSVDatasetV2",
@@ -91,8 +75,6 @@ const OUTSIDE: &[&str] = &[
     "LoadAndRemapMatrix",
     "LoadDataset",
     "MatchingFiles",
-    "Print",
-    "PrintV2",
     "PyFunc",
     "PyFuncStateless",
     "ReadFile",
@@ -146,13 +128,21 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_apart() {
-        for list in [PURE, CHECKPOINT, TABLE, OUTSIDE] {
+        for list in [PURE, OUTSIDE] {
             assert!(list.is_sorted_by(|a, b| a < b));
         }
-        let others = [CHECKPOINT, TABLE, OUTSIDE].concat();
-        assert!(others.iter().all(|name| !PURE.contains(name)));
+        assert!(OUTSIDE.iter().all(|name| !PURE.contains(name)));
+        for name in [PURE, OUTSIDE].concat() {
+            let kind = Kind::of(name);
+            assert!(
+                !kind.is_saver() && !matches!(kind, Kind::Print | Kind::Table),
+                "{name}"
+            );
+        }
         assert_eq!(effect("MatMul"), Effect::None);
         assert_eq!(effect("RestoreV2"), Effect::Checkpoint);
+        assert_eq!(effect("InitializeTableFromTextFile"), Effect::Table);
+        assert_eq!(effect("Print"), Effect::Print);
         assert_eq!(effect("ReadFile"), Effect::Outside);
         assert_eq!(effect("readfile"), Effect::Unknown);
     }

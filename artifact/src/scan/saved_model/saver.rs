@@ -8,19 +8,20 @@
 //! | what the graph has | verdict |
 //! |---|---|
 //! | each name of a file is made from the saver's tensor, which a loader feeds, and from texts that stay in its folder; nothing else below | safe |
-//! | a signature, a collection of nodes (such as the main operator) or an object of Python reaches the saver | executable |
+//! | a signature, a collection of nodes (such as the main operator) or an object of Python reaches the saver, or any other operator of checkpoints, also where the rest is not followed | executable |
 //! | what a loader runs to restore the variables writes a checkpoint | executable |
 //! | a name of a file has another source: a constant, a client's input, another placeholder | unknown |
 //! | a function of the saver is called by another one, or can be exchanged for another one | unknown |
 //! | no `SaverDef`, two of them, too many nodes, a name that occurs twice | unknown |
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::assets::{Assets, TableFunction};
 use super::graph::{Graph, Kind, Name, Trace};
 use crate::scan::Verdict;
 
 const ANOTHER_SOURCE: &str = "a file name does not come from the saver's placeholder";
+const SERVED: &str = "a signature or the start of the model runs it";
 
 /// A function of the library.
 #[derive(Default)]
@@ -45,11 +46,11 @@ pub(super) struct SaverFunction {
 impl SaverFunction {
     /// What the body of a function does with names of files, if it has operators of the saver.
     pub(super) fn of(body: &Graph, is_fixed: bool) -> Option<Self> {
-        if !body.has_files() {
+        if !body.has_files {
             return None;
         }
         let mut trace = Trace::new(None);
-        let is_followed = is_fixed && body.fault().is_none() && body.files_come_from(&mut trace);
+        let is_followed = is_fixed && body.fault.is_none() && body.files_come_from(&mut trace);
         Some(Self {
             arguments: trace.arguments,
             writes: body.writes(),
@@ -83,44 +84,62 @@ pub(super) struct Uses {
 impl Uses {
     /// Why operators of the saver are not safe.
     pub(super) fn saver_fault(&self) -> Option<(Verdict, &'static str)> {
-        if let Some(reason) = self.fault.or(self.main.fault()) {
-            return Some((Verdict::Unknown, reason));
+        let executable = |reason| (Verdict::Executable, reason);
+        let unknown = |reason| (Verdict::Unknown, reason);
+        let served = self.main.needed_by(self.roots.iter().copied());
+        // Whatever else is not followed, this runs.
+        if self.reach(self.exposed.iter().copied(), |_| true) {
+            let reason = "an object or a gradient of the model can call it";
+            return Some(executable(reason));
+        }
+        if self.runs(&served, Kind::is_saver, |_| true) {
+            return Some(executable(SERVED));
+        }
+        if let Some(reason) = self.fault.or(self.main.fault) {
+            return Some(unknown(reason));
         }
         let (Some(file_name), Some(restore)) = (self.file_name, self.restore) else {
-            return Some((Verdict::Unknown, "the model names no saver"));
+            return Some(unknown("the model names no saver"));
         };
-        self.reach_fault(file_name, restore)
-            .map(|reason| (Verdict::Executable, reason))
-            .or_else(|| {
-                let reason = self.source_fault(file_name)?;
-                Some((Verdict::Unknown, reason))
-            })
-    }
-
-    /// What runs operators of the saver, and should not.
-    fn reach_fault(&self, file_name: Name, restore: Name) -> Option<&'static str> {
-        let is_saver = |name: &Name| self.saver(*name).is_some();
-        if self.exposed.iter().any(is_saver) {
-            return Some("an object or a gradient of the model can call it");
-        }
-        let served = self.main.needed_by(self.roots.iter().copied());
-        let mut served = served.iter();
-        let is_used = served.any(|node| {
-            *node == file_name
-                || self.main.kind(*node).is_some_and(Kind::is_saver)
-                || self.main.calls(*node).iter().any(is_saver)
-        });
-        if is_used {
-            return Some("a signature or the start of the model runs it");
+        if served.contains(&file_name) {
+            return Some(executable(SERVED));
         }
         let restored = self.main.needed_by([restore]);
-        let mut restored = restored.iter();
-        let writes = restored.any(|node| {
-            let mut functions = self.main.calls(*node).iter();
-            self.main.kind(*node).is_some_and(Kind::writes)
-                || functions.any(|name| self.saver(*name).is_some_and(|saver| saver.writes))
-        });
-        writes.then_some("what restores the variables also writes files")
+        if self.runs(&restored, Kind::writes, |saver| saver.writes) {
+            let reason = "what restores the variables also writes files";
+            return Some(executable(reason));
+        }
+        self.source_fault(file_name).map(unknown)
+    }
+
+    /// Whether one of these functions, or what it calls, has such operators of the saver.
+    fn reach(
+        &self,
+        functions: impl Iterator<Item = Name>,
+        is_such: fn(&SaverFunction) -> bool,
+    ) -> bool {
+        let mut open: Vec<Name> = functions.collect();
+        let mut found = BTreeSet::new();
+        while let Some(name) = open.pop() {
+            let function = self.functions.get(&name).filter(|_| found.insert(name));
+            if function.is_some_and(|function| function.saver.as_ref().is_some_and(is_such)) {
+                return true;
+            }
+            open.extend(function.iter().flat_map(|function| &function.calls));
+        }
+        false
+    }
+
+    /// Whether nodes of the main graph are of such a kind, or call such functions.
+    fn runs(
+        &self,
+        nodes: &HashSet<Name>,
+        is_such: fn(Kind) -> bool,
+        is_such_function: fn(&SaverFunction) -> bool,
+    ) -> bool {
+        let mut kinds = nodes.iter().filter_map(|node| self.main.kind(*node));
+        let calls = nodes.iter().flat_map(|node| self.main.calls(*node));
+        kinds.any(is_such) || self.reach(calls.copied(), is_such_function)
     }
 
     /// Where a name of a file comes from, if not from the saver's tensor.

@@ -27,7 +27,7 @@ const ANOTHER_SOURCE: &str = "the name of the file is not that of an asset";
 impl Uses {
     /// Why operators that read files into tables are not safe.
     pub(super) fn table_fault(&self) -> Option<&'static str> {
-        let fault = self.fault.or(self.main.fault()).or(self.assets.fault);
+        let fault = self.fault.or(self.main.fault).or(self.assets.fault);
         fault.or_else(|| self.table_call_fault()).or_else(|| {
             let Some(files) = self.table_files() else {
                 return Some(ANOTHER_SOURCE);

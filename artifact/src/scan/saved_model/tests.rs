@@ -4,6 +4,7 @@
 use std::io::Cursor;
 
 use super::*;
+use crate::scan::Severity;
 use crate::scan::protobuf::write::{bytes, number};
 
 pub(super) fn report(file: &[u8]) -> Report {
@@ -233,6 +234,47 @@ fn operators_decide() {
 }
 
 #[test]
+fn what_is_printed_goes_to_a_log_or_to_a_file() {
+    let print = |attributes: &[Vec<u8>]| {
+        let node = [named("p", "PrintV2", &["x"]), attributes.concat()].concat();
+        let node = std::slice::from_ref(&node);
+        let in_function = model(&library(&[function("f", &[], node)]), b"");
+        [verdict(&graph(node)), verdict(&in_function)]
+    };
+    let stream = |value: &str| attribute("output_stream", &bytes(2, value));
+    let end = attribute("end", &bytes(2, "\n"));
+    for attributes in [
+        vec![],
+        vec![stream("stderr"), end],
+        vec![stream("log(info)")],
+    ] {
+        assert_eq!(print(&attributes), [Verdict::Safe; 2], "{attributes:?}");
+    }
+    let path = "file:///tmp/x";
+    let (value, name) = (bytes(2, bytes(2, path)), bytes(1, "output_stream"));
+    for attributes in [
+        vec![stream(path)],
+        vec![stream(path), stream("stderr")],
+        vec![stream("stderr"), stream(path)],
+        // The name stands behind the value, or there are two of them.
+        vec![bytes(5, [&value[..], &name].concat())],
+        vec![bytes(5, [&bytes(1, "end")[..], &value, &name].concat())],
+        // A caller of the function sets it.
+        vec![attribute("output_stream", &bytes(9, "stream"))],
+    ] {
+        assert_eq!(
+            print(&attributes),
+            [Verdict::Executable; 2],
+            "{attributes:?}"
+        );
+    }
+    assert_eq!(
+        verdict(&graph(&[named("p", "Print", &["x"])])),
+        Verdict::Safe
+    );
+}
+
+#[test]
 fn functions_of_the_library_may_be_called_by_name() {
     let call = graph(&[named("name", "__inference_f", &[])]);
     let add = [named("name", "Add", &[])];
@@ -385,6 +427,46 @@ fn savers_that_clients_or_the_start_reach_are_executable() {
         verdict(&model(&graph(&nodes), &uses())),
         Verdict::Executable
     );
+}
+
+/// The model names no saver, or its graph cannot be followed: what runs is found all the same.
+#[test]
+fn checkpoints_that_the_start_or_a_client_writes_are_executable_without_a_saver() {
+    let path = text("path", "/tmp/x");
+    let save = named("save", "SaveV2", &["path", "names", "slices", "w"]);
+    let inner = function("inner", &[], &[path.clone(), save.clone()]);
+    let outer = function("outer", &[], &[call("c", "inner", &[])]);
+    let complete = [
+        graph(&[
+            path,
+            save,
+            named("x", "Placeholder", &[]),
+            named("y", "Relu", &["x"]),
+            named("start", "NoOp", &["^save"]),
+            call("nested", "outer", &[]),
+        ]),
+        library(&[inner, outer]),
+    ]
+    .concat();
+    let twice = [&complete[..], &graph(&[named("x", "Placeholder", &[])])].concat();
+    let object = |function: &str| bytes(7, bytes(1, bytes(8, bytes(1, function))));
+    for nodes in [&complete, &twice] {
+        for use_of_it in [
+            collection("saved_model_main_op", "start"),
+            collection("saved_model_main_op", "nested"),
+            serves("x:0", "nested:0"),
+            object("outer"),
+        ] {
+            let found = report(&model(nodes, &use_of_it));
+            assert_eq!(found.verdict, Verdict::Executable, "{found:?}");
+            assert_eq!(found.severity(), Some(Severity::Critical));
+        }
+        let found = verdict(&model(nodes, &serves("x:0", "y:0")));
+        assert_eq!(found, Verdict::Unknown, "nothing runs it");
+    }
+    // What restores the variables calls what writes a file.
+    let uses = [saver("path:0", "y", "nested"), serves("x:0", "y:0")].concat();
+    assert_eq!(verdict(&model(&complete, &uses)), Verdict::Executable);
 }
 
 #[test]

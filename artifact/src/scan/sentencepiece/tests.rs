@@ -8,6 +8,7 @@
 
 use std::io::Cursor;
 
+use crate::scan::charsmap::table as charsmap;
 use crate::scan::protobuf::write::{bytes, number};
 use crate::scan::{Limits, Report, Verdict, detect};
 
@@ -15,21 +16,6 @@ use crate::scan::{Limits, Report, Verdict, detect};
 fn piece(text: &str, kind: u64) -> Vec<u8> {
     let score = [&[0x15][..], &0.5_f32.to_le_bytes()].concat();
     bytes(1, [bytes(1, text), score, number(3, kind)].concat())
-}
-
-/// A table that replaces "a" by the text at `value` of those behind its array.
-fn charsmap(value: u32) -> Vec<u8> {
-    const STEP: usize = 256 + 97;
-    const LEAF: usize = 300;
-    let mut units = [0_u32; 512];
-    // The root leads to the units from 256 on, and "a" from there to the unit of its value.
-    units[0] = 256 << 10;
-    let distance = u32::try_from(STEP ^ LEAF).unwrap();
-    units[STEP] = (distance << 10) | (1 << 8) | u32::from(b'a');
-    units[LEAF] = (1 << 31) | value;
-    let array = units.iter().flat_map(|unit| unit.to_le_bytes());
-    let length = u32::try_from(4 * units.len()).unwrap().to_le_bytes();
-    length.into_iter().chain(array).chain(*b"b\0c\0").collect()
 }
 
 fn scanned(name: &str, file: &[u8]) -> Report {

@@ -21,7 +21,11 @@ fn report(bytes: Vec<u8>) -> Report {
 /// Whether a file has the verdict, by that rule.
 fn check(bytes: Vec<u8>, verdict: Verdict, rule: &str) {
     let report = report(bytes);
-    let rules: Vec<_> = report.findings.iter().map(|finding| finding.rule).collect();
+    let rules: Vec<_> = report
+        .findings
+        .iter()
+        .map(|finding| finding.rule.name)
+        .collect();
     assert!(rules.contains(&rule), "{rule}: {report:?}");
     assert_eq!(report.verdict, verdict, "{rule}: {report:?}");
 }
@@ -164,7 +168,7 @@ fn members_and_levels_are_bounded() {
         ),
     ] {
         let report = scan(&mut Cursor::new(bytes.clone()), &limits, detect::scan).unwrap();
-        let last = report.findings.last().map(|finding| finding.rule);
+        let last = report.findings.last().map(|finding| finding.rule.name);
         assert_eq!((report.verdict, last), (Verdict::Unknown, Some(rule)));
     }
 }

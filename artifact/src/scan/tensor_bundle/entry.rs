@@ -7,10 +7,11 @@ use Field::{Bytes, Fixed32, Message as Inner, Varint};
 use Message::{Dimension, Entry, Extent, Header, Shape, Slice, Version};
 
 use crate::scan::protobuf::{self, Field, Schema, Visitor};
+use crate::scan::rules::{self, Rule};
 use crate::scan::source::{Source, Stop};
 use crate::scan::{Limits, Report};
 
-pub(super) const RULE: &str = "tensor-bundle-entry";
+pub(super) const RULE: &Rule = rules::TENSOR_BUNDLE_ENTRY;
 /// The tag of `SavedTensorSlices.meta`, which begins a checkpoint of version 1.
 const TENSORS_OF_VERSION_1: u8 = 0x0a;
 /// `DT_STRING`: each element is bytes of any length.

@@ -5,10 +5,11 @@
 use std::io;
 
 use crate::scan::names::is_plain_path;
+use crate::scan::rules::{self, Rule};
 use crate::scan::source::{Source, Stop, finish};
 use crate::scan::{Input, Limits, Report, Verdict};
 
-const RULE: &str = "checkpoint-state";
+const RULE: &Rule = rules::CHECKPOINT_STATE;
 /// The longest file, bytes.
 const MAX_BYTES: usize = 1 << 20;
 /// Fields of paths.

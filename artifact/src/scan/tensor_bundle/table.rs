@@ -1,12 +1,13 @@
 //! LevelDB's table format: sorted keys with values, in blocks that an index block names.
 //!
 //! Each byte is followed: the blocks lie behind each other, in the order of the index, and the
-//! footer ends the file. Other tables of this format may be compressed, or have a filter.
+//! footer ends the file. Tables of other programs may be compressed, or have a filter.
 
-use super::{crc32c, snappy};
+use super::crc32c;
+use crate::scan::rules::{self, Rule};
 use crate::scan::source::{Source, Stop};
 
-pub(super) const RULE: &str = "tensor-bundle-table";
+pub(super) const RULE: &Rule = rules::TENSOR_BUNDLE_TABLE;
 /// The end of the footer.
 pub(crate) const MAGIC: [u8; 8] = *b"\x57\xfb\x80\x8b\x24\x75\x47\xdb";
 /// The footer: two handles with zeros behind them, and the mark.
@@ -15,8 +16,6 @@ const FOOTER_BYTES: u64 = 48;
 const HANDLES_BYTES: u64 = 40;
 /// Behind each block: how it is compressed, and a checksum.
 const TRAILER_BYTES: u64 = 5;
-/// How a block is compressed that is not stored as it is.
-const SNAPPY: u8 = 1;
 /// The longest key, bytes.
 const MAX_KEY_BYTES: usize = 64 << 10;
 
@@ -157,7 +156,6 @@ impl Keys {
 struct Block {
     bytes: Vec<u8>,
     offset: u64,
-    is_compressed: bool,
     /// Whether the checksum is right.
     is_intact: bool,
 }
@@ -180,22 +178,14 @@ impl Block {
         let bytes = source.read_bytes(count)?;
         let compression = source.byte()?;
         let is_intact = source.u32()? == crc32c::masked(&bytes, compression);
-        let bytes = match compression {
-            0 => bytes,
-            SNAPPY => {
-                let expanded = snappy::expand(&bytes, most);
-                let fault = || Stop::malformed(offset, RULE, "a compressed block that is broken");
-                expanded.ok_or_else(fault)?
-            }
-            _ => {
-                let detail = format!("a block of the compression {compression}");
-                return Err(Stop::unknown(offset, RULE, detail));
-            }
-        };
+        // TensorFlow's writers leave it off, because older readers know none.
+        if compression != 0 {
+            let detail = format!("a block of the compression {compression}");
+            return Err(Stop::unknown(offset, RULE, detail));
+        }
         Ok(Self {
             bytes,
             offset,
-            is_compressed: compression != 0,
             is_intact,
         })
     }
@@ -272,9 +262,8 @@ impl Block {
         Ok(())
     }
 
-    /// Where a byte of the block is in the file: if it is compressed, where the block begins.
+    /// Where a byte of the block is in the file.
     fn position(&self, index: usize) -> u64 {
-        let index = if self.is_compressed { 0 } else { index };
         let index = u64::try_from(index).unwrap_or(u64::MAX);
         self.offset.saturating_add(index)
     }

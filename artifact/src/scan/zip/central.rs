@@ -3,10 +3,12 @@
 //! Readers look for the end record in different ways. Here it is the last signature in the file,
 //! its comment ends with the file, and what it points to ends where the next record begins.
 
-use std::io::{self, Read as _, SeekFrom};
+use std::io;
 
 use super::extra;
 use super::fields::Fields;
+use crate::scan::magic::read_at;
+use crate::scan::rules;
 use crate::scan::{Input, Limits, Report, Verdict, input};
 
 /// APPNOTE 4.3.16, 4.3.15, 4.3.14 and 4.3.12.
@@ -48,15 +50,12 @@ pub(super) struct Entry<'d> {
     pub(super) comment_bytes: usize,
 }
 
-/// What an end record declares.
-struct Table {
-    disk: u64,
-    directory_disk: u64,
-    entries_here: u64,
-    entries: u64,
-    bytes: u64,
-    start: u64,
-}
+/// What an end record declares: its disk and that of the directory, the entries on this disk and on
+/// all, and the bytes and the start of the directory.
+type Table = [u64; 6];
+
+/// What stands in an end record for numbers that are in the zip64 record.
+const IN_ZIP64: Table = [0xffff, 0xffff, 0xffff, 0xffff, 0xffff_ffff, 0xffff_ffff];
 
 /// Reads the table of contents. Faults are added to the report; none if it cannot be followed.
 pub(super) fn find(
@@ -66,12 +65,12 @@ pub(super) fn find(
 ) -> io::Result<Option<Directory>> {
     let length = input::length(input)?;
     let tail_start = length.saturating_sub(MAX_TAIL_BYTES);
-    let tail = read(input, tail_start, length.saturating_sub(tail_start))?;
+    let tail = read_at(input, tail_start, length.saturating_sub(tail_start))?;
     let Some(at) = tail.windows(END.len()).rposition(|bytes| bytes == END) else {
         report.add(
             Verdict::Malformed,
             length,
-            "zip-end",
+            rules::ZIP_END,
             "the file has no end record: it is cut, or more than a comment follows",
         );
         return Ok(None);
@@ -82,7 +81,7 @@ pub(super) fn find(
         report.add(
             Verdict::Malformed,
             end_at,
-            "zip-end",
+            rules::ZIP_END,
             "the end record is cut",
         );
         return Ok(None);
@@ -91,32 +90,33 @@ pub(super) fn find(
         report.add(
             Verdict::Malformed,
             end_at,
-            "zip-trailing-bytes",
+            rules::ZIP_TRAILING_BYTES,
             "the comment of the end record does not end with the file",
         );
         return Ok(None);
     }
     if comment_bytes > 0 {
         let detail = "the file has a comment, which no scanner follows";
-        report.add(Verdict::Unknown, end_at, "zip-comment", detail);
+        report.add(Verdict::Unknown, end_at, rules::ZIP_COMMENT, detail);
     }
     let (table, directory_end) = match zip64(records, end_at, &table) {
         Ok(found) => found.unwrap_or((table, end_at)),
         Err(fault) => {
-            report.add(Verdict::Malformed, end_at, "zip-zip64", fault);
+            report.add(Verdict::Malformed, end_at, rules::ZIP_ZIP64, fault);
             return Ok(None);
         }
     };
-    if table.disk != 0 || table.directory_disk != 0 || table.entries_here != table.entries {
+    let [disk, directory_disk, entries_here, entries, bytes, start] = table;
+    if disk != 0 || directory_disk != 0 || entries_here != entries {
         let detail = "the file is a part of an archive on several disks";
-        report.add(Verdict::Malformed, end_at, "zip-disks", detail);
+        report.add(Verdict::Malformed, end_at, rules::ZIP_DISKS, detail);
         return Ok(None);
     }
-    if table.start.checked_add(table.bytes) != Some(directory_end) {
+    if start.checked_add(bytes) != Some(directory_end) {
         report.add(
             Verdict::Malformed,
             end_at,
-            "zip-directory",
+            rules::ZIP_DIRECTORY,
             "the central directory does not end where the records at the end begin: \
              there are bytes between them, or before the archive",
         );
@@ -124,41 +124,32 @@ pub(super) fn find(
     }
     let most_bytes = u64::try_from(limits.header_bytes).unwrap_or(u64::MAX);
     let most_entries = u64::try_from(limits.entries).unwrap_or(u64::MAX);
-    if table.bytes > most_bytes || table.entries > most_entries {
+    if bytes > most_bytes || entries > most_entries {
         let detail = format!(
-            "a table of contents of {} entries in {} bytes is more than is read",
-            table.entries, table.bytes
+            "a table of contents of {entries} entries in {bytes} bytes is more than is read"
         );
-        report.add(Verdict::Unknown, table.start, "zip-directory-size", &detail);
+        report.add(Verdict::Unknown, start, rules::ZIP_DIRECTORY_SIZE, &detail);
         return Ok(None);
     }
     Ok(Some(Directory {
-        bytes: read(input, table.start, table.bytes)?,
-        start: table.start,
-        count: table.entries,
+        bytes: read_at(input, start, bytes)?,
+        start,
+        count: entries,
     }))
-}
-
-/// The bytes from `start` on; fewer if the input ends before. The caller bounds `length`.
-fn read(input: &mut dyn Input, start: u64, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    input.seek(SeekFrom::Start(start))?;
-    input.take(length).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// An end record, with the length of its comment.
 fn parse_end(end: &[u8]) -> Option<(Table, usize)> {
     let mut fields = Fields(end);
     fields.take(END.len())?;
-    let table = Table {
-        disk: fields.u16()?.into(),
-        directory_disk: fields.u16()?.into(),
-        entries_here: fields.u16()?.into(),
-        entries: fields.u16()?.into(),
-        bytes: fields.u32()?.into(),
-        start: fields.u32()?.into(),
-    };
+    let table = [
+        fields.u16()?.into(),
+        fields.u16()?.into(),
+        fields.u16()?.into(),
+        fields.u16()?.into(),
+        fields.u32()?.into(),
+        fields.u32()?.into(),
+    ];
     Some((table, usize::from(fields.u16()?)))
 }
 
@@ -168,15 +159,11 @@ fn zip64(records: &[u8], end_at: u64, table: &Table) -> Result<Option<(Table, u6
     let locator =
         (records.len().checked_sub(LOCATOR_BYTES)).and_then(|at| records.split_at_checked(at));
     let Some((records, locator)) = locator.filter(|(_, bytes)| bytes.starts_with(&LOCATOR)) else {
-        let limits = [
-            table.disk,
-            table.directory_disk,
-            table.entries_here,
-            table.entries,
-        ]
-        .map(|value| value == u64::from(u16::MAX));
-        let sizes = [table.bytes, table.start].map(|value| value == u64::from(u32::MAX));
-        if limits.contains(&true) || sizes.contains(&true) {
+        if table
+            .iter()
+            .zip(&IN_ZIP64)
+            .any(|(value, none)| value == none)
+        {
             return Err("the end record refers to a zip64 record, and there is none");
         }
         return Ok(None);
@@ -195,22 +182,8 @@ fn zip64(records: &[u8], end_at: u64, table: &Table) -> Result<Option<(Table, u6
         return Err("the zip64 locator does not point to the record before it");
     }
     let found = parse_end64(record).ok_or("the zip64 end record is not one of 56 bytes")?;
-    let pairs = [
-        (table.disk, found.disk, u64::from(u16::MAX)),
-        (
-            table.directory_disk,
-            found.directory_disk,
-            u64::from(u16::MAX),
-        ),
-        (table.entries_here, found.entries_here, u64::from(u16::MAX)),
-        (table.entries, found.entries, u64::from(u16::MAX)),
-        (table.bytes, found.bytes, u64::from(u32::MAX)),
-        (table.start, found.start, u64::from(u32::MAX)),
-    ];
-    if pairs
-        .iter()
-        .any(|(short, long, none)| short != long && short != none)
-    {
+    let mut numbers = table.iter().zip(&found).zip(&IN_ZIP64);
+    if numbers.any(|((short, long), none)| short != long && short != none) {
         return Err("the end record and the zip64 end record differ");
     }
     Ok(Some((found, at)))
@@ -223,14 +196,14 @@ fn parse_end64(record: &[u8]) -> Option<Table> {
     }
     // The versions that made it and that it needs.
     fields.take(4)?;
-    Some(Table {
-        disk: fields.u32()?.into(),
-        directory_disk: fields.u32()?.into(),
-        entries_here: fields.u64()?,
-        entries: fields.u64()?,
-        bytes: fields.u64()?,
-        start: fields.u64()?,
-    })
+    Some([
+        fields.u32()?.into(),
+        fields.u32()?.into(),
+        fields.u64()?,
+        fields.u64()?,
+        fields.u64()?,
+        fields.u64()?,
+    ])
 }
 
 impl Directory {

@@ -3,6 +3,7 @@
 use flate2::Crc;
 
 use super::fields::Fields;
+use crate::scan::{Report, Verdict, rules};
 
 /// APPNOTE 4.5.3.
 pub(super) const ZIP64: u16 = 0x0001;
@@ -14,15 +15,6 @@ const PADDING: u16 = u16::from_le_bytes(*b"FB");
 const TIMES_AND_OWNERS: [u16; 4] = [0x000a, 0x5455, 0x5855, 0x7875];
 /// The longest of them.
 const MAX_TIMES_BYTES: usize = 36;
-
-/// A field that is not followed.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// It contradicts the record.
-    Wrong(&'static str),
-    /// Its meaning is not known.
-    Unknown(u16),
-}
 
 /// The fields of an extra block, with their numbers.
 pub(super) fn parse(extra: &[u8]) -> Result<Vec<(u16, &[u8])>, &'static str> {
@@ -45,16 +37,30 @@ pub(super) fn parse(extra: &[u8]) -> Result<Vec<(u16, &[u8])>, &'static str> {
     Ok(found)
 }
 
-/// The first field that is not followed, apart from the zip64 field.
-pub(super) fn check(fields: &[(u16, &[u8])], name: &[u8]) -> Option<Fault> {
-    fields.iter().find_map(|(id, bytes)| match *id {
-        ZIP64 => None,
-        UNICODE_NAME if is_name(bytes, name) => None,
-        UNICODE_NAME => Some(Fault::Wrong("the Unicode name is not the name")),
-        PADDING if bytes.iter().all(|byte| *byte == b'Z') => None,
-        id if TIMES_AND_OWNERS.contains(&id) && bytes.len() <= MAX_TIMES_BYTES => None,
-        id => Some(Fault::Unknown(id)),
-    })
+/// Reports the fields of the record at `at` that are not followed, apart from the zip64 field. One
+/// with another name contradicts the record.
+pub(super) fn check(fields: &[(u16, &[u8])], name: &[u8], at: u64, report: &mut Report) {
+    for (id, bytes) in fields {
+        let (is_followed, verdict) = match *id {
+            ZIP64 => (true, Verdict::Safe),
+            UNICODE_NAME => (is_name(bytes, name), Verdict::Malformed),
+            PADDING => (bytes.iter().all(|byte| *byte == b'Z'), Verdict::Unknown),
+            id => {
+                let is_known = TIMES_AND_OWNERS.contains(&id) && bytes.len() <= MAX_TIMES_BYTES;
+                (is_known, Verdict::Unknown)
+            }
+        };
+        if !is_followed {
+            let name = String::from_utf8_lossy(name);
+            let fault = if *id == UNICODE_NAME {
+                "whose name is another one"
+            } else {
+                "which is not followed"
+            };
+            let detail = format!("{name:?} has the extra field {id:#06x}, {fault}");
+            report.add(verdict, at, rules::ZIP_EXTRA, &detail);
+        }
+    }
 }
 
 /// Whether a Unicode name is `name`: version 1, the checksum of the name, then the same name.
@@ -75,14 +81,20 @@ mod tests {
         assert!(parse(b"FB\x01").is_err());
         assert!(parse(b"FB\x02\0Z").is_err());
         assert!(parse(b"FB\0\0FB\0\0").is_err());
-        let checked = |extra: &[u8]| parse(extra).ok().and_then(|fields| check(&fields, b"a"));
-        assert_eq!(checked(b"FB\x02\0ZZ"), None);
-        assert_eq!(checked(b"FB\x02\0Z\x80"), Some(Fault::Unknown(PADDING)));
-        assert_eq!(checked(b"UT\x05\0\x01abcd"), None);
-        assert_eq!(checked(b"\xfe\xca\0\0"), Some(Fault::Unknown(0xcafe)));
+        let checked = |extra: &[u8]| {
+            let mut report = Report::new("zip");
+            check(&parse(extra).unwrap_or_default(), b"a", 0, &mut report);
+            report.verdict
+        };
+        assert_eq!(checked(b"FB\x02\0ZZ"), Verdict::Safe);
+        assert_eq!(checked(b"FB\x02\0Z\x80"), Verdict::Unknown);
+        assert_eq!(checked(b"UT\x05\0\x01abcd"), Verdict::Safe);
+        assert_eq!(checked(b"\xfe\xca\0\0"), Verdict::Unknown);
         // The CRC-32 of "a" is e8b7be43.
-        assert_eq!(checked(b"up\x06\0\x01\x43\xbe\xb7\xe8a"), None);
-        let other = checked(b"up\x06\0\x01\x43\xbe\xb7\xe8b");
-        assert!(matches!(other, Some(Fault::Wrong(_))));
+        assert_eq!(checked(b"up\x06\0\x01\x43\xbe\xb7\xe8a"), Verdict::Safe);
+        assert_eq!(
+            checked(b"up\x06\0\x01\x43\xbe\xb7\xe8b"),
+            Verdict::Malformed
+        );
     }
 }

@@ -17,33 +17,9 @@ const MAX_PASSES: u64 = 16;
 /// Bytes that each member may inflate beyond its passes.
 const SPARE_BYTES: u64 = 16 << 20;
 
-/// Why a member cannot be inflated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// Not a deflate stream.
-    Data,
-    /// The stream ends after the compressed data, or has less than the declared size.
-    Cut,
-    /// The stream has more than the declared size.
-    Long,
-    /// Compressed data after the end of the stream.
-    Trailing,
-    /// The member was inflated too often.
-    Budget,
-}
-
-impl Fault {
-    /// The evidence.
-    pub(super) const fn text(self) -> &'static str {
-        match self {
-            Self::Data => "the compressed data is not a deflate stream",
-            Self::Cut => "the member ends before its declared size",
-            Self::Long => "the member expands to more than its declared size",
-            Self::Trailing => "bytes follow the end of the deflate stream",
-            Self::Budget => "reading the member takes too many passes over its compressed data",
-        }
-    }
-}
+/// What a member gets that has fewer bytes than it declares, or another stream.
+pub(super) const CUT: &str = "the member ends before its declared size";
+const NO_STREAM: &str = "the compressed data is not a deflate stream";
 
 /// Bytes of a deflate stream in their order. A fault ends them early; [`Inflate::finish`] has it.
 pub(super) struct Inflate<'i> {
@@ -58,7 +34,7 @@ pub(super) struct Inflate<'i> {
     end: usize,
     position: u64,
     ended: bool,
-    fault: Option<Fault>,
+    fault: Option<&'static str>,
 }
 
 impl<'i> Inflate<'i> {
@@ -114,10 +90,10 @@ impl<'i> Inflate<'i> {
             let produced = self.decompress.total_out().saturating_sub(total_out);
             let no_progress = consumed == 0 && produced == 0;
             match status {
-                Err(_) => self.fault = Some(Fault::Data),
+                Err(_) => self.fault = Some(NO_STREAM),
                 Ok(Status::StreamEnd) => self.ended = true,
-                Ok(_) if no_progress && compressed.is_empty() => self.fault = Some(Fault::Cut),
-                Ok(_) if no_progress => self.fault = Some(Fault::Data),
+                Ok(_) if no_progress && compressed.is_empty() => self.fault = Some(CUT),
+                Ok(_) if no_progress => self.fault = Some(NO_STREAM),
                 Ok(_) => {}
             }
             let consumed = usize::try_from(consumed).unwrap_or(usize::MAX);
@@ -126,7 +102,11 @@ impl<'i> Inflate<'i> {
                 self.position = self.position.saturating_add(produced);
                 match self.budget.checked_sub(produced) {
                     Some(left) => self.budget = left,
-                    None => self.fault = Some(Fault::Budget),
+                    None => {
+                        let detail =
+                            "the member is read in too many passes over its compressed data";
+                        self.fault = Some(detail);
+                    }
                 }
                 return Ok(usize::try_from(produced).unwrap_or(usize::MAX));
             }
@@ -135,15 +115,15 @@ impl<'i> Inflate<'i> {
     }
 
     /// Whether the stream is what the headers declare. All of its bytes have been read before.
-    pub(super) fn finish(&mut self) -> io::Result<Option<Fault>> {
+    pub(super) fn finish(&mut self) -> io::Result<Option<&'static str>> {
         if self.read(&mut [0])? > 0 || self.position > self.size {
-            return Ok(Some(Fault::Long));
+            return Ok(Some("the member expands to more than its declared size"));
         }
         if self.fault.is_none() {
             if self.position < self.size {
-                self.fault = Some(Fault::Cut);
+                self.fault = Some(CUT);
             } else if self.decompress.total_in() != self.compressed_bytes {
-                self.fault = Some(Fault::Trailing);
+                self.fault = Some("bytes follow the end of the deflate stream");
             }
         }
         Ok(self.fault)

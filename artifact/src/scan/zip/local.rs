@@ -3,11 +3,13 @@
 //! Some readers go by the central directory, others by local headers. A file in which they differ
 //! is another file for each of them.
 
-use std::io::{self, Read as _, SeekFrom};
+use std::io;
 
 use super::central::Entry;
 use super::extra;
 use super::fields::Fields;
+use crate::scan::magic::read_at;
+use crate::scan::rules;
 use crate::scan::{Input, Report, Verdict};
 
 /// APPNOTE 4.3.7 and 4.3.9.
@@ -23,16 +25,21 @@ pub(super) fn open(
     entry: &Entry<'_>,
     report: &mut Report,
 ) -> io::Result<Option<u64>> {
-    let header = read(input, entry.offset, HEADER_BYTES)?;
+    let header = read_at(input, entry.offset, HEADER_BYTES)?;
     let Some(local) = parse(&header) else {
         let detail = "the central directory points to bytes that are no local header";
-        report.add(Verdict::Malformed, entry.offset, "zip-local-header", detail);
+        report.add(
+            Verdict::Malformed,
+            entry.offset,
+            rules::ZIP_LOCAL_HEADER,
+            detail,
+        );
         return Ok(None);
     };
     let start = entry.offset.saturating_add(HEADER_BYTES);
-    let name = read(input, start, local.name_bytes.into())?;
+    let name = read_at(input, start, local.name_bytes.into())?;
     let start = start.saturating_add(local.name_bytes.into());
-    let extra = read(input, start, local.extra_bytes.into())?;
+    let extra = read_at(input, start, local.extra_bytes.into())?;
     if name != entry.name {
         let detail = format!(
             "the local header has the name {:?}, the central directory {:?}",
@@ -42,7 +49,7 @@ pub(super) fn open(
         report.add(
             Verdict::Malformed,
             entry.offset,
-            "zip-name-differs",
+            rules::ZIP_NAME_DIFFERS,
             &detail,
         );
     }
@@ -51,7 +58,7 @@ pub(super) fn open(
         report.add(
             Verdict::Malformed,
             entry.offset,
-            "zip-header-differs",
+            rules::ZIP_HEADER_DIFFERS,
             &detail,
         );
     };
@@ -67,21 +74,12 @@ pub(super) fn open(
         differs("the checksum");
     }
     match extra::parse(&extra) {
-        Err(fault) => report.add(Verdict::Malformed, entry.offset, "zip-extra", fault),
+        Err(fault) => report.add(Verdict::Malformed, entry.offset, rules::ZIP_EXTRA, fault),
         Ok(fields) => {
             if !local.has_sizes_of(entry, &fields, later) {
                 differs("the sizes");
             }
-            match extra::check(&fields, entry.name) {
-                None => {}
-                Some(extra::Fault::Wrong(fault)) => {
-                    report.add(Verdict::Malformed, entry.offset, "zip-extra", fault);
-                }
-                Some(extra::Fault::Unknown(id)) => {
-                    let detail = format!("the local header has the unknown extra field {id:#06x}");
-                    report.add(Verdict::Unknown, entry.offset, "zip-extra", &detail);
-                }
-            }
+            extra::check(&fields, entry.name, entry.offset, report);
         }
     }
     Ok(Some(start.saturating_add(local.extra_bytes.into())))
@@ -103,7 +101,7 @@ pub(super) fn is_descriptor(
     if length > 24 {
         return Ok(false);
     }
-    let bytes = read(input, start, length)?;
+    let bytes = read_at(input, start, length)?;
     let signed = bytes.strip_prefix(&DESCRIPTOR);
     Ok([Some(bytes.as_slice()), signed]
         .into_iter()
@@ -120,14 +118,6 @@ fn describes(bytes: &[u8], entry: &Entry<'_>) -> Option<bool> {
         _ => return None,
     };
     Some(crc == entry.crc && compressed_bytes == entry.compressed_bytes && size == entry.size)
-}
-
-/// The bytes from `start` on; fewer if the input ends before. The caller bounds `length`.
-fn read(input: &mut dyn Input, start: u64, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    input.seek(SeekFrom::Start(start))?;
-    input.take(length).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 struct Local {

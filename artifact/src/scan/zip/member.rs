@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use flate2::Crc;
 
-use super::inflate::{Fault, Inflate};
+use super::inflate::{CUT, Inflate};
 use crate::scan::Window;
 
 /// Bytes that are read at once when no scanner wants them.
@@ -46,15 +46,6 @@ pub(super) struct Member<'i> {
     checksum: Checksum,
 }
 
-/// What the end of a member shows.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct MemberEnd {
-    /// Why its bytes are not what the headers declare.
-    pub(super) fault: Option<Fault>,
-    /// The checksum.
-    pub(super) crc: u32,
-}
-
 impl<'i> Member<'i> {
     /// A member that is stored as it is.
     pub(super) fn stored(window: Window<'i>, size: u64) -> Self {
@@ -79,12 +70,13 @@ impl<'i> Member<'i> {
         }
     }
 
-    /// Reads what no scanner has read.
-    pub(super) fn finish(&mut self) -> io::Result<MemberEnd> {
+    /// Reads what no scanner has read. The result is the checksum, or why the bytes are not what
+    /// the headers declare.
+    pub(super) fn finish(&mut self) -> io::Result<Result<u32, &'static str>> {
         let mut skipped = vec![0; SKIP_BYTES];
         self.position = self.checksum.bytes;
         while self.read(&mut skipped)? > 0 {}
-        let cut = (self.checksum.bytes < self.size).then_some(Fault::Cut);
+        let cut = (self.checksum.bytes < self.size).then_some(CUT);
         let fault = match &mut self.source {
             Source::Stored(_) => cut,
             // The end of the stream was perhaps read before a scanner went back.
@@ -93,10 +85,7 @@ impl<'i> Member<'i> {
                 inflate.finish()?.or(cut)
             }
         };
-        Ok(MemberEnd {
-            fault,
-            crc: self.checksum.crc.sum(),
-        })
+        Ok(fault.map_or(Ok(self.checksum.crc.sum()), Err))
     }
 }
 

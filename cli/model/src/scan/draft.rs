@@ -11,6 +11,7 @@ use std::path::Path;
 
 use tensorgate_artifact::scan::Severity;
 use tensorgate_artifact::scan::rules::remedy;
+use tensorgate_values::hex;
 
 use super::exceptions::MAX_FILE_BYTES;
 use super::outcome::ScanOutcome;
@@ -30,12 +31,12 @@ const HEADING: &str = "# A draft of exceptions, to review. An exception accepts 
 # refused as long as a reason is empty.\n";
 
 /// The draft.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Draft {
     /// The last day of each exception, as `2027-01-31`.
     until: String,
     /// The comments of each entry, by the path, as YAML, and the digest of its file.
-    entries: BTreeMap<(String, String), String>,
+    entries: BTreeMap<(String, [u8; 32]), String>,
     /// Comments on files for which no exception is drafted.
     left_out: String,
     /// How many they are.
@@ -47,14 +48,10 @@ pub struct Draft {
 
 impl Draft {
     /// An empty draft.
-    pub const fn new(until: String) -> Self {
+    pub fn new(until: String) -> Self {
         Self {
             until,
-            entries: BTreeMap::new(),
-            left_out: String::new(),
-            left_out_files: 0,
-            bytes: 0,
-            more: 0,
+            ..Self::default()
         }
     }
 
@@ -76,7 +73,7 @@ impl Draft {
             return;
         }
         self.bytes = bytes;
-        match path.zip(outcome.sha256.clone()) {
+        match path.zip(outcome.sha256) {
             Some(_) if outcome.report.has_failed() => {
                 self.leave_out(&comments, "it was not scanned");
             }
@@ -118,7 +115,7 @@ impl Draft {
     fn text(&self) -> String {
         let mut text = HEADING.to_owned();
         for ((path, sha256), comments) in &self.entries {
-            let until = &self.until;
+            let (sha256, until) = (hex(sha256), &self.until);
             text.push_str(&format!(
                 "\n{comments}- sha256: \"{sha256}\"\n  path: {path}\n  reason: \"\"\n  until: {until}\n"
             ));
@@ -195,16 +192,17 @@ mod tests {
     use std::path::PathBuf;
 
     use tensorgate_artifact::scan::Verdict;
-    use tensorgate_models::scan::messages::{FileReport, UNREADABLE};
+    use tensorgate_artifact::scan::rules;
+    use tensorgate_models::scan::messages::FileReport;
 
     use super::*;
 
-    fn outcome(path: &str, report: FileReport, sha256: Option<&str>) -> ScanOutcome {
+    fn outcome(path: &str, report: FileReport, sha256: Option<u8>) -> ScanOutcome {
         ScanOutcome {
             path: PathBuf::from("models").join(path),
             location: PathBuf::from(path),
             report,
-            sha256: sha256.map(str::to_owned),
+            sha256: sha256.map(|byte| [byte; 32]),
             exception: None,
             expired_exception: None,
         }
@@ -213,11 +211,11 @@ mod tests {
     #[test]
     fn names_of_hostile_files_add_nothing_to_a_draft() {
         let mut draft = Draft::new("2027-01-31".to_owned());
-        let report = FileReport::unscanned("unscanned", "a\n- sha256: b");
+        let report = FileReport::unscanned(rules::UNSCANNED, "a\n- sha256: b");
         let path = "a\"\r\n- sha256: \u{85}\u{2028}\u{2029}\u{1b}[2Jx";
-        draft.add(&outcome(path, report.clone(), Some("00")));
+        draft.add(&outcome(path, report.clone(), Some(0)));
         // The same content under another name is another file.
-        draft.add(&outcome("copy", report, Some("00")));
+        draft.add(&outcome("copy", report, Some(0)));
         let text = draft.text();
         assert!(
             text.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~')),
@@ -226,12 +224,13 @@ mod tests {
         let entries: Vec<_> = (text.lines())
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
             .collect();
+        let sha256 = format!("- sha256: \"{}\"", "00".repeat(32));
         let expected = [
-            "- sha256: \"00\"",
+            sha256.as_str(),
             "  path: \"a\\U00000022\\U0000000D\\U0000000A- sha256: \\U00000085\\U00002028\\U00002029\\U0000001B[2Jx\"",
             "  reason: \"\"",
             "  until: 2027-01-31",
-            "- sha256: \"00\"",
+            sha256.as_str(),
             "  path: \"copy\"",
             "  reason: \"\"",
             "  until: 2027-01-31",
@@ -244,13 +243,17 @@ mod tests {
     fn attacks_and_files_without_a_digest_are_comments_alone() {
         let mut draft = Draft::new("2027-01-31".to_owned());
         assert!(draft.is_empty());
-        let mut critical = FileReport::unscanned("unscanned", "x");
-        critical.add(Verdict::Executable, "pickle-global", "os.system");
+        let mut critical = FileReport::unscanned(rules::UNSCANNED, "x");
+        critical.add(Verdict::Executable, rules::PICKLE_GLOBAL, "os.system");
         critical.severity = Some(Severity::Critical);
-        draft.add(&outcome("a.pkl", critical, Some("00")));
-        draft.add(&outcome("link", FileReport::unscanned("link", "x"), None));
-        let unread = FileReport::unscanned(UNREADABLE, "x");
-        draft.add(&outcome("b", unread, Some("01")));
+        draft.add(&outcome("a.pkl", critical, Some(0)));
+        draft.add(&outcome(
+            "link",
+            FileReport::unscanned(rules::LINK, "x"),
+            None,
+        ));
+        let unread = FileReport::unscanned(rules::UNREADABLE, "x");
+        draft.add(&outcome("b", unread, Some(1)));
         let text = draft.text();
         assert_eq!(
             draft.summary(),

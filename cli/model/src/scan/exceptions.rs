@@ -6,18 +6,19 @@ use std::path::Path;
 
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use tensorgate_base::files::regular_at_most;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::load_error::{LoadError, Source};
 use tensorgate_policy_text::{Located, Span, parse, typed};
-use tensorgate_values::{FileException, FileExceptions, Severity, hex, unhex};
+use tensorgate_values::{FileException, FileExceptions, Severity, unhex};
+
+use crate::text::{self, shown};
 
 /// The largest file of exceptions, bytes.
 pub const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Bytes of a digest.
 const DIGEST_BYTES: usize = 32;
 /// Bytes that are hashed together.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_BYTES: u64 = 1 << 20;
 
 /// One exception as it is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,74 +32,50 @@ struct Written {
     until: String,
 }
 
-/// The exceptions of a run.
-#[derive(Clone, Debug, Default)]
-pub struct Exceptions(FileExceptions);
-
-impl Exceptions {
-    /// Reads a file of exceptions: YAML or JSON.
-    ///
-    /// # Errors
-    /// The file cannot be read, or an entry has a fault.
-    pub fn read(file: &Path) -> Result<Self, Failure> {
-        let shown = file.display();
-        let bytes = regular_at_most(file, MAX_FILE_BYTES)
-            .map_err(|error| Failure::Input(format!("cannot read {shown}: {error}")))?
-            .ok_or_else(|| {
-                Failure::Input(format!("{shown} is larger than {MAX_FILE_BYTES} bytes"))
-            })?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| Failure::Input(format!("{shown} is not UTF-8: save it as UTF-8")))?;
-        let written = match typed_entries(&text) {
-            Ok(written) => written,
-            Err(faults) => {
-                let source = Source {
-                    file: file.to_owned(),
-                    text,
-                };
-                return Err(LoadError::Faults(source, faults).into());
-            }
-        };
-        Self::new(written).map_err(|fault| Failure::Input(format!("{shown}: {fault}")))
-    }
-
-    fn new(written: Vec<Written>) -> Result<Self, String> {
-        let mut exceptions = FileExceptions::default();
-        for (at, entry) in written.into_iter().enumerate() {
-            let Written {
-                sha256,
-                path,
-                reason,
-                until,
-            } = entry;
-            let fault = |field: &str, fix: &str| format!("[{at}].{field}: write {fix}");
-            let Some(sha256) = unhex::<DIGEST_BYTES>(sha256.as_bytes()) else {
-                let fix = "64 hexadecimal digits in lower case, as `sha256sum FILE` prints them";
-                return Err(fault("sha256", fix));
+/// Reads a file of exceptions: YAML or JSON.
+///
+/// # Errors
+/// The file cannot be read, or an entry has a fault.
+pub fn read(file: &Path) -> Result<FileExceptions, Failure> {
+    let text = text::read(file, MAX_FILE_BYTES, "is not UTF-8: save it as UTF-8")?;
+    let written = match typed_entries(&text) {
+        Ok(written) => written,
+        Err(faults) => {
+            let source = Source {
+                file: file.to_owned(),
+                text,
             };
-            let exception = FileException::new(&path, &reason, &until).map_err(|faults| {
-                let faults = faults.iter().map(|it| fault(it.field, it.fix));
-                faults.collect::<Vec<_>>().join("; ")
-            })?;
-            if !exceptions.add(sha256, exception) {
-                let fault = format!("[{at}].sha256: an earlier entry has this digest and path");
-                return Err(fault);
-            }
+            return Err(LoadError::Faults(source, faults).into());
         }
-        Ok(Self(exceptions))
-    }
+    };
+    checked(written).map_err(|fault| Failure::Input(format!("{}: {fault}", shown(file))))
+}
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+/// The exceptions, if each entry is one.
+fn checked(written: Vec<Written>) -> Result<FileExceptions, String> {
+    let mut exceptions = FileExceptions::default();
+    for (at, entry) in written.into_iter().enumerate() {
+        let Written {
+            sha256,
+            path,
+            reason,
+            until,
+        } = entry;
+        let fault = |field: &str, fix: &str| format!("[{at}].{field}: write {fix}");
+        let Some(sha256) = unhex::<DIGEST_BYTES>(sha256.as_bytes()) else {
+            let fix = "64 hexadecimal digits in lower case, as `sha256sum FILE` prints them";
+            return Err(fault("sha256", fix));
+        };
+        let exception = FileException::new(&path, &reason, &until).map_err(|faults| {
+            let faults = faults.iter().map(|it| fault(it.field, it.fix));
+            faults.collect::<Vec<_>>().join("; ")
+        })?;
+        if !exceptions.add(sha256, exception) {
+            let fault = format!("[{at}].sha256: an earlier entry has this digest and path");
+            return Err(fault);
+        }
     }
-
-    /// The exception of a file at a path of its model, by its digest. A path that is not UTF-8 has
-    /// none.
-    pub fn of(&self, sha256: &str, path: &Path) -> Option<&FileException> {
-        let sha256 = unhex(sha256.as_bytes())?;
-        self.0.of(&sha256, path.to_str()?)
-    }
+    Ok(exceptions)
 }
 
 /// The entries of a text, or its faults.
@@ -123,24 +100,20 @@ fn typed_entries(text: &str) -> Result<Vec<Written>, Vec<Located>> {
     typed::deserialize_one(&tree).map_err(|fault| vec![fault])
 }
 
-/// The SHA-256 of a file, in hexadecimal digits.
+/// The SHA-256 of a file.
 ///
 /// # Errors
 /// The file cannot be read.
-pub fn digest(file: &mut File) -> io::Result<String> {
+pub fn digest(file: &mut File) -> io::Result<[u8; DIGEST_BYTES]> {
     file.seek(SeekFrom::Start(0))?;
     let mut sha = Sha256::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut chunk = Vec::new();
     loop {
-        let read = match file.read(&mut chunk) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            read => read?,
-        };
-        if read == 0 {
-            let digest: [u8; 32] = sha.finalize().into();
-            return Ok(hex(&digest));
+        chunk.clear();
+        if file.by_ref().take(CHUNK_BYTES).read_to_end(&mut chunk)? == 0 {
+            return Ok(sha.finalize().into());
         }
-        sha.update(chunk.get(..read).unwrap_or_default());
+        sha.update(&chunk);
     }
 }
 
@@ -165,20 +138,20 @@ mod tests {
             until: until.into(),
         };
         let both = vec![entry("a", "2026-11-25"), entry("b/a", "2026-11-26")];
-        let both = Exceptions::new(both).unwrap_or_default();
+        let both = checked(both).unwrap_or_default();
         for (path, expected) in [
             ("a", Some("2026-11-25")),
             ("b/a", Some("2026-11-26")),
             ("b", None),
             ("sitecustomize.py", None),
         ] {
-            let known = both.of(&"aa".repeat(DIGEST_BYTES), Path::new(path));
+            let known = both.of(&[0xaa; DIGEST_BYTES], path);
             assert_eq!(known.map(FileException::until), expected, "{path}");
         }
         let twice = vec![entry("a", "2026-11-25"), entry("a", "2026-11-26")];
-        assert!(Exceptions::new(twice).is_err());
+        assert!(checked(twice).is_err());
         // A list of an earlier release.
-        let fault = Exceptions::new(vec![entry("", "2026-11-25")]).err();
+        let fault = checked(vec![entry("", "2026-11-25")]).err();
         let fault = fault.unwrap_or_default();
         let expected = "[0].path: write the file's path";
         assert!(fault.starts_with(expected), "{fault}");

@@ -8,11 +8,11 @@ use std::io;
 use std::path::PathBuf;
 
 use rustix::fs::{FileType, fstat};
-use tensorgate_artifact::scan::Verdict;
+use tensorgate_artifact::scan::{Verdict, rules};
 use tensorgate_models::files::file_state::is_same;
 use tensorgate_models::files::open_folder::{file_type, look, open_file};
 use tensorgate_models::scan::folder::scan_in_folder;
-use tensorgate_models::scan::messages::{FileReport, UNREADABLE};
+use tensorgate_models::scan::messages::FileReport;
 use tensorgate_models::scan::process::Scanner;
 use tensorgate_models::scan::scan_input::ScanInput;
 use tensorgate_values::FileException;
@@ -32,7 +32,7 @@ pub struct ScanOutcome {
     /// What was found, the worst first.
     pub report: FileReport,
     /// The digest of a file that is not safe, if it was asked for or an exception could have it.
-    pub sha256: Option<String>,
+    pub sha256: Option<[u8; 32]>,
     /// The exception that accepts the file by its path and digest. Safe files need none.
     pub exception: Option<FileException>,
     /// An exception that accepts nothing any more.
@@ -64,7 +64,7 @@ impl ScanOutcome {
                     max_bytes: settings.max_bytes,
                 };
                 scan(beside, &name, scanner, settings).unwrap_or_else(|error| {
-                    let report = FileReport::unscanned(UNREADABLE, &error.to_string());
+                    let report = FileReport::unscanned(rules::UNREADABLE, &error.to_string());
                     (report, None)
                 })
             }
@@ -72,9 +72,10 @@ impl ScanOutcome {
         };
         // The sort is stable: those of one severity stay in the order of the file.
         (report.findings).sort_by_key(|finding| Reverse(finding.severity));
+        // A path that is not UTF-8 has none.
         let mut exception = sha256
-            .as_deref()
-            .and_then(|sha256| settings.exceptions.of(sha256, &location))
+            .zip(location.to_str())
+            .and_then(|(sha256, location)| settings.exceptions.of(&sha256, location))
             .cloned();
         let expired_exception = exception.take_if(|it| it.has_expired(settings.now_unix_s));
         Self {
@@ -94,20 +95,20 @@ fn scan(
     name: &OsStr,
     scanner: &mut Scanner,
     settings: &Settings,
-) -> io::Result<(FileReport, Option<String>)> {
+) -> io::Result<(FileReport, Option<[u8; 32]>)> {
     let OpenFolder {
         folder, max_bytes, ..
     } = beside;
     let mut file = File::from(open_file(folder, name)?);
     let before = fstat(&file)?;
     if file_type(&before) != FileType::RegularFile {
-        let report = FileReport::unscanned("special", "neither a file nor a folder");
+        let report = FileReport::unscanned(rules::SPECIAL, "neither a file nor a folder");
         return Ok((report, None));
     }
     let bytes = u64::try_from(before.st_size).unwrap_or(u64::MAX);
     if bytes > max_bytes {
         let detail = format!("{bytes} bytes: --max-bytes allows {max_bytes}");
-        return Ok((FileReport::unscanned("file-size", &detail), None));
+        return Ok((FileReport::unscanned(rules::FILE_SIZE, &detail), None));
     }
     let mut report = match name.to_str() {
         Some(name) => {
@@ -132,7 +133,7 @@ fn scan(
     let named = look(folder, name);
     if !is_same(&before, &after) || !named.is_ok_and(|named| is_same(&before, &named)) {
         let detail = "the file changed while it was read: scan it again when nothing writes to it";
-        report.add(Verdict::Unknown, "changed", detail);
+        report.add(Verdict::Unknown, rules::CHANGED, detail);
         // The digest may be of neither state.
         sha256 = None;
     }

@@ -19,16 +19,9 @@ const WINDOW: usize = 256;
 /// A file to scan, and where its result goes.
 type Job = (Entry, SyncSender<ScanOutcome>);
 
-/// What happens during a run.
-pub enum Progressed {
-    /// The next result in the order of the paths.
-    Done(Box<ScanOutcome>),
-    /// Some time has passed.
-    Waiting,
-}
-
 /// Scans everything below the roots, one file a scanner at a time, and returns what was left out.
-/// `take` gets each result, and returns whether to go on.
+/// `take` gets each result in the order of the paths, and `None` from time to time while it waits
+/// for one. It returns whether to continue.
 ///
 /// # Errors
 /// A scanner's thread has ended before its time, so that results are missing.
@@ -36,7 +29,7 @@ pub fn run(
     roots: Vec<Root>,
     scanners: Vec<Scanner>,
     settings: &Settings,
-    take: &mut dyn FnMut(Progressed) -> bool,
+    take: &mut dyn FnMut(Option<ScanOutcome>) -> bool,
 ) -> Result<Ignored, String> {
     let (add_job, jobs) = sync_channel::<Job>(WINDOW);
     let (add_result, results) = sync_channel::<Receiver<ScanOutcome>>(WINDOW);
@@ -56,15 +49,15 @@ pub fn run(
         });
         for result in results {
             loop {
-                let progressed = match result.recv_timeout(INTERVAL) {
-                    Ok(outcome) => Progressed::Done(Box::new(outcome)),
-                    Err(RecvTimeoutError::Timeout) => Progressed::Waiting,
+                let outcome = match result.recv_timeout(INTERVAL) {
+                    Ok(outcome) => Some(outcome),
+                    Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => {
                         return Err("a thread that scans has ended".to_owned());
                     }
                 };
-                let is_done = matches!(progressed, Progressed::Done(_));
-                if !take(progressed) {
+                let is_done = outcome.is_some();
+                if !take(outcome) {
                     return Ok(Ignored::default());
                 }
                 if is_done {

@@ -1,14 +1,13 @@
 //! What a run of a scan needs beside the paths.
 
 use tensorgate_artifact::model_signing::Exclusions;
-
-use super::exceptions::Exceptions;
+use tensorgate_values::FileExceptions;
 
 /// What a run needs beside the paths.
 #[derive(Debug)]
 pub struct Settings {
     /// Files that are accepted.
-    pub exceptions: Exceptions,
+    pub exceptions: FileExceptions,
     /// When exceptions are looked at, in seconds since 1970.
     pub now_unix_s: u64,
     /// The longest file that is read, bytes.

@@ -10,12 +10,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, FileType, Mode, open, openat};
+use rustix::fs::{CWD, FileType, Mode, openat};
+use rustix::io::Errno;
 use tensorgate_artifact::model_signing::{Exclusions, GIT_FOLDER};
+use tensorgate_artifact::scan::rules::{self, Rule};
 use tensorgate_models::files::open_folder::{
-    EnterFault, FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look, open_folder,
+    EnterFault, FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look, open_folder, parent,
 };
-use tensorgate_models::scan::messages::UNREADABLE;
 
 use super::beside::FolderNames;
 use super::ignored::{Cause, Ignored, cause};
@@ -44,7 +45,7 @@ pub enum What {
         name: OsString,
     },
     /// Something that is not opened: the rule, and why.
-    Refused(&'static str, String),
+    Refused(&'static Rule, String),
 }
 
 /// Opens the folder that holds a path of the command line. Links on the way to it are the user's
@@ -53,27 +54,20 @@ pub enum What {
 /// # Errors
 /// There is nothing at the path, or it cannot be reached.
 pub fn root(path: &Path) -> io::Result<Root> {
-    let Some(name) = path.file_name() else {
-        // It ends in a dot, two of them, or is the root.
-        let folder = open(path, FOLDER, Mode::empty())?;
-        return Ok(Root {
-            path: path.to_owned(),
-            model: path.to_owned(),
-            folder: Arc::new(folder),
-            name: None,
-        });
+    let name = path.file_name();
+    // One without a name ends in a dot, two of them, or is the root.
+    let top = name.map_or(path, |_| parent(path));
+    let folder = openat(CWD, top, FOLDER, Mode::empty())?;
+    let is_folder = match name {
+        Some(name) => file_type(&look(&folder, name)?) == FileType::Directory,
+        None => true,
     };
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let folder = openat(CWD, parent.unwrap_or(Path::new(".")), FOLDER, Mode::empty())?;
-    let is_folder = file_type(&look(&folder, name)?) == FileType::Directory;
     let model = path.parent().filter(|_| !is_folder).unwrap_or(path);
     Ok(Root {
         path: path.to_owned(),
         model: model.to_owned(),
         folder: Arc::new(folder),
-        name: Some(name.to_owned()),
+        name: name.map(OsStr::to_owned),
     })
 }
 
@@ -117,18 +111,21 @@ pub fn walk(
         name,
     } in roots
     {
-        let mut visit = |mut entry: Entry| {
-            if let Ok(location) = entry.path.strip_prefix(&model) {
-                entry.location = location.to_owned();
-            }
-            visit(entry)
+        let mut visit = |path: PathBuf, what: What| {
+            let location = path.strip_prefix(&model).unwrap_or(Path::new(""));
+            let location = location.to_owned();
+            visit(Entry {
+                path,
+                location,
+                what,
+            })
         };
         let mut below = FolderWalk::new(MAX_DEPTH);
         let first = match name {
-            Some(name) => found((&folder, &Arc::default()), &name, top.clone(), &mut below),
-            None => enter(folder, top.clone(), &mut below),
+            Some(name) => found((&folder, &Arc::default()), &name, &top, &mut below),
+            None => enter(folder, &top, &mut below),
         };
-        if !first.is_none_or(&mut visit) {
+        if !first.is_none_or(|what| visit(top.clone(), what)) {
             return ignored;
         }
         while let Some((folder, level, name)) = below.next_name() {
@@ -142,8 +139,8 @@ pub fn walk(
                 leave_out(&folder, &name, &path, cause, &mut ignored);
                 continue;
             }
-            let entry = found((&folder, &names), &name, path, &mut below);
-            if !entry.is_none_or(&mut visit) {
+            let what = found((&folder, &names), &name, &path, &mut below);
+            if !what.is_none_or(|what| visit(path, what)) {
                 return ignored;
             }
         }
@@ -186,69 +183,60 @@ fn leave_out(
     }
 }
 
-/// Looks at a name in a folder with these names. A folder is entered, and anything else is an
-/// entry.
+/// Looks at a name in a folder with these names. A folder is entered, and anything else is
+/// returned.
 fn found(
     (folder, names): (&Arc<OwnedFd>, &Arc<FolderNames>),
     name: &OsStr,
-    path: PathBuf,
+    path: &Path,
     below: &mut FolderWalk<Level>,
-) -> Option<Entry> {
+) -> Option<What> {
+    let unreadable = |error: Errno| Some(What::Refused(rules::UNREADABLE, error.to_string()));
     let state = match look(folder, name) {
         Ok(state) => state,
-        Err(error) => return Some(refused(path, UNREADABLE, &error.to_string())),
+        Err(error) => return unreadable(error),
     };
     match file_type(&state) {
-        FileType::RegularFile => Some(Entry {
-            path,
-            location: PathBuf::new(),
-            what: What::File {
-                folder: Arc::clone(folder),
-                names: Arc::clone(names),
-                name: name.to_owned(),
-            },
+        FileType::RegularFile => Some(What::File {
+            folder: Arc::clone(folder),
+            names: Arc::clone(names),
+            name: name.to_owned(),
         }),
         FileType::Directory => match open_folder(folder, name) {
             Ok(opened) => enter(Arc::new(opened), path, below),
-            Err(error) => Some(refused(path, UNREADABLE, &error.to_string())),
+            Err(error) => unreadable(error),
         },
         FileType::Symlink => {
             let detail = "a symbolic link, which is not followed: scan what it leads to";
-            Some(refused(path, "link", detail))
+            Some(What::Refused(rules::LINK, detail.to_owned()))
         }
-        _ => Some(refused(path, "special", "neither a file nor a folder")),
+        _ => {
+            let detail = "neither a file nor a folder";
+            Some(What::Refused(rules::SPECIAL, detail.to_owned()))
+        }
     }
 }
 
-/// Enters an open folder. An entry says why its names are not visited.
-fn enter(folder: Arc<OwnedFd>, path: PathBuf, below: &mut FolderWalk<Level>) -> Option<Entry> {
+/// Enters an open folder. Returns why its names are not visited.
+fn enter(folder: Arc<OwnedFd>, path: &Path, below: &mut FolderWalk<Level>) -> Option<What> {
     // The bound is that of one folder.
     let mut names_left = MAX_NAMES;
     let level = Level {
-        path: path.clone(),
+        path: path.to_owned(),
         names: Arc::default(),
     };
-    let (rule, detail) = match below.enter(folder, level, &mut names_left) {
-        Ok(()) => return None,
-        Err(EnterFault::Depth) => {
+    let fault = below.enter(folder, level, &mut names_left).err()?;
+    Some(match fault {
+        EnterFault::Depth => {
             let detail = format!("more than {MAX_DEPTH} folders within folders");
-            ("folder-depth", detail)
+            What::Refused(rules::FOLDER_DEPTH, detail)
         }
-        Err(EnterFault::Names) => {
+        EnterFault::Names => {
             let detail = format!("more than {MAX_NAMES} names in one folder");
-            ("folder-size", detail)
+            What::Refused(rules::FOLDER_SIZE, detail)
         }
-        Err(EnterFault::Unreadable(error)) => (UNREADABLE, error.to_string()),
-    };
-    Some(refused(path, rule, &detail))
-}
-
-fn refused(path: PathBuf, rule: &'static str, detail: &str) -> Entry {
-    Entry {
-        path,
-        location: PathBuf::new(),
-        what: What::Refused(rule, detail.to_owned()),
-    }
+        EnterFault::Unreadable(error) => What::Refused(rules::UNREADABLE, error.to_string()),
+    })
 }
 
 #[cfg(test)]

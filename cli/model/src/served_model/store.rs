@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
-use tensorgate_cli_common::ui::printable;
 
 use super::receipt::Receipt;
 use super::tree;
+use crate::text::shown;
 
 /// The mode of a copy that is not complete. Other users cannot enter it.
 const STAGING_MODE: u32 = 0o700;
@@ -231,10 +231,6 @@ fn exists(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         metadata => metadata.map(|_| true),
     }
-}
-
-fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy())
 }
 
 #[cfg(test)]

@@ -3,16 +3,17 @@
 //! Modes are changed below opened folders, and no link is followed: another user who can write
 //! beside the copy must not choose whose mode is changed.
 
-use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use rustix::fs::CWD;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
-use tensorgate_cli_common::ui::printable;
-use tensorgate_models::files::open_folder::{FOLDER, names, open_file, open_folder};
+use tensorgate_models::files::open_folder::{names, open_file, open_folder};
+
+use crate::text::shown;
 
 /// The mode of a copied file.
 const FILE_MODE: u32 = 0o444;
@@ -56,10 +57,7 @@ impl FileState {
 /// # Errors
 /// It cannot be opened, or is no folder.
 pub fn open(folder: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let flags = FOLDER | OFlags::NOFOLLOW;
-    options.read(true).custom_flags(flags.bits().cast_signed());
-    options.open(folder)
+    Ok(open_folder(CWD, folder.as_os_str())?.into())
 }
 
 /// Makes a folder with everything in it read-only, and waits until it is on the disk.
@@ -136,7 +134,7 @@ fn check(path: &Path, metadata: &Metadata, owner: u32, mode: u32) -> Result<(), 
 }
 
 fn fault(path: &Path, text: &str) -> String {
-    format!("{} {text}", printable(&path.to_string_lossy()))
+    format!("{} {text}", shown(path))
 }
 
 /// Removes a folder with everything below it, although it is read-only. What stands there may also

@@ -4,19 +4,20 @@ use std::path::{Path, PathBuf};
 
 use tensorgate_artifact::model_signing::SINGLE_FILE;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_models::files::SignedFile;
+use tensorgate_cli_common::ui::Ui;
+use tensorgate_models::files::{SignedFile, find_signed};
 use tensorgate_models::scan::code_kinds::{allowed_kind, is_listed};
 use tensorgate_values::{CodeKind, ModelFormat, hex};
 
 use super::report::{json_line, text};
 use super::scan_options::ScanOptions;
-use crate::progress_line::{ProgressLine, short};
+use crate::progress_line::ProgressLine;
 use crate::scan::ignored::Ignored;
 use crate::scan::outcome::ScanOutcome;
-use crate::scan::run::{Progressed, run};
+use crate::scan::run::run;
 use crate::scan::settings::Settings;
 use crate::scan::walk::root;
+use crate::text::shown;
 
 /// Scans a copy, or the signed files of a model.
 pub struct CopyScan<'a> {
@@ -67,25 +68,12 @@ impl Found {
 }
 
 impl CopyScan<'_> {
-    /// Scans all files, and prints those that are refused. Returns the last day, UTC, on which all
-    /// are accepted, if exceptions accepted some.
+    /// Scans all files below these paths, and prints those that are refused. Returns the last day,
+    /// UTC, on which all are accepted, if exceptions accepted some.
     ///
     /// # Errors
     /// A file is refused, or was not scanned.
-    pub fn run(&self, ui: &Ui, files: usize) -> Result<Option<String>, Failure> {
-        self.run_below(ui, &[self.copy.to_owned()], files)
-    }
-
-    /// The same for what is below these paths.
-    ///
-    /// # Errors
-    /// As for [`Self::run`].
-    pub fn run_below(
-        &self,
-        ui: &Ui,
-        paths: &[PathBuf],
-        files: usize,
-    ) -> Result<Option<String>, Failure> {
+    pub fn run(&self, ui: &Ui, paths: &[PathBuf], files: usize) -> Result<Option<String>, Failure> {
         let failed = |error: std::io::Error| Failure::Failed(format!("cannot scan: {error}"));
         let roots = paths.iter().map(|path| root(path).map_err(failed));
         let roots = roots.map(|root| root.map(|root| root.of_model(self.copy)));
@@ -94,18 +82,12 @@ impl CopyScan<'_> {
         let mut found = Found::default();
         let mut progress = ProgressLine::new();
         let mut last = PathBuf::new();
-        run(roots, scanners, self.settings, &mut |progressed| {
-            if let Progressed::Done(outcome) = progressed {
+        run(roots, scanners, self.settings, &mut |outcome| {
+            if let Some(outcome) = outcome {
                 progress.clear();
-                last = self.add(ui, *outcome, &mut found);
+                last = self.add(ui, outcome, &mut found);
             }
-            progress.show(|seconds| {
-                let (count, last) = (found.files, last.to_string_lossy());
-                format!(
-                    "{count} files scanned in {seconds} s, last {}",
-                    short(&last)
-                )
-            });
+            progress.show_scanned(found.files, &last);
             true
         })
         .map_err(Failure::Failed)?;
@@ -126,9 +108,9 @@ impl CopyScan<'_> {
         if let Ok(path) = outcome.path.strip_prefix(self.copy) {
             outcome.path = path.to_owned();
         }
-        if self.file(&outcome.path).is_none() {
+        let Some(signed) = self.file(&outcome.path) else {
             return outcome.path;
-        }
+        };
         found.files = found.files.saturating_add(1);
         if let Some(exception) = &outcome.exception {
             let ends = exception.until();
@@ -142,7 +124,6 @@ impl CopyScan<'_> {
         let name = outcome.path.file_name().and_then(|name| name.to_str());
         let kind_of = |kinds: &[CodeKind]| allowed_kind(name.unwrap_or_default(), report, kinds);
         let kind = self.allow.and_then(kind_of);
-        let format = report.format.as_str();
         let is_listed = self.formats.is_empty() || is_listed(report, self.formats, kind);
         if (outcome.is_accepted() || kind.is_some()) && is_listed {
             return outcome.path;
@@ -161,20 +142,16 @@ impl CopyScan<'_> {
             ui.note(&text(ui, &outcome));
         }
         if !is_listed {
-            let path = printable(&outcome.path.to_string_lossy());
+            let path = shown(&outcome.path);
             ui.note(&format!(
-                "{path}: the format {format:?} is not among --formats"
+                "{path}: the format {:?} is not among --formats",
+                report.format
             ));
         }
-        if let Some(sha256) = self.sha256(&outcome.path).filter(|_| !ui.json) {
+        if let Some(sha256) = signed.sha256.filter(|_| !ui.json) {
             ui.note(&format!("  sha256: {}", hex(&sha256)));
         }
         outcome.path
-    }
-
-    /// The digest of a file, by which an exception accepts it. `None` if shards were hashed.
-    fn sha256(&self, path: &Path) -> Option<[u8; 32]> {
-        self.file(path)?.sha256
     }
 
     /// The signed file at a path.
@@ -184,10 +161,6 @@ impl CopyScan<'_> {
         {
             return Some(single);
         }
-        let path = path.to_str()?;
-        let found = self
-            .signed
-            .binary_search_by(|file| file.path.as_str().cmp(path));
-        self.signed.get(found.ok()?)
+        find_signed(self.signed, path.to_str()?)
     }
 }

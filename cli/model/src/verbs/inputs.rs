@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use tensorgate_artifact::model_signing::{Certificate, Exclusions, Pieces, Rules};
-use tensorgate_base::files::regular_at_most;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::printable;
 use tensorgate_models::files::{Hashed, Options, hash_folder, signature_file};
 
 use super::jobs;
 use crate::progress_line::ProgressLine;
+use crate::text::{self, shown};
 
 /// The largest file with keys or certificates, bytes.
 const MAX_PEM_BYTES: u64 = 2 << 20;
@@ -117,17 +117,7 @@ pub fn certificates(files: &[PathBuf]) -> Result<Vec<Certificate>, Failure> {
 
 /// A file of keys or certificates that are no secret.
 pub fn read_text(file: &Path) -> Result<String, Failure> {
-    let shown = shown(file);
-    let bytes = regular_at_most(file, MAX_PEM_BYTES)
-        .map_err(|error| Failure::Input(format!("cannot read {shown}: {error}")))?;
-    let bytes = bytes
-        .ok_or_else(|| Failure::Input(format!("{shown} is larger than {MAX_PEM_BYTES} bytes")))?;
-    String::from_utf8(bytes).map_err(|_| Failure::Input(format!("{shown} is no PEM file")))
-}
-
-/// A path for a terminal.
-pub fn shown(path: &Path) -> String {
-    printable(&path.to_string_lossy())
+    text::read(file, MAX_PEM_BYTES, "is no PEM file")
 }
 
 /// Paths for a terminal, with the number of those that are too many to name.

@@ -9,8 +9,9 @@ use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_models::files::path_beneath;
 
-use super::inputs::{ModelToHash, shown, signature};
+use super::inputs::{ModelToHash, signature};
 use super::report::ascii;
+use crate::text::shown;
 
 /// Mode of the file: readable by all users.
 const MODE: u32 = 0o644;

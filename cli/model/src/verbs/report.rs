@@ -1,5 +1,6 @@
 //! The results of a scan as text for people and as JSON for scripts, and their totals.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -10,6 +11,7 @@ use tensorgate_values::FileException;
 
 use crate::scan::ignored::Ignored;
 use crate::scan::outcome::ScanOutcome;
+use crate::text::{file_count, shown};
 
 /// The JSON of one file. Scripts rely on its shape.
 #[derive(Serialize)]
@@ -67,7 +69,12 @@ pub fn json_line(ui: &Ui, outcome: &ScanOutcome, ignored: &Ignored) -> bool {
         ignored: ignored.paths.iter().map(|it| text(&it.path)).collect(),
         ignored_models: ignored.models.iter().map(text).collect(),
     };
-    serde_json::to_string(&line).is_ok_and(|line| ui.try_line(&ascii(&line)))
+    print_json(ui, &line)
+}
+
+/// Prints a line of JSON. Returns `false` if the output is closed.
+pub fn print_json(ui: &Ui, line: &impl Serialize) -> bool {
+    serde_json::to_string(line).is_ok_and(|line| ui.try_line(&ascii(&line)))
 }
 
 /// A line of JSON in ASCII. JSON itself escapes only some of the characters that control a
@@ -89,7 +96,7 @@ pub fn ascii(line: &str) -> String {
 /// What a scan left out, as a line of text.
 pub fn ignored_text(ignored: &Ignored) -> String {
     let paths = ignored.paths.iter().map(|it| {
-        let path = printable(&it.path.to_string_lossy());
+        let path = shown(&it.path);
         let git = if it.is_git { " (git's own)" } else { "" };
         format!("{path}{git}")
     });
@@ -98,10 +105,7 @@ pub fn ignored_text(ignored: &Ignored) -> String {
 
 /// Warnings about models that a scan left out.
 pub fn ignored_models(ignored: &Ignored) -> Vec<String> {
-    let warning = |path: &PathBuf| {
-        let path = printable(&path.to_string_lossy());
-        format!("{path} is not scanned: do not load it")
-    };
+    let warning = |path: &PathBuf| format!("{} is not scanned: do not load it", shown(path));
     let mut warnings: Vec<_> = ignored.models.iter().map(warning).collect();
     if ignored.more_models > 0 {
         let more = ignored.more_models;
@@ -113,13 +117,13 @@ pub fn ignored_models(ignored: &Ignored) -> Vec<String> {
 /// The result of a file as text: a line, one for each finding, and how to get a safe file.
 pub fn text(ui: &Ui, outcome: &ScanOutcome) -> String {
     let report = &outcome.report;
+    let name = report.verdict.name();
     let verdict = match report.verdict {
-        Verdict::Safe => ui.paint("32", Verdict::Safe.name()),
-        Verdict::Unknown => ui.paint("1;33", Verdict::Unknown.name()),
-        Verdict::Malformed => ui.paint("1;31", "MALFORMED"),
-        Verdict::Executable => ui.paint("1;31", "EXECUTABLE"),
+        Verdict::Safe => ui.paint("32", name),
+        Verdict::Unknown => ui.paint("1;33", name),
+        Verdict::Malformed | Verdict::Executable => ui.paint("1;31", &name.to_uppercase()),
     };
-    let path = printable(&outcome.path.to_string_lossy());
+    let path = shown(&outcome.path);
     let mut text = format!("{path}: {verdict} ({})", report.format);
     // Other verdicts have one severity each.
     if let (Verdict::Executable, Some(severity)) = (report.verdict, report.severity) {
@@ -148,69 +152,51 @@ pub fn text(ui: &Ui, outcome: &ScanOutcome) -> String {
 }
 
 /// How many files have which verdict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    safe: u64,
-    unknown: u64,
-    malformed: u64,
-    executable: u64,
+    by_verdict: BTreeMap<Verdict, usize>,
     /// Those of the executable files that are critical.
-    critical: u64,
-    excepted: u64,
+    critical: usize,
+    excepted: usize,
     /// Files that are neither safe nor excepted.
-    pub refused: u64,
+    pub refused: usize,
 }
 
 impl Totals {
     /// Counts a file.
     pub fn add(&mut self, outcome: &ScanOutcome) {
-        let count = match outcome.report.verdict {
-            Verdict::Safe => &mut self.safe,
-            Verdict::Unknown => &mut self.unknown,
-            Verdict::Malformed => &mut self.malformed,
-            Verdict::Executable => &mut self.executable,
-        };
+        let verdict = outcome.report.verdict;
+        let count = self.by_verdict.entry(verdict).or_default();
         *count = count.saturating_add(1);
         if outcome.report.severity == Some(Severity::Critical) {
             self.critical = self.critical.saturating_add(1);
         }
         if !outcome.is_accepted() {
             self.refused = self.refused.saturating_add(1);
-        } else if outcome.report.verdict != Verdict::Safe {
+        } else if verdict != Verdict::Safe {
             self.excepted = self.excepted.saturating_add(1);
         }
     }
 
     /// The number of files.
-    pub fn files(&self) -> u64 {
-        let counts = [self.safe, self.unknown, self.malformed, self.executable];
-        counts.into_iter().fold(0, u64::saturating_add)
+    pub fn files(&self) -> usize {
+        self.by_verdict.values().sum()
     }
 
     /// The last line of the text.
     pub fn line(&self) -> String {
-        let files = self.files();
-        let mut line = format!("{files} file{}: ", if files == 1 { "" } else { "s" });
-        let counts = [
-            (self.safe, Verdict::Safe.name()),
-            (self.unknown, Verdict::Unknown.name()),
-            (self.malformed, Verdict::Malformed.name()),
-            (self.executable, Verdict::Executable.name()),
-            (self.excepted, "excepted"),
-        ];
-        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
-        let counts: Vec<_> = counts
-            .map(|(count, name)| {
-                let critical = self.critical;
-                if name == Verdict::Executable.name() && critical > 0 {
-                    format!("{count} {name} ({critical} critical)")
-                } else {
-                    format!("{count} {name}")
-                }
-            })
-            .collect();
-        line.push_str(&counts.join(", "));
-        line
+        let mut counts = Vec::new();
+        for (verdict, count) in &self.by_verdict {
+            let mut text = format!("{count} {}", verdict.name());
+            if *verdict == Verdict::Executable && self.critical > 0 {
+                text.push_str(&format!(" ({} critical)", self.critical));
+            }
+            counts.push(text);
+        }
+        if self.excepted > 0 {
+            counts.push(format!("{} excepted", self.excepted));
+        }
+        format!("{}: {}", file_count(self.files()), counts.join(", "))
     }
 }
 

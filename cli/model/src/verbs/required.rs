@@ -2,8 +2,7 @@
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
-use serde::Serialize;
-use tensorgate_artifact::model_signing::{Requirements, SignedAt};
+use tensorgate_artifact::model_signing::Requirements;
 use tensorgate_values::time::start_of_day_unix_s;
 
 use super::inputs::named;
@@ -21,30 +20,12 @@ pub struct RequiredSignature {
     pub not_before: Option<u64>,
 }
 
-/// The time of a signature in JSON. Scripts rely on its shape.
-#[derive(Debug, Serialize)]
-pub struct SignedAtLine {
-    /// Unix seconds.
-    time_s: u64,
-    /// Who says so: `log`, `time stamp` or `statement`.
-    source: &'static str,
-}
-
 impl RequiredSignature {
     /// The requirements.
     pub fn requirements(&self) -> Requirements<'_> {
         Requirements {
             subject: self.subject.as_deref(),
             not_before_s: self.not_before,
-        }
-    }
-}
-
-impl From<SignedAt> for SignedAtLine {
-    fn from(SignedAt { time_s, source }: SignedAt) -> Self {
-        Self {
-            time_s,
-            source: source.name(),
         }
     }
 }

@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::day_in;
-use tensorgate_cli_common::ui::{Ui, printable};
+use tensorgate_cli_common::ui::Ui;
 
-use super::inputs::{exclusions, shown};
+use super::inputs::exclusions;
 use super::report::{Totals, ignored_models, ignored_text, json_line, text};
 use super::scan_options::ScanOptions;
-use crate::progress_line::{ProgressLine, short};
+use crate::progress_line::ProgressLine;
 use crate::scan::draft::{DAYS, Draft};
 use crate::scan::ignored::Ignored;
 use crate::scan::outcome::ScanOutcome;
-use crate::scan::run::{Progressed, run};
+use crate::scan::run::run;
 use crate::scan::sarif::Sarif;
 use crate::scan::walk::root;
+use crate::text::shown;
 
 /// Say of each file whether it is data alone, or could run code when a model is loaded.
 ///
@@ -64,8 +65,7 @@ impl Scan {
         let mut roots = Vec::new();
         for path in &self.paths {
             roots.push(root(path).map_err(|error| {
-                let path = printable(&path.to_string_lossy());
-                Failure::Input(format!("cannot read {path}: {error}"))
+                Failure::Input(format!("cannot read {}: {error}", shown(path)))
             })?);
         }
         let scanners = self.options.scanners(ui)?;
@@ -75,13 +75,13 @@ impl Scan {
         };
         let mut totals = Totals::default();
         let mut progress = ProgressLine::new();
-        let mut last: Option<PathBuf> = None;
+        let mut last = PathBuf::new();
         // The last line of JSON has what was left out, which is known at the end.
         let mut pending: Option<ScanOutcome> = None;
         let mut written: io::Result<()> = Ok(());
         let mut is_open = true;
-        let ran = run(roots, scanners, &settings, &mut |progressed| {
-            if let Progressed::Done(outcome) = progressed {
+        let ran = run(roots, scanners, &settings, &mut |outcome| {
+            if let Some(outcome) = outcome {
                 totals.add(&outcome);
                 progress.clear();
                 if let Some(sarif) = &mut sarif {
@@ -90,22 +90,15 @@ impl Scan {
                 if let Some(draft) = &mut draft {
                     draft.add(&outcome);
                 }
-                last = Some(outcome.path.clone());
+                last.clone_from(&outcome.path);
                 is_open = match (ui.json, to_stdout) {
-                    (true, _) => (pending.replace(*outcome))
+                    (true, _) => (pending.replace(outcome))
                         .is_none_or(|earlier| json_line(ui, &earlier, &Ignored::default())),
                     (false, false) => ui.try_line(&text(ui, &outcome)),
                     (false, true) => true,
                 };
             }
-            progress.show(|seconds| {
-                let path = last.as_deref().unwrap_or(Path::new("")).to_string_lossy();
-                let files = totals.files();
-                format!(
-                    "{files} files scanned in {seconds} s, last {}",
-                    short(&path)
-                )
-            });
+            progress.show_scanned(totals.files(), &last);
             is_open && written.is_ok()
         });
         drop(progress);
@@ -176,8 +169,7 @@ fn begin_sarif(file: &Path, to_stdout: bool) -> Result<Sarif, Failure> {
     } else {
         File::create(file).map(|file| Box::new(BufWriter::new(file)) as Box<dyn Write>)
     };
-    opened.and_then(Sarif::begin).map_err(|error| {
-        let file = printable(&file.to_string_lossy());
-        Failure::Input(format!("cannot write {file}: {error}"))
-    })
+    opened
+        .and_then(Sarif::begin)
+        .map_err(|error| Failure::Input(format!("cannot write {}: {error}", shown(file))))
 }

@@ -8,9 +8,10 @@ use tensorgate_base::unix_time::now_unix_s;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
 use tensorgate_models::scan::process::Scanner;
+use tensorgate_values::FileExceptions;
 
 use super::{MAX_JOBS, jobs};
-use crate::scan::exceptions::Exceptions;
+use crate::scan::exceptions;
 use crate::scan::settings::Settings;
 
 /// Which files are accepted, and how they are read.
@@ -57,8 +58,8 @@ impl ScanOptions {
     /// The file cannot be read, or an entry has a fault.
     pub fn settings(&self) -> Result<Settings, Failure> {
         let exceptions = match &self.exceptions {
-            Some(file) => Exceptions::read(file)?,
-            None => Exceptions::default(),
+            Some(file) => exceptions::read(file)?,
+            None => FileExceptions::default(),
         };
         Ok(Settings {
             exceptions,

@@ -6,25 +6,28 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
-use tensorgate_artifact::model_signing::{Exclusions, MAX_BUNDLE_BYTES, Verified};
+use tensorgate_artifact::model_signing::{
+    Exclusions, MAX_BUNDLE_BYTES, SignedAt, Signer, Verified,
+};
 use tensorgate_base::files::regular_at_most;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::{present, today};
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_models::files::{Ignored, copy_folder, path_beneath};
+use tensorgate_models::files::open_folder::parent;
+use tensorgate_models::files::{Ignored, check_folder, path_beneath, read_signature};
 use tensorgate_values::{CodeKind, ModelFormat};
 
 use super::copy_scan::CopyScan;
-use super::inputs::{exclusions, options, shown, signature};
-use super::report::ascii;
-use super::required::{RequiredSignature, SignedAtLine, uncovered};
+use super::inputs::{exclusions, options, signature};
+use super::report::print_json;
+use super::required::{RequiredSignature, uncovered};
 use super::scan_options::ScanOptions;
-use super::signer_line::SignerLine;
 use super::trusted_signer::{Trusted, TrustedSigner};
 use crate::scan::exceptions::MAX_FILE_BYTES as MAX_EXCEPTIONS_BYTES;
 use crate::scan::settings::Settings;
 use crate::served_model::receipt::{Inputs, Receipt};
 use crate::served_model::store::Store;
+use crate::text::{file_count, shown};
 
 /// The longest name of a model, bytes.
 const MAX_NAME_BYTES: usize = 100;
@@ -84,11 +87,11 @@ struct ServedLine<'a> {
     state: &'static str,
     files: usize,
     bytes: u64,
-    signer: SignerLine<'a>,
+    signer: &'a Signer,
     /// The model's name in the signature.
     subject: &'a str,
     /// `null` if the signature has no time.
-    signed_at: Option<SignedAtLine>,
+    signed_at: Option<SignedAt>,
 }
 
 impl ServeVerified {
@@ -162,8 +165,8 @@ impl Run<'_> {
         };
         let staging = self.store.stage().map_err(Failure::Failed)?;
         let options = options(None);
-        let copy_to = staging.folder.as_fd();
-        let checked = copy_folder(source, &verified.manifest, &ignored, &options, copy_to)
+        let copy_to = Some(staging.folder.as_fd());
+        let checked = check_folder(source, &verified.manifest, &ignored, &options, copy_to)
             .map_err(|fault| rejected(source, &fault))?;
         if !checked.differences.is_empty() {
             return Err(rejected(source, &checked.differences));
@@ -180,7 +183,7 @@ impl Run<'_> {
             formats: &self.options.formats,
             allow: Some(self.options.allow.as_slice()),
         };
-        let until = scan.run(self.ui, files.len())?;
+        let until = scan.run(self.ui, std::slice::from_ref(&staging.path), files.len())?;
         Ok(Receipt::new(inputs, until, files))
     }
 
@@ -249,7 +252,6 @@ impl Run<'_> {
 
     /// Prints what is served.
     fn report(&self, receipt: &Receipt, verified: &Verified, state: &'static str) {
-        let signer = SignerLine::new(&verified.signer);
         let model = shown(&self.store.model());
         let files = receipt.files.len();
         let bytes = receipt.files.iter().map(|file| file.bytes);
@@ -260,26 +262,27 @@ impl Run<'_> {
                 state,
                 files,
                 bytes,
-                signer,
+                signer: &verified.signer,
                 subject: &verified.subject,
-                signed_at: verified.signed_at.map(SignedAtLine::from),
+                signed_at: verified.signed_at,
             };
-            if let Ok(line) = serde_json::to_string(&line) {
-                self.ui.line(&ascii(&line));
-            }
+            print_json(self.ui, &line);
             return;
         }
-        let plural = if files == 1 { "" } else { "s" };
-        let SignerLine {
-            kind,
-            fingerprint,
-            name,
-            provider: _,
-            logged_s: _,
-        } = signer;
-        let name = name.map_or_else(String::new, |name| format!("{} ", printable(name)));
+        let signer = match &verified.signer {
+            Signer::Key { fingerprint } => format!("key {fingerprint}"),
+            Signer::Certificate { name, fingerprint } => {
+                format!("certificate {} {fingerprint}", printable(name))
+            }
+            Signer::Identity {
+                identity,
+                fingerprint,
+                ..
+            } => format!("identity {} {fingerprint}", printable(identity)),
+        };
         self.ui.line(&format!(
-            "{model}: {state}, {files} file{plural}, {bytes} bytes, signed by {kind} {name}{fingerprint}"
+            "{model}: {state}, {}, {bytes} bytes, signed by {signer}",
+            file_count(files)
         ));
     }
 }
@@ -291,14 +294,13 @@ fn rejected(path: &Path, cause: &dyn std::fmt::Display) -> Failure {
 
 /// The bundle of a signature. The folder that it may be in is not trusted.
 fn read_bundle(file: &Path, source: &Path) -> Result<Vec<u8>, Failure> {
-    let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
     let failed = |cause: String| {
         let file = shown(file);
         Failure::Failed(format!("cannot read the signature {file}: {cause}"))
     };
-    regular_at_most(file, most)
+    read_signature(file)
         .map_err(|error| failed(unread(&error, source)))?
-        .ok_or_else(|| failed(format!("it is larger than {most} bytes")))
+        .ok_or_else(|| failed(format!("it is larger than {MAX_BUNDLE_BYTES} bytes")))
 }
 
 /// Why a signature cannot be read, and what to do.
@@ -319,11 +321,9 @@ fn unread(error: &io::Error, source: &Path) -> String {
 /// Refuses a DST in SRC: what is written there would be an unsigned part of the model.
 fn refuse_overlap(source: &Path, destination: &Path) -> Result<(), Failure> {
     // It may not be there yet.
-    let parent = destination.parent().filter(|it| !it.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
     let resolved = destination
         .canonicalize()
-        .or_else(|_| parent.canonicalize());
+        .or_else(|_| parent(destination).canonicalize());
     match (source.canonicalize(), resolved) {
         (Ok(source), Ok(resolved)) if resolved.starts_with(&source) => {
             Err(Failure::Input(format!(

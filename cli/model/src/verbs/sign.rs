@@ -9,19 +9,19 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 use tensorgate_artifact::model_signing::{
-    MAX_BUNDLE_BYTES, ModelSigningKey, is_signature, sign_with_certificates, sign_with_key,
+    ModelSigningKey, is_signature, sign_with_certificates, sign_with_key,
 };
-use tensorgate_base::files::regular_at_most;
 use tensorgate_base::secret_file;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::present;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
-use tensorgate_models::files::{Hashed, SignedFile, path_beneath};
+use tensorgate_models::files::{Hashed, SignedFile, path_beneath, read_signature};
 
-use super::inputs::{ModelToHash, certificates, named, shown, signature};
-use super::report::ascii;
+use super::inputs::{ModelToHash, certificates, named, signature};
+use super::report::print_json;
 use super::sign_scan::SignScan;
+use crate::text::{file_count, shown};
 
 /// The largest file with a private key, bytes.
 const MAX_KEY_BYTES: u64 = 16 << 10;
@@ -126,7 +126,7 @@ impl Sign {
         })?;
         let files = files.len();
         let signed = Signed {
-            model: manifest.name(),
+            model: &manifest.name,
             signature: signature.to_string_lossy().into_owned(),
             key: key.public().fingerprint(),
             files,
@@ -135,15 +135,13 @@ impl Sign {
             scanned: self.scan.is_wanted(),
         };
         if ui.json {
-            if let Ok(line) = serde_json::to_string(&signed) {
-                ui.line(&ascii(&line));
-            }
+            print_json(ui, &signed);
             return Ok(());
         }
         ui.line(&shown(&signature));
-        let plural = if files == 1 { "" } else { "s" };
         ui.note(&format!(
-            "signed {files} file{plural} with the key {}",
+            "signed {} with the key {}",
+            file_count(files),
             signed.key
         ));
         if !signed.excluded.is_empty() {
@@ -172,8 +170,7 @@ fn replaced(signature: &Path, is_beneath: bool) -> Result<Option<Metadata>, Fail
     if !is_beneath && found.is_file() && found.len() == 0 {
         return Ok(Some(found));
     }
-    let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
-    let content = regular_at_most(signature, most).ok().flatten();
+    let content = read_signature(signature).ok().flatten();
     if content.is_some_and(|content| is_signature(&content)) {
         return Ok(Some(found));
     }

@@ -12,8 +12,9 @@ use tensorgate_models::files::file_state::wait_for_next_tick;
 use tensorgate_models::files::{FolderStates, SignedFile};
 
 use super::copy_scan::CopyScan;
-use super::inputs::{ModelToHash, shown};
+use super::inputs::ModelToHash;
 use super::scan_options::ScanOptions;
+use crate::text::shown;
 
 /// Names at the top of a model that are scanned one by one, to pass over what is not signed.
 const MAX_ROOTS: usize = 256;
@@ -83,7 +84,7 @@ impl SignScan {
         } else {
             roots(path, files)
         };
-        scan.run_below(ui, &roots, files.len())?;
+        scan.run(ui, &roots, files.len())?;
         match states(path)?.change_since(before) {
             None => Ok(()),
             Some(changed) => Err(Failure::Failed(format!(

@@ -9,7 +9,8 @@ use tensorgate_artifact::model_signing::{
 };
 use tensorgate_cli_common::Failure;
 
-use super::inputs::{certificates, read_text, shown};
+use super::inputs::{certificates, read_text};
+use crate::text::shown;
 
 /// Whom a verb trusts.
 // The group is declared by name: one that clap derives has no members beside a flattened struct.
@@ -35,13 +36,6 @@ pub struct TrustedSigner {
         requires = "identity_provider"
     )]
     trusted_root: Option<PathBuf>,
-    #[command(flatten)]
-    identity: SignerIdentity,
-}
-
-/// The Sigstore identity that must have signed.
-#[derive(Args, Debug)]
-struct SignerIdentity {
     // A missing `requires` is not reported beside a conflict, so conflicts are named.
     /// Mail address or URI of the signer, compared exactly.
     #[arg(
@@ -84,7 +78,7 @@ impl TrustedSigner {
     /// One of them cannot be read, or holds something else.
     pub fn read(&self) -> Result<Trusted, Failure> {
         if let Some(file) = &self.trusted_root {
-            return self.identity.read(file);
+            return self.read_identity(file);
         }
         if let Some(file) = &self.key {
             let text = read_text(file)?;
@@ -106,10 +100,9 @@ impl TrustedSigner {
             text,
         })
     }
-}
 
-impl SignerIdentity {
-    fn read(&self, file: &Path) -> Result<Trusted, Failure> {
+    /// The Sigstore identity that must have signed.
+    fn read_identity(&self, file: &Path) -> Result<Trusted, Failure> {
         let (Some(identity), Some(provider)) = (&self.identity, &self.identity_provider) else {
             return Err(Failure::Input(
                 "--trusted-root needs --identity and --identity-provider".to_owned(),

@@ -8,22 +8,23 @@ use std::time::{Duration, UNIX_EPOCH};
 use clap::Args;
 use serde::Serialize;
 use tensorgate_artifact::model_signing::{
-    BundleFault, Change, Differences, MAX_BUNDLE_BYTES, Rejection, Signer, Verified,
+    BundleFault, Change, Rejection, SignedAt, Signer, Verified,
 };
-use tensorgate_base::files::regular_at_most;
 use tensorgate_base::rfc3339::rfc3339;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::clock::present;
 use tensorgate_cli_common::ui::{Ui, printable};
-use tensorgate_models::files::{Checked, Fault, Ignored, check_folder, path_beneath};
+use tensorgate_models::files::{
+    Checked, Fault, Ignored, check_folder, path_beneath, read_signature,
+};
 use tensorgate_values::hex;
 
-use super::inputs::{exclusions, named, options, shown, signature};
+use super::inputs::{exclusions, named, options, signature};
 use super::jobs;
-use super::report::ascii;
-use super::required::{RequiredSignature, SignedAtLine, uncovered};
-use super::signer_line::SignerLine;
+use super::report::print_json;
+use super::required::{RequiredSignature, uncovered};
 use super::trusted_signer::TrustedSigner;
+use crate::text::{file_count, shown};
 
 /// Verify the signature of a model, in the format of OpenSSF Model Signing 1.0.
 ///
@@ -66,7 +67,8 @@ pub struct Verify {
 #[derive(Default)]
 struct VerifyOutcome {
     verified: Option<Verified>,
-    checked: Option<Checked>,
+    /// Nothing, unless the files were compared.
+    checked: Checked,
     /// Why the model is rejected.
     reason: Option<String>,
 }
@@ -77,9 +79,7 @@ impl Verify {
         let outcome = self.check()?;
         let model = shown(&self.model);
         if ui.json {
-            if let Ok(line) = serde_json::to_string(&Line::of(&outcome)) {
-                ui.line(&ascii(&line));
-            }
+            print_json(ui, &Line::of(&outcome));
         } else if outcome.reason.is_none() {
             self.print(ui, &outcome);
         }
@@ -119,7 +119,7 @@ impl Verify {
             return Ok(outcome);
         }
         let options = options(self.jobs);
-        let checked = check_folder(&self.model, &verified.manifest, &ignored, &options);
+        let checked = check_folder(&self.model, &verified.manifest, &ignored, &options, None);
         outcome.verified = Some(verified);
         match checked {
             Ok(checked) => {
@@ -128,7 +128,7 @@ impl Verify {
                 if self.strict && outcome.reason.is_none() {
                     outcome.reason = uncovered(&checked.uncovered);
                 }
-                outcome.checked = Some(checked);
+                outcome.checked = checked;
                 Ok(outcome)
             }
             Err(fault @ Fault::Unreadable { .. }) => {
@@ -143,7 +143,8 @@ impl Verify {
     }
 
     fn print(&self, ui: &Ui, outcome: &VerifyOutcome) {
-        let (Some(verified), Some(checked)) = (&outcome.verified, &outcome.checked) else {
+        let checked = &outcome.checked;
+        let Some(verified) = &outcome.verified else {
             return;
         };
         let signer = match &verified.signer {
@@ -176,11 +177,10 @@ impl Verify {
             "  signed as {:?}{signed_at}",
             printable(&verified.subject)
         ));
-        let files = checked.signed.len();
+        let files = file_count(checked.signed.len());
         let bytes = checked.signed.iter().map(|file| file.bytes);
         let bytes = bytes.fold(0, u64::saturating_add);
-        let plural = if files == 1 { "" } else { "s" };
-        ui.line(&format!("  {files} file{plural}, {bytes} bytes"));
+        ui.line(&format!("  {files}, {bytes} bytes"));
         if !checked.excluded.is_empty() {
             ui.line(&format!(
                 "  not covered by the signature: {}",
@@ -198,8 +198,7 @@ fn time(seconds: u64) -> String {
 
 /// The bundle of a signature. `None` if it is too large.
 fn bundle(signature: &Path) -> Result<Option<Vec<u8>>, Failure> {
-    let most = u64::try_from(MAX_BUNDLE_BYTES).unwrap_or(u64::MAX);
-    regular_at_most(signature, most).map_err(|error| {
+    read_signature(signature).map_err(|error| {
         let fix = match error.kind() {
             ErrorKind::NotFound => "; name the signature with --signature",
             _ => "",
@@ -215,11 +214,11 @@ struct Line<'a> {
     /// Why the model is rejected.
     reason: Option<&'a str>,
     /// Who has signed, whether or not the files are the signed ones.
-    signer: Option<SignerLine<'a>>,
+    signer: Option<&'a Signer>,
     /// The model's name in the signature.
     subject: Option<&'a str>,
     /// `null` if the signature has no time.
-    signed_at: Option<SignedAtLine>,
+    signed_at: Option<SignedAt>,
     /// The files to load, of a model that is verified.
     files: Vec<FileLine<'a>>,
     excluded: &'a [String],
@@ -251,19 +250,24 @@ impl<'a> Line<'a> {
             checked,
             reason,
         } = outcome;
-        let signer = verified.as_ref().map(|it| SignerLine::new(&it.signer));
-        let signed = checked.as_ref().filter(|_| reason.is_none());
-        let files = signed.into_iter().flat_map(|checked| &checked.signed);
-        let files = files.map(|file| FileLine {
+        let signer = verified.as_ref().map(|it| &it.signer);
+        let signed = checked.signed.iter().filter(|_| reason.is_none());
+        let files = signed.map(|file| FileLine {
             path: &file.path,
             bytes: file.bytes,
             sha256: file.sha256.as_ref().map(|digest| hex(digest)),
         });
         let subject = verified.as_ref().map(|it| it.subject.as_str());
         let signed_at = verified.as_ref().and_then(|it| it.signed_at);
-        let excluded = checked.as_ref().map(|checked| checked.excluded.as_slice());
-        let uncovered = checked.as_ref().map(|checked| checked.uncovered.as_slice());
-        let differences = checked.as_ref().map(|checked| &checked.differences);
+        let differences = checked.differences.named.iter();
+        let differences = differences.map(|(name, change)| DifferenceLine {
+            name,
+            change: match change {
+                Change::Content => "content",
+                Change::Missing => "missing",
+                Change::Unsigned => "unsigned",
+            },
+        });
         Self {
             verdict: if reason.is_none() {
                 "verified"
@@ -273,27 +277,12 @@ impl<'a> Line<'a> {
             reason: reason.as_deref(),
             signer,
             subject,
-            signed_at: signed_at.map(SignedAtLine::from),
+            signed_at,
             files: files.collect(),
-            excluded: excluded.unwrap_or_default(),
-            uncovered: uncovered.unwrap_or_default(),
-            differences: differences.map_or_else(Vec::new, difference_lines),
-            difference_count: differences.map_or(0, |differences| differences.count),
+            excluded: &checked.excluded,
+            uncovered: &checked.uncovered,
+            differences: differences.collect(),
+            difference_count: checked.differences.count,
         }
     }
-}
-
-fn difference_lines(differences: &Differences) -> Vec<DifferenceLine<'_>> {
-    let lines = differences
-        .named
-        .iter()
-        .map(|(name, change)| DifferenceLine {
-            name,
-            change: match change {
-                Change::Content => "content",
-                Change::Missing => "missing",
-                Change::Unsigned => "unsigned",
-            },
-        });
-    lines.collect()
 }

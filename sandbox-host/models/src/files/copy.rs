@@ -4,7 +4,7 @@
 //! puts another one in its place, cannot make this process write elsewhere.
 
 use std::fs::File;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
@@ -22,18 +22,12 @@ const FILE: OFlags = OFlags::WRONLY
 
 /// Opens the copy of a file, which several threads may write at a time, each its own range.
 pub(super) fn open(folder: BorrowedFd<'_>, location: &str) -> Result<File, Fault> {
-    let opened = create(folder, location);
-    opened
-        .map(File::from)
-        .map_err(|error| Fault::uncopied(location, error.into()))
-}
-
-/// Opens a file, and creates it and the folders on the way to it.
-fn create(root: BorrowedFd<'_>, location: &str) -> Result<OwnedFd, Errno> {
     let make = |below: BorrowedFd<'_>, name: &str| match mkdirat(below, name, Mode::RWXU) {
         Err(Errno::EXIST) => Ok(()),
         made => made,
     };
     let open = |below: BorrowedFd<'_>, name: &str| openat(below, name, FILE, FILE_MODE);
-    open_below(root, location, make, open)
+    open_below(folder, location, make, open)
+        .map(File::from)
+        .map_err(|error| Fault::uncopied(location, error.into()))
 }

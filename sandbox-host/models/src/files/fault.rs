@@ -104,15 +104,11 @@ impl Fault {
     }
 
     /// Why the folder at this path is not entered.
-    pub(super) fn not_entered(
-        path: &str,
-        fault: EnterFault,
-        unreadable: impl FnOnce(Errno) -> Self,
-    ) -> Self {
+    pub(super) fn not_entered(path: &str, fault: EnterFault, follows_links: bool) -> Self {
         match fault {
             EnterFault::Depth => Self::Depth(path.to_owned()),
             EnterFault::Names => Self::Names,
-            EnterFault::Unreadable(error) => unreadable(error),
+            EnterFault::Unreadable(error) => Self::at(path, error, follows_links),
         }
     }
 

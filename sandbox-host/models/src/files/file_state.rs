@@ -16,23 +16,17 @@ const COARSEST_S: i64 = 2;
 /// Whether two states are of one file without a change in between. A program can set the time of
 /// modification, but not that of the last change.
 pub fn is_same(before: &Stat, after: &Stat) -> bool {
-    before.st_dev == after.st_dev
-        && before.st_ino == after.st_ino
-        && before.st_mode == after.st_mode
-        && before.st_size == after.st_size
-        && before.st_mtime == after.st_mtime
-        && before.st_mtime_nsec == after.st_mtime_nsec
-        && before.st_ctime == after.st_ctime
-        && before.st_ctime_nsec == after.st_ctime_nsec
+    is_same_or_absent(Some(before), Some(after))
 }
 
 /// Whether two states are of one file without a change in between, or both are absent.
 pub fn is_same_or_absent(before: Option<&Stat>, after: Option<&Stat>) -> bool {
-    match (before, after) {
-        (Some(before), Some(after)) => is_same(before, after),
-        (None, None) => true,
-        _ => false,
-    }
+    let identity = |state: &Stat| {
+        let file = (state.st_dev, state.st_ino, state.st_mode, state.st_size);
+        let modified = (state.st_mtime, state.st_mtime_nsec);
+        (file, modified, state.st_ctime, state.st_ctime_nsec)
+    };
+    before.map(identity) == after.map(identity)
 }
 
 /// The state of a file on a local file system that gets another state with each later change.

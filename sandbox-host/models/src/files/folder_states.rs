@@ -15,14 +15,15 @@ use rustix::io::Errno;
 use super::fault::Fault;
 use super::file_state::is_same;
 use super::open_folder::{FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look, open_folder};
+use super::walk::join;
 
 /// The states of a model's files, folders and links, in the order of a walk that is the same each
 /// time.
 #[derive(Debug, Default)]
 pub struct FolderStates {
     entries: Vec<(String, Stat)>,
-    /// The bytes of all files.
-    bytes: u64,
+    /// The bytes of all files, those that no signature covers, too.
+    pub bytes: u64,
 }
 
 impl FolderStates {
@@ -49,11 +50,6 @@ impl FolderStates {
             }
         }
         Ok(states)
-    }
-
-    /// The bytes of all files, those that no signature covers, too.
-    pub const fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     /// Adds the links on the way to the model. The folders on the way have no states, because they
@@ -88,8 +84,7 @@ impl FolderStates {
         loop {
             if let Some((folder, path)) = next {
                 let entered = walk.enter(folder, path.clone(), &mut names_left);
-                let unreadable = |error: Errno| Fault::unreadable(&path, error.into());
-                entered.map_err(|fault| Fault::not_entered(&path, fault, unreadable))?;
+                entered.map_err(|fault| Fault::not_entered(&path, fault, false))?;
             }
             let Some((folder, below, name)) = walk.next_name() else {
                 return Ok(());
@@ -109,10 +104,7 @@ impl FolderStates {
         let shown = name
             .to_str()
             .map_or_else(|| name.as_bytes().escape_ascii().to_string(), str::to_owned);
-        let path = match below {
-            "" => shown,
-            below => format!("{below}/{shown}"),
-        };
+        let path = join(&shown, below);
         let fault = |error| Fault::at(&path, error, false);
         let state = look(folder, name).map_err(fault)?;
         let entered = if is_folder(&state) {
@@ -124,30 +116,26 @@ impl FolderStates {
         Ok(entered.map(|entered| (entered, path)))
     }
 
-    /// The first path that is new, missing or another one since `before`. It is empty for the
-    /// model itself.
+    /// A path that is new, missing or another one since `before`. It is empty for the model itself.
     pub fn change_since(&self, before: &Self) -> Option<String> {
-        let mut earlier = before.entries.iter();
-        for (path, state) in &self.entries {
-            match earlier.next() {
-                Some((known, then)) if known == path && is_same(then, state) => {}
-                // The folder of a new or missing name has changed, too. The name says more.
-                Some((known, then)) if known == path && is_folder(then) && is_folder(state) => {
-                    let inner = self.name_since(before);
-                    return Some(inner.unwrap_or_else(|| path.clone()));
-                }
-                Some((known, _)) => return Some(known.min(path).clone()),
-                None => return Some(path.clone()),
-            }
+        let (now, then) = (&self.entries, &before.entries);
+        let mut pairs = now.iter().zip(then);
+        let are_same =
+            pairs.all(|((path, state), (known, earlier))| path == known && is_same(earlier, state));
+        if are_same && now.len() == then.len() {
+            return None;
         }
-        earlier.next().map(|(path, _)| path.clone())
+        // The folder of a new or missing name has changed, too. The name says more.
+        let name = self.difference(before, false);
+        let name = name.or_else(|| self.difference(before, true));
+        Some(name.unwrap_or_default())
     }
 
-    /// The first path that is no folder and is new, missing or another one.
-    fn name_since(&self, before: &Self) -> Option<String> {
-        let is_no_folder = |entry: &&(String, Stat)| !is_folder(&entry.1);
-        let mut now: Vec<_> = self.entries.iter().filter(is_no_folder).collect();
-        let mut then: Vec<_> = before.entries.iter().filter(is_no_folder).collect();
+    /// The first path, of a folder or of anything else, that is new, missing or another one.
+    fn difference(&self, before: &Self, of_folders: bool) -> Option<String> {
+        let is_compared = |entry: &&(String, Stat)| is_folder(&entry.1) == of_folders;
+        let mut now: Vec<_> = self.entries.iter().filter(is_compared).collect();
+        let mut then: Vec<_> = before.entries.iter().filter(is_compared).collect();
         now.sort_unstable_by(|left, right| left.0.cmp(&right.0));
         then.sort_unstable_by(|left, right| left.0.cmp(&right.0));
         let (mut now, mut then) = (now.into_iter(), then.into_iter());
@@ -230,7 +218,7 @@ mod tests {
             change();
             assert!(look().change_since(&before).is_some(), "{what}");
         }
-        assert_eq!(look().bytes(), 3);
+        assert_eq!(look().bytes, 3);
         let _ = remove_dir_all(&root);
     }
 

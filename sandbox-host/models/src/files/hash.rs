@@ -16,13 +16,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::fstat;
 use sha2::{Digest as _, Sha256};
-use tensorgate_artifact::model_signing::{MAX_RESOURCES, Pieces, Resource, shard_ranges};
+use tensorgate_artifact::model_signing::{MAX_RESOURCES, Manifest, Pieces, Resource, shard_ranges};
 
 use super::copy;
 use super::fault::Fault;
-use super::file_state::is_same;
 use super::open_folder::FILE;
 use super::tree::Tree;
 use super::walk::FoundFile;
@@ -62,37 +60,24 @@ pub struct Settings<'a> {
     pub tree: &'a Tree,
     /// What a digest is over.
     pub pieces: Pieces,
-    /// How long a file must be that is hashed in shards. Another file is not read, because the
-    /// signer may have chosen shards of one byte.
-    pub expected_bytes: &'a dyn Fn(&FoundFile) -> Option<u64>,
+    /// What the files are compared with. In shards, only a file of the signed length is read,
+    /// because the signer may have chosen shards of one byte.
+    pub manifest: Option<&'a Manifest>,
     /// A folder that gets a copy of exactly the bytes that are hashed.
     pub copy_to: Option<BorrowedFd<'a>>,
     /// The threads.
     pub options: &'a Options,
 }
 
-/// The digests of a model.
-#[derive(Debug)]
-pub struct Digests {
-    /// One for each file or shard, in any order.
-    pub resources: Vec<Resource>,
-    /// Those of whole files, in the order of the files.
-    pub whole: Vec<Option<[u8; 32]>>,
-}
-
 /// A file or shard to hash.
 struct Job<'a> {
-    /// The position of its file.
-    index: usize,
     file: &'a FoundFile,
     range: Range<u64>,
 }
 
 /// What all threads use.
 struct Shared<'a> {
-    tree: &'a Tree,
-    pieces: Pieces,
-    copy_to: Option<BorrowedFd<'a>>,
+    settings: &'a Settings<'a>,
     jobs: Vec<Job<'a>>,
     /// The first job that no thread has taken.
     next: AtomicUsize,
@@ -102,30 +87,16 @@ struct Shared<'a> {
     is_stopped: AtomicBool,
 }
 
-/// The digest of a job.
-type Digest = (usize, Resource);
-
-/// Hashes files.
-pub fn hash(settings: &Settings<'_>, files: &[FoundFile]) -> Result<Digests, Fault> {
-    let mut digests = Digests {
-        resources: Vec::new(),
-        whole: vec![None; files.len()],
-    };
-    let mut jobs = jobs(settings, files, &mut digests.resources)?;
+/// Hashes files. Returns a resource for each file or shard, in any order.
+pub fn hash(settings: &Settings<'_>, files: &[FoundFile]) -> Result<Vec<Resource>, Fault> {
+    let mut resources = Vec::new();
+    let mut jobs = jobs(settings, files, &mut resources)?;
     // The last thread to end should not be one that has just begun with a large file.
     jobs.sort_by_key(|job| Reverse(job.bytes()));
-    let Settings {
-        tree,
-        pieces,
-        copy_to,
-        options,
-        ..
-    } = *settings;
+    let options = settings.options;
     let threads = options.threads.get().min(jobs.len());
     let shared = Shared {
-        tree,
-        pieces,
-        copy_to,
+        settings,
         jobs,
         next: AtomicUsize::new(0),
         bytes: AtomicU64::new(0),
@@ -139,11 +110,11 @@ pub fn hash(settings: &Settings<'_>, files: &[FoundFile]) -> Result<Digests, Fau
         }
         drop(send);
         let progress = options.progress.map(|start| start());
-        let collected = shared.collect(&results, &mut digests, progress, options.deadline);
+        let collected = shared.collect(&results, &mut resources, progress);
         shared.is_stopped.store(true, Ordering::Relaxed);
         collected
     })?;
-    Ok(digests)
+    Ok(resources)
 }
 
 /// The jobs of files. A file of another length than is expected gets a resource that equals no
@@ -154,12 +125,15 @@ fn jobs<'a>(
     different: &mut Vec<Resource>,
 ) -> Result<Vec<Job<'a>>, Fault> {
     let mut jobs = Vec::new();
-    for (index, file) in files.iter().enumerate() {
+    for file in files {
         let bytes = file.bytes();
-        let job = |range| Job { index, file, range };
+        let job = |range| Job { file, range };
         match settings.pieces {
             Pieces::Files => jobs.push(job(0..bytes)),
-            Pieces::Shards(_) if (settings.expected_bytes)(file) != Some(bytes) => {
+            Pieces::Shards(_)
+                if (settings.manifest)
+                    .is_some_and(|it| it.sharded_bytes(&file.path) != Some(bytes)) =>
+            {
                 different.push(Resource::shard(file.path.clone(), 0..bytes, [0; 32]));
             }
             Pieces::Shards(shard_bytes) => {
@@ -186,7 +160,7 @@ impl Job<'_> {
 
 impl Shared<'_> {
     /// Hashes until there are no more jobs, or one has a fault.
-    fn work(&self, results: &Sender<Result<Digest, Fault>>) {
+    fn work(&self, results: &Sender<Result<Resource, Fault>>) {
         let mut block = vec![0; BLOCK_BYTES];
         while let Some(job) = self.jobs.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             let digest = self.digest(job, &mut block);
@@ -198,29 +172,25 @@ impl Shared<'_> {
     }
 
     /// The digest of a file or shard, which must be the file that was found, before and after.
-    fn digest(&self, job: &Job<'_>, block: &mut [u8]) -> Result<Digest, Fault> {
-        let Job { index, file, range } = job;
-        let location = &file.location;
-        let opened = File::from(self.tree.descend(location, FILE)?);
-        let is_unchanged = || -> Result<bool, Fault> {
-            let state = fstat(&opened)
-                .map_err(|error| Fault::at(location, error, self.tree.follows_links()))?;
-            Ok(is_same(&file.state, &state))
-        };
-        if !is_unchanged()? {
-            return Err(Fault::Changed(location.clone()));
-        }
-        let copy = self.copy_to.map(|folder| copy::open(folder, location));
+    fn digest(&self, job: &Job<'_>, block: &mut [u8]) -> Result<Resource, Fault> {
+        let Settings {
+            tree,
+            pieces,
+            copy_to,
+            ..
+        } = self.settings;
+        let Job { file, range } = job;
+        let opened = file.open(tree, FILE)?;
+        let copy = copy_to.map(|folder| copy::open(folder, &file.location));
         let sha256 = self.sha256(&opened, job, copy.transpose()?.as_ref(), block)?;
-        let Some(sha256) = sha256.filter(|_| matches!(is_unchanged(), Ok(true))) else {
-            return Err(Fault::Changed(location.clone()));
+        let Some(sha256) = sha256.filter(|_| file.is_unchanged(&opened)) else {
+            return Err(Fault::Changed(file.location.clone()));
         };
         let path = file.path.clone();
-        let resource = match self.pieces {
+        Ok(match pieces {
             Pieces::Files => Resource::file(path, sha256),
             Pieces::Shards(_) => Resource::shard(path, range.clone(), sha256),
-        };
-        Ok((*index, resource))
+        })
     }
 
     /// The SHA-256 of a job's bytes, which are copied, too. `None` if the file ends before, or the
@@ -266,10 +236,9 @@ impl Shared<'_> {
     /// Takes all results until the deadline, or the first fault.
     fn collect(
         &self,
-        results: &Receiver<Result<Digest, Fault>>,
-        digests: &mut Digests,
+        results: &Receiver<Result<Resource, Fault>>,
+        resources: &mut Vec<Resource>,
         mut progress: Option<Box<dyn FnMut(u64, u64)>>,
-        deadline: Option<Instant>,
     ) -> Result<(), Fault> {
         let total = self
             .jobs
@@ -278,19 +247,12 @@ impl Shared<'_> {
             .fold(0, u64::saturating_add);
         loop {
             match results.recv_timeout(INTERVAL) {
-                Ok(digest) => {
-                    let (index, resource) = digest?;
-                    if self.pieces == Pieces::Files
-                        && let Some(whole) = digests.whole.get_mut(index)
-                    {
-                        *whole = Some(*resource.sha256());
-                    }
-                    digests.resources.push(resource);
-                }
+                Ok(resource) => resources.push(resource?),
                 Err(RecvTimeoutError::Timeout) => {}
                 // All threads have ended.
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
+            let deadline = self.settings.options.deadline;
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(Fault::Late);
             }

@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, statat};
@@ -36,6 +37,12 @@ pub fn look(folder: impl AsFd, name: &OsStr) -> Result<Stat, Errno> {
 /// What something is.
 pub fn file_type(state: &Stat) -> FileType {
     FileType::from_raw_mode(state.st_mode)
+}
+
+/// The folder that holds a path.
+pub fn parent(path: &Path) -> &Path {
+    let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
 }
 
 /// Opens a folder in a folder.

@@ -84,7 +84,7 @@ fn of_files(root: &Path) -> Manifest {
 }
 
 fn checked(root: &Path, manifest: &Manifest) -> Result<Checked, Fault> {
-    check_folder(root, manifest, &Ignored::default(), &options())
+    check_folder(root, manifest, &Ignored::default(), &options(), None)
 }
 
 fn names(manifest: &Manifest) -> Vec<String> {
@@ -160,7 +160,7 @@ fn shards_are_hashed_by_the_signed_size() {
     assert_eq!(names(&hashed.manifest), expected);
     let digest: [u8; 32] = Sha256::digest("ll").into();
     let second = hashed.manifest.resources().get(1).unwrap();
-    assert_eq!(second.sha256(), &digest);
+    assert_eq!(second.sha256, digest);
     // An empty file has no shards.
     let same = checked(folder.path(), &hashed.manifest).unwrap();
     assert!(same.differences.is_empty());
@@ -221,7 +221,7 @@ fn a_caller_leaves_out_unsigned_files_alone() {
         paths: Exclusions::new(paths).unwrap(),
         bundle: path_beneath(root, &root.join("model.sig")),
     };
-    let checked = check_folder(root, &manifest, &ignored, &options()).unwrap();
+    let checked = check_folder(root, &manifest, &ignored, &options(), None).unwrap();
     assert_eq!(checked.excluded, ["model.sig", "notes/today"]);
     let expected = "\"a-b\" has other content than was signed";
     assert_eq!(checked.differences.to_string(), expected);
@@ -329,13 +329,18 @@ fn a_file_that_changed_after_it_was_found_is_a_fault() {
     let folder = model();
     let tree = Tree::open(folder.path(), false).unwrap();
     let rules = rules(Pieces::Files, false, &[]);
-    let files = walk(&tree, Scope::ToSign(&rules)).unwrap().files;
+    let scope = Scope {
+        rules: &rules,
+        manifest: None,
+        ignored: &Ignored::default(),
+    };
+    let files = walk(&tree, scope).unwrap().files;
     write(folder.path().join("a-b"), "hello!").unwrap();
     let options = options();
     let settings = Settings {
         tree: &tree,
         pieces: Pieces::Files,
-        expected_bytes: &|_: &FoundFile| None,
+        manifest: None,
         copy_to: None,
         options: &options,
     };
@@ -361,7 +366,14 @@ fn a_copy_has_the_bytes_of_signed_files_and_no_other_file() {
             let ignored = Ignored::default();
             let to = File::open(to).unwrap();
             let manifest = &manifest.manifest;
-            copy_folder(folder.path(), manifest, &ignored, &options(), to.as_fd()).unwrap()
+            check_folder(
+                folder.path(),
+                manifest,
+                &ignored,
+                &options(),
+                Some(to.as_fd()),
+            )
+            .unwrap()
         };
         let to = Folder::new();
         assert!(copied(to.path()).differences.is_empty());
@@ -396,12 +408,12 @@ fn a_copy_follows_no_link() {
         symlink(&target, to.path().join(link)).unwrap();
         let opened = File::open(to.path()).unwrap();
         let ignored = Ignored::default();
-        let copied = copy_folder(
+        let copied = check_folder(
             folder.path(),
             &manifest,
             &ignored,
             &options(),
-            opened.as_fd(),
+            Some(opened.as_fd()),
         );
         let fault = copied.unwrap_err();
         assert!(matches!(fault, Fault::Uncopied { .. }), "{fault}");
@@ -444,14 +456,14 @@ fn a_models_file_that_is_left_out_is_a_fault() {
         paths: Exclusions::new(["more.onnx".to_owned()]).unwrap(),
         bundle: None,
     };
-    let fault = check_folder(root, &manifest, &ignored, &options()).unwrap_err();
+    let fault = check_folder(root, &manifest, &ignored, &options(), None).unwrap_err();
     assert!(matches!(fault, Fault::LeftOut(_)), "{fault}");
     // The signature may have any name.
     let ignored = Ignored {
         paths: Exclusions::default(),
         bundle: Some("more.onnx".to_owned()),
     };
-    check_folder(root, &manifest, &ignored, &options()).unwrap();
+    check_folder(root, &manifest, &ignored, &options(), None).unwrap();
 }
 
 #[test]
@@ -469,7 +481,7 @@ fn what_the_signer_leaves_out_is_uncovered_unless_the_caller_does() {
             paths: rules(Pieces::Files, false, ignored).exclusions,
             bundle: Some("digits.sig".to_owned()),
         };
-        let checked = check_folder(root, &manifest.manifest, &ignored, &options()).unwrap();
+        let checked = check_folder(root, &manifest.manifest, &ignored, &options(), None).unwrap();
         assert_eq!(checked.excluded.len(), 4);
         checked.uncovered
     };

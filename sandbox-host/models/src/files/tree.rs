@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
 use super::fault::Fault;
-use super::open_folder::{FOLDER, open_below};
+use super::open_folder::{FOLDER, open_below, parent};
 
 /// Attempts to open a path while others rename folders on the way.
 const ATTEMPTS: usize = 16;
@@ -16,11 +16,11 @@ const ATTEMPTS: usize = 16;
 /// The folder of a model.
 #[derive(Debug)]
 pub struct Tree {
-    root: OwnedFd,
+    pub(super) root: OwnedFd,
     /// The name of the model in the folder, if it is a single file.
-    file_name: Option<OsString>,
+    pub(super) file_name: Option<OsString>,
     /// Whether links are followed. Each must stay beneath the folder.
-    follows_links: bool,
+    pub(super) follows_links: bool,
 }
 
 impl Tree {
@@ -30,10 +30,8 @@ impl Tree {
         let (root, file_name) = match openat(CWD, path, FOLDER, Mode::empty()) {
             // It is a single file, or something that is rejected later.
             Err(Errno::NOTDIR) => {
-                let parent = path.parent().filter(|it| !it.as_os_str().is_empty());
-                let parent = parent.unwrap_or(Path::new("."));
                 let name = path.file_name().ok_or_else(|| fault(Errno::NOTDIR))?;
-                let root = openat(CWD, parent, FOLDER, Mode::empty()).map_err(fault)?;
+                let root = openat(CWD, parent(path), FOLDER, Mode::empty()).map_err(fault)?;
                 (root, Some(name.to_owned()))
             }
             root => (root.map_err(fault)?, None),
@@ -43,21 +41,6 @@ impl Tree {
             file_name,
             follows_links,
         })
-    }
-
-    /// The folder.
-    pub fn root(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
-    }
-
-    /// The name of the model in the folder, if it is a single file.
-    pub fn file_name(&self) -> Option<&OsString> {
-        self.file_name.as_ref()
-    }
-
-    /// Whether links are followed.
-    pub(crate) fn follows_links(&self) -> bool {
-        self.follows_links
     }
 
     /// Opens what is at a path. Nothing outside of the folder is ever opened.
@@ -76,13 +59,13 @@ impl Tree {
         let open = |below: BorrowedFd<'_>, name: &str| {
             openat(below, name, flags | OFlags::NOFOLLOW, Mode::empty())
         };
-        open_below(self.root(), path, |_, _| Ok(()), open)
+        open_below(self.root.as_fd(), path, |_, _| Ok(()), open)
     }
 
     /// The kernel follows links, and stays beneath the folder (Linux 5.6).
     fn resolve(&self, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let open = || openat2(self.root(), path, flags, Mode::empty(), beneath);
+        let open = || openat2(&self.root, path, flags, Mode::empty(), beneath);
         let mut opened = open();
         for _ in 1..ATTEMPTS {
             if !matches!(opened, Err(Errno::AGAIN)) {

@@ -1,6 +1,7 @@
 //! Finds the files of a model, by the rules of its signature.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tensorgate_artifact::model_signing::{
 use tensorgate_artifact::scan::detect::is_model_name;
 
 use super::fault::Fault;
+use super::file_state::is_same;
 use super::open_folder::{FOLDER, FolderWalk, MAX_DEPTH, MAX_NAMES, file_type, look, open_folder};
 use super::tree::Tree;
 
@@ -37,61 +39,39 @@ impl Ignored {
 
 /// Which files belong to a model.
 #[derive(Clone, Copy)]
-pub enum Scope<'a> {
-    /// All that these rules do not leave out.
-    ToSign(&'a Rules),
-    /// What was signed, and nothing else.
-    Signed {
-        /// What was signed.
-        manifest: &'a Manifest,
-        /// What the caller leaves out.
-        ignored: &'a Ignored,
-    },
+pub struct Scope<'a> {
+    /// By which rules they are found.
+    pub rules: &'a Rules,
+    /// What was signed. `None` if all is to be signed that the rules do not leave out.
+    pub manifest: Option<&'a Manifest>,
+    /// What the caller leaves out of a signed model.
+    pub ignored: &'a Ignored,
 }
 
 impl Scope<'_> {
     fn class(&self, path: &str) -> FileClass {
-        match self {
-            Self::ToSign(rules) if rules.exclusions.covers(path) => FileClass::Excluded,
-            Self::ToSign(_) => FileClass::Signed,
-            Self::Signed { manifest, ignored } => match manifest.classify(path) {
-                FileClass::Unsigned if ignored.covers(path) => FileClass::Excluded,
-                class => class,
-            },
+        match self.manifest.map(|manifest| manifest.classify(path)) {
+            None if self.rules.exclusions.covers(path) => FileClass::Excluded,
+            None => FileClass::Signed,
+            Some(FileClass::Unsigned) if self.ignored.covers(path) => FileClass::Excluded,
+            Some(class) => class,
         }
     }
 
     /// Whether a folder is left out with everything in it.
     fn skips_folder(&self, path: &str) -> bool {
-        match self {
-            Self::ToSign(rules) => rules.exclusions.covers(path),
-            Self::Signed { manifest, .. } => manifest.skips_folder(path),
+        match self.manifest {
+            Some(manifest) => manifest.skips_folder(path),
+            None => self.rules.exclusions.covers(path),
         }
-    }
-
-    /// Whether a path is that of the signature, whatever its name.
-    fn is_signature(&self, path: &str) -> bool {
-        match self {
-            Self::ToSign(_) => false,
-            Self::Signed { ignored, .. } => ignored.bundle.as_deref() == Some(path),
-        }
-    }
-
-    /// An empty file has no shards, so that no signature in shards covers it.
-    fn has_pieces(&self, stat: &Stat) -> bool {
-        let rules = match self {
-            Self::ToSign(rules) => rules,
-            Self::Signed { manifest, .. } => manifest.rules(),
-        };
-        rules.pieces == Pieces::Files || stat.st_size != 0
     }
 
     /// The path of a model that is a single file.
     fn single_file_path<'n>(&self, name: &'n str) -> &'n str {
-        match self {
+        match self.manifest {
+            Some(manifest) => manifest.single_file_path(name),
             // The specification says its name. `model-signing` reads only this.
-            Self::ToSign(_) => SINGLE_FILE,
-            Self::Signed { manifest, .. } => manifest.single_file_path(name),
+            None => SINGLE_FILE,
         }
     }
 }
@@ -113,6 +93,21 @@ impl FoundFile {
     /// Its length.
     pub fn bytes(&self) -> u64 {
         u64::try_from(self.state.st_size).unwrap_or(0)
+    }
+
+    /// Opens the file, which must still be the one that was found.
+    pub(super) fn open(&self, tree: &Tree, flags: OFlags) -> Result<File, Fault> {
+        let opened = File::from(tree.descend(&self.location, flags)?);
+        if self.is_unchanged(&opened) {
+            Ok(opened)
+        } else {
+            Err(Fault::Changed(self.location.clone()))
+        }
+    }
+
+    /// Whether an opened file is still the one that was found.
+    pub(super) fn is_unchanged(&self, opened: &File) -> bool {
+        fstat(opened).is_ok_and(|state| is_same(&self.state, &state))
     }
 }
 
@@ -153,7 +148,7 @@ pub fn walk(tree: &Tree, scope: Scope<'_>) -> Result<Walked, Fault> {
         levels: FolderWalk::new(MAX_DEPTH),
         names_left: MAX_NAMES,
     };
-    match tree.file_name() {
+    match &tree.file_name {
         Some(name) => walk.single_file(name)?,
         None => walk.folder()?,
     }
@@ -164,7 +159,7 @@ impl Walk<'_> {
     /// Looks at a model that is a single file. No rule leaves it out.
     fn single_file(&mut self, name: &OsStr) -> Result<(), Fault> {
         let location = text(name, "")?;
-        let stat = self.look(self.tree.root(), name, &location)?;
+        let stat = self.look(&self.tree.root, name, &location)?;
         match self.target(&location, stat)? {
             (FileType::RegularFile, stat) => {
                 let path = self.scope.single_file_path(&location).to_owned();
@@ -201,19 +196,11 @@ impl Walk<'_> {
         name: &OsStr,
         path: String,
     ) -> Result<(), Fault> {
-        let follows_links = self.tree.follows_links();
-        let is_folder = match look(folder, name) {
-            Ok(stat) => file_type(&stat) == FileType::Directory,
-            Err(Errno::ACCESS | Errno::NOENT) => false,
-            Err(error) => return Err(Fault::at(&path, error, follows_links)),
-        };
-        if !is_folder {
-            return refuse_model(&path);
-        }
         match open_folder(folder, name) {
             Ok(opened) => self.enter_opened(opened, path, true),
-            Err(Errno::ACCESS | Errno::NOENT) => Ok(()),
-            Err(error) => Err(Fault::at(&path, error, follows_links)),
+            // No folder, or one that cannot be read.
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::ACCESS | Errno::NOENT) => refuse_model(&path),
+            Err(error) => Err(Fault::at(&path, error, self.tree.follows_links)),
         }
     }
 
@@ -234,7 +221,8 @@ impl Walk<'_> {
         }
         let class = self.scope.class(&path);
         if class == FileClass::Excluded {
-            if !self.scope.is_signature(&path) {
+            // The signature may have any name.
+            if self.scope.ignored.bundle.as_ref() != Some(&path) {
                 refuse_model(&path)?;
             }
             self.walked.excluded.push(path);
@@ -263,7 +251,8 @@ impl Walk<'_> {
 
     /// Adds a regular file of this class.
     fn add(&mut self, path: String, location: String, state: Stat, class: FileClass) {
-        if !self.scope.has_pieces(&state) {
+        // An empty file has no shards, so that no signature in shards covers it.
+        if self.scope.rules.pieces != Pieces::Files && state.st_size == 0 {
             self.walked.excluded.push(path);
             return;
         }
@@ -277,7 +266,7 @@ impl Walk<'_> {
 
     /// The state of what has a name in a folder, without following a link.
     fn look(&self, folder: impl AsFd, name: &OsStr, path: &str) -> Result<Stat, Fault> {
-        look(folder, name).map_err(|error| Fault::at(path, error, self.tree.follows_links()))
+        look(folder, name).map_err(|error| Fault::at(path, error, self.tree.follows_links))
     }
 
     /// What is at a path, behind a link if the rules allow that.
@@ -286,7 +275,7 @@ impl Walk<'_> {
         if found != FileType::Symlink {
             return Ok((found, stat));
         }
-        if !self.tree.follows_links() {
+        if !self.tree.follows_links {
             return Err(Fault::Link(path.to_owned()));
         }
         let opened = self.tree.descend(path, OFlags::PATH | OFlags::CLOEXEC)?;
@@ -308,9 +297,8 @@ impl Walk<'_> {
         path: String,
         is_left_out: bool,
     ) -> Result<(), Fault> {
-        let follows_links = self.tree.follows_links();
-        let fault = |error| Fault::at(&path, error, follows_links);
-        let state = fstat(&folder).map_err(fault)?;
+        let follows_links = self.tree.follows_links;
+        let state = fstat(&folder).map_err(|error| Fault::at(&path, error, follows_links))?;
         let is_state = |level: &Level| {
             level.state.st_dev == state.st_dev && level.state.st_ino == state.st_ino
         };
@@ -323,7 +311,7 @@ impl Walk<'_> {
             is_left_out,
         };
         let entered = self.levels.enter(folder, level, &mut self.names_left);
-        entered.map_err(|entered| Fault::not_entered(&path, entered, fault))
+        entered.map_err(|entered| Fault::not_entered(&path, entered, follows_links))
     }
 }
 
@@ -335,7 +323,7 @@ fn text(name: &OsStr, folder: &str) -> Result<String, Fault> {
     }
 }
 
-fn join(name: &str, folder: &str) -> String {
+pub(super) fn join(name: &str, folder: &str) -> String {
     match folder {
         "" => name.to_owned(),
         folder => format!("{folder}/{name}"),

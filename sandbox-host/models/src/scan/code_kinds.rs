@@ -34,7 +34,7 @@ fn is_of(kind: CodeKind, name: &str, report: &FileReport) -> bool {
     let are_all_kept = !findings.is_empty() && findings.len() < MAX_FINDINGS;
     let is_of_rule = findings
         .iter()
-        .all(|finding| finding.rule == rule && finding.verdict == Verdict::Executable);
+        .all(|finding| finding.rule == rule.name && finding.verdict == Verdict::Executable);
     report.verdict == Verdict::Executable && report.format == format && are_all_kept && is_of_rule
 }
 
@@ -52,8 +52,9 @@ mod tests {
     #![allow(clippy::type_complexity, reason = "tests")]
     use super::*;
     use tensorgate_artifact::scan::Report;
+    use tensorgate_artifact::scan::rules::{self, Rule};
 
-    fn report(format: &'static str, findings: &[(Verdict, &'static str)]) -> FileReport {
+    fn report(format: &'static str, findings: &[(Verdict, &'static Rule)]) -> FileReport {
         let mut report = Report::new(format);
         for (verdict, rule) in findings {
             report.add(*verdict, 0, rule, "x");
@@ -65,14 +66,14 @@ mod tests {
     fn only_code_of_the_kind_is_allowed() {
         use CodeKind::{Torchscript, TritonPython};
         use Verdict::{Executable, Malformed, Unknown};
-        let program = (Executable, "program");
-        let python = (Executable, "triton-python");
-        let script = (Executable, "torchscript");
+        let program = (Executable, PROGRAM);
+        let python = (Executable, TRITON_PYTHON);
+        let script = (Executable, TORCHSCRIPT);
         let many = vec![program; MAX_FINDINGS];
         let cases: [(
             &str,
             &'static str,
-            &[(Verdict, &'static str)],
+            &[(Verdict, &'static Rule)],
             Option<CodeKind>,
         ); 22] = [
             ("model.py", "script", &[program], Some(TritonPython)),
@@ -94,19 +95,19 @@ mod tests {
             (
                 "model.py",
                 "script",
-                &[program, (Malformed, "polyglot")],
+                &[program, (Malformed, rules::POLYGLOT)],
                 None,
             ),
             (
                 "model.py",
                 "script",
-                &[program, (Executable, "pickle-global")],
+                &[program, (Executable, rules::PICKLE_GLOBAL)],
                 None,
             ),
             (
                 "model.py",
                 "script",
-                &[program, (Unknown, "zip-member")],
+                &[program, (Unknown, rules::ZIP_CONTENT)],
                 None,
             ),
             ("model.py", "script", &many, None),
@@ -115,13 +116,13 @@ mod tests {
             (
                 "config.pbtxt",
                 "triton config",
-                &[(Unknown, "triton-config")],
+                &[(Unknown, rules::TRITON_CONFIG)],
                 None,
             ),
             (
                 "config.pbtxt",
                 "triton config",
-                &[python, (Unknown, "x")],
+                &[python, (Unknown, rules::TRITON_OPTION)],
                 None,
             ),
             ("config.pbtxt", "script", &[program], None),
@@ -130,19 +131,19 @@ mod tests {
             (
                 "model.pt",
                 "torchscript",
-                &[script, (Executable, "pickle-call")],
+                &[script, (Executable, rules::PICKLE_CALL)],
                 None,
             ),
             (
                 "model.pt",
                 "torchscript",
-                &[script, (Unknown, "torch-member")],
+                &[script, (Unknown, rules::TORCH_MEMBER)],
                 None,
             ),
             (
                 "model.pt",
                 "torch zip",
-                &[(Executable, "pickle-global")],
+                &[(Executable, rules::PICKLE_GLOBAL)],
                 None,
             ),
             ("model.pt", "torch package", &[script], None),

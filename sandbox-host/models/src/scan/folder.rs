@@ -7,11 +7,14 @@ use std::time::Instant;
 
 use rustix::fs::fstat;
 use tensorgate_artifact::scan::Verdict;
-use tensorgate_artifact::scan::external_data::{IndexKind, MAX_INDEXES, ONNX_DATA};
+use tensorgate_artifact::scan::external_data::{IndexKind, MAX_INDEXES, is_data_format};
 use tensorgate_artifact::scan::finding::MAX_FINDINGS;
-use tensorgate_artifact::scan::rules::{DATA_FILE, ONNX_EXTERNAL_DATA, UNSCANNED};
+use tensorgate_artifact::scan::rules::{
+    DATA_FILE, EMPTY, ONNX_EXTERNAL_DATA, OPENVINO_DATA, Rule, SCANNER_DIED, UNSCANNED,
+};
+use tensorgate_values::ModelFormat;
 
-use super::messages::{FileReport, SCANNER_DIED};
+use super::messages::FileReport;
 use super::process::timeout;
 use super::scan_input::{Index, ScanInput};
 use crate::files::file_state::is_same;
@@ -51,7 +54,9 @@ pub fn scan_in_folder(
         indexes: &[],
     };
     let alone = scan(&input);
-    let is_unscanned = matches!(alone.findings.as_slice(), [only] if only.rule == UNSCANNED);
+    let rules = [EMPTY.name, UNSCANNED.name];
+    let is_unscanned =
+        matches!(alone.findings.as_slice(), [only] if rules.contains(&only.rule.as_str()));
     if alone.verdict != Verdict::Unknown {
         alone
     } else if !alone.data_files.is_empty() {
@@ -74,6 +79,11 @@ fn scan_model(
     // Once, because a folder can have thousands of names.
     let names = beside.names();
     let mut bytes = model.bytes;
+    let rule = if alone.format == ModelFormat::Openvino.name() {
+        OPENVINO_DATA
+    } else {
+        ONNX_EXTERNAL_DATA
+    };
     let mut report = FileReport {
         format: alone.format,
         verdict: Verdict::Safe,
@@ -89,7 +99,7 @@ fn scan_model(
                 format!("was not scanned within {} s", allowed.as_secs()),
             ))
         } else {
-            scan_named(data, model.name, &mut bytes, &names, beside, scan)
+            scan_named(data, (model.name, rule), &mut bytes, &names, beside, scan)
         };
         if let Err((rule, fault)) = found {
             let offset = alone.findings.get(at).map_or(0, |finding| finding.offset);
@@ -103,17 +113,17 @@ fn scan_model(
     report
 }
 
-/// Scans the file `data` with the tensors of `model`, in a folder with these names. An error is the
-/// rule, and what is wrong.
+/// Scans the file `data` with the tensors of `model`, in a folder with these names. An error is
+/// what is wrong, and its rule: the one of the model, or that of a failed scan.
 fn scan_named(
     data: &str,
-    model: &str,
+    (model, rule): (&str, &'static Rule),
     bytes: &mut u64,
     names: &Result<Cow<'_, [String]>, String>,
     beside: &dyn Beside,
     scan: &mut ScanFile<'_>,
-) -> Result<(), (&'static str, String)> {
-    let wrong = |fault: String| (ONNX_EXTERNAL_DATA, fault);
+) -> Result<(), (&'static Rule, String)> {
+    let wrong = |fault: String| (rule, fault);
     let file = beside.open(data).map_err(wrong)?;
     let before = fstat(&file).map_err(|error| wrong(error.to_string()))?;
     if before.st_nlink > 1 {
@@ -123,7 +133,7 @@ fn scan_named(
     let (models, indexes) = indexes_of(data, names, beside).map_err(wrong)?;
     // Else its own tensors would not be looked at.
     if !models.iter().any(|name| name == model) {
-        let fault = "is known only by models whose name ends in .onnx".to_owned();
+        let fault = "is known only by models whose name ends in .onnx, or in .xml".to_owned();
         return Err(wrong(fault));
     }
     let input = ScanInput {
@@ -137,13 +147,13 @@ fn scan_named(
     if !fstat(&file).is_ok_and(|after| is_same(&before, &after)) {
         return Err(wrong("changed while it was read".to_owned()));
     }
-    if report.verdict == Verdict::Safe && report.format == ONNX_DATA {
+    if report.verdict == Verdict::Safe && is_data_format(&report.format) {
         return Ok(());
     }
     let rule = if report.has_failed() {
         SCANNER_DIED
     } else {
-        ONNX_EXTERNAL_DATA
+        rule
     };
     let mut fault = format!("is {} ({})", report.verdict.name(), report.format);
     if let Some(finding) = report.decisive() {

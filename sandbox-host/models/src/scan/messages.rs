@@ -1,17 +1,12 @@
 //! The messages between the command and a scanner process. The command trusts none of them: a file
 //! that broke its scanner writes what it wants.
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use tensorgate_artifact::scan::external_data::IndexKind;
 use tensorgate_artifact::scan::finding::{MAX_DATA_FILES, MAX_DATA_FILES_BYTES, MAX_FINDINGS};
+use tensorgate_artifact::scan::rules::{Rule, SCANNER_DIED, UNREADABLE};
 use tensorgate_artifact::scan::{Report, Severity, Verdict};
 use tensorgate_values::safe_text::printable;
-
-/// The rule about a file whose scanner process did not start, has ended or was late.
-pub(super) const SCANNER_DIED: &str = "scanner-died";
-/// The rule about a file that could not be opened or read.
-pub const UNREADABLE: &str = "unreadable";
 
 /// The longest request, bytes: the name of a file, escaped, and the kinds of its indexes.
 pub(crate) const MAX_REQUEST_BYTES: usize = 8 << 10;
@@ -31,13 +26,6 @@ const MAX_FILE_NAME_BYTES: usize = 255;
 const MAX_WORD_BYTES: usize = 64;
 /// The longest detail of a finding, characters.
 const MAX_DETAIL_CHARS: usize = 1_000;
-
-const VERDICTS: [Verdict; 4] = [
-    Verdict::Safe,
-    Verdict::Unknown,
-    Verdict::Malformed,
-    Verdict::Executable,
-];
 
 /// The first message of a scanner process.
 #[derive(Debug, Deserialize, Serialize)]
@@ -106,7 +94,6 @@ pub struct FileReport {
     /// The format.
     pub format: String,
     /// The verdict.
-    #[serde(deserialize_with = "verdict")]
     pub verdict: Verdict,
     /// The worst severity. `None` if the file is safe.
     pub severity: Option<Severity>,
@@ -128,7 +115,6 @@ pub struct FileFinding {
     /// What is there.
     pub detail: String,
     /// The verdict that it alone gives.
-    #[serde(deserialize_with = "verdict")]
     pub verdict: Verdict,
     /// How bad it is.
     pub severity: Severity,
@@ -136,7 +122,7 @@ pub struct FileFinding {
 
 impl FileReport {
     /// A report on something that is not a file with a format, or that was not scanned.
-    pub fn unscanned(rule: &str, detail: &str) -> Self {
+    pub fn unscanned(rule: &Rule, detail: &str) -> Self {
         let mut report = Self {
             format: "unknown".into(),
             verdict: Verdict::Unknown,
@@ -150,7 +136,7 @@ impl FileReport {
 
     /// Whether the scan failed, so that there is no verdict on the content.
     pub fn has_failed(&self) -> bool {
-        let rules = [SCANNER_DIED, UNREADABLE];
+        let rules = [SCANNER_DIED.name, UNREADABLE.name];
         let mut findings = self.findings.iter();
         findings.any(|finding| rules.contains(&finding.rule.as_str()))
     }
@@ -162,18 +148,18 @@ impl FileReport {
     }
 
     /// Adds evidence about the file as a whole.
-    pub fn add(&mut self, verdict: Verdict, rule: &str, detail: &str) {
+    pub fn add(&mut self, verdict: Verdict, rule: &Rule, detail: &str) {
         self.add_at(0, verdict, rule, detail);
     }
 
     /// Adds evidence at an offset.
-    pub(super) fn add_at(&mut self, offset: u64, verdict: Verdict, rule: &str, detail: &str) {
+    pub(super) fn add_at(&mut self, offset: u64, verdict: Verdict, rule: &Rule, detail: &str) {
         let severity = verdict.least_severity();
         self.verdict = self.verdict.max(verdict);
         self.severity = self.severity.max(severity);
         self.findings.push(FileFinding {
             offset,
-            rule: rule.into(),
+            rule: rule.name.into(),
             detail: excerpt(detail),
             verdict,
             severity: severity.unwrap_or(Severity::Low),
@@ -208,7 +194,7 @@ impl From<Report> for FileReport {
         let severity = report.severity();
         let findings = report.findings.into_iter().map(|finding| FileFinding {
             offset: finding.offset,
-            rule: finding.rule.into(),
+            rule: finding.rule.name.into(),
             detail: finding.detail,
             verdict: finding.verdict,
             severity: finding.severity,
@@ -260,17 +246,11 @@ fn excerpt(text: &str) -> String {
     printable(&start)
 }
 
-fn verdict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Verdict, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    let mut verdicts = VERDICTS.into_iter();
-    (verdicts.find(|verdict| verdict.name() == name))
-        .ok_or_else(|| D::Error::custom("no such verdict"))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use tensorgate_artifact::scan::external_data::MAX_INDEXES;
+    use tensorgate_artifact::scan::rules::PICKLE_GLOBAL;
 
     use super::*;
 
@@ -291,7 +271,7 @@ mod tests {
     #[test]
     fn a_response_is_taken_only_if_a_scanner_writes_such() {
         let mut report = Report::new("pickle");
-        report.add(Verdict::Executable, 7, "pickle-global", "os.system");
+        report.add(Verdict::Executable, 7, PICKLE_GLOBAL, "os.system");
         let own = FileReport::from(report);
         let sent = serde_json::to_vec(&Response::Scanned(own.clone())).unwrap();
         assert_eq!(super::report(&sent), Some(own));
@@ -322,7 +302,7 @@ mod tests {
         }
         let own = Response::Scanned(FileReport {
             data_files: vec!["a".into()],
-            ..FileReport::unscanned("a", "b")
+            ..FileReport::unscanned(UNREADABLE, "b")
         });
         let own = serde_json::to_string(&own).unwrap();
         assert!(super::report(own.as_bytes()).is_some(), "{own}");

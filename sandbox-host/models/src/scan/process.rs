@@ -13,11 +13,10 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown,
     SocketFlags, SocketType, recv, sendmsg, shutdown, socketpair,
 };
+use tensorgate_artifact::scan::rules::SCANNER_DIED;
 use tensorgate_os_sandbox as os_sandbox;
 
-use super::messages::{
-    FileReport, Hello, MAX_RESPONSE_BYTES, Request, Response, SCANNER_DIED, report,
-};
+use super::messages::{FileReport, Hello, MAX_RESPONSE_BYTES, Request, Response, report};
 use super::scan_input::{MAX_FILES, ScanInput};
 use super::worker;
 
@@ -304,7 +303,7 @@ mod tests {
         let report = Scanner::idle(false).scan(&input);
         assert_eq!(report.verdict, Verdict::Unknown);
         let finding = report.findings.first().unwrap();
-        assert_eq!(finding.rule, "scanner-died");
+        assert_eq!(finding.rule, SCANNER_DIED.name);
         assert!(report.has_failed());
         assert!(finding.detail.contains("exit status"), "{finding:?}");
     }

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
+use tensorgate_artifact::scan::rules::SCANNER_DIED;
 use tensorgate_base::rfc3339::rfc3339;
 
-use super::messages::{FileReport, Request, Response, SCANNER_DIED};
+use super::messages::{FileReport, Request, Response};
 use super::process::{NotStarted, Process, Scanner, spawn, timeout};
 use super::scan_input::{Index, ScanInput};
 use super::worker::{Received, next_files, respond};

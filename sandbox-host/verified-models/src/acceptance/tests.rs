@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 use tensorgate_artifact::scan::Report;
-use tensorgate_models::scan::messages::UNREADABLE;
+use tensorgate_artifact::scan::rules::{self, Rule};
 use tensorgate_policy::{Policy, hex};
 use tensorgate_policy_compiler::validate::validate;
 
@@ -12,8 +12,8 @@ use super::*;
 
 /// The first second after 2027-01-31.
 const END_UNIX_S: u64 = 1_801_440_000;
-const PROGRAM: (Verdict, &str) = (Verdict::Executable, "program");
-const GLOBAL: (Verdict, &str) = (Verdict::Executable, "pickle-global");
+const PROGRAM: (Verdict, &Rule) = (Verdict::Executable, rules::PROGRAM);
+const GLOBAL: (Verdict, &Rule) = (Verdict::Executable, rules::PICKLE_GLOBAL);
 
 /// A policy with a model whose artifact has these members, too.
 fn policy(more: &Value) -> Policy {
@@ -36,7 +36,7 @@ fn policy(more: &Value) -> Policy {
         .0
 }
 
-fn report(format: &'static str, findings: &[(Verdict, &'static str)]) -> FileReport {
+fn report(format: &'static str, findings: &[(Verdict, &'static Rule)]) -> FileReport {
     let mut report = Report::new(format);
     for (verdict, rule) in findings {
         report.add(*verdict, 0, rule, "x");
@@ -117,7 +117,7 @@ fn a_failed_scan_is_repeated_and_no_verdict_of_an_ended_exception() {
             "sha256": hex(&[3; 32]), "path": "a", "reason": "r", "until": "2027-01-31"
         }]
     }));
-    let failed = FileReport::unscanned(UNREADABLE, "no");
+    let failed = FileReport::unscanned(rules::UNREADABLE, "no");
     let cause = accepted(&policy, "a", Some([3; 32]), &failed, END_UNIX_S).unwrap_err();
     assert!(matches!(cause, Cause::Other(_)), "{cause:?}");
 }
@@ -132,9 +132,9 @@ fn code_of_an_allowed_kind_is_accepted_and_nothing_beside_it() {
     ];
     let python = report("script", &[PROGRAM]);
     let native = report("elf", &[PROGRAM]);
-    let polyglot = report("script", &[PROGRAM, (Verdict::Malformed, "zip-polyglot")]);
+    let polyglot = report("script", &[PROGRAM, (Verdict::Malformed, rules::POLYGLOT)]);
     let pickle = report("pickle", &[GLOBAL]);
-    let script = report("torchscript", &[(Verdict::Executable, "torchscript")]);
+    let script = report("torchscript", &[(Verdict::Executable, rules::TORCHSCRIPT)]);
     for (name, report, expected) in [
         ("m/1/model.py", &python, [false, true, false, false]),
         ("m/1/model.py", &native, [false; 4]),

@@ -70,7 +70,7 @@ fn files_are_read_in_a_later_tick_than_they_were_looked_at() {
     for _ in 0..20 {
         let start = clock_gettime(ClockId::RealtimeCoarse);
         let (observation, checked) = checker.check(artifact);
-        assert!(matches!(observation, Observation::Failed(_)));
+        assert!(matches!(observation, Status::Rejected(_)));
         assert!(checked.manifest.is_some(), "{observation:?}");
         assert_ne!(clock_gettime(ClockId::RealtimeCoarse), start);
     }
@@ -91,7 +91,7 @@ fn only_a_verdict_on_the_files_stands_until_they_change() {
         let policy = policy(&hex(&Sha256::digest(statement.unwrap_or_default())));
         let (_, _, artifact) = policy.artifacts().next().unwrap();
         match checker.check(artifact).0 {
-            Observation::Failed(cause) => cause,
+            Status::Rejected(cause) => cause,
             other => panic!("{other:?}"),
         }
     };
@@ -133,7 +133,7 @@ fn a_model_has_nothing_that_its_manifest_leaves_out_but_gits_own_files() {
     let policy = policy(&hex(&Sha256::digest(&statement)));
     let (_, _, artifact) = policy.artifacts().next().unwrap();
     let check = |expected: &str| match checker.check(artifact).0 {
-        Observation::Failed(cause) => assert!(cause.text().contains(expected), "{cause:?}"),
+        Status::Rejected(cause) => assert!(cause.text().contains(expected), "{cause:?}"),
         other => panic!("{other:?}"),
     };
     // Everything is compared, and the next step is the scan.

@@ -252,14 +252,14 @@ fn a_signature_that_cannot_be_verified_is_no_change() {
             (Verified(1), Nothing, false),
         ],
     );
-    let untrusted = Observation::Failed(Cause::Untrusted(String::new()));
+    let untrusted = Status::Rejected(Cause::Untrusted(String::new()));
     assert!(matches!(
         LoadEvent::of(&untrusted),
         Some(LoadEvent::Untrusted)
     ));
     for none in [
-        Observation::Failed(Cause::Other(String::new())),
-        Observation::Again,
+        Status::Rejected(Cause::Other(String::new())),
+        Status::Checking { changed: None },
     ] {
         assert!(LoadEvent::of(&none).is_none());
     }

@@ -39,8 +39,8 @@ fn follow(artifacts: &ModelArtifacts, policy: &Policy, addresses: &[&str]) -> Fo
     })
 }
 
-fn passed() -> Observation {
-    Observation::Passed(Identity {
+fn passed() -> Status {
+    Status::Verified(Identity {
         digest: [1; 32],
         signer: None,
         accepted: Accepted::default(),
@@ -79,7 +79,12 @@ fn a_server_that_was_away_while_a_load_was_awaited_needs_one() {
     let entries = artifacts.entries();
     let entry = entries.first().unwrap();
     entry.observe(&passed(), 1);
-    entry.observe(&Observation::Changed("x".to_owned()), 2);
+    entry.observe(
+        &Status::Checking {
+            changed: Some("x".to_owned()),
+        },
+        2,
+    );
     entry.observe(&passed(), 3);
     let _reloaded = follow(&artifacts, &policy, &["a"]);
     let load = |began_ms| {

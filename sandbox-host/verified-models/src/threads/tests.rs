@@ -67,7 +67,7 @@ fn the_metric_of_a_version_stays_when_an_earlier_policy_with_other_files_is_drop
     let earlier = follow(&artifacts, &policy("models/a"));
     let later = follow(&artifacts, &policy("models/b"));
     for entry in artifacts.entries() {
-        entry.observe(&Observation::Passed(identity()), 1);
+        entry.observe(&Status::Verified(identity()), 1);
     }
     drop(earlier);
     let removed = artifacts.sweep();
@@ -94,7 +94,7 @@ fn versions_that_share_their_files_are_verified_together() {
         // The same model has one check at a time.
         assert!(work.take_turn().is_none());
         for entry in &check.versions {
-            work.apply(entry, &Observation::Passed(identity()));
+            work.apply(entry, &Status::Verified(identity()));
         }
     }
     taken.sort_unstable();
@@ -113,7 +113,12 @@ fn a_check_that_panics_is_repeated_and_holds_up_no_other() {
         let failed = Cause::Other(PANICKED.to_owned());
         assert_eq!(entry.status(), Status::Rejected(failed));
         assert!(entry.is_due(later));
-        work.apply(entry, &Observation::Changed("a".to_owned()));
+        work.apply(
+            entry,
+            &Status::Checking {
+                changed: Some("a".to_owned()),
+            },
+        );
     }
     let mut checked = 0;
     assert!(work.check_next(|versions| checked = versions.len()));
@@ -166,7 +171,7 @@ fn a_repeated_check_is_reported_only_if_it_finds_something_else() {
     for (cause, reported, is_repeated) in
         [(&full, 1, true), (&full, 1, true), (&tampered, 2, false)]
     {
-        work.apply(entry, &Observation::Failed(cause.clone()));
+        work.apply(entry, &Status::Rejected(cause.clone()));
         assert_eq!(rejections(&work, entry), reported);
         assert!(!entry.is_due(now));
         assert_eq!(entry.is_due(later), is_repeated);
@@ -181,10 +186,15 @@ fn files_that_are_put_back_are_alerted_and_await_a_load_across_a_restart() {
     let followed = follow(&work.artifacts, &policy);
     let entries = work.artifacts.entries();
     let entry = entries.first().unwrap();
-    let passed = Observation::Passed(identity());
+    let passed = Status::Verified(identity());
     work.apply(entry, &passed);
     assert!(entry.is_served());
-    work.apply(entry, &Observation::Changed("a".to_owned()));
+    work.apply(
+        entry,
+        &Status::Checking {
+            changed: Some("a".to_owned()),
+        },
+    );
     work.apply(entry, &passed);
     assert!(!entry.is_served());
     assert_eq!(rejections(&work, entry), 1);
@@ -220,7 +230,9 @@ fn files_that_are_put_back_are_alerted_and_await_a_load_across_a_restart() {
         &restarted,
         checker,
         same,
-        &Observation::Changed("a".to_owned()),
+        &Status::Checking {
+            changed: Some("a".to_owned()),
+        },
     );
     reporter.apply(&restarted, checker, same, &passed);
     assert!(!confirmed(1, wait));
@@ -246,10 +258,15 @@ fn health_checks_tell_of_a_load() {
     let entries = work.artifacts.entries();
     let entry = entries.first().unwrap();
     let address = "http://127.0.0.1:8001";
-    let passed = Observation::Passed(identity());
+    let passed = Status::Verified(identity());
     work.apply(entry, &passed);
     assert!(!work.artifacts.awaits_load_at(address));
-    work.apply(entry, &Observation::Changed("a".to_owned()));
+    work.apply(
+        entry,
+        &Status::Checking {
+            changed: Some("a".to_owned()),
+        },
+    );
     work.apply(entry, &passed);
     assert!(work.artifacts.awaits_load_at(address));
     assert!(!work.artifacts.awaits_load_at("http://127.0.0.1:8002"));
@@ -295,7 +312,7 @@ fn a_look_that_fails_is_no_change() {
     let entries = work.artifacts.entries();
     work.look_at(&entries);
     let entry = entries.first().unwrap();
-    let passed = Observation::Passed(identity());
+    let passed = Status::Verified(identity());
     work.apply(entry, &passed);
     work.look_at(&entries);
     assert!(entry.is_served());
@@ -337,7 +354,7 @@ fn an_exception_that_ends_makes_its_model_unready_and_needs_no_load() {
         let mut identity = identity();
         let exception = FileException::new("a", "known", until).unwrap();
         identity.accepted.add_excepted(&exception);
-        work.apply(entry, &Observation::Passed(identity));
+        work.apply(entry, &Status::Verified(identity));
         assert!(entry.is_served());
         work.look_at(&entries);
         assert_eq!(entry.is_served(), is_served, "{until}");
@@ -346,7 +363,7 @@ fn an_exception_that_ends_makes_its_model_unready_and_needs_no_load() {
     // The check finds the same. Only the policy or another file changes that.
     assert!(entry.is_due(Instant::now()));
     let ended = Cause::Ended("its exception ended".to_owned());
-    work.apply(entry, &Observation::Failed(ended));
+    work.apply(entry, &Status::Rejected(ended));
     let later = Instant::now().checked_add(Duration::from_secs(60)).unwrap();
     assert!(!entry.is_due(later));
     assert!(entry.has_trusted_loads());

@@ -280,7 +280,7 @@ fn wrong_fields_of_artifacts_are_faults() {
         (
             manifest(json!({"formats": ["safetensor"]})),
             ".formats[0]",
-            "there is no model format \"safetensor\" (safetensors; known are gguf, hdf5, json, ",
+            "there is no model format \"safetensor\" (safetensors; known are catboost json, gguf, hdf5, json, ",
         ),
         (
             manifest(json!({"formats": ["onnx", "npz", "onnx"]})),

@@ -4,11 +4,15 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::fs::{create_dir_all, hard_link, read_dir, remove_dir_all, symlink_metadata, write};
+use std::fs::{
+    create_dir_all, hard_link, read_dir, remove_dir_all, remove_file, symlink_metadata, write,
+};
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use tensorgate_artifact::scan::external_data::{DataIndex, scan_data_file};
+use tensorgate_artifact::scan::external_data::{
+    DataIndex, ONNX_DATA, OPENVINO_DATA as OPENVINO_DATA_FORMAT, scan_data_file,
+};
 use tensorgate_artifact::scan::{Limits, detect};
 
 use super::*;
@@ -242,4 +246,89 @@ fn a_model_that_is_not_looked_at_is_not_safe() {
         let mut findings = report.findings.iter();
         assert!(findings.any(|finding| finding.detail.contains("more than 64")));
     }
+}
+
+/// A model of OpenVINO with a constant of so many bytes.
+fn openvino(bytes: u8) -> String {
+    format!(
+        "<net version=\"11\"><layers><layer id=\"0\" type=\"Const\" version=\"opset1\">\
+         <data element_type=\"u8\" shape=\"{bytes}\" offset=\"0\" size=\"{bytes}\"/>\
+         </layer></layers></net>"
+    )
+}
+
+#[test]
+fn a_model_of_openvino_and_its_constants_are_safe_together() {
+    let folder = Folder::new("openvino");
+    folder.write("model.xml", openvino(8).as_bytes());
+    folder.write("model.bin", &[0xa5; 8]);
+    let plain = "<net version=\"11\"><layers></layers></net>";
+    folder.write("plain.xml", plain.as_bytes());
+    folder.write("plain.bin", b"");
+    for (name, report) in folder.reports() {
+        assert_eq!(report.verdict, Verdict::Safe, "{name}: {report:?}");
+        assert!(report.findings.is_empty() && report.data_files.is_empty());
+        let is_data = name
+            .rsplit_once('.')
+            .is_some_and(|(_, ending)| ending == "bin");
+        let format = if is_data {
+            OPENVINO_DATA_FORMAT
+        } else {
+            "openvino"
+        };
+        assert_eq!(report.format, format);
+    }
+    type Change = fn(&Folder);
+    let changes: [(Change, Verdict, &str); 5] = [
+        (
+            |it| it.write("model.bin", &[0xa5; 9]),
+            Verdict::Unknown,
+            "no tensor lies",
+        ),
+        (
+            |it| it.write("model.bin", &[0xa5; 7]),
+            Verdict::Malformed,
+            "is malformed",
+        ),
+        (
+            |it| it.write("model.bin", b""),
+            Verdict::Malformed,
+            "is malformed",
+        ),
+        (
+            |it| {
+                it.write("model.bin", &[0xa5; 8]);
+                hard_link(it.0.join("model.bin"), it.0.join("other")).unwrap();
+            },
+            Verdict::Unknown,
+            "hard link",
+        ),
+        (
+            |it| {
+                remove_file(it.0.join("model.bin")).unwrap();
+                symlink("/etc/hostname", it.0.join("model.bin")).unwrap();
+            },
+            Verdict::Unknown,
+            "is a link",
+        ),
+    ];
+    for (change, verdict, part) in changes {
+        change(&folder);
+        let reports = folder.reports();
+        let finding = reports.get("model.xml").unwrap().findings.first().unwrap();
+        assert_eq!(finding.rule, OPENVINO_DATA.name);
+        assert!(finding.detail.contains(part), "{}", finding.detail);
+        // A link is not opened.
+        if let Some(data) = reports.get("model.bin") {
+            assert_eq!(data.verdict, verdict, "{data:?}");
+        }
+    }
+    remove_file(folder.0.join("model.bin")).unwrap();
+    let reports = folder.reports();
+    let finding = reports.get("model.xml").unwrap().findings.first().unwrap();
+    assert!(
+        finding.detail.contains("is not there"),
+        "{}",
+        finding.detail
+    );
 }
