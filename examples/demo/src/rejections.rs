@@ -36,7 +36,7 @@ const ROWS: [(&str, &str, &str); 5] = [
     (
         "audit log: the model that names code",
         FOREIGN_CODE,
-        "readers import or fetch it",
+        "readers import, run, install or fetch it",
     ),
 ];
 
