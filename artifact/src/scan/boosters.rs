@@ -66,6 +66,42 @@ fn scan_document<L: Library>(
     finish(Report::new(format), walked)
 }
 
+/// Whether a key is one that only models in JSON have: XGBoost's or CatBoost's.
+pub(super) fn is_model_key(path: &[String], key: &str) -> bool {
+    match path {
+        [] => matches!(key, "features_info" | "oblivious_trees"),
+        [top] => top == "learner" && key == "gradient_booster",
+        _ => false,
+    }
+}
+
+/// Finds a key of a model in a document.
+#[derive(Default)]
+struct ModelKeys {
+    is_found: bool,
+}
+
+impl json::Watch for ModelKeys {
+    fn key(&mut self, path: &[String], key: &str) {
+        self.is_found |= is_model_key(path, key);
+    }
+
+    fn text(&mut self, _: &[String], _: &str) {}
+
+    fn truth(&mut self, _: &[String], _: bool) {}
+}
+
+/// Whether a text is a document that a library would read as its model, under any name.
+pub(super) fn are_in_text(input: &mut dyn Input, limits: &Limits) -> io::Result<bool> {
+    let mut source = Source::new(input, rules::JSON_TRUNCATED)?;
+    let mut keys = ModelKeys::default();
+    match json::walk(&mut source, limits, rules::JSON_DOCUMENT, &mut keys) {
+        Err(Stop::Io(error)) => Err(error),
+        // What breaks the document may stand behind the model.
+        Ok(()) | Err(Stop::Found { .. }) => Ok(keys.is_found),
+    }
+}
+
 /// Scans a model of LightGBM in its text format.
 ///
 /// # Errors

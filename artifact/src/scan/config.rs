@@ -7,13 +7,12 @@
 
 use std::io;
 
-use super::finding::MAX_FINDINGS;
 use super::json::{self, ELEMENT, Watch};
 use super::magic::read_at;
 use super::names::leaves_folder;
 use super::severity::Severity;
 use super::source::{Source, finish};
-use super::{Finding, Input, Limits, Report, Verdict, jinja, keras, yaml};
+use super::{Input, Limits, Report, Verdict, boosters, jinja, keras, yaml};
 use crate::scan::rules::{self, Rule};
 
 mod diffusers;
@@ -105,17 +104,6 @@ pub fn scan_model(input: &mut dyn Input, name: &str, limits: &Limits) -> io::Res
         config.set_form(name, false);
         config.is_model = true;
     })
-}
-
-/// Whether a text is a document that a booster would read as its model, under any name.
-///
-/// # Errors
-/// The input cannot be read.
-pub fn is_booster(input: &mut dyn Input, limits: &Limits) -> io::Result<bool> {
-    let report = scan_json(Report::new("json"), input, limits, |_| {})?;
-    let is_found = |finding: &Finding| finding.detail == BOOSTER;
-    // Further findings are not kept, and one of them may be that.
-    Ok(report.findings.len() >= MAX_FINDINGS || report.findings.iter().any(is_found))
 }
 
 /// Scans the index of a pipeline of Diffusers, such as `model_index.json`.
@@ -432,9 +420,7 @@ impl<'r> Config<'r> {
 
 impl Watch for Config<'_> {
     fn key(&mut self, path: &[String], key: &str) {
-        let is_xgboost = key == "gradient_booster" && matches!(path, [top] if top == "learner");
-        let is_catboost = path.is_empty() && matches!(key, "features_info" | "oblivious_trees");
-        if !self.is_model && (is_xgboost || is_catboost) {
+        if !self.is_model && boosters::is_model_key(path, key) {
             let rule = self.rules.reference;
             self.report.add(Verdict::Unknown, 0, rule, BOOSTER);
         }

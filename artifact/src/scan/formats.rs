@@ -23,9 +23,9 @@ use super::keras::{h5, saved_metadata};
 use super::saved_model::fingerprint;
 use super::tensor_bundle::{state, table};
 use super::{
-    Report, Severity, Verdict, apple_double, boosters, config, gguf, jinja, magic, mediapipe,
-    numpy, onnx, openvino, pickle, picture, rules, safetensors, saved_model, sentencepiece, tar,
-    tensor_bundle, texts, tflite, triton, zip,
+    Input, Limits, Report, Severity, Verdict, apple_double, boosters, config, gguf, jinja, magic,
+    mediapipe, numpy, onnx, openvino, pickle, picture, rules, safetensors, saved_model,
+    sentencepiece, tar, tensor_bundle, texts, tflite, triton, zip,
 };
 
 /// Endings of programs. A loader, an interpreter or a user runs such a file.
@@ -277,10 +277,10 @@ formats! { file, evidence =>
         scan config::scan_pipeline;
     "xgboost json" endings ["json"],
         names evidence == Json && texts::is_booster(&file.head),
-        run scan_booster(file);
+        run scan_booster(file, boosters::scan_xgboost_json);
     "catboost json" endings ["json"],
         names evidence == Json && texts::is_catboost(&file.head),
-        run scan_catboost(file);
+        run scan_booster(file, boosters::scan_catboost_json);
     "json" endings ["json"],
         names evidence == Json,
         run config::scan(file.input, file.name, file.limits);
@@ -420,9 +420,12 @@ fn find_pickle(file: &mut File<'_>) -> io::Result<Option<u64>> {
     Ok(is_pickle.then_some(0))
 }
 
-/// Scans a model of XGBoost in JSON.
-fn scan_booster(file: &mut File<'_>) -> io::Result<Report> {
-    let mut report = boosters::scan_xgboost_json(file.input, file.limits)?;
+/// Scans a model in JSON, as a configuration, too.
+fn scan_booster(
+    file: &mut File<'_>,
+    scan: fn(&mut dyn Input, &Limits) -> io::Result<Report>,
+) -> io::Result<Report> {
+    let mut report = scan(file.input, file.limits)?;
     // A reader of configurations may take it, too, and goes by other keys.
     let document = config::scan_model(file.input, file.name, file.limits)?;
     report.add_part("the document", document);
@@ -434,14 +437,6 @@ fn scan_booster(file: &mut File<'_>) -> io::Result<Report> {
 fn is_zlib(file: &File<'_>) -> bool {
     let is_number = file.head.get(2..8) == Some([0; 6].as_slice());
     file.begins(&[b"x\x01", b"x\x9c", b"x\xda"]) && !is_number
-}
-
-/// Scans a model of CatBoost in JSON, as a configuration, too.
-fn scan_catboost(file: &mut File<'_>) -> io::Result<Report> {
-    let mut report = boosters::scan_catboost_json(file.input, file.limits)?;
-    let document = config::scan_model(file.input, file.name, file.limits)?;
-    report.add_part("the document", document);
-    Ok(report)
 }
 
 /// Whether a text begins as a model of LightGBM, whose lines may have any order. A vocabulary has

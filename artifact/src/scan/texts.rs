@@ -28,7 +28,7 @@ const NAMES: [&str; 9] = [
 /// Scans a text for people. Boosters read their models under any name.
 pub(super) fn scan_text(file: &mut File<'_>) -> io::Result<Report> {
     let mut report = Report::new("text");
-    if begins_json(&file.head) && config::is_booster(file.input, file.limits)? {
+    if begins_json(&file.head) && boosters::are_in_text(file.input, file.limits)? {
         let detail = "a model of a booster, which is read under this name, too: call it .json";
         report.add(Verdict::Unknown, 0, rules::UNSCANNED, detail);
     }

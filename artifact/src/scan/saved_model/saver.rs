@@ -8,7 +8,7 @@
 //! | what the graph has | verdict |
 //! |---|---|
 //! | each name of a file is made from the saver's tensor, which a loader feeds, and from texts that stay in its folder; nothing else below | safe |
-//! | a signature, a collection of nodes (such as the main operator) or an object of Python reaches the saver, or any other operator of checkpoints, also where the rest is not followed | executable |
+//! | a signature, a collection or an object reaches an operator of checkpoints | executable |
 //! | what a loader runs to restore the variables writes a checkpoint | executable |
 //! | a name of a file has another source: a constant, a client's input, another placeholder | unknown |
 //! | a function of the saver is called by another one, or can be exchanged for another one | unknown |
