@@ -141,6 +141,12 @@ pub const XGBOOST: Format = plain(&["model.json", "model.ubj"]);
 /// Models of LightGBM.
 pub const LIGHTGBM: Format = plain(&["model.txt"]);
 
+/// The graph of an OpenVINO model.
+pub const OPENVINO: Format = plain(&["model.xml"]);
+
+/// Graphs of MediaPipe in text.
+pub const MEDIAPIPE: Format = plain(&["graph.pbtxt"]);
+
 /// Texts that are no configuration, and files of no known format.
 pub const TEXT: Format = plain(&[
     "entry_points.txt",
