@@ -102,13 +102,13 @@ FIELDS = (
 )
 
 # Elements in each language. FP16, BF16 and BYTES are described in words.
+# numpy's types.
 PYTHON_ELEMENTS = {
     "bool": "`bool`",
-    "fp16": "`float`, in an FP32 array",
-    "bf16": "`float`, in an FP32 array",
+    "bf16": "`float32`, converted",
     "bytes": "`bytes`, from `items()`",
-    **{f"{sign}int{bits}": "`int`" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-    **{f"fp{bits}": "`float`" for bits in (32, 64)},
+    **{f"{sign}int{bits}": f"`{sign}int{bits}`" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    **{f"fp{bits}": f"`float{bits}`" for bits in (16, 32, 64)},
 }
 
 
@@ -178,7 +178,8 @@ def python_signature(function):
 
 def python_functions(file, within=None):
     """Public functions of a module, or of a class in it."""
-    body = ast.parse((ROOT / "wit/python/tensorgate" / file).read_text()).body
+    folders = (ROOT / "wit/python" / name / "tensorgate" for name in ("numpy_package", ""))
+    body = ast.parse(next(each / file for each in folders if (each / file).is_file()).read_text()).body
     if within is not None:
         body = next(each for each in body if isinstance(each, ast.ClassDef) and each.name == within).body
     rows = []
@@ -294,24 +295,12 @@ def rust():
 
 def python():
     functions = python_functions("host.py") + python_functions("reach.py")
-    arrays = [row for row in python_functions("array.py") if name_of(row) in PYTHON_ARRAYS]
-    methods = leave_out(python_functions("array.py", "Array"), "over", "of_held", "in_kit", "is_large")
     return (
         interface("Python", PYTHON, 2, PYTHON_ELEMENTS, functions)
         + section("`Tensor`", python_functions("tensor.py", "Tensor"))
-        + section("`Array`", methods, ARRAY)
-        + section("Functions", arrays + python_functions("media.py"))
+        + section("Functions", python_functions("image.py") + python_functions("media.py"))
         + section("`testing`", python_functions("testing.py"), "For unit tests, which have no host.\n\n")
     )
-
-
-ARRAY = """\
-Arrays also have Python's operators, with numpy's rules of broadcasting and promotion, and `[]` with
-indices and slices.
-
-"""
-
-PYTHON_ARRAYS = ("array", "full", "zeros", "stack", "concatenate")
 
 
 def javascript():

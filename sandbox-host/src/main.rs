@@ -26,7 +26,7 @@ use tensorgate_os_sandbox as os_sandbox;
 use tensorgate_os_sandbox::{Access, BaseFolders, OsSandbox, Resource};
 use tensorgate_sandbox::{CompilerConfig, CompilerProcess, compiler_process};
 use tensorgate_settings::bundle::{BundleError, Candidate, bundle};
-use tensorgate_settings::folders::Folders;
+use tensorgate_settings::folders::{Folders, RUNTIMES};
 use tensorgate_settings::handler_memory;
 use tensorgate_settings::permitted::Permitted;
 use tensorgate_settings::policy_resources::PolicyResources;
@@ -299,6 +299,7 @@ fn main() -> ExitCode {
     let compiler_config = CompilerConfig {
         folder: flags.cache_folder.clone(),
         process,
+        runtimes: vec![(flags.builtins.clone().unwrap_or_else(installed)).join(RUNTIMES)],
         development: flags.development,
         ..CompilerConfig::default()
     };

@@ -28,6 +28,11 @@ pub fn builds() -> Option<PathBuf> {
     (found.is_dir() && is_own).then_some(folder)
 }
 
+/// The folder of runtimes below [`cache`], each in a file named by its digest.
+pub fn runtimes() -> Option<PathBuf> {
+    Some(cache()?.join("runtimes"))
+}
+
 /// Our folder for logs and rendered configuration, if the environment names one.
 pub fn state() -> Option<PathBuf> {
     own("XDG_STATE_HOME", ".local/state")

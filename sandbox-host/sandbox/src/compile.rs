@@ -24,6 +24,8 @@ pub use self::compiler_process::{CompilerProcess, compiler_process};
 pub use self::running::RunningCompilations;
 use crate::component_cache::Digest;
 use crate::fixed_limits::COMPILE_LOG_INTERVAL;
+use crate::memory_account::{MemoryAccount, MemoryShare};
+use crate::runtimes::{self, Runtime};
 use crate::structure::{code_digest, is_wasm, within_bounds};
 
 /// How components are compiled and cached.
@@ -34,6 +36,8 @@ pub struct CompilerConfig {
     /// The separate compiler process with limits on time and memory. Without it, only the size of a
     /// component limits its compilation.
     pub process: Option<Arc<CompilerProcess>>,
+    /// The folders of runtimes, which handlers import.
+    pub runtimes: Vec<PathBuf>,
     /// Where the names of handlers are while they are compiled.
     pub running: RunningCompilations,
     /// Whether components are loaded whose calls read the author's code from the host: only in
@@ -57,6 +61,7 @@ pub(super) struct Compiler {
     cache: Option<Cache>,
     process: Option<Arc<CompilerProcess>>,
     running: RunningCompilations,
+    runtimes: Vec<PathBuf>,
     count: AtomicU64,
 }
 
@@ -67,6 +72,7 @@ impl Compiler {
             folder,
             process,
             running,
+            runtimes,
             development: _,
         } = compiling;
         let cache = folder.and_then(|folder| {
@@ -81,6 +87,7 @@ impl Compiler {
             cache,
             process,
             running,
+            runtimes,
             count: AtomicU64::new(0),
         }
     }
@@ -104,6 +111,32 @@ impl Compiler {
             return Ok(component);
         }
         within_bounds(file).map_err(Error::msg)?;
+        self.compiled(handler, digest, file)
+    }
+
+    /// The runtime whose file has this digest. It may be larger than a component, because its file
+    /// is the operator's.
+    pub(super) fn runtime(
+        &self,
+        digest: &Digest,
+        account: &Arc<MemoryAccount>,
+    ) -> Result<Runtime, Error> {
+        let (file, library) = runtimes::read(&self.runtimes, digest).map_err(Error::msg)?;
+        let component = match self.cached("runtime", digest) {
+            Some(component) => component,
+            None => self.compiled("runtime", digest, &file)?,
+        };
+        let code = component.image_range();
+        let code_bytes = code.end.addr().saturating_sub(code.start.addr());
+        Ok(Runtime {
+            module: runtimes::module(&self.engine, &component)?,
+            _bytes: MemoryShare::of_code(account, code_bytes.saturating_add(library.len())),
+            library,
+        })
+    }
+
+    /// Compiles a component, and puts it into the cache.
+    fn compiled(&self, handler: &str, digest: &Digest, file: &[u8]) -> Result<Component, Error> {
         self.count.fetch_add(1, Ordering::Relaxed);
         let (started, bytes) = (Instant::now(), file.len());
         tracing::info!(handler, bytes, "compiling a component");

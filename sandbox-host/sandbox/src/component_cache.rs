@@ -8,6 +8,7 @@ use wasmtime::component::{Component, InstancePre};
 
 use crate::call_state::CallState;
 use crate::memory_account::MemoryShare;
+use crate::runtimes::Runtime;
 
 /// The SHA-256 digest of a component's file.
 pub(super) type Digest = [u8; 32];
@@ -17,6 +18,8 @@ pub(super) struct CompiledComponent {
     pub(super) component: Component,
     /// The component with its imports linked. It has no state of a call or policy.
     pub(super) linked: InstancePre<CallState>,
+    /// The runtime that it imports.
+    pub(super) runtime: Option<Arc<Runtime>>,
     /// Whether it imports WASI.
     pub(super) uses_wasi: bool,
     /// The fetch interface, if it imports one.
@@ -33,23 +36,29 @@ pub(super) struct CompiledComponent {
 
 /// The entry of one component. Threads that need the component wait here while it is compiled;
 /// other components are not blocked.
-#[derive(Default)]
-struct CacheEntry(Mutex<Weak<CompiledComponent>>);
+struct CacheEntry<T>(Mutex<Weak<T>>);
 
-/// The components in use.
-#[derive(Default)]
-pub(super) struct ComponentCache {
-    entries: Mutex<HashMap<Digest, Arc<CacheEntry>>>,
+/// The components in use, or the runtimes.
+pub(super) struct ComponentCache<T> {
+    entries: Mutex<HashMap<Digest, Arc<CacheEntry<T>>>>,
 }
 
-impl ComponentCache {
+impl<T> Default for ComponentCache<T> {
+    fn default() -> Self {
+        Self {
+            entries: Mutex::default(),
+        }
+    }
+}
+
+impl<T> ComponentCache<T> {
     /// The component with this digest, compiled with `compile` if it is not in use yet. Failures
     /// are not cached.
     pub(super) fn get<E>(
         &self,
         digest: Digest,
-        compile: impl FnOnce() -> Result<CompiledComponent, E>,
-    ) -> Result<Arc<CompiledComponent>, E> {
+        compile: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Arc<T>, E> {
         let place = self.entry(digest);
         let mut known = lock(&place.0);
         if let Some(compiled) = known.upgrade() {
@@ -60,15 +69,16 @@ impl ComponentCache {
         Ok(compiled)
     }
 
-    fn entry(&self, digest: Digest) -> Arc<CacheEntry> {
+    fn entry(&self, digest: Digest) -> Arc<CacheEntry<T>> {
         let mut places = lock(&self.entries);
         // An entry with another reference, or one that is locked, is in use.
         places.retain(|_, place| Arc::strong_count(place) > 1 || place.is_used());
-        Arc::clone(places.entry(digest).or_default())
+        let new = || Arc::new(CacheEntry(Mutex::default()));
+        Arc::clone(places.entry(digest).or_insert_with(new))
     }
 }
 
-impl CacheEntry {
+impl<T> CacheEntry<T> {
     fn is_used(&self) -> bool {
         self.0
             .try_lock()

@@ -20,8 +20,9 @@ const HEADER_BYTES: usize = 8;
 /// The ID of a custom section.
 const CUSTOM: u8 = 0;
 
-/// Splits a file into a runtime and the author's code. `None` if its last section has no code.
-pub(super) fn split(file: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Splits a file into a component and the content of a custom section of this name. `None` if its
+/// last section is another one.
+pub(super) fn split<'f>(file: &'f [u8], name: &str) -> Option<(&'f [u8], &'f [u8])> {
     let mut reader = BinaryReader::new(file, 0);
     reader.read_bytes(HEADER_BYTES).ok()?;
     loop {
@@ -33,7 +34,7 @@ pub(super) fn split(file: &[u8]) -> Option<(&[u8], &[u8])> {
             continue;
         }
         let mut content = BinaryReader::new(content, 0);
-        if id != CUSTOM || content.read_string().ok()? != SOURCES_SECTION {
+        if id != CUSTOM || content.read_string().ok()? != name {
             return None;
         }
         let bytes = content.bytes_remaining();
@@ -76,7 +77,10 @@ mod tests {
         let runtime = component(&["one"]);
         let file = component(&["one", SOURCES_SECTION]);
         let code = SOURCES_SECTION.as_bytes();
-        assert_eq!(split(&file), Some((runtime.as_slice(), code)));
+        assert_eq!(
+            split(&file, SOURCES_SECTION),
+            Some((runtime.as_slice(), code))
+        );
         for other in [
             component(&[]),
             component(&["one"]),
@@ -84,7 +88,7 @@ mod tests {
             file.get(..file.len().saturating_sub(1)).unwrap().to_vec(),
             b"text".to_vec(),
         ] {
-            assert_eq!(split(&other), None);
+            assert_eq!(split(&other, SOURCES_SECTION), None);
         }
     }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use wasmtime::{
-    CacheStore, Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-    WasmBacktraceDetails,
+    CacheStore, Collector, Config, Engine, InstanceAllocationStrategy, OptLevel,
+    PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
 use crate::error::SandboxError;
 use crate::fixed_limits::{
-    KEEP_RESIDENT_BYTES, KEEP_RESIDENT_TABLE_BYTES, MAX_CORE_INSTANCES, MAX_MEMORIES,
-    MAX_TABLE_ELEMENTS, MAX_TABLES, MAX_WASM_STACK_BYTES,
+    KEEP_RESIDENT_BYTES, KEEP_RESIDENT_TABLE_BYTES, MAX_CORE_INSTANCES, MAX_INSTANCE_BYTES,
+    MAX_LOADING_RUNTIMES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, MAX_WASM_STACK_BYTES,
 };
 
 /// Creates an engine for `slots` concurrent instances, each with at most `max_memory_bytes` in a
@@ -19,10 +19,13 @@ pub(super) fn engine(slots: usize, max_memory_bytes: usize) -> Result<Engine, Sa
     let slots =
         u32::try_from(slots).map_err(|_| SandboxError::Engine(format!("{slots} threads")))?;
     let mut pool = PoolingAllocationConfig::default();
-    pool.total_component_instances(slots)
+    // Each loading of a runtime makes an instance of its component, and exceptions take a memory.
+    pool.total_component_instances(slots.saturating_add(MAX_LOADING_RUNTIMES))
         .total_core_instances(slots.saturating_mul(MAX_CORE_INSTANCES))
-        .total_memories(slots.saturating_mul(MAX_MEMORIES))
+        .total_memories(slots.saturating_mul(MAX_MEMORIES.saturating_add(1)))
         .total_tables(slots.saturating_mul(MAX_TABLES))
+        .total_gc_heaps(slots)
+        .max_core_instance_size(MAX_INSTANCE_BYTES)
         .max_core_instances_per_component(MAX_CORE_INSTANCES)
         .max_memories_per_component(MAX_MEMORIES)
         .max_tables_per_component(MAX_TABLES)
@@ -59,6 +62,8 @@ fn config() -> Config {
         .consume_fuel(true)
         .epoch_interruption(true)
         .max_wasm_stack(MAX_WASM_STACK_BYTES)
+        // Must not be smaller, although no guest runs on such a stack.
+        .async_stack_size(MAX_WASM_STACK_BYTES)
         .cranelift_opt_level(OptLevel::Speed)
         .parallel_compilation(true)
         // By default a variable of the environment decides. The compiler process has no
@@ -69,6 +74,10 @@ fn config() -> Config {
         .wasm_multi_memory(true)
         // No supported guest toolchain needs these. A disabled feature cannot have bugs.
         .wasm_memory64(false)
+        .wasm_gc(false)
+        // Those of C++ in a runtime. They are never collected, because a call is too short.
+        .wasm_exceptions(true)
+        .collector(Collector::Null)
         // Its results differ between machines, and a replay must not.
         .wasm_relaxed_simd(false);
     config

@@ -47,6 +47,14 @@ pub enum LoadFault {
         /// The compiler's error.
         detail: String,
     },
+    /// The runtime that the component imports cannot be used.
+    #[error("handler {handler}: cannot use the runtime that it was built for: {detail}")]
+    Runtime {
+        /// The handler's name.
+        handler: String,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The component imports an interface that no handler gets.
     #[error("handler {handler}: imports {import}, which no handler may import: {advice}")]
     Import {

@@ -48,13 +48,13 @@ pub(super) const MAX_CALL_HISTORIES: usize = 64;
 /// limit would reject calls of slow handlers.
 pub(super) const MAX_WAIT_IN_CALLS: u32 = 4;
 
-/// The stack of wasm code in bytes. This is wasmtime's default, named because the thread's stack
-/// depends on it.
-pub(super) const MAX_WASM_STACK_BYTES: usize = 512 << 10;
+/// The stack of wasm code in bytes. With less, deep recursion in CPython's own code, such as nested
+/// JSON, would end a call before CPython raises its `RecursionError`.
+pub(super) const MAX_WASM_STACK_BYTES: usize = 4 << 20;
 
 /// The stack of a guest thread in bytes: wasm's own stack, and ample room for host functions. A
 /// host function that overflows it would abort the process.
-pub(super) const THREAD_STACK_BYTES: usize = 4 << 20;
+pub(super) const THREAD_STACK_BYTES: usize = 8 << 20;
 
 /// The most tensors that one call may return. Serving models have a handful of inputs.
 pub(super) const MAX_OUTPUT_TENSORS: usize = 64;
@@ -103,8 +103,8 @@ pub(super) const MAX_PYTHON_FRAMES: usize = 8;
 pub(super) const MAX_PYTHON_VISITED_FRAMES: usize = 64;
 
 /// The start of a memory that is searched for CPython's table of offsets, in bytes. CPython 3.14
-/// has it after 3.5 MiB.
-pub(super) const MAX_PYTHON_SEARCH_BYTES: usize = 8 << 20;
+/// has it after 3.5 MiB, and the runtime after 25 MiB.
+pub(super) const MAX_PYTHON_SEARCH_BYTES: usize = 32 << 20;
 
 /// The longest path or name in a frame, in bytes. The rest is cut off.
 pub(super) const MAX_PYTHON_NAME_BYTES: usize = 256;
@@ -134,8 +134,8 @@ pub(super) const MAX_MEMORIES: u32 = 4;
 /// CPython has 2, QuickJS 3.
 pub(super) const MAX_TABLES: u32 = 16;
 
-/// The most elements in one table. This is wasmtime's default.
-pub(super) const MAX_TABLE_ELEMENTS: usize = 20_000;
+/// The most elements in one table. CPython with its libraries has 47,157.
+pub(super) const MAX_TABLE_ELEMENTS: usize = 50_000;
 
 /// The bytes of linear memory that an instance slot keeps resident. They are cleared with memset or
 /// copied from the module's image instead of being returned to the kernel. A fresh instance then
@@ -168,6 +168,16 @@ pub(super) const MAX_HANDLES: usize = 4_096;
 /// The most core modules in one component, at any depth. One with CPython has 3, and 38 before its
 /// modules are fused.
 pub(super) const MAX_MODULES: usize = 128;
+
+/// The bytes of a core instance in the host: mostly references to functions, of which CPython with
+/// its libraries has 47,000.
+pub(super) const MAX_INSTANCE_BYTES: usize = 2 << 20;
+
+/// The most runtimes that are loaded at once. Each needs an instance that runs no code.
+pub(super) const MAX_LOADING_RUNTIMES: u32 = 16;
+
+/// The largest file of a runtime in bytes. CPython with its libraries has 140 MB.
+pub(super) const MAX_RUNTIME_BYTES: usize = 512 << 20;
 
 /// The deepest nesting of components. One with QuickJS has 3.
 pub(super) const MAX_NESTING: usize = 16;

@@ -53,6 +53,7 @@ mod python_frames;
 mod random_seed;
 mod request_imports;
 mod resources;
+mod runtimes;
 mod structure;
 mod tensors;
 mod ticker;
@@ -72,6 +73,7 @@ use tensorgate_settings::handler_threads::MAX_RESERVED_THREADS;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use wasmtime::component::Linker;
+use wasmtime::{Engine, Module};
 
 use self::breaker::{Breaker, ClientName};
 pub use self::breaker::{BreakerListener, BreakerReporting, CallVerdict};
@@ -215,6 +217,7 @@ impl Sandbox {
                 linker,
                 wasi_linker,
                 component_cache: ComponentCache::default(),
+                runtimes: ComponentCache::default(),
                 memory_account,
             },
             workers,
@@ -263,6 +266,18 @@ impl Sandbox {
             client: None,
             client_key: ClientKey::from_name(None),
         })
+    }
+
+    /// The code of a runtime, compiled once, with the engine that runs it. A build starts it.
+    ///
+    /// # Errors
+    /// Returns what is wrong with its file.
+    pub fn runtime(&self, digest: &[u8; 32]) -> Result<(Engine, Module), String> {
+        let (loader, account) = (&self.loader, &self.loader.memory_account);
+        let compile = || loader.compiler.runtime(digest, account);
+        let runtime = loader.runtimes.get(*digest, compile);
+        let runtime = runtime.map_err(|error: wasmtime::Error| cause::describe(&error))?;
+        Ok((loader.engine.clone(), runtime.module.clone()))
     }
 
     /// The version of this crate, and a digest of the engine's version, its configuration and the

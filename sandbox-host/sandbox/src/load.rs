@@ -10,7 +10,7 @@ use tensorgate_policy::hex;
 use tensorgate_policy::policy::Handler;
 use tensorgate_settings::folders::MAX_COMPONENT_BYTES;
 use wasmtime::Engine;
-use wasmtime::component::types::ComponentItem;
+use wasmtime::component::types::{ComponentExtern, ComponentItem};
 use wasmtime::component::{Component, Linker};
 
 use crate::call_state::CallState;
@@ -26,6 +26,7 @@ use crate::fixed_limits::{
 };
 use crate::memory_account::{MemoryAccount, MemoryShare};
 use crate::request_imports::{CARRY, CONTEXT};
+use crate::runtimes::{self, Runtime};
 use crate::versions::{self, COMMON};
 use crate::wasi;
 
@@ -85,7 +86,8 @@ pub(super) struct ComponentLoader {
     pub(super) linker: Linker<CallState>,
     /// The same with WASI, for components that import it.
     pub(super) wasi_linker: Linker<CallState>,
-    pub(super) component_cache: ComponentCache,
+    pub(super) component_cache: ComponentCache<CompiledComponent>,
+    pub(super) runtimes: ComponentCache<Runtime>,
     pub(super) compiler: Compiler,
     pub(super) memory_account: Arc<MemoryAccount>,
     /// See [`crate::CompilerConfig::development`].
@@ -117,7 +119,7 @@ impl ComponentLoader {
                 max: MAX_COMPONENT_BYTES,
             });
         }
-        let (code, sources) = match development::split(file) {
+        let (code, sources) = match development::split(file, development::SOURCES_SECTION) {
             Some(_) if !self.development => {
                 return Err(LoadFault::Development {
                     handler: handler(),
@@ -150,7 +152,7 @@ impl ComponentLoader {
                 });
             }
         }
-        check_memory(name, rule, &compiled.component)?;
+        check_memory(name, rule, &compiled)?;
         let export = Export::new(role, compiled.linked.clone())
             .map_err(|error| ComponentError::World(error).into_load_fault(name, role))?;
         Ok(Loaded {
@@ -164,7 +166,18 @@ impl ComponentLoader {
     fn is_linked(&self, import: &str) -> bool {
         versions::has(import)
             || wasi::is_linked(import)
+            || import == runtimes::LIBRARY
             || (self.development && import == development::SOURCES)
+    }
+
+    /// The runtime that a component imports by this name.
+    fn runtime(&self, import: &str) -> Result<Arc<Runtime>, ComponentError> {
+        let digest =
+            runtimes::digest_of(import).ok_or_else(|| ComponentError::Import(import.to_owned()))?;
+        let compile = || self.compiler.runtime(&digest, &self.memory_account);
+        self.runtimes
+            .get(digest, compile)
+            .map_err(ComponentError::Runtime)
     }
 
     /// The steps that depend on the file only, not on a policy.
@@ -176,27 +189,36 @@ impl ComponentLoader {
     ) -> Result<CompiledComponent, ComponentError> {
         let component =
             (self.compiler.component(name, digest, file)).map_err(ComponentError::Compile)?;
-        let whole = component.component_type();
-        let asks = |of: &str| (whole.imports(&self.engine)).any(|(import, _)| import == of);
+        let declared = component.component_type();
+        let asks = |of: &str| (declared.imports(&self.engine)).any(|(import, _)| import == of);
         let needs_fetch = (COMMON.iter().map(|version| version.fetch)).find(|&import| asks(import));
         let needs_lookup =
             (COMMON.iter().map(|version| version.lookup)).find(|&import| asks(import));
         let reads_request = asks(CONTEXT) || asks(CARRY);
-        let foreign = whole
+        let foreign = declared
             .imports(&self.engine)
             // Type imports are not functions, so a world may name any.
             .filter(|(_, import)| !matches!(import.ty, ComponentItem::Type(_)))
+            .filter(|import| !is_module(import))
             .map(|(import, _)| import.to_owned())
             .find(|import| !self.is_linked(import));
         if let Some(import) = foreign {
             return Err(ComponentError::Import(import));
         }
-        let uses_wasi = (whole.imports(&self.engine)).any(|(import, _)| wasi::is_wasi(import));
-        let linker = if uses_wasi {
-            &self.wasi_linker
-        } else {
-            &self.linker
+        let mut modules = (declared.imports(&self.engine)).filter(is_module);
+        let runtime = match modules.next() {
+            Some((import, _)) => Some((import, self.runtime(import)?)),
+            None => None,
         };
+        let uses_wasi = (declared.imports(&self.engine)).any(|(import, _)| wasi::is_wasi(import));
+        let mut linker = if uses_wasi {
+            self.wasi_linker.clone()
+        } else {
+            self.linker.clone()
+        };
+        if let Some((import, runtime)) = &runtime {
+            (runtime.link(&mut linker, import)).map_err(ComponentError::World)?;
+        }
         let linked = linker
             .instantiate_pre(&component)
             .map_err(ComponentError::World)?;
@@ -210,12 +232,18 @@ impl ComponentLoader {
             _code: MemoryShare::of_code(&self.memory_account, code_bytes),
             component,
             linked,
+            runtime: runtime.map(|(_, runtime)| runtime),
             uses_wasi,
             needs_fetch,
             needs_lookup,
             reads_request,
         })
     }
+}
+
+/// Whether an import is a core module, as only a runtime is.
+fn is_module((_, import): &(&str, ComponentExtern)) -> bool {
+    matches!(import.ty, ComponentItem::Module(_))
 }
 
 /// What a component may import besides WASI.
@@ -225,6 +253,7 @@ const OWN_INTERFACES: &str = "allowed are \
 /// Why a file is not a usable handler, for any policy.
 enum ComponentError {
     Compile(wasmtime::Error),
+    Runtime(wasmtime::Error),
     Import(String),
     World(wasmtime::Error),
 }
@@ -235,6 +264,10 @@ impl ComponentError {
         let handler = name.to_owned();
         match self {
             Self::Compile(error) => LoadFault::Compile {
+                handler,
+                detail: cause::describe(&error),
+            },
+            Self::Runtime(error) => LoadFault::Runtime {
                 handler,
                 detail: cause::describe(&error),
             },
@@ -269,7 +302,7 @@ fn code_bytes(component: &Component) -> usize {
     let file = component.image_range();
     let file_bytes = file.end.addr().saturating_sub(file.start.addr());
     let beside_text = file_bytes.saturating_sub(component.text().len());
-    let memories = component.resources_required().map_or(0, |needs| {
+    let memories = component.resources_required().map_or(u64::MAX, |needs| {
         let largest = needs.max_initial_memory_size.unwrap_or(0);
         largest
             .saturating_mul(PAGE_BYTES)
@@ -281,13 +314,17 @@ fn code_bytes(component: &Component) -> usize {
 
 /// Rejects a component whose initial memory exceeds its policy's limit, because each call would
 /// fail. The engine checked its own limits (memories, tables, instances) during compilation.
-fn check_memory(name: &str, rule: &Handler, component: &Component) -> Result<(), LoadFault> {
+fn check_memory(name: &str, rule: &Handler, compiled: &CompiledComponent) -> Result<(), LoadFault> {
     let beyond = |needs: String, gives: String| LoadFault::Resources {
         handler: name.to_owned(),
         needs,
         gives,
     };
-    let Some(needs) = component.resources_required() else {
+    let Some(needs) = compiled.component.resources_required() else {
+        // The first instance shows it.
+        if compiled.runtime.is_some() {
+            return Ok(());
+        }
         return Err(beyond(
             "modules or components from its host".to_owned(),
             "none".to_owned(),

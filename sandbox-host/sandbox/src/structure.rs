@@ -67,8 +67,8 @@ pub(super) fn is_wasm(file: &[u8]) -> bool {
 }
 
 /// A digest of a component without what the build of a handler changes: the content and the size of
-/// memories, the types of functions, and exports. `None` if a component has little code, or is
-/// none.
+/// memories, the types of functions, and exports. `None` if a component has little code, more than
+/// any component may have, or is none.
 ///
 /// Compiled functions of components with one digest are exchanged. So all code is part of it: a
 /// component that takes over its compiler by its code shares functions with none but its like.
@@ -102,7 +102,9 @@ pub(super) fn code_digest(file: &[u8]) -> Option<[u8; 32]> {
         digest.update(u64::try_from(section.len()).ok()?.to_le_bytes());
         digest.update(section);
     }
-    (code_bytes >= MIN_REUSED_CODE_BYTES).then(|| digest.finalize().into())
+    (MIN_REUSED_CODE_BYTES..=MAX_CODE_BYTES)
+        .contains(&code_bytes)
+        .then(|| digest.finalize().into())
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ impl TryFrom<Compiled> for Candidate {
 }
 
 /// Reads a regular file within a size limit.
-pub(crate) fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, BundleError> {
+pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, BundleError> {
     read_opened(path, &opened(path)?, max_bytes)
 }
 

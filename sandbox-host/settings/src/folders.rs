@@ -8,8 +8,11 @@ use tensorgate_signature::MAX_SIGNATURE_BYTES;
 
 use crate::bundle::{BundleError, read};
 
-/// The largest component in bytes. One with CPython has 18 MB.
-pub const MAX_COMPONENT_BYTES: usize = 64 << 20;
+/// The largest component in bytes. One with the memory of pandas and scikit-learn has 100 MB.
+pub const MAX_COMPONENT_BYTES: usize = 256 << 20;
+
+/// The folder of runtimes, in that of bundled components.
+pub const RUNTIMES: &str = "runtimes";
 
 /// The folders of components.
 #[derive(Clone, Debug)]

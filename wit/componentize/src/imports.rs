@@ -13,6 +13,10 @@ pub const KIT: &str = "tensorgate:kit/arrays@0.1.0";
 /// The kit's functions that pass many bytes, in blocks.
 pub const BLOCKS: &str = "tensorgate:kit/blocks@0.1.0";
 
+/// What a component imports of the runtime that handlers share: the library, and the code by the
+/// digest of its file.
+const RUNTIME: [&str; 3] = ["tensorgate:runtime/", "integrity=<sha256-", "python-x"];
+
 /// The interfaces of WASI that a host links, with nothing behind files and the environment.
 const WASI: [&str; 20] = [
     "wasi:cli/environment",
@@ -87,6 +91,7 @@ impl Surface {
         let own = |import: &str| !self.component && import.starts_with(OWN_EXPORT);
         imports
             .filter(|import| !import.starts_with(PACKAGE) && !is_wasi(import) && !own(import))
+            .filter(|import| !self.component || !RUNTIME.iter().any(|it| import.starts_with(it)))
             .collect()
     }
 

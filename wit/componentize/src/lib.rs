@@ -13,6 +13,7 @@ mod filler;
 mod fuse;
 mod imports;
 mod parts;
+pub mod python;
 
 pub use absent::without;
 pub use compose::compose;

@@ -113,7 +113,7 @@ pub(crate) fn section(id: u8, content: &[u8]) -> Vec<u8> {
 }
 
 /// A number in LEB128, in its shortest form.
-fn leb(mut number: usize) -> Vec<u8> {
+pub(crate) fn leb(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
         let low = u8::try_from(number & 0x7f).unwrap_or_default();

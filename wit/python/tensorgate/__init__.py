@@ -21,7 +21,7 @@ Available:
 
 Not available, and how it shows:
 - numpy, or any other package with compiled parts: importing it fails the build. `Array` has
-  numpy's names for the operations that it supports, and `xp` has the Array API's. The tensor kit
+  numpy's names for the operations that it supports. The tensor kit
   computes arrays of 256 elements and more, at about a nanosecond for an operation on an element.
 - Operations that the kit lacks (`map`, a loop over elements, `flat`): they run as plain Python,
   at hundreds of nanoseconds and 1500 fuel an element.
@@ -37,7 +37,6 @@ Not available, and how it shows:
 - ssl, ctypes, lzma, bz2.
 """
 
-from . import xp
 from .array import Array, DType, Filter, array, concatenate, full, stack, zeros
 from .errors import BadInput, Fault
 from .host import config, log
@@ -78,6 +77,5 @@ __all__ = [
     "pad_tokens",
     "stack",
     "where",
-    "xp",
     "zeros",
 ]

@@ -12,6 +12,6 @@ def postprocess(outputs: list[Tensor]) -> list[Tensor]:
     if scores.ndim != 2:
         raise Fault("expected [n, classes]")
     return [
-        Tensor.of("label", scores.argmax(axis=1)),
+        Tensor.of("label", scores.argmax(axis=1), "INT64"),
         Tensor.of("confidence", scores.max(axis=1)),
     ]

@@ -11,7 +11,7 @@ def preprocess(input: Payload) -> list[Tensor]:
     if len(input) != 1:
         raise BadInput("expected one tensor")
     pixels = input[0].array("FP32")
-    # Large arrays are computed in the tensor kit: the elements never become Python numbers.
+    # The array is computed as a whole: its elements never become Python numbers.
     return [Tensor.of("image", (pixels - number("mean", 0.0)) * number("scale", 1.0))]
 
 

@@ -16,9 +16,11 @@ use crate::build_cache::{BuildCache, Key};
 use crate::build_error;
 use crate::contract::{Contract, REACH_JS, contract, granted};
 use crate::copy::Copy;
+use crate::image::{self, Reuse};
 use crate::initialise::initialised;
 use crate::kit;
 use crate::project::{Language, Project, World};
+use crate::runner;
 use crate::steps::step;
 use crate::tools::{self, RUST_TARGET, RUSTUP, Tool};
 use crate::wit_version::{self, WitVersion};
@@ -50,10 +52,30 @@ pub fn build(project: &Project, may_reuse: bool, ui: &Ui) -> Result<Vec<u8>, Fai
     expect_own_outputs(&folder)?;
     let built = match project.language {
         Language::Rust => rust(project, &folder, ui)?,
+        Language::Python if project.has_shared_runtime() => {
+            let reuse = if may_reuse {
+                Reuse::All
+            } else {
+                Reuse::Nothing
+            };
+            let copy = Copy::new(&folder)?;
+            expect_module(project, &folder, &copy)?;
+            let sandbox = runner::sandbox().map_err(Failure::Failed)?;
+            image::component(project, &copy, reuse, &sandbox, ui)?
+        }
         Language::Python => with_kit(build_copy(project, &folder, python, may_reuse, ui)?, ui)?,
         Language::Js => with_kit(build_copy(project, &folder, js, may_reuse, ui)?, ui)?,
     };
-    let surface = surface(&built).map_err(|fault| {
+    check_component(project, &built)?;
+    let file = project.component();
+    replace(&file, &built)
+        .map_err(|cause| Failure::Failed(format!("cannot write {}: {cause}", file.display())))?;
+    Ok(built)
+}
+
+/// Checks that a component is a handler of its world, which a host accepts.
+pub fn check_component(project: &Project, component: &[u8]) -> Result<(), Failure> {
+    let surface = surface(component).map_err(|fault| {
         Failure::Failed(format!("the tools did not produce a component: {fault}"))
     })?;
     let foreign = surface.foreign();
@@ -76,10 +98,7 @@ pub fn build(project: &Project, may_reuse: bool, ui: &Ui) -> Result<Vec<u8>, Fai
             project.world.name()
         )));
     }
-    let file = project.component();
-    replace(&file, &built)
-        .map_err(|cause| Failure::Failed(format!("cannot write {}: {cause}", file.display())))?;
-    Ok(built)
+    Ok(())
 }
 
 /// Checks that the outputs of a build stay in the project's folder.

@@ -6,6 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -14,13 +15,14 @@ use tensorgate_cli_common::bounded_file::read_at_most;
 use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::user_folders;
 use tensorgate_policy::hex;
+use tensorgate_settings::folders::MAX_COMPONENT_BYTES;
 
 /// Maximum number of entries. The least recently used ones are removed.
 const MAX_ENTRIES: usize = 128;
-/// Maximum size of all entries, bytes. One of Python has 20 MB.
+/// Maximum size of all entries, bytes. One of Python has 20 MB, with pandas 100 MB.
 const MAX_BYTES: u64 = 2 << 30;
 /// Maximum size of one entry, bytes: that of the largest component that a host compiles.
-const MAX_ENTRY_BYTES: u64 = 64 << 20;
+const MAX_ENTRY_BYTES: usize = MAX_COMPONENT_BYTES;
 /// Bytes of the digest at the start of an entry.
 const DIGEST_BYTES: usize = 32;
 /// Mode of an entry: readable and writable by the owner only.
@@ -61,6 +63,18 @@ impl Key {
     /// # Errors
     /// An entry cannot be read.
     pub fn add_folder(&mut self, folder: &Path) -> std::io::Result<()> {
+        self.add_tree(folder, true)
+    }
+
+    /// The same with the size and the time of each file in place of its content: for large folders.
+    ///
+    /// # Errors
+    /// A folder cannot be read.
+    pub fn add_listing(&mut self, folder: &Path) -> std::io::Result<()> {
+        self.add_tree(folder, false)
+    }
+
+    fn add_tree(&mut self, folder: &Path, with_content: bool) -> std::io::Result<()> {
         let mut entries = std::fs::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
         entries.sort_by_key(std::fs::DirEntry::file_name);
         // The count ends the folder, so that no other tree has the same digest.
@@ -70,13 +84,18 @@ impl Key {
             self.add(entry.file_name().as_encoded_bytes());
             if kind.is_dir() {
                 self.add(b"folder");
-                self.add_folder(&path)?;
+                self.add_tree(&path, with_content)?;
             } else if kind.is_symlink() {
                 self.add(b"link");
                 self.add(std::fs::read_link(path)?.as_os_str().as_encoded_bytes());
-            } else {
+            } else if with_content {
                 self.add(b"file");
                 self.add(&std::fs::read(path)?);
+            } else {
+                let found = entry.metadata()?;
+                self.add(&found.size().to_le_bytes());
+                self.add(&found.mtime().to_le_bytes());
+                self.add(&found.mtime_nsec().to_le_bytes());
             }
         }
         Ok(())
@@ -128,7 +147,8 @@ impl BuildCache {
     /// What the tools made of these inputs earlier.
     pub fn get(&self, key: &Key) -> Option<Vec<u8>> {
         let file = self.folder.join(key.name());
-        let mut entry = read_at_most(&file, MAX_ENTRY_BYTES).ok()??;
+        let max_bytes = u64::try_from(MAX_ENTRY_BYTES).unwrap_or(u64::MAX);
+        let mut entry = read_at_most(&file, max_bytes).ok()??;
         let (digest, made) = entry.split_first_chunk::<DIGEST_BYTES>()?;
         if key.entry_digest(made) != *digest {
             return None;
@@ -142,7 +162,7 @@ impl BuildCache {
     /// Keeps what the tools made, and removes the least recently used entries beyond the limits.
     pub fn put(&self, key: &Key, made: &[u8]) {
         let entry = [key.entry_digest(made).as_slice(), made].concat();
-        if u64::try_from(entry.len()).is_ok_and(|bytes| bytes <= MAX_ENTRY_BYTES) {
+        if entry.len() <= MAX_ENTRY_BYTES {
             let _ = replace(&self.folder.join(key.name()), entry, Mode::Exact(MODE));
         }
         self.prune(MAX_ENTRIES, MAX_BYTES);

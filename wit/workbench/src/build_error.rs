@@ -8,13 +8,15 @@
 mod hint;
 mod js_hints;
 mod python_hints;
+mod runtime_hints;
 mod rust_hints;
 
 use std::path::Path;
 
-use crate::build_error::hint::hint;
+use crate::build_error::hint::{Hint, hint};
 use crate::build_error::js_hints::JS;
 use crate::build_error::python_hints::PYTHON;
+use crate::build_error::runtime_hints::{PRESENT, RUNTIME};
 use crate::build_error::rust_hints::RUST;
 
 /// The first word of an error by `world_check.py` or `world_check.js`. Its text needs no traceback.
@@ -64,6 +66,11 @@ const COMPILED_ENDS: [&str; 3] = [".so", ".pyd", ".dylib"];
 /// The sentence for a file of compiled code in the project.
 const COMPILED_FILE: &str = "is compiled code, which a component cannot run: use a version of the package in the handler's own language, or the tensor kit";
 
+/// What to do about a package of Python that no hint names, without and with the shared runtime.
+const COPY_PACKAGE: &str =
+    "a component has only modules of pure Python: copy the package into the project's folder";
+const ADD_PACKAGE: &str = "the runtime has numpy, pandas, scipy and scikit-learn. Another package must be pure Python: install it into the active virtual environment, or copy it into the project's folder";
+
 /// An error of the author's code.
 struct AuthorError {
     text: String,
@@ -83,6 +90,32 @@ pub fn message(failure: &str, project: &Path) -> String {
         return mismatch.to_owned();
     }
     let fix = python_fix(&error.text, project).or_else(|| js_fix(&error.text));
+    composed(error, fix)
+}
+
+/// The same from what the shared runtime printed. `folders`: where it looked for modules.
+pub fn runtime_message(printed: &str, folders: &[&Path]) -> String {
+    let Some(error) = python_error(printed) else {
+        return match printed.trim() {
+            "" => NO_TEXT.to_owned(),
+            text => text.to_owned(),
+        };
+    };
+    if let Some(mismatch) = error.text.strip_prefix(MISMATCH) {
+        return mismatch.to_owned();
+    }
+    let package = python_module(&error.text).unwrap_or_default();
+    let package = package.split('.').next().unwrap_or_default();
+    let tables: &[&[Hint]] = if PRESENT.contains(&package) {
+        &[]
+    } else {
+        &[RUNTIME, PYTHON]
+    };
+    let fix = module_fix(&error.text, folders, tables, ADD_PACKAGE);
+    composed(error, fix)
+}
+
+fn composed(error: AuthorError, fix: Option<String>) -> String {
     let mut message = error.text;
     for frame in &error.frames {
         message.push_str("\n  ");
@@ -187,18 +220,21 @@ pub fn rust_message(output: String) -> String {
 
 /// What to do about a Python module that a component lacks.
 fn python_fix(error: &str, project: &Path) -> Option<String> {
+    module_fix(error, &[project], &[PYTHON], COPY_PACKAGE)
+}
+
+/// The same by these tables of hints, for a search in these folders. `other`: for a module that
+/// is not found.
+fn module_fix(error: &str, folders: &[&Path], tables: &[&[Hint]], other: &str) -> Option<String> {
     let module = python_module(error)?;
     let package = module.split('.').next().unwrap_or(&module);
-    if let Some(known) = hint(PYTHON, package) {
+    if let Some(known) = tables.iter().find_map(|table| hint(table, package)) {
         return Some(known);
     }
-    if let Some(file) = compiled_file(&module, project) {
+    if let Some(file) = (folders.iter()).find_map(|folder| compiled_file(&module, folder)) {
         return Some(format!("{file} {COMPILED_FILE}"));
     }
-    error.starts_with("ModuleNotFoundError: ").then(|| {
-        "a component has only modules of pure Python: copy the package into the project's folder"
-            .to_owned()
-    })
+    (error.starts_with("ModuleNotFoundError: ")).then(|| other.to_owned())
 }
 
 /// The dotted name of a Python module that could not be imported.

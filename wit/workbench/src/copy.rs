@@ -114,7 +114,8 @@ impl Copy {
         self.private.path().join("environment")
     }
 
-    fn packages(&self) -> PathBuf {
+    /// Its packages: an empty folder.
+    pub fn packages(&self) -> PathBuf {
         self.environment().join("lib/python3/site-packages")
     }
 }

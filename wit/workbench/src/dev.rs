@@ -3,7 +3,8 @@
 //! For Python and JavaScript, the component is a runtime that was built and compiled once, and the
 //! author's files in a section after it (`runtime`, `sources`). Calls read them from the host
 //! (`wit/development.wit`), so a change builds and compiles nothing. A call is slower, because it
-//! imports the author's modules. Rust needs no such runtime: its ordinary build is quick.
+//! imports the author's modules. Rust needs no such runtime: its ordinary build is quick. So is
+//! that of Python with the shared runtime, which goes on after the imports of an earlier one.
 
 mod check;
 mod imports;
@@ -19,8 +20,9 @@ use tensorgate_componentize::noted;
 use tensorgate_sandbox::{LoadedHandler, SOURCES_SECTION, Sandbox};
 
 use self::sources::Sources;
-use crate::build::{build, expect_module, expect_own_outputs, replace};
+use crate::build::{build, check_component, expect_module, expect_own_outputs, replace};
 use crate::copy::Copy;
+use crate::image::{self, Reuse};
 use crate::project::{Language, Project};
 
 /// A development build.
@@ -61,6 +63,14 @@ pub fn build_for_development(
     })?;
     let copy = Copy::new(&folder)?;
     expect_module(project, &folder, &copy)?;
+    if project.has_shared_runtime() {
+        let component = image::component(project, &copy, Reuse::Packages, sandbox, ui)?;
+        check_component(project, &component)?;
+        return Ok(DevelopmentBuild {
+            component,
+            runtime: None,
+        });
+    }
     let sources = match Sources::of(project.language, &copy)? {
         Ok(sources) => sources,
         Err(cause) => {

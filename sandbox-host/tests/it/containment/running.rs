@@ -177,7 +177,7 @@ async fn traps_and_memory_exhaustion_are_distinguished() {
             "out of bounds",
         ),
         ("memory", hoard, FaultCause::Memory, "at most 67108864"),
-        ("table", table, FaultCause::Memory, "at most 20000"),
+        ("table", table, FaultCause::Memory, "at most 50000"),
     ] {
         check(
             name,
@@ -191,6 +191,21 @@ async fn traps_and_memory_exhaustion_are_distinguished() {
         )
         .await;
     }
+}
+
+/// Nothing frees what an exception takes, so it counts as memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn exceptions_without_end_are_bounded() {
+    let throws = "(loop $l (block $caught (try_table (catch $t $caught) (throw $t))) (br $l))";
+    let component = preprocess_with(&format!("{throws} (unreachable)"), "(tag $t)");
+    check(
+        "exceptions",
+        &component,
+        PATIENT,
+        FaultCause::Memory,
+        "memory_bytes",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,7 +49,7 @@ const PRIVATE_NAMES: [(&str, usize); 10] = [
     ("fuzz", 272),
     ("identity", 0),
     ("policy", 292),
-    ("sandbox-host", 1_532),
+    ("sandbox-host", 1_528),
     ("tests", 684),
     ("wire", 0),
 ];

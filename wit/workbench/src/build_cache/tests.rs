@@ -41,6 +41,23 @@ fn kept() -> (Scratch, BuildCache, Key) {
 }
 
 #[test]
+fn a_listing_has_the_names_and_sizes_of_files() {
+    let listing = |project: &Scratch| {
+        let mut key = Key::new("");
+        key.add_listing(project.path()).unwrap();
+        key.name()
+    };
+    let project = project();
+    let before = listing(&project);
+    assert_eq!(listing(&project), before);
+    project.file("parts/table.json", "{\"longer\": 1}");
+    let longer = listing(&project);
+    assert_ne!(longer, before);
+    project.file("other.py", "");
+    assert_ne!(listing(&project), longer);
+}
+
+#[test]
 fn each_input_of_a_build_changes_its_key() {
     type Change = fn(&Path);
     let plain = key("tools 1", &project(), &["-w", "preprocess"]).name();

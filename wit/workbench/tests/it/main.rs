@@ -22,6 +22,8 @@ mod js;
 mod kit;
 mod logs;
 mod mistakes;
+mod numpy;
+mod ported;
 mod python;
 mod reach;
 mod replay;
@@ -121,7 +123,7 @@ fn date_handler_library(folder: &Path) {
     }
 }
 
-/// A new project, built.
+/// A new project, built. Its language is `numpy` for Python with the shared runtime.
 struct Project {
     folder: PathBuf,
     name: &'static str,
@@ -166,8 +168,21 @@ impl Project {
         turn: Option<MutexGuard<'static, ()>>,
     ) -> Self {
         let into = folder.to_str().unwrap();
+        let (lang, runtime) = match lang {
+            "numpy" => ("python", "python"),
+            lang => (lang, "kit"),
+        };
         let ran = handler(&[
-            "new", "--lang", lang, "--world", world, "--into", into, name,
+            "new",
+            "--lang",
+            lang,
+            "--runtime",
+            runtime,
+            "--world",
+            world,
+            "--into",
+            into,
+            name,
         ]);
         assert_eq!(ran.code, 0, "{}", story(&ran));
         if lang == "rust" {

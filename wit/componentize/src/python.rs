@@ -1,0 +1,89 @@
+//! Handlers in Python that run on CPython with numpy, compiled into one core module.
+//!
+//! The runtime file has that module and its library. A handler's component imports the module and
+//! brings the memory of an interpreter that has loaded the handler. This works because the memory
+//! is the module's whole state while no call is active; `runtime` rejects modules with other state.
+
+mod handler;
+mod memory;
+mod runtime;
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "tests"
+)]
+mod tests;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use wasm_encoder::MemoryType;
+
+use crate::parts::{note, sections};
+
+pub use handler::{Image, World, handler};
+pub use runtime::runtime;
+
+/// The custom section at the end of a runtime file, which is the library's zip.
+pub const LIBRARY_SECTION: &str = "tensorgate-library";
+/// The custom section before it. It has the number of data segments, and for each its address, its
+/// length and its bytes. Numbers are little-endian, of 4 bytes.
+const MEMORY_SECTION: &str = "tensorgate-memory";
+/// The only export of a runtime file: the core module.
+pub const CODE_EXPORT: &str = "code";
+/// The size of the runtime's first memory, in pages.
+const PAGES: u64 = 640;
+
+/// The parts of a runtime file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Library<'f> {
+    /// The segments of the first memory, by their addresses.
+    pub base: Vec<(u32, &'f [u8])>,
+    /// The zip with Python's modules.
+    pub zip: &'f [u8],
+    /// The component that exports the core module.
+    pub component: &'f [u8],
+}
+
+/// The parts of a runtime file; `None` if it is none.
+pub fn parts(file: &[u8]) -> Option<Library<'_>> {
+    let (_, memory, _) = sections(file).ok()?.into_iter().rev().nth(1)?;
+    let (zip, mut rest) = (note(file, LIBRARY_SECTION)?, note(file, MEMORY_SECTION)?);
+    let mut base = Vec::new();
+    for _ in 0..number(&mut rest)? {
+        let address = number(&mut rest)?;
+        let length = usize::try_from(number(&mut rest)?).ok()?;
+        let (bytes, after) = rest.split_at_checked(length)?;
+        base.push((address, bytes));
+        rest = after;
+    }
+    Some(Library {
+        base,
+        zip,
+        component: file.get(..memory.start)?,
+    })
+}
+
+fn number(rest: &mut &[u8]) -> Option<u32> {
+    let (bytes, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(u32::from_le_bytes(*bytes))
+}
+
+/// The name by which a handler imports the core module of a runtime file with this SHA-256.
+pub fn import_name(digest: &[u8; 32]) -> String {
+    format!("integrity=<sha256-{}>", STANDARD.encode(digest))
+}
+
+/// A memory of at least this many pages.
+fn memory_type(pages: u64) -> MemoryType {
+    MemoryType {
+        minimum: pages,
+        maximum: None,
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    }
+}

@@ -1,0 +1,205 @@
+"""Builds the image of a handler in the runtime's `__main__`: imports the author's modules, and
+makes `entry`, the function that a call runs.
+
+The program that builds sets `_memory` and `_exchange` (see abi.py), `_world`, and `_fetch` and
+`_lookup` if the component imports these interfaces. The project is at `/project`, read-only.
+"""
+
+import ast
+import contextlib
+import importlib
+import os
+import sys
+
+PROJECT = "/project"
+
+# The modules beside this one, and the package for authors. Faults in them are not the author's.
+OWN = (f"{PROJECT}/build/", f"{PROJECT}/tensorgate/")
+
+# Names whose use cannot work in a call, by the text of tensorgate_entry that says what to do.
+LACKING = {
+    "NO_THREADS": ("threading.Thread", "threading.Timer", "concurrent.futures"),
+    "NO_SOCKETS": ("asyncio.run", "socket", "urllib.request", "subprocess", "multiprocessing"),
+    "NO_LIBRARIES": ("ctypes",),
+}
+
+NO_PICKLE = (
+    "a pickle can run any code, so a build loads none: export the parameters as .npz or .json,"
+    " or use skops.io.dump and skops.io.load"
+)
+
+# What `except:` without a type catches.
+ALL = ast.Name("BaseException")
+
+LATE = "; or put the import into `try: … except ImportError:`"
+
+
+def _build():
+    sys.path[:0] = [PROJECT, f"{PROJECT}/build/python"]
+    os.chdir(PROJECT)
+    import tensorgate_abi as abi
+
+    abi.bind(_memory, int(_exchange))
+    abi.install(globals().get("_fetch"), globals().get("_lookup"))
+    import tensorgate_entry
+    from tensorgate_world_check import WorldMismatch, check
+
+    restore = _refuse_pickles()
+    try:
+        handler = importlib.import_module("handler")
+        check(handler, _world)
+        _look_through()
+    except SystemExit as error:
+        text = str(error) or "a module of the handler ended the interpreter while it was imported"
+        raise WorldMismatch(text) from None
+    finally:
+        restore()
+    tensorgate_entry.connect(_world, getattr(handler, _world))
+    return tensorgate_entry.entry
+
+
+def _show(_kind, error, _traceback):
+    """Writes an exception as the program reads it that runs the build: the frames of the project,
+    and below its text.
+    """
+    lines, at = ["Traceback (most recent call last):"], error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        if _is_authors(code.co_filename):
+            file = code.co_filename.removeprefix(f"{PROJECT}/")
+            lines.append(f'  File "/0/{file}", line {at.tb_lineno}, in {code.co_name}')
+        at = at.tb_next
+    text = f"{type(error).__name__}: {error}".replace("\n", "\n    ")
+    sys.__stdout__.flush()
+    print(*lines, "", "Caused by:", f"    {text}", sep="\n", file=sys.stderr, flush=True)
+
+
+def _is_authors(file):
+    return file.startswith(f"{PROJECT}/") and not file.startswith(OWN)
+
+
+def _refuse_pickles():
+    """Makes the author's modules fail that load a pickle while they are imported, also through a
+    package such as joblib. Returns a function that ends this.
+    """
+    import pickle
+
+    before = pickle.load, pickle.loads, pickle._Unpickler.load
+    active = [True]
+
+    def guarded(load):
+        def loading(*arguments, **named):
+            frame = sys._getframe(1)
+            # A package that loads its own data while it is imported is below the import's frames.
+            while active and frame is not None and "importlib" not in frame.f_code.co_filename:
+                if _is_authors(frame.f_code.co_filename):
+                    raise pickle.UnpicklingError(NO_PICKLE)
+                frame = frame.f_back
+            return load(*arguments, **named)
+
+        return loading
+
+    def set_to(loads):
+        pickle.load, pickle.loads, pickle._Unpickler.load = loads
+
+    set_to(map(guarded, before))
+    return lambda: (active.clear(), set_to(before))
+
+
+def _look_through():
+    """Imports what the author's functions import, so that a call need not, and warns of what cannot
+    work. Raises ImportError with each import that fails.
+    """
+    failed, seen = [], set()
+    while fresh := [module for name, module in sorted(sys.modules.items()) if name not in seen]:
+        seen.update(list(sys.modules))
+        for module in fresh:
+            file = getattr(module, "__file__", None) or ""
+            if _is_authors(file) and file.endswith(".py"):
+                with open(file, "rb") as opened:
+                    source = opened.read()
+                _Look(file.removeprefix(f"{PROJECT}/"), module, failed).visit(ast.parse(source))
+                if b"decode_image" in source:
+                    importlib.import_module("PIL.Image")
+    # Pillow imports its formats with the first picture.
+    if "PIL.Image" in sys.modules:
+        sys.modules["PIL.Image"].init()
+    if failed:
+        error, place = failed[0]
+        others = "".join(f"\n{place}: {error}" for error, place in failed[1:])
+        text = f"{error} ({place}){LATE}{others}"
+        raise (type(error) if isinstance(error, ImportError) else ImportError)(text)
+
+
+class _Look(ast.NodeVisitor):
+    """Goes through a module of the author's."""
+
+    def __init__(self, place, module, failed):
+        self.place, self.module, self.failed = place, module, failed
+        self.functions, self.guards = 0, 0
+        self.names = {}
+
+    def visit_FunctionDef(self, node):
+        self.functions += 1
+        self.generic_visit(node)
+        self.functions -= 1
+
+    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
+
+    def visit_Try(self, node):
+        caught = [each for handler in node.handlers for each in ast.walk(handler.type or ALL)]
+        caught = {each.id for each in caught if isinstance(each, ast.Name)}
+        guards = not caught.isdisjoint(("ImportError", "ModuleNotFoundError", "Exception", ALL.id))
+        self.guards += guards
+        for each in node.body:
+            self.visit(each)
+        self.guards -= guards
+        for each in node.handlers + node.orelse + node.finalbody:
+            self.visit(each)
+
+    def visit_Import(self, node):
+        for alias in node.names:
+            name = alias.name if alias.asname else alias.name.split(".")[0]
+            self.names[alias.asname or name] = name
+            self._import(node, alias.name, None)
+
+    def visit_ImportFrom(self, node):
+        name = "." * node.level + (node.module or "")
+        for alias in node.names:
+            self.names[alias.asname or alias.name] = f"{name}.{alias.name}"
+            self._import(node, name, alias.name)
+
+    def _import(self, node, name, member):
+        if not self.functions:
+            return
+        try:
+            module = importlib.import_module(name, self.module.__package__)
+            if member not in (None, "*") and not hasattr(module, member):
+                importlib.import_module(f"{module.__name__}.{member}")
+        except Exception as error:
+            place = f"{self.place}:{node.lineno}"
+            # A package that was copied into the project may offer more than the author uses.
+            if not self.guards and "/" in self.place:
+                print(f"warning: {place}: {error}{LATE}", file=sys.stderr)
+            elif not self.guards:
+                self.failed.append((error, place))
+
+    def visit_Call(self, node):
+        first, *rest = ast.unparse(node.func).split(".")
+        name = ".".join([self.names.get(first, ""), *rest])
+        # numpy and scipy import some of their modules when they are first used.
+        found = sys.modules.get(self.names.get(first))
+        with contextlib.suppress(Exception):
+            for part in rest:
+                found = getattr(found, part)
+        for cure, lacking in LACKING.items():
+            if any(f"{name}.".startswith(f"{each}.") for each in lacking):
+                cure = getattr(sys.modules["tensorgate_entry"], cure)
+                print(f"warning: {self.place}:{node.lineno}: {name}{cure}", file=sys.stderr)
+        self.generic_visit(node)
+
+
+# An exception ends this script, and is shown in the form that the program reads.
+sys.excepthook = _show
+entry = _build()
+sys.excepthook = sys.__excepthook__
