@@ -23,7 +23,7 @@ use self::cache::Cache;
 pub use self::compiler_process::{CompilerProcess, compiler_process};
 pub use self::running::RunningCompilations;
 use crate::component_cache::Digest;
-use crate::fixed_limits::COMPILE_LOG_INTERVAL;
+use crate::fixed_limits::{COMPILE_LOG_INTERVAL, PAGE_BYTES};
 use crate::memory_account::{MemoryAccount, MemoryShare};
 use crate::runtimes::{self, Runtime};
 use crate::structure::{code_digest, is_wasm, within_bounds};
@@ -126,11 +126,10 @@ impl Compiler {
             Some(component) => component,
             None => self.compiled("runtime", digest, &file)?,
         };
-        let code = component.image_range();
-        let code_bytes = code.end.addr().saturating_sub(code.start.addr());
+        let bytes = code_bytes(&component).saturating_add(library.len());
         Ok(Runtime {
             module: runtimes::module(&self.engine, &component)?,
-            _bytes: MemoryShare::of_code(account, code_bytes.saturating_add(library.len())),
+            _bytes: MemoryShare::of_code(account, bytes),
             library,
         })
     }
@@ -245,6 +244,23 @@ impl Compiler {
             made
         })
     }
+}
+
+/// The memory that a loaded component takes: its compiled file, and a copy of the initial content
+/// of its memories. That content is no larger than they are, and is in the file beside the
+/// instructions. A runtime has no memory of its own.
+pub(super) fn code_bytes(component: &Component) -> usize {
+    let file = component.image_range();
+    let file_bytes = file.end.addr().saturating_sub(file.start.addr());
+    let beside_text = file_bytes.saturating_sub(component.text().len());
+    let memories = component.resources_required().map_or(u64::MAX, |needs| {
+        let largest = needs.max_initial_memory_size.unwrap_or(0);
+        largest
+            .saturating_mul(PAGE_BYTES)
+            .saturating_mul(needs.num_memories.into())
+    });
+    let initial_bytes = usize::try_from(memories).map_or(beside_text, |it| it.min(beside_text));
+    file_bytes.saturating_add(initial_bytes)
 }
 
 /// A digest of what compiled code depends on: the engine's version and configuration, and the

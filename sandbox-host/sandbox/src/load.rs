@@ -10,13 +10,13 @@ use tensorgate_policy::hex;
 use tensorgate_policy::policy::Handler;
 use tensorgate_settings::folders::MAX_COMPONENT_BYTES;
 use wasmtime::Engine;
+use wasmtime::component::Linker;
 use wasmtime::component::types::{ComponentExtern, ComponentItem};
-use wasmtime::component::{Component, Linker};
 
 use crate::call_state::CallState;
 use crate::capabilities::CapabilityLimits;
 use crate::cause;
-use crate::compile::Compiler;
+use crate::compile::{Compiler, code_bytes};
 use crate::component_cache::{CompiledComponent, ComponentCache};
 use crate::development;
 use crate::error::LoadFault;
@@ -293,23 +293,6 @@ impl ComponentError {
             },
         }
     }
-}
-
-/// The memory that a loaded component takes: its compiled file, and a copy of the initial content
-/// of its memories. That content is no larger than they are, and is in the file beside the
-/// instructions.
-fn code_bytes(component: &Component) -> usize {
-    let file = component.image_range();
-    let file_bytes = file.end.addr().saturating_sub(file.start.addr());
-    let beside_text = file_bytes.saturating_sub(component.text().len());
-    let memories = component.resources_required().map_or(u64::MAX, |needs| {
-        let largest = needs.max_initial_memory_size.unwrap_or(0);
-        largest
-            .saturating_mul(PAGE_BYTES)
-            .saturating_mul(needs.num_memories.into())
-    });
-    let initial_bytes = usize::try_from(memories).map_or(beside_text, |it| it.min(beside_text));
-    file_bytes.saturating_add(initial_bytes)
 }
 
 /// Rejects a component whose initial memory exceeds its policy's limit, because each call would

@@ -235,6 +235,7 @@ impl Build<'_> {
     fn key(&self, what: &str, script: &str) -> Option<Key> {
         let mut key = Key::new(what);
         key.add(&self.runtime.digest);
+        key.add(PACKAGES.as_bytes());
         key.add(script.as_bytes());
         match &self.packages {
             Some(packages) => key.add_listing(packages).ok().map(|()| key),

@@ -28,7 +28,7 @@ use crate::tools::{
 /// What to do if Python is missing.
 const PYTHON: &str = "install Python 3.9 or later with its venv module";
 
-/// What pip is told for each list of packages.
+/// The arguments of pip for a list of packages.
 const PINNED: [&str; 5] = [
     "--quiet",
     "--disable-pip-version-check",

@@ -22,7 +22,7 @@ enum Ends {
 }
 
 use Ends::{Answers, By, Rejects};
-use FaultCause::{BadOutput, Fuel, HostCalls, Memory, Reported, Stack, Trap};
+use FaultCause::{BadOutput, Fuel, HostCalls, Memory, Reported, Trap};
 
 /// More fuel than any honest call here needs. A loop burns it in less than a second.
 const FUEL: u64 = 500_000_000;
@@ -104,14 +104,22 @@ const JS: [(&str, Ends); 34] = [
 
 /// Loads a component under a policy that names it.
 pub fn load(sandbox: &Sandbox, component: &[u8], behaviour: &str) -> LoadedHandler {
-    let sha256 = tensorgate_policy::hex(&Sha256::digest(component));
-    let document = serde_json::json!({
-        "version": 1,
-        "handlers": {"h": {
-            "component": "h.wasm", "sha256": sha256, "fuel": FUEL, "memory_bytes": 64 << 20, "timeout_ms": 60_000,
-            "config": {"behaviour": behaviour},
-        }},
+    let rule = serde_json::json!({
+        "fuel": FUEL, "memory_bytes": 64 << 20, "timeout_ms": 60_000, "config": {"behaviour": behaviour},
     });
+    load_with(sandbox, component, rule)
+}
+
+/// The same with these limits and this configuration.
+pub fn load_with(
+    sandbox: &Sandbox,
+    component: &[u8],
+    mut rule: serde_json::Value,
+) -> LoadedHandler {
+    let sha256 = tensorgate_policy::hex(&Sha256::digest(component));
+    rule["component"] = "h.wasm".into();
+    rule["sha256"] = sha256.into();
+    let document = serde_json::json!({"version": 1, "handlers": {"h": rule}});
     let raw: raw::Policy = serde_json::from_value(document).unwrap();
     let policy = validate::validate(&raw).unwrap().0;
     let rule = policy.handlers().get("h").unwrap();

@@ -5,13 +5,12 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
-use tensorgate_base::payload::{Payload, Role};
+use tensorgate_base::payload::Payload;
 use tensorgate_cli_common::user_folders;
 use tensorgate_client::run::Scratch;
-use tensorgate_policy_compiler::{raw, validate};
 use tensorgate_sandbox::{CompilerConfig, HandlerError, LoadedHandler, Sandbox, SandboxConfig};
 
+use super::hostile::load_with;
 use super::{Project, handler, lines, story};
 
 fn handlers() -> PathBuf {
@@ -106,16 +105,9 @@ fn each_mode_of_a_handler_with_numpy_ends_as_expected() {
     });
     let sandbox = sandbox.unwrap();
     let load = |mode: &str, arg: &str| {
-        let sha256 = tensorgate_policy::hex(&Sha256::digest(&component));
         let mut rule = expected["limits"].clone();
-        rule["component"] = json!("h.wasm");
-        rule["sha256"] = json!(sha256);
         rule["config"] = json!({"mode": mode, "arg": arg});
-        let document = json!({"version": 1, "handlers": {"h": rule}});
-        let raw: raw::Policy = serde_json::from_value(document).unwrap();
-        let policy = validate::validate(&raw).unwrap().0;
-        let rule = policy.handlers().get("h").unwrap();
-        (sandbox.load("h", rule, Role::Preprocess, &component)).unwrap()
+        load_with(&sandbox, &component, rule)
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     // Keeps the compiled code, and shows that no mode harms another call.
