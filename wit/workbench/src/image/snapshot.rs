@@ -62,7 +62,11 @@ impl Snapshot {
         };
         let blocks = usize::try_from(u32::from_le_bytes(blocks)).ok()?;
         let mut memory = vec![0; blocks.checked_mul(BLOCK_BYTES)?];
-        for block in rest.chunks(BLOCK_BYTES.checked_add(4)?) {
+        let (stored, cut) = rest.as_chunks::<{ BLOCK_BYTES + 4 }>();
+        if !cut.is_empty() {
+            return None;
+        }
+        for block in stored {
             let (index, content) = block.split_first_chunk::<4>()?;
             let index = usize::try_from(u32::from_le_bytes(*index)).ok()?;
             let start = index.checked_mul(BLOCK_BYTES)?;
@@ -97,9 +101,9 @@ mod tests {
         assert_eq!(Snapshot::from_bytes(&bytes).unwrap(), state);
         assert!(bytes.len() < 20_000, "zeros are left out");
         let end = bytes.len().saturating_sub(1);
-        for damaged in [&b"short"[..], bytes.get(..17).unwrap()] {
-            assert_eq!(Snapshot::from_bytes(damaged), None);
+        for length in [5, 17, end] {
+            let cut = bytes.get(..length).unwrap();
+            assert_eq!(Snapshot::from_bytes(cut), None, "{length} bytes");
         }
-        assert!(Snapshot::from_bytes(bytes.get(..end).unwrap()).is_some());
     }
 }
