@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs the model servers that `make bench` compares with into the user's cache folder, from
-# lists of names and hashes. A peer that cannot be installed is not an error: the bench names the
-# rows without it. `BENCH_PEERS=none` installs nothing. With the argument `scan` it installs the
-# scanners that `make bench-scan` compares with, and nothing else.
+# Installs what `make bench` compares with, model servers and CPython with libraries, into the
+# user's cache folder, from lists of names and hashes. A peer that cannot be installed is not an
+# error: the bench names the rows without it. `BENCH_PEERS=none` installs nothing. With the argument
+# `scan` it installs the scanners that `make bench-scan` compares with, and nothing else.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/tensorgate
@@ -41,6 +41,7 @@ if [ "${1:-}" = scan ]; then
     install scan
     exit
 fi
+install python
 install kserve
 install mlserver
 

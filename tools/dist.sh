@@ -4,7 +4,8 @@
 # The archive tensorgate-VERSION-ARCH-linux.tar.gz holds the programs, the filters, the bundled
 # handlers, rules for Prometheus, dashboards for Grafana, the licences, an SBOM and checksums.
 # Programs are stripped, and linked statically: they need no library of the system. The same sources
-# and toolchain give the same bytes in any folder.
+# and toolchain give the same bytes in any folder. tensorgate-runtime-python-VERSION.tar.gz is for any
+# processor: the runtime for handlers in Python, which is unpacked over the other one.
 set -euo pipefail
 cd -P "$(dirname "$0")/.."
 out=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -69,3 +70,4 @@ tar --create --format=ustar --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 
     -C "$out/dist" "$name" | gzip -9n >"$made.tar.gz"
 (cd "$out/dist" && sha256sum -- "$name.tar.gz" >"$name.tar.gz.sha256")
 printf 'dist: %s, %s bytes\n' "$made.tar.gz" "$(stat -c %s "$made.tar.gz")"
+tools/runtime.sh "$made" "$out/dist/tensorgate-runtime-python-$version.tar.gz"

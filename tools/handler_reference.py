@@ -178,8 +178,7 @@ def python_signature(function):
 
 def python_functions(file, within=None):
     """Public functions of a module, or of a class in it."""
-    folders = (ROOT / "wit/python" / name / "tensorgate" for name in ("numpy_package", ""))
-    body = ast.parse(next(each / file for each in folders if (each / file).is_file()).read_text()).body
+    body = ast.parse((ROOT / "wit/python/tensorgate" / file).read_text()).body
     if within is not None:
         body = next(each for each in body if isinstance(each, ast.ClassDef) and each.name == within).body
     rows = []

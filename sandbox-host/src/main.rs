@@ -68,6 +68,11 @@ struct Flags {
     /// `builtins` beside this program.
     #[arg(long, env = "TENSORGATE_BUILTINS")]
     builtins: Option<PathBuf>,
+    /// A further folder of runtimes, which handlers in Python name by SHA-256. The first is
+    /// `runtimes` in the folder of the bundled handlers. `tensorgate up` names the one that
+    /// `tensorgate handler setup` fills.
+    #[arg(long, value_name = "FOLDER")]
+    runtimes: Option<PathBuf>,
     /// The Unix socket for requests of the gate, created with mode 0600, or 0666 with --peer-uid.
     /// It may be left out with --listen.
     #[arg(long, env = "TENSORGATE_SOCKET", required_unless_present = "listen")]
@@ -296,10 +301,12 @@ fn main() -> ExitCode {
             None
         }
     };
+    let builtins = flags.builtins.clone().unwrap_or_else(installed);
+    let bundled = [builtins.join(RUNTIMES)].into_iter();
     let compiler_config = CompilerConfig {
         folder: flags.cache_folder.clone(),
         process,
-        runtimes: vec![(flags.builtins.clone().unwrap_or_else(installed)).join(RUNTIMES)],
+        runtimes: bundled.chain(flags.runtimes.clone()).collect(),
         development: flags.development,
         ..CompilerConfig::default()
     };
@@ -433,6 +440,7 @@ fn access(flags: &Flags, policy: Option<&Candidate>) -> (Access, BaseFolders) {
         flags.builtins.clone().unwrap_or_else(installed),
         os_sandbox::beside(&flags.bundle),
     ];
+    read.extend(flags.runtimes.clone());
     let secrets = [
         Some(&flags.context_key_file),
         flags.tls_cert.as_ref(),

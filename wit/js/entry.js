@@ -6,9 +6,10 @@ import * as handler from "../../handler.js";
 import * as tensorgate from "../../tensorgate.js";
 import { start } from "./random.js";
 import { tensorsOf } from "./results.js";
+import { story, text } from "./story.js";
 
 tensorgate.connect({ config, log });
-const line = (write) => (...values) => values.map(text).join(" ").split("\n").forEach((each) => write(each));
+const line = (write) => (...values) => values.map((value) => text(value)).join(" ").split("\n").forEach((each) => write(each));
 globalThis.console = {
   debug: line(tensorgate.log.debug),
   log: line(tensorgate.log.info),
@@ -16,17 +17,6 @@ globalThis.console = {
   warn: line(tensorgate.log.warn),
   error: line(tensorgate.log.error),
 };
-
-// A value as a line of the log shows it.
-function text(value) {
-  if (value instanceof Error) return `${value}\n${value.stack ?? ""}`.trimEnd();
-  if (typeof value !== "object" || value === null) return String(value);
-  try {
-    return JSON.stringify(value, (_, part) => (ArrayBuffer.isView(part) ? Array.from(part) : part));
-  } catch {
-    return String(value);
-  }
-}
 
 const tensors = (given) => given.map((each) => new tensorgate.Tensor(each.name, each.datatype.toUpperCase(), each.shape, each.data));
 
@@ -37,10 +27,7 @@ function call(world, called, given) {
     return results.map(({ name, datatype, shape, data }) => ({ name, datatype: datatype.toLowerCase(), shape, data }));
   } catch (error) {
     if (error instanceof tensorgate.BadInput) throw { tag: "bad-input", val: rejection(error) };
-    if (error instanceof tensorgate.Fault) throw { tag: "fault", val: error.message };
-    // The host reports this itself, because it refused the memory.
-    if (error instanceof InternalError && error.message === "out of memory") throw error;
-    throw { tag: "fault", val: `${error}\n${error?.stack ?? ""}` };
+    throw { tag: "fault", val: story(error, error instanceof tensorgate.Fault ? error.message : undefined) };
   }
 }
 

@@ -9,7 +9,7 @@
 // `tensor()` copy elements to JavaScript. The kit is available while a call runs. It is not
 // available while modules are loaded, which happens when the component is built, nor in Node.js:
 // there its functions throw.
-import { BadInput, Fault, Tensor } from "./tensorgate.js";
+import { BadInput, Fault, Tensor, checkNumbers } from "./tensorgate.js";
 
 let kit = null;
 
@@ -27,13 +27,34 @@ function asked(call) {
     const failure = error?.payload ?? error?.val ?? error;
     if (typeof failure?.message !== "string" || failure.kind === undefined) throw error;
     if (failure.kind === "data") throw new BadInput(failure.message);
-    const type = { overflow: RangeError, division: RangeError, room: RangeError, datatype: TypeError }[failure.kind] ?? Fault;
-    throw new type(failure.message);
+    throw new (failure.kind === "datatype" ? TypeError : RangeError)(failure.message);
   }
 }
 
-const numbers = (list) => Array.from(list, Number);
-const lower = (datatype) => datatype.toLowerCase();
+// A wrong argument is the author's mistake. In the kit it would end the call without a line.
+function refuse(value, wanted) {
+  const isObject = typeof value === "object" && value !== null;
+  const shown = typeof value === "string" ? JSON.stringify(value) : isObject ? `a value of ${value.constructor?.name}` : String(value);
+  throw new TypeError(`${shown} is not ${wanted}`);
+}
+
+const isNumber = (value) => ["number", "bigint", "boolean"].includes(typeof value);
+const number = (value) => (isNumber(value) ? Number(value) : refuse(value, "a number"));
+const isList = (list) => Array.isArray(list) || ArrayBuffer.isView(list);
+const numbers = (list) => (isList(list) ? Array.from(list, number) : refuse(list, "an array of numbers"));
+const encoded = (data) => (data instanceof Uint8Array ? data : refuse(data, "a Uint8Array, as `data` of a Raw or an item of a tensor is"));
+const oneOf = (names, list = names.split(" ")) => (name) => (list.includes(name) ? name : refuse(name, `one of ${names}`));
+
+const datatypeOf = oneOf("BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 BF16 FP32 FP64");
+const binary = oneOf(
+  "add subtract multiply divide floor-divide remainder power minimum maximum " +
+    "equal not-equal less less-equal greater greater-equal",
+);
+const unary = oneOf("negative absolute exp log sqrt tanh sigmoid floor ceil round");
+const resampling = oneOf("nearest bilinear antialias");
+const channelsOf = oneOf("gray rgb rgba");
+const layoutOf = oneOf("HWC CHW");
+const lower = (datatype) => datatypeOf(datatype).toLowerCase();
 
 /**
  * An array of numbers in the kit, row-major. Operators broadcast and promote types as numpy's do.
@@ -47,15 +68,13 @@ export class NdArray {
   }
 
   /**
-   * The elements of a tensor. Throws BadInput if `datatype` is given and is not the tensor's, or if
-   * the data does not fit the shape.
+   * The elements of a tensor. Throws BadInput if `datatype` is given and is not the tensor's.
+   * `NdArray.of` makes an array of values.
    */
   static from(tensor, datatype) {
-    if (datatype !== undefined && datatype !== tensor.datatype) {
-      throw new BadInput(`tensor "${tensor.name}" is ${tensor.datatype}, not ${datatype}`);
-    }
-    if (tensor.datatype === "BYTES") throw new BadInput(`tensor "${tensor.name}" is BYTES: it has items()`);
-    return new NdArray(asked(({ Array }) => Array.fromBytes(lower(tensor.datatype), numbers(tensor.shape), tensor.data)));
+    if (!(tensor instanceof Tensor)) refuse(tensor, "a Tensor. NdArray.of(datatype, shape, values) makes an array of values");
+    checkNumbers(tensor, datatype);
+    return new NdArray(asked(({ Array }) => Array.fromBytes(lower(tensor.datatype), numbers(tensor.shape), encoded(tensor.data))));
   }
 
   /**
@@ -67,12 +86,12 @@ export class NdArray {
 
   /** An array with the same number in each element. */
   static full(datatype, shape, value) {
-    return new NdArray(asked(({ Array }) => Array.full(lower(datatype), numbers(shape), value)));
+    return new NdArray(asked(({ Array }) => Array.full(lower(datatype), numbers(shape), number(value))));
   }
 
   /** Joins arrays along an axis. The other dimensions and the types must be equal. */
   static concat(arrays, axis = 0) {
-    return new NdArray(asked(({ Array }) => Array.concat(arrays.map((each) => each.#held), axis)));
+    return new NdArray(asked(({ Array }) => Array.concat(arrays.map(NdArray.#of), number(axis))));
   }
 
   /** Joins arrays of one shape along a new first dimension. */
@@ -118,19 +137,23 @@ export class NdArray {
     return new Tensor(name, datatype, this.shape, asked(() => this.#held.toBytes(lower(datatype))));
   }
 
+  static #of(array) {
+    return array instanceof NdArray ? array.#held : refuse(array, "an NdArray");
+  }
+
   #made(call) {
     return new NdArray(asked(() => call(this.#held)));
   }
 
   #axis(axis) {
-    return axis < 0 ? axis + this.shape.length : axis;
+    return number(axis) < 0 ? axis + this.shape.length : axis;
   }
 
   #operator(operator, other, reversed = false) {
     if (other instanceof NdArray) return this.#made((held) => held.combine(operator, other.#held));
-    const number = Number(other);
-    if (typeof other === "bigint" && BigInt(number) !== other) throw new RangeError(`${other} does not fit a number`);
-    return this.#made((held) => held.combineNumber(operator, number, typeof other === "number" && !Number.isInteger(number), reversed));
+    const value = number(other);
+    if (typeof other === "bigint" && BigInt(value) !== other) throw new RangeError(`${other} does not fit a number`);
+    return this.#made((held) => held.combineNumber(operator, value, typeof other === "number" && !Number.isInteger(value), reversed));
   }
 
   /**
@@ -161,7 +184,7 @@ export class NdArray {
   slice(...ranges) {
     const spans = this.shape.map((dim, axis) => {
       const [from, to] = ranges[axis] ?? [0, dim];
-      const place = (at) => Math.min(Math.max(at < 0 ? at + dim : at, 0), dim);
+      const place = (at) => Math.min(Math.max(number(at) < 0 ? at + dim : at, 0), dim);
       const start = place(from);
       return { start, count: Math.max(place(to ?? dim) - start, 0), step: 1 };
     });
@@ -181,7 +204,7 @@ export class NdArray {
   compress(mask) {
     const [dims, shape] = [mask.shape, this.shape];
     if (mask.datatype !== "BOOL") throw new TypeError(`a mask is BOOL, not ${mask.datatype}`);
-    if (`${dims}` !== `${shape.slice(0, dims.length)}`) throw new Fault(`a mask of [${dims}] for [${shape}]`);
+    if (`${dims}` !== `${shape.slice(0, dims.length)}`) throw new RangeError(`a mask of [${dims}] for [${shape}]`);
     const flags = mask.values();
     const rows = [...flags.keys()].filter((at) => flags[at]);
     return this.reshape(flags.length, ...shape.slice(dims.length)).take(rows);
@@ -190,12 +213,12 @@ export class NdArray {
   /** Adds elements before and after each axis: `image.pad([[2, 2], [0, 1], [0, 0]])`. */
   pad(widths, value = 0) {
     const [before, after] = [0, 1].map((side) => numbers(widths.map((width) => width[side])));
-    return this.#made((held) => held.pad(before, after, value));
+    return this.#made((held) => held.pad(before, after, number(value)));
   }
 
   /** Truncates or pads an axis to a length, at its end. */
   fit(length, { value = 0, axis = -1 } = {}) {
-    return this.#made((held) => held.fit(this.#axis(axis), length, value));
+    return this.#made((held) => held.fit(this.#axis(axis), number(length), number(value)));
   }
 
   /**
@@ -206,7 +229,8 @@ export class NdArray {
    */
   resize(height, width, { filter = "bilinear", layout = "HWC" } = {}) {
     const dims = this.shape.length;
-    return this.#made((held) => held.resize(dims - (layout === "HWC" && dims > 2 ? 3 : 2), height, width, filter));
+    const axis = dims - (layoutOf(layout) === "HWC" && dims > 2 ? 3 : 2);
+    return this.#made((held) => held.resize(axis, number(height), number(width), resampling(filter)));
   }
 
   /**
@@ -214,7 +238,7 @@ export class NdArray {
    * (x × scale - mean) / std for each channel.
    */
   planes({ mean, std, scale = 1 / 255 }) {
-    return this.#made((held) => held.planes(scale, numbers(mean), numbers(std)));
+    return this.#made((held) => held.planes(number(scale), numbers(mean), numbers(std)));
   }
 
   add(other) {
@@ -238,7 +262,7 @@ export class NdArray {
    * floor-divide, minimum, maximum, equal, not-equal, less, less-equal, greater, greater-equal.
    */
   operate(operator, other, reversed = false) {
-    return this.#operator(operator, other, reversed);
+    return this.#operator(binary(operator), other, Boolean(reversed));
   }
 
   /**
@@ -246,16 +270,16 @@ export class NdArray {
    * floor, ceil, round.
    */
   apply(name) {
-    return this.#made((held) => held.apply(name));
+    return this.#made((held) => held.apply(unary(name)));
   }
 
   /** Limits each element to at least `low` and at most `high`. */
   clip(low, high) {
-    return this.#made((held) => held.clip(low, high));
+    return this.#made((held) => held.clip(number(low), number(high)));
   }
 
   #reduce(reduction, axis, keep) {
-    return this.#made((held) => held.reduce(reduction, axis === undefined ? null : this.#axis(axis), keep));
+    return this.#made((held) => held.reduce(reduction, axis == null ? null : this.#axis(axis), Boolean(keep)));
   }
 
   /** The sum along an axis, or over all elements. */
@@ -294,7 +318,7 @@ export class NdArray {
    * indices].
    */
   topK(k) {
-    return asked(() => this.#held.topK(k)).map((held) => new NdArray(held));
+    return asked(() => this.#held.topK(number(k))).map((held) => new NdArray(held));
   }
 
   /**
@@ -304,7 +328,7 @@ export class NdArray {
    * `overlap`.
    */
   nms(scores, { overlap, classes, least = 0, limit = 300 }) {
-    return this.#made((held) => held.nms(scores.#held, classes ? classes.#held : null, overlap, least, limit));
+    return this.#made((held) => held.nms(NdArray.#of(scores), classes ? NdArray.#of(classes) : null, number(overlap), number(least), number(limit)));
   }
 
   /** Frees its memory before the call's end. It cannot be used afterwards. */
@@ -319,7 +343,7 @@ export class NdArray {
  * than `maxPixels`. Those are rejected before they are decoded.
  */
 export function decodeImage(data, { channels = "rgb", maxPixels = 1 << 24 } = {}) {
-  return new NdArray(asked((kit) => kit.decodeImage(data, channels, maxPixels)));
+  return new NdArray(asked((kit) => kit.decodeImage(encoded(data), channelsOf(channels), number(maxPixels))));
 }
 
 /**
@@ -327,7 +351,7 @@ export function decodeImage(data, { channels = "rgb", maxPixels = 1 << 24 } = {}
  * BadInput as `decodeImage` does.
  */
 export function decodeWav(data, { maxFrames = 1 << 22 } = {}) {
-  const [samples, rate] = asked((kit) => kit.decodeWav(data, maxFrames));
+  const [samples, rate] = asked((kit) => kit.decodeWav(encoded(data), number(maxFrames)));
   return { samples: new NdArray(samples), rate };
 }
 

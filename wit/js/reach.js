@@ -68,7 +68,7 @@ export function fetch(urls) {
 export function lookup(name, wanted, keys) {
   const [columns, of] = [texts("features", wanted), texts("keys", keys)];
   if (host?.lookup) {
-    const got = found(() => host.lookup.get(name, columns, of));
+    const got = found(() => host.lookup.get(String(name), columns, of));
     return table(got.map(({ feature, values }) => [feature, [...values]]));
   }
   granted("lookups");

@@ -49,6 +49,7 @@ export function context() {
 export const carry = {
   /** Replaces the bytes. Throws RangeError if there are more than 65536. @param {Uint8Array} data */
   set(data) {
+    if (!(data instanceof Uint8Array)) throw new TypeError("carry.set takes a Uint8Array");
     if (data.length > MAX_CARRY_BYTES) throw new RangeError(`carry.set takes at most ${MAX_CARRY_BYTES} bytes, not ${data.length}`);
     if (host) host.carry.set(data);
     else carried = Uint8Array.from(data);

@@ -23,8 +23,20 @@ export function tensorsOf(world, returned, Fault) {
     if (!isTensor(item)) {
       throw new Fault(`${world} returned an array whose item ${index} is ${named(kindOf(item))}: ${RETURN_TENSORS}`);
     }
+    const wrong = wrongPart(item);
+    if (wrong) throw new Fault(`${world} returned tensor "${item.name}" with ${wrong}`);
   }
   return returned;
+}
+
+const DATATYPE = /^(BOOL|BYTES|U?INT(8|16|32|64)|FP(16|32|64)|BF16)$/;
+
+// What no component can return as a part of a tensor.
+function wrongPart({ datatype, shape, data }) {
+  if (!DATATYPE.test(datatype)) return `the unknown datatype ${datatype}`;
+  const isDim = (dim) => typeof dim === "bigint" || (Number.isInteger(dim) && dim >= 0);
+  if (!Array.isArray(shape) || !shape.every(isDim)) return `the shape [${shape}], which needs whole numbers`;
+  return data instanceof Uint8Array ? undefined : "data that is no Uint8Array: Tensor.of makes it of values";
 }
 
 // A value's class, or its type if it has none.

@@ -64,6 +64,8 @@ const ARRAYS = {
 
 const HALVES = { FP16: [fromHalf, toHalf], BF16: [fromBrain, toBrain] };
 
+const DATATYPES = [...Object.keys(ARRAYS), ...Object.keys(HALVES), "BYTES"];
+
 /**
  * A tensor: its name in the contract, datatype, shape, and elements, row-major and little-endian.
  */
@@ -89,10 +91,7 @@ export class Tensor {
    * @param {string} [datatype]
    */
   values(datatype) {
-    if (datatype !== undefined && datatype !== this.datatype) {
-      throw new BadInput(`tensor "${this.name}" is ${this.datatype}, not ${datatype}`);
-    }
-    if (this.datatype === "BYTES") throw new BadInput(`tensor "${this.name}" is BYTES: it has items()`);
+    checkNumbers(this, datatype);
     const half = HALVES[this.datatype];
     const type = half ? Uint16Array : ARRAYS[this.datatype];
     if (count(this.shape) * type.BYTES_PER_ELEMENT !== this.data.length) {
@@ -129,10 +128,10 @@ export class Tensor {
    * @param {ArrayLike<number|bigint|boolean>} values
    */
   static of(name, datatype, shape, values) {
-    if (values.length !== count(shape)) throw new Fault(`${values.length} values do not fit [${shape}]`);
+    if (values.length !== count(shape)) throw new RangeError(`${values.length} values do not fit [${shape}]`);
     const half = HALVES[datatype];
     const type = half ? Uint16Array : ARRAYS[datatype];
-    if (!type) throw new Fault(`values cannot be ${datatype}`);
+    if (!type) throw new TypeError(`values cannot be ${datatype}: use one of ${DATATYPES.slice(0, -1).join(" ")}`);
     let typed = values;
     if (half) typed = Uint16Array.from(values, half[1]);
     else if (!(values instanceof type)) typed = type.from(values, (value) => fit(value, datatype));
@@ -141,7 +140,7 @@ export class Tensor {
 
   /** A BYTES tensor of Uint8Arrays or strings, with one dimension unless `shape` is given. */
   static ofItems(name, items, shape = [items.length]) {
-    if (items.length !== count(shape)) throw new Fault(`${items.length} items do not fit [${shape}]`);
+    if (items.length !== count(shape)) throw new RangeError(`${items.length} items do not fit [${shape}]`);
     const encoded = items.map((item) => (typeof item === "string" ? bytes(item) : item));
     const data = new Uint8Array(encoded.reduce((sum, item) => sum + 4 + item.length, 0));
     const view = new DataView(data.buffer);
@@ -171,6 +170,7 @@ export function bytes(text) {
 
 /** The string of UTF-8 bytes. Throws BadInput if they are not valid UTF-8. */
 export function text(data) {
+  if (!(data instanceof Uint8Array)) throw new TypeError("text takes a Uint8Array, as in text(tensor.items()[0])");
   try {
     return decodeURIComponent(Array.from(data, (byte) => `%${byte.toString(16).padStart(2, "0")}`).join(""));
   } catch {
@@ -183,7 +183,7 @@ let entries = {};
 
 /** The value of a key in the policy's `config:` of this handler, or null if it is not set. */
 export function config(key) {
-  return host ? host.config.get(key) : (entries[key] ?? null);
+  return host ? host.config.get(String(key)) : (entries[key] ?? null);
 }
 
 const write = (level) => (message) => {
@@ -206,13 +206,26 @@ export function connect(imports) {
   host = imports;
 }
 
+/**
+ * For kit.js: throws BadInput if a tensor is BYTES or of another datatype. A name that no datatype
+ * has is the author's mistake.
+ */
+export function checkNumbers(tensor, datatype = tensor.datatype) {
+  for (const each of [tensor.datatype, datatype]) {
+    if (!DATATYPES.includes(each)) throw new TypeError(`there is no datatype ${each}: use one of ${DATATYPES.join(" ")}`);
+  }
+  if (datatype !== tensor.datatype) throw new BadInput(`tensor "${tensor.name}" is ${tensor.datatype}, not ${datatype}`);
+  if (datatype === "BYTES") throw new BadInput(`tensor "${tensor.name}" is BYTES: it has items()`);
+}
+
 function count(shape) {
+  if (typeof shape?.reduce !== "function") throw new TypeError(`a shape is an array, not ${shape}`);
   return shape.reduce((product, dim) => product * dim, 1);
 }
 
 /**
- * Converts a number to an element. Whole numbers that do not fit are faults, where a typed array
- * would wrap them.
+ * Converts a number to an element. Throws RangeError if a whole number does not fit, where a typed
+ * array would wrap it.
  */
 function fit(value, datatype) {
   if (datatype.startsWith("FP")) return Number(value);
@@ -220,7 +233,7 @@ function fit(value, datatype) {
   const bits = Number(datatype.slice(datatype.indexOf("T") + 1));
   const whole = typeof value === "bigint" ? value : BigInt(Math.trunc(value));
   const held = datatype.startsWith("U") ? BigInt.asUintN(bits, whole) : BigInt.asIntN(bits, whole);
-  if (held !== whole) throw new Fault(`${whole} does not fit ${datatype}`);
+  if (held !== whole) throw new RangeError(`${whole} does not fit ${datatype}`);
   return bits === 64 ? held : Number(held);
 }
 

@@ -27,6 +27,23 @@ test("a wrong return is one sentence that says what to return", () => {
   }
 });
 
+test("a tensor that no component can return is named", () => {
+  const data = new Uint8Array(4);
+  for (const [parts, expected] of [
+    [["FP31", [1], data], "the unknown datatype FP31"],
+    [["FP32", [-1], data], "the shape [-1]"],
+    [["FP32", ["a"], data], "the shape [a]"],
+    [["FP32", 1, data], "the shape [1]"],
+    [["FP32", [1], [1]], "data that is no Uint8Array"],
+  ]) {
+    assert.throws(
+      () => tensorsOf("preprocess", [new Tensor("x", ...parts)], Fault),
+      (error) => error instanceof Fault && error.message.includes(`tensor "x" with ${expected}`),
+      expected,
+    );
+  }
+});
+
 test("tensors are returned as they are", () => {
   const returned = [tensor, { name: "y", datatype: "BYTES", shape: [0], data: new Uint8Array(0) }];
   assert.equal(tensorsOf("postprocess", returned, Fault), returned);

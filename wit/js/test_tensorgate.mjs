@@ -4,7 +4,7 @@ import test from "node:test";
 
 import { Missing, connectReach, fetch, lookup, setFeature, setFile } from "./reach.js";
 import { carry, connectRequest, context, setCarry, setContext } from "./request.js";
-import { BadInput, Fault, Tensor, bytes, config, setConfig, text } from "./tensorgate.js";
+import { BadInput, Tensor, bytes, config, setConfig, text } from "./tensorgate.js";
 
 const bits = (tensor) => [...new Uint16Array(tensor.data.buffer)];
 
@@ -66,15 +66,21 @@ test("what does not fit is refused", () => {
   ]) {
     assert.throws(() => tensor.values(datatype), BadInput);
   }
-  for (const wrong of [
-    () => Tensor.of("t", "FP32", [2], [1]),
-    () => Tensor.of("t", "UINT8", [1], [256]),
-    () => Tensor.of("t", "INT8", [1], [-129]),
-    () => Tensor.of("t", "UINT64", [1], [-1n]),
-    () => Tensor.of("t", "BYTES", [1], [1]),
-    () => Tensor.ofItems("t", ["a"], [2]),
+  // The author's mistakes have a stack, and are no bad input.
+  for (const [type, wrong] of [
+    [RangeError, () => Tensor.of("t", "FP32", [2], [1])],
+    [RangeError, () => Tensor.of("t", "UINT8", [1], [256])],
+    [RangeError, () => Tensor.of("t", "INT8", [1], [-129])],
+    [RangeError, () => Tensor.of("t", "UINT64", [1], [-1n])],
+    [RangeError, () => Tensor.ofItems("t", ["a"], [2])],
+    [TypeError, () => Tensor.of("t", "BYTES", [1], [1])],
+    [TypeError, () => Tensor.of("t", "FP32", 1, [1])],
+    [TypeError, () => new Tensor("t", "FP32", [1], new Uint8Array(4)).values("float32")],
+    [TypeError, () => new Tensor("t", "FP31", [1], new Uint8Array(4)).values()],
+    [TypeError, () => text("abc")],
+    [TypeError, () => carry.set("abc")],
   ]) {
-    assert.throws(wrong, Fault);
+    assert.throws(wrong, type, wrong);
   }
 });
 

@@ -9,7 +9,7 @@ import * as request from "./request.js";
 import * as tensorgate from "./tensorgate.js";
 
 // What only the build's entry calls.
-const INTERNAL = ["connect", "connectKit", "connectReach", "connectRequest"];
+const INTERNAL = ["checkNumbers", "connect", "connectKit", "connectReach", "connectRequest"];
 
 const own = (value) => Object.getOwnPropertyNames(value).filter((name) => !["length", "name", "prototype"].includes(name));
 

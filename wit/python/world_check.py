@@ -17,10 +17,6 @@ class WorldMismatch(Exception):
     """The handler does not fit its world. The build shows the text without a traceback."""
 
 
-# The build recognises the exception by this name, so it has no module before it.
-WorldMismatch.__module__ = "builtins"
-
-
 def check(handler, world):
     """Raises `WorldMismatch` unless the module defines a function that the host can call."""
     wanted = f"{world}({PARAMETERS[world]})"
@@ -60,7 +56,8 @@ def _others(handler, world):
         if type(value) is type(check) and value.__module__ == handler.__name__
     ]
     if not names:
-        return "found: no function"
+        of_class = [name for name, value in vars(handler).items() if hasattr(value, world)]
+        return f"found: {of_class[0]} with {world}: move it out of the class" if of_class else "found: no function"
     listed = ", ".join(names[:MAX_NAMES]) + (", …" if len(names) > MAX_NAMES else "")
     other = next((each for each in PARAMETERS if each != world and each in names), None)
     if other is not None:

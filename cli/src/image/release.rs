@@ -17,13 +17,17 @@ use tensorgate_policy::hex;
 
 /// The list of digests.
 const SUMS: &str = "SHA256SUMS";
+/// The list of the archive of runtimes, if it was unpacked over the release.
+const RUNTIME_SUMS: &str = "SHA256SUMS.runtimes";
+/// The folder of all its other files.
+const RUNTIMES: &str = "builtins/runtimes/";
 /// The most bytes of the list.
 const MAX_SUMS_BYTES: u64 = 1 << 20;
-/// The most bytes of one file. The largest program has 26 MB.
+/// The most bytes of one file. The runtime for Python has 139 MB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Hex digits of a digest.
 const DIGEST_CHARS: usize = 64;
-/// The folder of the bundled handlers and their signatures.
+/// The folder of the bundled handlers, their signatures and runtimes.
 pub const BUILTINS: &str = "builtins";
 
 /// Why a file of a release cannot be used.
@@ -83,10 +87,10 @@ pub struct Release {
 }
 
 impl Release {
-    /// Opens a release, and reads its list of digests.
+    /// Opens a release, and reads its list of digests, and the one of runtimes if there is one.
     ///
     /// # Errors
-    /// The folder or the list cannot be read, or the list has another form.
+    /// The folder or a list cannot be read, or a list has another form.
     pub fn open(path: &Path) -> Result<Self, ReleaseError> {
         let unreadable = |error: Errno| ReleaseError::Read {
             file: path.to_owned(),
@@ -98,11 +102,17 @@ impl Release {
             folder,
             sums: BTreeMap::new(),
         };
-        let text = release.content(SUMS, MAX_SUMS_BYTES)?;
-        release.sums = sums(&text).map_err(|line| ReleaseError::Sums {
-            file: release.path.join(SUMS),
-            line,
-        })?;
+        release.sums = release.list(SUMS)?;
+        match release.list(RUNTIME_SUMS) {
+            Ok(mut listed) => {
+                listed.retain(|name, _| name.starts_with(RUNTIMES));
+                // About its own files the release's list decides.
+                listed.append(&mut release.sums);
+                release.sums = listed;
+            }
+            Err(ReleaseError::Read { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         Ok(release)
     }
 
@@ -123,17 +133,24 @@ impl Release {
         }
     }
 
-    /// Paths of the bundled handlers and of their signatures, sorted.
+    /// Paths of the bundled handlers, of their signatures and of runtimes with their licences,
+    /// sorted.
     pub fn builtins(&self) -> impl Iterator<Item = &str> {
-        self.sums.keys().map(String::as_str).filter(|name| {
-            name.split_once('/')
-                .is_some_and(|(folder, file)| folder == BUILTINS && !file.contains('/'))
-        })
+        let names = self.sums.keys().map(String::as_str);
+        names.filter(|name| Path::new(name).starts_with(BUILTINS))
     }
 
     /// Where a file is, for messages.
     pub fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// A list of digests.
+    fn list(&self, name: &str) -> Result<BTreeMap<String, String>, ReleaseError> {
+        sums(&self.content(name, MAX_SUMS_BYTES)?).map_err(|line| ReleaseError::Sums {
+            file: self.path.join(name),
+            line,
+        })
     }
 
     fn content(&self, name: &str, most: u64) -> Result<Vec<u8>, ReleaseError> {

@@ -235,6 +235,10 @@ pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan, Failure> {
         host.arguments.push(file.clone().into());
     }
     host.arguments.extend(endpoints);
+    // Handlers name a runtime by its digest: who can write to this folder can only withhold it.
+    if let Some(folder) = user_folders::runtimes() {
+        host.arguments.extend(["--runtimes".into(), folder.into()]);
+    }
     if options.dev {
         host.arguments.push("--development".into());
         // Lines of handlers, too: their target begins as our crates' names do.

@@ -1,5 +1,6 @@
 //! The folder of compiled handlers that `up` gives its host.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::program::{small_filters, tree};
@@ -35,8 +36,14 @@ fn only_a_developers_host_outside_of_the_os_sandbox_shares_the_users_cache() {
         let arguments = std::fs::read_to_string(scratch.path().join("tensorgate-host.argv"));
         let arguments =
             arguments.unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
-        let mut rest = (arguments.lines()).skip_while(|argument| *argument != "--cache-folder");
-        let expected = scratch.path().join(expected);
-        assert_eq!(rest.nth(1), expected.to_str(), "{dev:?} {harden:?}");
+        let value = |option: &str| {
+            let mut rest = (arguments.lines()).skip_while(|argument| *argument != option);
+            rest.nth(1).map(PathBuf::from)
+        };
+        let (cache, expected) = (value("--cache-folder"), scratch.path().join(expected));
+        assert_eq!(cache, Some(expected), "{dev:?} {harden:?}");
+        // Each host reads the runtimes that `handler setup` made, and writes none.
+        let runtimes = scratch.path().join("cache/tensorgate/runtimes");
+        assert_eq!(value("--runtimes"), Some(runtimes));
     }
 }

@@ -372,6 +372,41 @@ fn containers_hold_static_files_and_run_as_a_user_who_is_not_root() {
 }
 
 #[test]
+fn the_image_of_the_host_has_the_runtime_that_was_unpacked_over_the_release() {
+    let release = Release::new(X86_64);
+    let runtimes = release.path().join("builtins/runtimes");
+    std::fs::create_dir_all(runtimes.join("LICENSES")).unwrap();
+    let mut sums = String::new();
+    // The last is not of a runtime, so its digest is not taken from this list.
+    for name in ["runtimes/0a.wasm", "runtimes/LICENSES/a.txt", "other.wasm"] {
+        std::fs::write(release.path().join("builtins").join(name), name).unwrap();
+        sums.push_str(&format!("{}  builtins/{name}\n", hex(name.as_bytes())));
+    }
+    std::fs::write(release.path().join("SHA256SUMS.runtimes"), sums).unwrap();
+    release.built(&["--only", "host"]);
+    let files = release.layout("host").files();
+    let prefix = "usr/local/bin/builtins/";
+    let found: Vec<_> = (files.iter())
+        .filter_map(|(path, mode, _)| Some((path.strip_prefix(prefix)?, *mode)))
+        .collect();
+    let expected = [
+        ("", 0o755),
+        ("runtimes/", 0o755),
+        ("runtimes/0a.wasm", 0o644),
+        ("runtimes/LICENSES/", 0o755),
+        ("runtimes/LICENSES/a.txt", 0o644),
+        ("tabular.wasm", 0o644),
+        ("tabular.wasm.sigstore.json", 0o644),
+    ];
+    assert_eq!(found, expected);
+
+    std::fs::write(runtimes.join("0a.wasm"), "other").unwrap();
+    let ran = release.build(&[]);
+    let text = "builtins/runtimes/0a.wasm differs from SHA256SUMS";
+    assert!(ran.code == 2 && ran.stderr.contains(text), "{}", ran.stderr);
+}
+
+#[test]
 fn two_builds_of_a_release_have_the_same_digests() {
     let (first, second) = (Release::new(X86_64), Release::new(X86_64));
     let ran = first.built(&[]);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::resource::{Resource, port};
 
 /// Files for name resolution, random seeds and system trust anchors.
-const SYSTEM: [&str; 14] = [
+const SYSTEM: [&str; 15] = [
     "/dev/urandom",
     "/dev/null",
     "/etc/resolv.conf",
@@ -18,6 +18,8 @@ const SYSTEM: [&str; 14] = [
     // sockets.
     "/proc/self/cgroup",
     "/proc/self/maps",
+    // Which pages handlers write.
+    "/proc/self/pagemap",
     "/proc/self/status",
     "/sys/fs/cgroup",
     "/etc/ssl/certs",

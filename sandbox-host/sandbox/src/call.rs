@@ -20,7 +20,9 @@ use crate::cause::{self, Phase};
 use crate::component_cache::CompiledComponent;
 use crate::export::{Arguments, Export};
 use crate::finished_call::HandlerOutput;
-use crate::fixed_limits::{EPOCH_TICK, MAX_HANDLES, MAX_MESSAGE_BYTES, MAX_SHORT_CALL};
+use crate::fixed_limits::{
+    EPOCH_TICK, MAX_CORE_INSTANCES_WITH_RUNTIME, MAX_HANDLES, MAX_MESSAGE_BYTES, MAX_SHORT_CALL,
+};
 use crate::guest_log::{GuestLog, LineCounts};
 use crate::job_handle::JobHandle;
 use crate::limits::Limits;
@@ -114,6 +116,9 @@ impl Callee {
             Err((error, _)) if !is_unresolved(error) => python_frames::frames(error, &store),
             _ => None,
         };
+        if let (Ok(Ok(_)), Some(memory)) = (&answer, &store.data().memory) {
+            self.compiled.written.observe(memory);
+        }
         let mut state = store.into_data();
         let ran = ran_before.saturating_add(started.elapsed());
         let beyond = state.capabilities.exceeds_limits();
@@ -141,7 +146,7 @@ impl Callee {
             cause::fault(&error, phase, limits, last_error.as_deref(), usage, frames)
         })?;
         let tensors = answer
-            .map_err(|error| handler_error(error, fuel_used))
+            .map_err(|error| handler_error(error, state.limits.refused(), fuel_used))
             .and_then(|returned| {
                 tensors::results(returned).map_err(|detail| bad_output(detail, fuel_used))
             })?;
@@ -194,8 +199,12 @@ impl Callee {
         cpu_timer: CpuTimer,
         before: PreviousRuns,
     ) -> Store<CallState> {
+        let mut limits = Limits::new(self.allowance.memory_bytes).counted_in(&self.memory_account);
+        if self.compiled.runtime.is_some() {
+            limits.instances = MAX_CORE_INSTANCES_WITH_RUNTIME;
+        }
         let state = CallState {
-            limits: Limits::new(self.allowance.memory_bytes).counted_in(&self.memory_account),
+            limits,
             handler: Arc::clone(&self.name),
             request_id,
             request,
@@ -218,6 +227,7 @@ impl Callee {
                 pending: Vec::new(),
             },
             wasi: WasiState::new(before.wasi),
+            memory: None,
         };
         let fuel = self.allowance.fuel.saturating_sub(before.fuel);
         state.record_usage(fuel);
@@ -255,8 +265,10 @@ fn is_unresolved(error: &wasmtime::Error) -> bool {
     matches!(error.downcast_ref::<Stop>(), Some(Stop::Unresolved))
 }
 
-/// Converts the handler's own error. The text is shortened and escaped because it is logged.
-fn handler_error(error: GuestError, fuel_used: u64) -> HandlerError {
+/// Converts the handler's own error. The text is shortened and escaped because it is logged. After
+/// a refused growth of memory, that is the cause: an interpreter reports it as an error of its own,
+/// with the line.
+fn handler_error(error: GuestError, refused: Option<&str>, fuel_used: u64) -> HandlerError {
     let bounded = |text: String| escaped(prefix(&text, MAX_MESSAGE_BYTES));
     match error {
         GuestError::BadInput(rejection) => HandlerError::Rejected {
@@ -264,11 +276,18 @@ fn handler_error(error: GuestError, fuel_used: u64) -> HandlerError {
             caller: rejection.caller.as_deref().and_then(caller_text),
             fuel_used,
         },
-        GuestError::Fault(text) => HandlerError::Fault {
-            cause: FaultCause::Reported,
-            detail: bounded(text),
-            fuel_used,
-        },
+        GuestError::Fault(text) => {
+            let text = bounded(text);
+            let (cause, detail) = match refused {
+                Some(refused) => (FaultCause::Memory, format!("{refused}; {text}")),
+                None => (FaultCause::Reported, text),
+            };
+            HandlerError::Fault {
+                cause,
+                detail,
+                fuel_used,
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The state of a call in its store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -48,6 +49,8 @@ pub(super) struct CallState {
     pub(super) capabilities: CapabilityState,
     /// Its clock, its random numbers and its output.
     pub(super) wasi: WasiState,
+    /// The addresses of its memory, if it has told them.
+    pub(super) memory: Option<Range<usize>>,
 }
 
 /// Why the host stopped a call.

@@ -36,8 +36,8 @@ const NO_RANDOM: &str = "the handler asked the system for random bytes, and its 
 /// The detail of a call that ended its process.
 const EXIT: &str = "the handler ended its process: it must return or report a fault instead";
 
-/// What a handler lacks, by the start of the function's name in the C bindings of WASI. CPython
-/// calls these.
+/// What a handler lacks, by the start of the function's name in the C bindings of WASI, which
+/// CPython calls in components of earlier releases.
 const MISSING_INTERFACES: [(&str, &str); 10] = [
     ("wall_clock_", NO_CLOCK),
     ("monotonic_clock_", NO_CLOCK),

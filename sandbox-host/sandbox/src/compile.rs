@@ -128,8 +128,9 @@ impl Compiler {
         };
         let bytes = code_bytes(&component).saturating_add(library.len());
         Ok(Runtime {
+            digest: *digest,
             module: runtimes::module(&self.engine, &component)?,
-            _bytes: MemoryShare::of_code(account, bytes),
+            share: MemoryShare::of_code(account, bytes),
             library,
         })
     }

@@ -4,22 +4,26 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::InstancePre;
 
 use crate::call_state::CallState;
 use crate::memory_account::MemoryShare;
 use crate::runtimes::Runtime;
+use crate::written_pages::WrittenPages;
 
 /// The SHA-256 digest of a component's file.
 pub(super) type Digest = [u8; 32];
 
 /// A component that passed every check that does not depend on a policy.
 pub(super) struct CompiledComponent {
-    pub(super) component: Component,
     /// The component with its imports linked. It has no state of a call or policy.
     pub(super) linked: InstancePre<CallState>,
     /// The runtime that it imports.
     pub(super) runtime: Option<Arc<Runtime>>,
+    /// The pages that its calls write, if it imports a runtime.
+    pub(super) written: Arc<WrittenPages>,
+    /// The bytes of memory that an instance has at its start.
+    pub(super) initial_bytes: u64,
     /// Whether it imports WASI.
     pub(super) uses_wasi: bool,
     /// The fetch interface, if it imports one.
@@ -28,10 +32,8 @@ pub(super) struct CompiledComponent {
     pub(super) needs_lookup: Option<&'static str>,
     /// Whether it imports an interface that tells it about the request.
     pub(super) reads_request: bool,
-    /// The bytes of its code, and of the initial memory that its instances share.
-    pub(super) code_bytes: usize,
-    /// The same bytes in the account of the host.
-    pub(super) _code: MemoryShare,
+    /// Its code, and the initial memory that its instances share, in the account of the host.
+    pub(super) code: MemoryShare,
 }
 
 /// The entry of one component. Threads that need the component wait here while it is compiled;

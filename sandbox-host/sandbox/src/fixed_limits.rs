@@ -50,7 +50,7 @@ pub(super) const MAX_WAIT_IN_CALLS: u32 = 4;
 
 /// The stack of wasm code in bytes. With less, deep recursion in CPython's own code, such as nested
 /// JSON, would end a call before CPython raises its `RecursionError`.
-pub(super) const MAX_WASM_STACK_BYTES: usize = 4 << 20;
+pub(super) const MAX_WASM_STACK_BYTES: usize = handler_memory::MAX_WASM_STACK_BYTES;
 
 /// The stack of a guest thread in bytes: wasm's own stack, and ample room for host functions. A
 /// host function that overflows it would abort the process.
@@ -102,8 +102,8 @@ pub(super) const MAX_PYTHON_FRAMES: usize = 8;
 /// The most frames that are looked at for them. The others are the interpreter's own.
 pub(super) const MAX_PYTHON_VISITED_FRAMES: usize = 64;
 
-/// The start of a memory that is searched for CPython's table of offsets, in bytes. CPython 3.14
-/// has it after 3.5 MiB, and the runtime after 25 MiB.
+/// The start of a memory that is searched for CPython's table of offsets, in bytes. The runtime has
+/// it after 25 MiB.
 pub(super) const MAX_PYTHON_SEARCH_BYTES: usize = 32 << 20;
 
 /// The longest path or name in a frame, in bytes. The rest is cut off.
@@ -122,16 +122,20 @@ pub(super) const MAX_LOG_LINE_BYTES: usize = 4 << 10;
 /// The most log bytes of one call before escaping. Lines beyond it are dropped and counted.
 pub(super) const MAX_LOG_BYTES: usize = 64 << 10;
 
-/// The most core instances in one component. A Rust handler has 4. A component with CPython and the
-/// tensor library has 12, or 47 if its modules could not be fused.
+/// The most core instances in one component. A Rust handler has 4. Components of componentize-py,
+/// which bring a CPython of their own, have up to 47.
 pub(super) const MAX_CORE_INSTANCES: u32 = 56;
 
-/// The most linear memories in one component. A Rust handler and one with CPython have 1. One with
-/// QuickJS has 3, two of them empty. The tensor library has another one.
+/// The same in a component that imports a runtime: one has 5, and with the tensor library some 15.
+/// Each could be an instance of the runtime, which takes up to [`MAX_INSTANCE_BYTES`] of the host.
+pub(super) const MAX_CORE_INSTANCES_WITH_RUNTIME: u32 = 24;
+
+/// The most linear memories in one component. A Rust handler and one with a runtime have 1. One
+/// with QuickJS has 3, two of them empty. The tensor library has another one.
 pub(super) const MAX_MEMORIES: u32 = 4;
 
 /// The most tables in one component. A Rust handler has 2: its own, and one from `wit-component`.
-/// CPython has 2, QuickJS 3.
+/// QuickJS has 3.
 pub(super) const MAX_TABLES: u32 = 16;
 
 /// The most elements in one table. CPython with its libraries has 47,157.
@@ -139,23 +143,37 @@ pub(super) const MAX_TABLE_ELEMENTS: usize = 50_000;
 
 /// The bytes of linear memory that an instance slot keeps resident. They are cleared with memset or
 /// copied from the module's image instead of being returned to the kernel. A fresh instance then
-/// touches its first 8 MiB without page faults. A smaller memory is cleared only up to its size.
+/// touches its first 2 MiB without page faults. A smaller memory is cleared only up to its size.
 ///
-/// A larger value makes CPython's calls faster and its neighbours slower. When a memory grows and
-/// is returned, the kernel changes the protection of all its pages under a process-wide lock. Next
-/// to calls that allocate 16 MiB, a neighbour's p99 was 1.2 times its idle value with 8 MiB here,
-/// and 2.6 times with 16 MiB.
+/// Handlers in Rust and JavaScript have most of their memory there, 1 to 3 MiB. The memory of a
+/// runtime begins with 16 MiB of CPython's C stack, of which a call uses one or two pages. With
+/// 8 MiB, to clear them took 330 µs of each call. A larger value also makes neighbours slower,
+/// because the kernel changes the protection of all pages of a returned memory under a process-wide
+/// lock.
 ///
 /// Wasmtime's `pagemap_scan` would clear only resident pages. It is not used: it misses pages that
 /// are swapped out or being moved, which would keep data of the last call.
 ///
-/// The cost is at most threads × `MAX_MEMORIES` × 8 MiB of resident memory, and never more than a
+/// The cost is at most threads × `MAX_MEMORIES` × 2 MiB of resident memory, and never more than a
 /// handler's `memory_bytes`.
 pub(super) const KEEP_RESIDENT_BYTES: usize = handler_memory::KEEP_RESIDENT_BYTES;
 
 /// The bytes of a table that stay resident between instances: all of it. Returning each small table
 /// to the kernel would cost a system call and a page fault, half of the time of an instantiation.
 pub(super) const KEEP_RESIDENT_TABLE_BYTES: usize = MAX_TABLE_ELEMENTS * size_of::<usize>();
+
+/// The calls of a component after which the pages that each of them wrote are known.
+pub(super) const OBSERVED_CALLS: usize = 4;
+
+/// The pages of a memory in which written ones are looked for: 256 MiB.
+pub(super) const MAX_OBSERVED_PAGES: usize = 64 << 10;
+
+/// The most pages that are mapped when an instance starts, and the most runs of them. A call with
+/// pandas and scikit-learn writes 360 in 270 runs. What the first calls wrote is mapped for all
+/// later ones, so this bounds by how much they can slow these: half a millisecond.
+pub(super) const MAX_POPULATED_PAGES: usize = 512;
+/// See [`MAX_POPULATED_PAGES`].
+pub(super) const MAX_POPULATED_RUNS: usize = 512;
 
 /// The size of a wasm page in bytes.
 pub(super) const PAGE_BYTES: u64 = 64 << 10;
@@ -165,8 +183,7 @@ pub(super) const PAGE_BYTES: u64 = 64 << 10;
 /// memory.
 pub(super) const MAX_HANDLES: usize = 4_096;
 
-/// The most core modules in one component, at any depth. One with CPython has 3, and 38 before its
-/// modules are fused.
+/// The most core modules in one component, at any depth. One of componentize-py has up to 38.
 pub(super) const MAX_MODULES: usize = 128;
 
 /// The bytes of a core instance in the host: mostly references to functions, of which CPython with
@@ -182,34 +199,32 @@ pub(super) const MAX_RUNTIME_BYTES: usize = 512 << 20;
 /// The deepest nesting of components. One with QuickJS has 3.
 pub(super) const MAX_NESTING: usize = 16;
 
-/// The most functions in one component. One with CPython has 13,500, and 11,700 after its modules
-/// are fused.
+/// The most functions in one component. One of componentize-py has 13,500.
 pub(super) const MAX_FUNCTIONS: usize = 100_000;
 
 /// The largest function in bytes. A function of twice the size can take a compiler minutes.
-/// CPython's largest has 165,000 bytes, or 430,000 with the code that only places its libraries.
+/// CPython's largest has 165,000 bytes, or 430,000 in componentize-py.
 pub(super) const MAX_FUNCTION_BYTES: usize = 512 << 10;
 
-/// The most bytes of all functions of a component. CPython's have 5.4 million, or 6.6 million if
-/// its modules are not fused.
+/// The most bytes of all functions of a component. Those of componentize-py have 6.6 million.
 pub(super) const MAX_CODE_BYTES: usize = 32 << 20;
 
 /// The most bytes of compiled code for one component: several times its wasm code.
 pub(super) const MAX_COMPILED_BYTES: usize = 512 << 20;
 
-/// The least code of a component whose compiled functions are kept, in bytes. QuickJS and CPython
-/// have more. Less code is compiled in a second.
+/// The least code of a component whose compiled functions are kept, in bytes. QuickJS and the
+/// tensor kit have more. Less code is compiled in a second.
 pub(super) const MIN_REUSED_CODE_BYTES: usize = 1 << 20;
 
-/// The CPU time of the compiler process. CPython takes 14 s of one core, or 40 s of a slow one.
+/// The CPU time of the compiler process. The runtime of Python takes 150 s.
 pub(super) const COMPILE_CPU: Duration = Duration::from_secs(600);
 
 /// The timeout of the compiler process. It is far longer than the CPU time needs, because beside a
 /// busy host the compiler runs at low priority and may get a tenth of a core.
 pub(super) const COMPILE_TIMEOUT: Duration = Duration::from_secs(1_800);
 
-/// The writable memory of the compiler process in bytes. CPython takes half a GiB with four
-/// threads.
+/// The writable memory of the compiler process in bytes. The runtime of Python takes 2.1 GiB with
+/// two threads.
 pub(super) const COMPILE_MEMORY_BYTES: u64 = 4 << 30;
 
 /// The most concurrent compilers, independent of cores and memory. Each has several threads.

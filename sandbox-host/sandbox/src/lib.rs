@@ -7,7 +7,8 @@
 //! lines, its clocks stand still, and it has no files.
 //!
 //! The sandbox does not check contracts; the caller checks a handler's tensors. It keeps no state
-//! between calls. It never runs guest code on a thread of an async runtime.
+//! between calls, except which pages of memory they write. It never runs guest code on a thread of
+//! an async runtime.
 //!
 //! A guest never waits for the network. The host resolves capability requests
 //! ([`ResourceResolver`]) between two runs of the same call.
@@ -60,7 +61,9 @@ mod ticker;
 mod versions;
 mod wasi;
 mod wasi_state;
+mod written_pages;
 
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -333,10 +336,13 @@ impl LoadedHandler {
         }
     }
 
-    /// The bytes of its code and of the initial memory of its instances. Handlers with the same
-    /// component share them.
-    pub fn code_bytes(&self) -> usize {
-        self.callee.compiled.code_bytes
+    /// The bytes of its component's code with the initial memory of instances, and those of its
+    /// runtime, each with the digest of the file. Handlers with the same file share them.
+    pub fn code_bytes(&self) -> impl Iterator<Item = ([u8; 32], usize)> {
+        let compiled = &self.callee.compiled;
+        let runtime = compiled.runtime.iter();
+        let runtime = runtime.map(|runtime| (runtime.digest, runtime.share.bytes));
+        iter::once((*self.rule.sha256(), compiled.code.bytes)).chain(runtime)
     }
 
     /// The most bytes that can be resolved into memory for one call.
@@ -421,7 +427,8 @@ impl LoadedHandler {
 
     /// Creates an instance with every limit set, on this thread, and drops it. Only its start
     /// function runs. This shows the cost of a call before the guest's first line, and whether a
-    /// component can start.
+    /// component can start. The thread must have a stack of 8 MiB, because a start function may use
+    /// half of it.
     ///
     /// # Errors
     /// Returns a [`HandlerError`], as a call does.

@@ -20,6 +20,8 @@ pub(super) struct HostMemoryExhausted;
 pub(super) struct Limits {
     /// The limit for all linear memories together, in bytes.
     memory_bytes: usize,
+    /// The limit for core instances.
+    pub(super) instances: u32,
     /// The linear memory in use, in bytes. It never shrinks, because wasm memories do not.
     used_bytes: usize,
     /// What of it is counted towards the host's limit. `None` without such a limit.
@@ -36,6 +38,7 @@ impl Limits {
     pub(super) const fn new(memory_bytes: usize) -> Self {
         Self {
             memory_bytes,
+            instances: MAX_CORE_INSTANCES,
             used_bytes: 0,
             host_share: None,
             grows: 0,
@@ -130,7 +133,7 @@ impl ResourceLimiter for Limits {
     }
 
     fn instances(&self) -> usize {
-        usize::try_from(MAX_CORE_INSTANCES).unwrap_or(usize::MAX)
+        usize::try_from(self.instances).unwrap_or(usize::MAX)
     }
 
     fn tables(&self) -> usize {

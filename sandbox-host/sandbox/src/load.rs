@@ -27,8 +27,10 @@ use crate::fixed_limits::{
 use crate::memory_account::{MemoryAccount, MemoryShare};
 use crate::request_imports::{CARRY, CONTEXT};
 use crate::runtimes::{self, Runtime};
+use crate::structure::initial_memory_bytes;
 use crate::versions::{self, COMMON};
 use crate::wasi;
+use crate::written_pages::WrittenPages;
 
 /// The limits of one handler, from its policy.
 #[derive(Clone, Debug)]
@@ -216,8 +218,10 @@ impl ComponentLoader {
         } else {
             self.linker.clone()
         };
+        let written = Arc::<WrittenPages>::default();
         if let Some((import, runtime)) = &runtime {
-            (runtime.link(&mut linker, import)).map_err(ComponentError::World)?;
+            (runtime.link(&mut linker, import, Arc::clone(&written)))
+                .map_err(ComponentError::World)?;
         }
         let linked = linker
             .instantiate_pre(&component)
@@ -226,13 +230,17 @@ impl ComponentLoader {
         component
             .initialize_copy_on_write_image()
             .map_err(ComponentError::Compile)?;
-        let code_bytes = code_bytes(&component);
+        let initial_bytes = match component.resources_required() {
+            Some(needs) => (needs.max_initial_memory_size.unwrap_or(0)).saturating_mul(PAGE_BYTES),
+            // Those of a component with a runtime, which the engine does not know.
+            None => initial_memory_bytes(file),
+        };
         Ok(CompiledComponent {
-            code_bytes,
-            _code: MemoryShare::of_code(&self.memory_account, code_bytes),
-            component,
+            code: MemoryShare::of_code(&self.memory_account, code_bytes(&component)),
             linked,
             runtime: runtime.map(|(_, runtime)| runtime),
+            written,
+            initial_bytes,
             uses_wasi,
             needs_fetch,
             needs_lookup,
@@ -298,30 +306,16 @@ impl ComponentError {
 /// Rejects a component whose initial memory exceeds its policy's limit, because each call would
 /// fail. The engine checked its own limits (memories, tables, instances) during compilation.
 fn check_memory(name: &str, rule: &Handler, compiled: &CompiledComponent) -> Result<(), LoadFault> {
-    let beyond = |needs: String, gives: String| LoadFault::Resources {
-        handler: name.to_owned(),
-        needs,
-        gives,
-    };
-    let Some(needs) = compiled.component.resources_required() else {
-        // The first instance shows it.
-        if compiled.runtime.is_some() {
-            return Ok(());
-        }
-        return Err(beyond(
-            "modules or components from its host".to_owned(),
-            "none".to_owned(),
-        ));
-    };
-    let memory = needs
-        .max_initial_memory_size
-        .unwrap_or(0)
-        .saturating_mul(PAGE_BYTES);
-    if usize::try_from(memory).map_or(true, |memory| memory > rule.memory_bytes()) {
-        return Err(beyond(
-            format!("{memory} bytes of memory at its start"),
-            format!("memory_bytes: {}", rule.memory_bytes()),
-        ));
+    let memory = compiled.initial_bytes;
+    if usize::try_from(memory).is_ok_and(|memory| memory <= rule.memory_bytes()) {
+        return Ok(());
     }
-    Ok(())
+    Err(LoadFault::Resources {
+        handler: name.to_owned(),
+        needs: format!("{memory} bytes of memory at its start"),
+        gives: format!(
+            "memory_bytes: {}: raise it to more than {memory}",
+            rule.memory_bytes()
+        ),
+    })
 }

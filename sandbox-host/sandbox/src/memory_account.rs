@@ -45,7 +45,7 @@ impl MemoryAccount {
 #[derive(Debug)]
 pub(super) struct MemoryShare {
     account: Arc<MemoryAccount>,
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl MemoryShare {

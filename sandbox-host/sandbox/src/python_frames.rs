@@ -21,63 +21,26 @@ use crate::fixed_limits::{
 /// The first bytes of the table.
 const COOKIE: [u8; 8] = *b"xdebugpy";
 
-/// The numbers of the entries of a table, which have 8 bytes each. They differ between releases.
-struct Entries {
-    /// The upper half of the version.
-    version: usize,
-    current_frame: usize,
-    previous_frame: usize,
-    executable: usize,
-    instruction: usize,
-    owner: usize,
-    file_name: usize,
-    function_name: usize,
-    line_table: usize,
-    first_line: usize,
-    instructions: usize,
-    bytes_length: usize,
-    text_state: usize,
-}
+/// The release whose table is known, that of the runtime, in the upper half of a version.
+const RELEASE: usize = 0x030f;
 
-/// The releases whose tables are known: that of componentize-py, and that of the runtime.
-const RELEASES: [Entries; 2] = [
-    Entries {
-        version: 0x030e,
-        current_frame: 26,
-        previous_frame: 32,
-        executable: 33,
-        instruction: 34,
-        owner: 36,
-        file_name: 40,
-        function_name: 41,
-        line_table: 43,
-        first_line: 44,
-        instructions: 48,
-        bytes_length: 75,
-        text_state: 78,
-    },
-    Entries {
-        version: 0x030f,
-        current_frame: 26,
-        previous_frame: 40,
-        executable: 41,
-        instruction: 42,
-        owner: 44,
-        file_name: 48,
-        function_name: 49,
-        line_table: 51,
-        first_line: 52,
-        instructions: 56,
-        bytes_length: 87,
-        text_state: 90,
-    },
-];
-
-// Entries that are the same in both. The data of bytes follows their length, and the length and the
-// data of a text follow its state.
+// The numbers of the entries of the table, which have 8 bytes each. They differ between releases.
+// The data of bytes follows their length, and the length and the data of a text follow its state.
 const VERSION: usize = 1;
 const FIRST_INTERPRETER: usize = 5;
 const FIRST_THREAD: usize = 9;
+const CURRENT_FRAME: usize = 26;
+const PREVIOUS_FRAME: usize = 40;
+const EXECUTABLE: usize = 41;
+const INSTRUCTION: usize = 42;
+const OWNER: usize = 44;
+const FILE_NAME: usize = 48;
+const FUNCTION_NAME: usize = 49;
+const LINE_TABLE: usize = 51;
+const FIRST_LINE: usize = 52;
+const INSTRUCTIONS: usize = 56;
+const BYTES_LENGTH: usize = 87;
+const TEXT_STATE: usize = 90;
 
 /// The owner of a frame that has code of Python is below this number.
 const INTERPRETER_OWNED: u8 = 3;
@@ -88,8 +51,8 @@ const TAG_BITS: usize = 3;
 /// The bits of a text that is ASCII, with its letters after its head.
 const ASCII: usize = 0b110_0000;
 
-/// The files that connect a handler with the host. Their frames are not the author's.
-const OWN_FILES: [&str; 2] = ["tensorgate_entry.py", "tensorgate_development.py"];
+/// The file that connects a handler with the host. Its frames are not the author's.
+const OWN_FILE: &str = "tensorgate_entry.py";
 
 /// The innermost frames of a call that ended with this error, outermost first, as in
 /// `handler.py:3 in preprocess, handler.py:9 in scale`. `None` if the guest's code did not run, or
@@ -110,7 +73,6 @@ struct Interpreter<'m> {
     memory: &'m [u8],
     /// The address of the table.
     table: usize,
-    entries: &'static Entries,
 }
 
 impl<'m> Interpreter<'m> {
@@ -120,28 +82,22 @@ impl<'m> Interpreter<'m> {
         let (words, _) = searched.as_chunks::<{ COOKIE.len() }>();
         let index = words.iter().position(|word| *word == COOKIE)?;
         let table = index.checked_mul(COOKIE.len())?;
-        let mut found = RELEASES.iter().map(|entries| Self {
-            memory,
-            table,
-            entries,
-        });
-        found.find(|it| {
-            it.entry(VERSION)
-                .is_some_and(|version| version / 0x1_0000 == it.entries.version)
-        })
+        let found = Self { memory, table };
+        let version = found.entry(VERSION)?;
+        (version / 0x1_0000 == RELEASE).then_some(found)
     }
 
     fn frames(&self) -> Option<String> {
         let interpreter = self.field(self.table, FIRST_INTERPRETER)?;
         let thread = self.field(interpreter, FIRST_THREAD)?;
-        let mut next = self.field(thread, self.entries.current_frame);
+        let mut next = self.field(thread, CURRENT_FRAME);
         let mut frames = Vec::new();
         for _ in 0..MAX_PYTHON_VISITED_FRAMES {
             let Some(frame) = next.filter(|_| frames.len() < MAX_PYTHON_FRAMES) else {
                 break;
             };
             frames.extend(self.frame(frame));
-            next = self.field(frame, self.entries.previous_frame);
+            next = self.field(frame, PREVIOUS_FRAME);
         }
         frames.reverse();
         (!frames.is_empty()).then(|| escaped(&frames.join(", ")))
@@ -149,37 +105,37 @@ impl<'m> Interpreter<'m> {
 
     /// The text of a frame. `None` if it has no line of the author.
     fn frame(&self, frame: usize) -> Option<String> {
-        let owner = self.memory.get(self.address(frame, self.entries.owner)?)?;
+        let owner = self.memory.get(self.address(frame, OWNER)?)?;
         if *owner >= INTERPRETER_OWNED {
             return None;
         }
-        let code = self.field(frame, self.entries.executable)? & !TAG_BITS;
-        let path = self.text(self.field(code, self.entries.file_name)?)?;
+        let code = self.field(frame, EXECUTABLE)? & !TAG_BITS;
+        let path = self.text(self.field(code, FILE_NAME)?)?;
         let file = path.rsplit('/').next().unwrap_or_default();
-        if OWN_FILES.contains(&file) || file.starts_with('<') {
+        if file == OWN_FILE || file.starts_with('<') {
             return None;
         }
-        let name = self.text(self.field(code, self.entries.function_name)?);
-        let instruction = self.field(frame, self.entries.instruction)?;
-        let offset = instruction.checked_sub(self.address(code, self.entries.instructions)?)?;
-        let first = self.field(code, self.entries.first_line)?;
-        let table = self.line_table(self.field(code, self.entries.line_table)?)?;
+        let name = self.text(self.field(code, FUNCTION_NAME)?);
+        let instruction = self.field(frame, INSTRUCTION)?;
+        let offset = instruction.checked_sub(self.address(code, INSTRUCTIONS)?)?;
+        let first = self.field(code, FIRST_LINE)?;
+        let table = self.line_table(self.field(code, LINE_TABLE)?)?;
         let line = line_at(table, first, offset)?;
         Some(format!("{file}:{line} in {}", name.unwrap_or("?")))
     }
 
     fn line_table(&self, bytes: usize) -> Option<&'m [u8]> {
-        let length = self.field(bytes, self.entries.bytes_length)?;
-        let start = self.address(bytes, self.entries.bytes_length.saturating_add(1))?;
+        let length = self.field(bytes, BYTES_LENGTH)?;
+        let start = self.address(bytes, BYTES_LENGTH + 1)?;
         self.bytes(start, length.min(MAX_PYTHON_LINE_TABLE_BYTES))
     }
 
     /// A text in ASCII. Paths and names are hardly ever anything else.
     fn text(&self, text: usize) -> Option<&'m str> {
-        let length = self.field(text, self.entries.text_state.saturating_add(1))?;
-        let start = self.address(text, self.entries.text_state.saturating_add(2))?;
+        let length = self.field(text, TEXT_STATE + 1)?;
+        let start = self.address(text, TEXT_STATE + 2)?;
         let letters = self.bytes(start, length.min(MAX_PYTHON_NAME_BYTES))?;
-        let is_ascii = self.field(text, self.entries.text_state)? & ASCII == ASCII;
+        let is_ascii = self.field(text, TEXT_STATE)? & ASCII == ASCII;
         str::from_utf8(letters).ok().filter(|_| is_ascii)
     }
 

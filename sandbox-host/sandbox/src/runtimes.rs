@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use tensorgate_policy::hex;
 use tensorgate_settings::folders::MAX_COMPONENT_BYTES;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::{Component, Linker, WasmList};
 use wasmtime::{Engine, Error, Module, Store, StoreContextMut};
 
 use crate::call_state::{CallState, Stop};
@@ -24,8 +24,9 @@ use crate::development;
 use crate::fixed_limits::{MAX_RUNTIME_BYTES, MAX_TABLE_ELEMENTS, MAX_WASI_BYTES};
 use crate::memory_account::MemoryShare;
 use crate::structure::is_wasm;
+use crate::written_pages::WrittenPages;
 
-/// The interface that reads the library.
+/// The interface that reads the library, and tells where the memory is.
 pub(super) const LIBRARY: &str = "tensorgate:runtime/library@0.1.0";
 
 /// The custom section with the library.
@@ -36,23 +37,41 @@ const CODE: &str = "code";
 
 /// A runtime that is ready to be linked into components.
 pub(super) struct Runtime {
+    pub(super) digest: [u8; 32],
     pub(super) module: Module,
     /// The library, which instances read.
     pub(super) library: Arc<[u8]>,
     /// The bytes of both in the account of the host.
-    pub(super) _bytes: MemoryShare,
+    pub(super) share: MemoryShare,
 }
 
 impl Runtime {
-    /// Adds the runtime to a linker, under the name of the import.
+    /// Adds the runtime to a linker, under the name of the import. `written` are the pages of the
+    /// component's memory.
     pub(super) fn link(
         &self,
         linker: &mut Linker<CallState>,
         import: &str,
+        written: Arc<WrittenPages>,
     ) -> wasmtime::Result<()> {
         linker.root().module(import, &self.module)?;
         let library = Arc::clone(&self.library);
-        linker.instance(LIBRARY)?.func_wrap(
+        let mut functions = linker.instance(LIBRARY)?;
+        // Empty lists at the start and at the end of a memory. The engine has checked that both
+        // are in it. It has no other way to the memory of a component.
+        functions.func_wrap(
+            "memory",
+            move |mut store: StoreContextMut<'_, CallState>,
+                  (start, end): (WasmList<u8>, WasmList<u8>)| {
+                store.data_mut().enter_host()?;
+                let address = |list: WasmList<u8>| list.as_le_slice(&store).as_ptr().addr();
+                let memory = address(start)..address(end);
+                written.populate(&memory);
+                store.data_mut().memory = Some(memory);
+                Ok(())
+            },
+        )?;
+        functions.func_wrap(
             "read",
             move |mut store: StoreContextMut<'_, CallState>, (at, count): (u64, u32)| {
                 store.data_mut().enter_host()?;

@@ -7,7 +7,7 @@ use wasmparser::{Parser, Payload};
 
 use crate::fixed_limits::{
     MAX_CODE_BYTES, MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_MODULES, MAX_NESTING,
-    MIN_REUSED_CODE_BYTES,
+    MIN_REUSED_CODE_BYTES, PAGE_BYTES,
 };
 
 /// The export of a module that has to be configured. Configuration removes it.
@@ -59,6 +59,18 @@ pub(super) fn within_bounds(file: &[u8]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The bytes of all memories in a component at their start.
+pub(super) fn initial_memory_bytes(file: &[u8]) -> u64 {
+    let payloads = Parser::new(0).parse_all(file).map_while(Result::ok);
+    let memories = payloads.filter_map(|payload| match payload {
+        Payload::MemorySection(memories) => Some(memories.into_iter().flatten()),
+        _ => None,
+    });
+    (memories.flatten())
+        .map(|memory| memory.initial.saturating_mul(PAGE_BYTES))
+        .fold(0, u64::saturating_add)
 }
 
 /// Whether a file starts as a component does.
@@ -208,6 +220,15 @@ mod tests {
             assert!(right, "{expected:?}: {found:?}");
         }
         assert_eq!(within_bounds(b"no component"), Ok(()));
+    }
+
+    #[test]
+    fn the_memories_at_the_start_are_counted_together() {
+        let memories = r#"(component (core module (memory 2)) (core module (memory 3 9)
+            (data (i32.const 0) "x")) (core module (import "a" "b" (memory 7))))"#;
+        let component = wat::parse_str(memories).unwrap();
+        assert_eq!(initial_memory_bytes(&component), 5 * PAGE_BYTES);
+        assert_eq!(initial_memory_bytes(b"no component"), 0);
     }
 
     #[test]

@@ -7,7 +7,9 @@ use crate::handler_threads::{MAX_RESERVED_THREADS, shared_threads};
 use crate::system_memory::system_memory_bytes;
 
 /// The bytes of memory that an idle instance keeps. The sandbox says why.
-pub const KEEP_RESIDENT_BYTES: usize = 8 << 20;
+pub const KEEP_RESIDENT_BYTES: usize = 2 << 20;
+/// The stack of wasm code in bytes, which a thread has from its first deep call on.
+pub const MAX_WASM_STACK_BYTES: usize = 4 << 20;
 /// The part of the process's memory that handlers may have by default.
 const DEFAULT_DIVISOR: u64 = 2;
 /// The handlers that a fault names.
@@ -38,7 +40,8 @@ pub fn parse_size(text: &str) -> Result<usize, String> {
 ///   [`MAX_RESERVED_THREADS`] largest have one.
 /// - the largest `memory_bytes` for each thread that handlers share.
 /// - [`KEEP_RESIDENT_BYTES`] for each instance of a handler that can be idle while the others run.
-/// - the code of the components.
+/// - [`MAX_WASM_STACK_BYTES`] for each thread.
+/// - the code of the components and of their runtimes.
 #[derive(Clone, Debug)]
 pub struct HandlerNeeds<'p> {
     /// The handlers with their `memory_bytes`, the largest first.
@@ -86,12 +89,27 @@ impl<'p> HandlerNeeds<'p> {
             .saturating_mul(self.largest_bytes().min(KEEP_RESIDENT_BYTES))
     }
 
+    /// The stacks of all threads. Without handlers there are none.
+    fn stack_bytes(&self) -> usize {
+        match self.handlers.len().min(MAX_RESERVED_THREADS) {
+            0 => 0,
+            reserved => reserved
+                .saturating_add(shared_threads(self.threads))
+                .saturating_mul(MAX_WASM_STACK_BYTES),
+        }
+    }
+
     /// The sum of all parts.
     pub fn bytes(&self) -> usize {
         let shared = shared_threads(self.threads).saturating_mul(self.largest_bytes());
-        [shared, self.idle_bytes(), self.code_bytes]
-            .into_iter()
-            .fold(self.reserved_bytes(), usize::saturating_add)
+        [
+            shared,
+            self.idle_bytes(),
+            self.stack_bytes(),
+            self.code_bytes,
+        ]
+        .into_iter()
+        .fold(self.reserved_bytes(), usize::saturating_add)
     }
 
     /// Checks the sum against a limit in bytes.
@@ -112,12 +130,13 @@ impl<'p> HandlerNeeds<'p> {
         let message = format!(
             "handlers can need {} MiB of memory together, and the host gives them {} MiB: one call \
              of each handler ({} MiB), {shared} more of the largest ({} MiB), idle instances ({} \
-             MiB) and code ({} MiB); the largest handlers are {}",
+             MiB), stacks ({} MiB) and code ({} MiB); the largest handlers are {}",
             mib(bytes),
             limit_bytes.div_euclid(MIB),
             mib(self.reserved_bytes()),
             mib(shared.saturating_mul(self.largest_bytes())),
             mib(self.idle_bytes()),
+            mib(self.stack_bytes()),
             mib(self.code_bytes),
             named.join(", "),
         );
@@ -153,21 +172,23 @@ mod tests {
                 .map(|size| ("h", size.saturating_mul(MIB)))
                 .collect()
         };
-        let cases: [(&[usize], usize, usize, usize); 8] = [
-            (&[], 8, 0, 0),
-            (&[16], 1, 0, 16),
+        // The last number is that of the threads, each of which has a stack.
+        let cases: [(&[usize], usize, usize, usize, usize); 8] = [
+            (&[], 8, 0, 0, 0),
+            (&[16], 1, 0, 16, 1),
             // Two threads are shared: one beside the first, and one for a client without a call.
-            (&[16], 2, 3, 16 + 2 * 16 + 3),
-            (&[64], 8, 0, 64 + 8 * 64),
+            (&[16], 2, 3, 16 + 2 * 16 + 3, 3),
+            (&[64], 8, 0, 64 + 8 * 64, 9),
             // Two idle instances beside the four that run.
-            (&[16, 64], 2, 0, 80 + 2 * 64 + 2 * 8),
+            (&[16, 64], 2, 0, 80 + 2 * 64 + 2 * 2, 4),
             // An idle instance keeps no more than it may have.
-            (&[4, 4], 2, 0, 8 + 2 * 4 + 2 * 4),
+            (&[1, 1], 2, 0, 2 + 2 + 2, 4),
             // No slots are left for idle instances.
-            (&[8; 16], 2, 0, 16 * 8 + 2 * 8),
-            (&[8; 20], 2, 0, 16 * 8 + 2 * 8),
+            (&[8; 16], 2, 0, 16 * 8 + 2 * 8, 18),
+            (&[8; 20], 2, 0, 16 * 8 + 2 * 8, 18),
         ];
-        for (sizes, threads, code_mib, expected_mib) in cases {
+        for (sizes, threads, code_mib, others_mib, stacks) in cases {
+            let expected_mib = others_mib + stacks * 4;
             let needs = HandlerNeeds::new(mib(sizes), threads, code_mib * MIB);
             assert_eq!(needs.bytes(), expected_mib * MIB, "{sizes:?} {threads}");
         }
@@ -178,14 +199,15 @@ mod tests {
         let handlers = ["a", "b", "c", "d"].map(|name| (name, 256 * MIB));
         let large = [("largest", 1_024 * MIB)];
         let needs = HandlerNeeds::new(handlers.into_iter().chain(large), 2, 5 * MIB + 1);
-        let bytes = 2_048 * MIB + 2 * 1_024 * MIB + 8 * 8 * MIB + 5 * MIB + 1;
+        let bytes = 2_048 * MIB + 2 * 1_024 * MIB + 8 * 2 * MIB + 7 * 4 * MIB + 5 * MIB + 1;
         assert_eq!(needs.bytes(), bytes);
         assert_eq!(needs.check(bytes), Ok(()));
-        let expected = "handlers can need 4166 MiB of memory together, and the host gives them \
-            4165 MiB: one call of each handler (2048 MiB), 2 more of the largest (2048 MiB), idle \
-            instances (64 MiB) and code (6 MiB); the largest handlers are largest 1024 MiB, a 256 \
-            MiB, b 256 MiB: lower memory_bytes of the largest handlers or --handler-threads (2), \
-            or raise --handler-memory of the host (TENSORGATE_HANDLER_MEMORY of `up`)";
+        let expected = "handlers can need 4146 MiB of memory together, and the host gives them \
+            4145 MiB: one call of each handler (2048 MiB), 2 more of the largest (2048 MiB), idle \
+            instances (16 MiB), stacks (28 MiB) and code (6 MiB); the largest handlers are largest \
+            1024 MiB, a 256 MiB, b 256 MiB: lower memory_bytes of the largest handlers or \
+            --handler-threads (2), or raise --handler-memory of the host \
+            (TENSORGATE_HANDLER_MEMORY of `up`)";
         let fault = needs.check(bytes - 1).map_err(|fault| fault.to_string());
         assert_eq!(fault, Err(expected.to_owned()));
     }

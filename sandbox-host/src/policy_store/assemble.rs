@@ -410,9 +410,9 @@ impl Loader {
         &self,
         handlers: &HashMap<(String, Role), LoadedStage>,
     ) -> Result<(), HandlerMemoryFault> {
-        // Handlers with the same component share its code.
+        // Handlers with the same component share its code, and those with one runtime that one's.
         let code: BTreeMap<_, _> = (handlers.values())
-            .map(|loaded| (*loaded.rule.sha256(), loaded.stage.handler.code_bytes()))
+            .flat_map(|loaded| loaded.stage.handler.code_bytes())
             .collect();
         let code_bytes = code.into_values().fold(0, usize::saturating_add);
         let limits = (handlers.iter())

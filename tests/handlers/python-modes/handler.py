@@ -294,6 +294,8 @@ MODES = {
     "linalg": lambda _: round(float(np.linalg.det([[2, 0], [0, 3]])), 3),
     "singular": lambda _: np.linalg.inv(np.zeros((2, 2))),
     "divide": lambda _: (np.array([1, 0]) / 0).tolist(),
+    # What the image has is never freed, and what a call makes is.
+    "counts": lambda _: (sys.getrefcount(CACHE) > 1 << 30, sys.getrefcount([]) < 3),
     # What a handler returns.
     "none": lambda _: limits.Returned(None),
     "array": lambda _: limits.Returned(LINE),

@@ -189,6 +189,7 @@ impl Seen {
                             self.add(ComponentExternalKind::Instance);
                         }
                         ComponentTypeRef::Func(_) => self.add(ComponentExternalKind::Func),
+                        ComponentTypeRef::Module(_) => self.add(ComponentExternalKind::Module),
                         _ => {}
                     }
                 }
@@ -207,7 +208,7 @@ impl Seen {
         match kind {
             ComponentExternalKind::Instance => self.instances = self.instances.saturating_add(1),
             ComponentExternalKind::Func => self.functions = self.functions.saturating_add(1),
-            // Imported modules, which no handler has.
+            // Imported modules: the runtime that Python handlers share.
             ComponentExternalKind::Module => self.modules.push(None),
             _ => {}
         }

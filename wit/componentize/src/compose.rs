@@ -45,6 +45,7 @@ pub fn compose(handler: &[u8], kit: &[u8]) -> Result<Vec<u8>, String> {
 /// The number of items in the new component, by kind.
 #[derive(Default)]
 struct Counts {
+    modules: u32,
     types: u32,
     functions: u32,
     instances: u32,
@@ -55,6 +56,7 @@ impl Counts {
     /// none.
     fn add(&mut self, kind: ComponentExternalKind) -> Option<u32> {
         let count = match kind {
+            ComponentExternalKind::Module => &mut self.modules,
             ComponentExternalKind::Type => &mut self.types,
             ComponentExternalKind::Func => &mut self.functions,
             ComponentExternalKind::Instance => &mut self.instances,
@@ -150,6 +152,9 @@ impl<'k> Joint<'k> {
             match payload? {
                 Payload::Version { .. } | Payload::CustomSection(_) => {}
                 Payload::ComponentImportSection(section) => self.imports(component, section)?,
+                payload @ Payload::CoreTypeSection(_) => {
+                    self.parse_component_payload(component, payload, handler)?;
+                }
                 Payload::ComponentTypeSection(section) => {
                     self.counts.types = self.counts.types.saturating_add(section.count());
                     let payload = Payload::ComponentTypeSection(section);
@@ -227,6 +232,8 @@ impl<'k> Joint<'k> {
                 ComponentTypeRef::Instance(_) => ComponentExternalKind::Instance,
                 ComponentTypeRef::Func(_) => ComponentExternalKind::Func,
                 ComponentTypeRef::Type(_) => ComponentExternalKind::Type,
+                // The runtime that Python handlers share.
+                ComponentTypeRef::Module(_) => ComponentExternalKind::Module,
                 _ => return Err(Error::UnexpectedNonComponentSection),
             };
             let ty = self.component_type_ref(import.ty)?;

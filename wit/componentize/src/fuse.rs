@@ -1,7 +1,7 @@
-//! Fuses the linked core modules of a component into one. A language runtime with shared libraries
-//! (CPython) consists of forty modules around one memory and one table. For each fresh instance, an
-//! engine resolves all their imports and fills the table. With one module it does both at compile
-//! time.
+//! Fuses the linked core modules of a component into one. componentize-qjs makes modules of
+//! `QuickJS`, of its bindings and of the memory after its start. For each fresh instance, an engine
+//! resolves all their imports and fills the table. With one module it does both at compile time,
+//! and code need not load the address of another module's memory.
 //!
 //! A module is fused if each of its imports comes from another fused module, or is an outside
 //! function that does not depend on fused modules. A host function that reads their memory stays

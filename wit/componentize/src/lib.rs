@@ -1,12 +1,10 @@
 //! Converts a core module, as `cargo build` links it for wasm32-unknown-unknown or wasm32-wasip2,
 //! to a handler component. It also lists the imports and exports of a component, composes a handler
-//! with the tensor kit, replaces a module in a component, fuses a component's modules, and removes
-//! imports that no host provides.
+//! with the tensor kit, replaces a module in a component, and fuses a component's modules.
 //!
 //! It adds no adapter: a module that imports WASI 0.1 is rejected. The output depends only on the
 //! input, byte for byte.
 
-mod absent;
 mod blocks;
 mod compose;
 mod filler;
@@ -15,7 +13,6 @@ mod imports;
 mod parts;
 pub mod python;
 
-pub use absent::without;
 pub use compose::compose;
 pub use fuse::{Kept, fused};
 pub use imports::{BLOCKS, KIT, Surface, refusal, surface};

@@ -10,18 +10,16 @@ import sys
 from typing import Optional
 
 try:
-    from wit_world.imports import config as _config  # type: ignore[import-not-found,unused-ignore]
-    from wit_world.imports import log as _log
+    import tensorgate_abi as _abi  # type: ignore[import-not-found,unused-ignore]
 except ImportError:
-    _config = None
-    _log = None
+    _abi = None
 
 _set: dict[str, str] = {}
 
 
 def config(key: str) -> Optional[str]:
     """The value of a key in the policy's `config:` of this handler, or None if it is not set."""
-    return _set.get(key) if _config is None else _config.get(key)
+    return _set.get(key) if _abi is None else _abi.config_get(key)
 
 
 class log:
@@ -51,7 +49,7 @@ class log:
 
 
 def _write(level: str, message: str) -> None:
-    if _log is None:
+    if _abi is None:
         print(f"{level}: {message}", file=sys.stderr)
     else:
-        _log.write(_log.Level[level], str(message))
+        _abi.log_write(level, str(message))

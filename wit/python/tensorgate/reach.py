@@ -13,27 +13,12 @@ test there is no host: `testing.set_file` and `testing.set_feature` set the answ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Optional, Sequence, Union
+from typing import Literal, Optional, Sequence, Union
 
 try:
-    from wit_world.imports import config as _host  # type: ignore[import-not-found,unused-ignore]
+    import tensorgate_abi as _abi  # type: ignore[import-not-found,unused-ignore]
 except ImportError:
-    _host = None
-try:
-    from wit_world.imports import fetch as _fetch  # type: ignore[import-not-found,unused-ignore]
-except ImportError:
-    _fetch = None
-try:
-    from wit_world.imports import lookup as _lookup  # type: ignore[import-not-found,unused-ignore]
-except ImportError:
-    _lookup = None
-try:
-    from componentize_py_types import Err as _Err  # type: ignore[import-not-found,unused-ignore]
-except ImportError:
-
-    class _Err(Exception):  # type: ignore[no-redef]
-        value: Any
-
+    _abi = None
 
 Why = Literal["refused", "unavailable", "timeout", "too-large", "wrong-type", "not-found"]
 """Why a request for a file or feature failed.
@@ -79,10 +64,11 @@ def fetch(urls: Sequence[str]) -> list[Union[File, Missing]]:
     More files than the policy's `max_requests`, over the whole call, end it as a fault.
     """
     urls = _texts("URLs", urls)
-    if _fetch is not None:
-        return [_file(each) for each in _fetch.get(urls)]
-    _granted("fetch")
-    return [_files.get(url, Missing("not-found")) for url in urls]
+    if _abi is None:
+        return [_files.get(url, Missing("not-found")) for url in urls]
+    _require(_abi.has_fetch, "fetch")
+    brought = _abi.fetch_get(urls)
+    return [Missing(each) if isinstance(each, str) else File(each.content_type, each.data) for each in brought]
 
 
 def lookup(name: str, features: Sequence[str], keys: Sequence[str]) -> dict[str, list[Optional[float]]]:
@@ -93,26 +79,13 @@ def lookup(name: str, features: Sequence[str], keys: Sequence[str]) -> dict[str,
     `max_requests`, end the call as a fault.
     """
     features, keys = _texts("features", features), _texts("keys", keys)
-    if _lookup is None:
-        _granted("lookups")
+    if _abi is None:
         return {feature: [_features.get((name, feature, key)) for key in keys] for feature in features}
-    try:
-        columns = _lookup.get(name, features, keys)
-    except _Err as error:
-        failure = error.value
-    else:
-        return {column.feature: column.values for column in columns}
-    raise _missing(failure)
-
-
-def _file(brought: Any) -> Union[File, Missing]:
-    if isinstance(brought, _Err):
-        return _missing(brought.value)
-    return File(brought.value.content_type, brought.value.data)
-
-
-def _missing(failure: Any) -> Missing:
-    return Missing(failure.name.lower().replace("_", "-"))
+    _require(_abi.has_lookups, "lookups")
+    columns = _abi.lookup_get(name, features, keys)
+    if isinstance(columns, str):
+        raise Missing(columns)  # type: ignore[arg-type]
+    return columns
 
 
 def _texts(what: str, given: Sequence[str]) -> list[str]:
@@ -121,7 +94,7 @@ def _texts(what: str, given: Sequence[str]) -> list[str]:
     return list(given)
 
 
-def _granted(field: str) -> None:
+def _require(is_there: bool, field: str) -> None:
     """Raises RuntimeError in a component that was built without the interface."""
-    if _host is not None:
+    if not is_there:
         raise RuntimeError(f"this component was built without a `{field}:` in its handler.yaml")

@@ -9,15 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
 try:
-    from wit_world.imports import config as _host  # type: ignore[import-not-found,unused-ignore]
+    import tensorgate_abi as _abi  # type: ignore[import-not-found,unused-ignore]
 except ImportError:
-    _host = None
-try:
-    from wit_world.imports import carry as _carry  # type: ignore[import-not-found,unused-ignore]
-    from wit_world.imports import context as _context  # type: ignore[import-not-found,unused-ignore]
-except ImportError:
-    _carry = None
-    _context = None
+    _abi = None
 
 MAX_CARRY_BYTES = 65_536
 """The most bytes that can be carried."""
@@ -56,10 +50,7 @@ _carried = b""
 
 def context() -> Request:
     """The request that the call belongs to. A replay of the call gets the same values."""
-    if _context is None:
-        _built("context")
-        return _set
-    return _request(_context.get())
+    return _set if _abi is None else _request(_abi.context_get())
 
 
 class carry:
@@ -72,20 +63,16 @@ class carry:
         """Replaces the bytes. Raises ValueError if there are more than 65536."""
         if len(data) > MAX_CARRY_BYTES:
             raise ValueError(f"carry.set takes at most {MAX_CARRY_BYTES} bytes, not {len(data)}")
-        if _carry is None:
-            _built("carry")
+        if _abi is None:
             global _carried
             _carried = bytes(data)
         else:
-            _carry.set(bytes(data))
+            _abi.carry_set(bytes(data))
 
     @staticmethod
     def get() -> bytes:
         """The bytes that an earlier handler of the same request has set last. Empty without any."""
-        if _carry is None:
-            _built("carry")
-            return _carried
-        return bytes(_carry.get())
+        return _carried if _abi is None else _abi.carry_get()
 
 
 def _request(given: Any) -> Request:
@@ -103,12 +90,3 @@ def _request(given: Any) -> Request:
             given.input.media_bytes,
         ),
     )
-
-
-def _built(function: str) -> None:
-    """Raises RuntimeError in a component that was built against version 0.1 of the interface."""
-    if _host is not None:
-        raise RuntimeError(
-            f"`{function}` needs version 0.2 of wit/handler.wit: copy that file and the files of"
-            " tensorgate/ from a project that `tensorgate handler new` creates"
-        )

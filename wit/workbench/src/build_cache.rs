@@ -1,8 +1,8 @@
 //! Cache of what the tools for Python and JavaScript made, by a digest of all that they were given.
 //!
-//! The tools start a language's runtime, which takes ten seconds for Python, and no two runs give
-//! the same bytes. A build that is found here keeps its digest, so its compiled code is found, too.
-//! An entry that cannot be read or written is no failure: the tools run again.
+//! The tools start a language's runtime, which takes seconds, and no two runs give the same bytes.
+//! A build that is found here keeps its digest, so its compiled code is found, too. An entry that
+//! cannot be read or written is no failure: the tools run again.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -29,15 +29,13 @@ const DIGEST_BYTES: usize = 32;
 const MODE: u32 = 0o600;
 
 /// Variables of the environment by which the tools, or the runtimes that they start, load code.
-const VARIABLES: [&str; 8] = [
+const VARIABLES: [&str; 6] = [
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
     "NAPI_RS_FORCE_WASI",
     "NAPI_RS_NATIVE_LIBRARY_PATH",
     "NODE_OPTIONS",
     "NODE_PATH",
-    "PYTHONHOME",
-    "PYTHONPATH",
 ];
 
 /// The key of a build: a digest of its inputs, each with its length.

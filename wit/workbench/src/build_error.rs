@@ -1,22 +1,20 @@
 //! The message of a failed build: the author's own error and the lines that led to it, without the
 //! frames of the tool.
 //!
-//! componentize-py and componentize-qjs run the handler's modules in a sandbox of their own. They
-//! print an exception there among their own frames, or below a backtrace of WebAssembly. An import
-//! that a component cannot have gets a sentence about what to use instead.
+//! Python and componentize-qjs run the handler's modules in a sandbox. They print an exception
+//! there among their own frames. An import that a component cannot have gets a sentence about what
+//! to use instead.
 
 mod hint;
 mod js_hints;
 mod python_hints;
-mod runtime_hints;
 mod rust_hints;
 
 use std::path::Path;
 
-use crate::build_error::hint::{Hint, hint};
+use crate::build_error::hint::hint;
 use crate::build_error::js_hints::JS;
 use crate::build_error::python_hints::PYTHON;
-use crate::build_error::runtime_hints::{PRESENT, RUNTIME};
 use crate::build_error::rust_hints::RUST;
 
 /// The first word of an error by `world_check.py` or `world_check.js`. Its text needs no traceback.
@@ -28,11 +26,8 @@ const JS_STEP: &str = "Failed to evaluate user JavaScript module: ";
 /// What begins each traceback of Python.
 const TRACEBACK: &str = "Traceback (most recent call last):\n";
 
-/// A frame of the project's modules in a traceback. componentize-py mounts the project as `/0`.
+/// A frame of the project's modules in a traceback, as `wit/python/build.py` prints it.
 const PYTHON_FRAME: &str = "  File \"/0/";
-
-/// The cause of a build that a call of `sys.exit` ended.
-const EXITED: &str = "\n    1: Exited";
 
 /// The error of a module that ended the interpreter without a text.
 const NO_TEXT: &str = "a module of the handler ended the interpreter while it was imported";
@@ -57,18 +52,13 @@ const CRATE_ERRORS: [&str; 3] = [
     "no matching package named `",
 ];
 
-/// What begins the end of a fault about an import. A call says it, and a build knows better.
-const LATE_IMPORT: &str = "; a handler can import only what was imported";
-
 /// The ends of the names of compiled Python modules.
 const COMPILED_ENDS: [&str; 3] = [".so", ".pyd", ".dylib"];
 
 /// The sentence for a file of compiled code in the project.
-const COMPILED_FILE: &str = "is compiled code, which a component cannot run: use a version of the package in the handler's own language, or the tensor kit";
+const COMPILED_FILE: &str = "is compiled code, which a component cannot run: use a version of the package in the handler's own language";
 
-/// What to do about a package of Python that no hint names, without and with the shared runtime.
-const COPY_PACKAGE: &str =
-    "a component has only modules of pure Python: copy the package into the project's folder";
+/// What to do about a package of Python that no hint names.
 const ADD_PACKAGE: &str = "the runtime has numpy, pandas, scipy and scikit-learn. Another package must be pure Python: install it into the active virtual environment, or copy it into the project's folder";
 
 /// An error of the author's code.
@@ -80,42 +70,30 @@ struct AuthorError {
     printed: String,
 }
 
-/// The message for the author of the Python or JavaScript in a folder, from what a failed tool
-/// printed.
-pub fn message(failure: &str, project: &Path) -> String {
-    let Some(error) = python_error(failure).or_else(|| js_error(failure)) else {
-        return failure.to_owned();
-    };
+/// The message for the author of JavaScript, from what a failed tool printed.
+pub fn js_message(failure: &str) -> String {
+    match js_error(failure) {
+        Some(error) => message(error, js_fix),
+        None => failure.to_owned(),
+    }
+}
+
+/// The message for the author of Python, from what the interpreter printed. `folders`: where it
+/// looked for modules.
+pub fn python_message(printed: &str, folders: &[&Path]) -> String {
+    match python_error(printed) {
+        Some(error) => message(error, |text| python_fix(text, folders)),
+        None if printed.trim().is_empty() => NO_TEXT.to_owned(),
+        None => printed.trim().to_owned(),
+    }
+}
+
+/// The text of an error, the author's lines and what to do about it.
+fn message(error: AuthorError, fix: impl Fn(&str) -> Option<String>) -> String {
     if let Some(mismatch) = error.text.strip_prefix(MISMATCH) {
         return mismatch.to_owned();
     }
-    let fix = python_fix(&error.text, project).or_else(|| js_fix(&error.text));
-    composed(error, fix)
-}
-
-/// The same from what the shared runtime printed. `folders`: where it looked for modules.
-pub fn runtime_message(printed: &str, folders: &[&Path]) -> String {
-    let Some(error) = python_error(printed) else {
-        return match printed.trim() {
-            "" => NO_TEXT.to_owned(),
-            text => text.to_owned(),
-        };
-    };
-    if let Some(mismatch) = error.text.strip_prefix(MISMATCH) {
-        return mismatch.to_owned();
-    }
-    let package = python_module(&error.text).unwrap_or_default();
-    let package = package.split('.').next().unwrap_or_default();
-    let tables: &[&[Hint]] = if PRESENT.contains(&package) {
-        &[]
-    } else {
-        &[RUNTIME, PYTHON]
-    };
-    let fix = module_fix(&error.text, folders, tables, ADD_PACKAGE);
-    composed(error, fix)
-}
-
-fn composed(error: AuthorError, fix: Option<String>) -> String {
+    let fix = fix(&error.text);
     let mut message = error.text;
     for frame in &error.frames {
         message.push_str("\n  ");
@@ -132,32 +110,21 @@ fn composed(error: AuthorError, fix: Option<String>) -> String {
     message
 }
 
-/// The message for the author whose modules a development component cannot load, from the text of
-/// the call's fault, which is one line.
-pub fn loading_message(fault: &str, project: &Path) -> String {
-    // JavaScript has a stack after an escaped line break, and the error's class before its text.
+/// The message for the author whose JavaScript a development component cannot load, from the text
+/// of the call's fault, which is one line.
+pub fn loading_message(fault: &str) -> String {
+    // A stack stands after an escaped line break, and the error's class before its text.
     let error = fault.split("\\n").next().unwrap_or(fault);
     let text = error.split_once(": ").map_or(error, |(_, text)| text);
-    let Some(fix) = python_fix(error, project).or_else(|| js_fix(text)) else {
-        return fault.to_owned();
-    };
-    let cause = fault.split(LATE_IMPORT).next().unwrap_or(fault);
-    format!("{cause}\nfix: {fix}")
-}
-
-/// Whether no component has a Python package, by the hints.
-pub fn lacks_python(package: &str) -> bool {
-    hint(PYTHON, package).is_some()
+    match js_fix(text) {
+        Some(fix) => format!("{fault}\nfix: {fix}"),
+        None => fault.to_owned(),
+    }
 }
 
 /// The last line of Python's traceback, which may be several if the exception's text is.
 fn python_error(failure: &str) -> Option<AuthorError> {
     let (traceback, causes) = failure.rsplit_once("\nCaused by:\n")?;
-    // Several causes are numbered. There the interpreter itself ended. If it crashed, the tool's
-    // output is all that is known.
-    if causes.trim_start().starts_with("0: ") {
-        return (causes.contains(EXITED)).then(|| exited(traceback));
-    }
     let lines: Vec<&str> = causes
         .lines()
         .map_while(|line| {
@@ -172,19 +139,6 @@ fn python_error(failure: &str) -> Option<AuthorError> {
         frames: python_frames(traceback),
         printed: printed.join("\n").trim().to_owned(),
     })
-}
-
-/// The error of an interpreter that `sys.exit` ended: the last of what it printed, which is the
-/// author's text.
-fn exited(traceback: &str) -> AuthorError {
-    let last = traceback.trim_end().lines().next_back();
-    let text = last.map(|last| last.strip_prefix("AssertionError:").unwrap_or(last));
-    let text = text.map(str::trim).filter(|text| !text.is_empty());
-    AuthorError {
-        text: text.unwrap_or(NO_TEXT).to_owned(),
-        frames: Vec::new(),
-        printed: String::new(),
-    }
 }
 
 /// The innermost frames of the project's modules in the last traceback.
@@ -218,23 +172,17 @@ pub fn rust_message(output: String) -> String {
     }
 }
 
-/// What to do about a Python module that a component lacks.
-fn python_fix(error: &str, project: &Path) -> Option<String> {
-    module_fix(error, &[project], &[PYTHON], COPY_PACKAGE)
-}
-
-/// The same by these tables of hints, for a search in these folders. `other`: for a module that
-/// is not found.
-fn module_fix(error: &str, folders: &[&Path], tables: &[&[Hint]], other: &str) -> Option<String> {
+/// What to do about a Python module that a component lacks, which was looked for in these folders.
+fn python_fix(error: &str, folders: &[&Path]) -> Option<String> {
     let module = python_module(error)?;
     let package = module.split('.').next().unwrap_or(&module);
-    if let Some(known) = tables.iter().find_map(|table| hint(table, package)) {
+    if let Some(known) = hint(PYTHON, package) {
         return Some(known);
     }
     if let Some(file) = (folders.iter()).find_map(|folder| compiled_file(&module, folder)) {
         return Some(format!("{file} {COMPILED_FILE}"));
     }
-    (error.starts_with("ModuleNotFoundError: ")).then(|| other.to_owned())
+    (error.starts_with("ModuleNotFoundError: ")).then(|| ADD_PACKAGE.to_owned())
 }
 
 /// The dotted name of a Python module that could not be imported.

@@ -9,7 +9,7 @@ mod npz;
 mod request;
 mod tensors;
 pub mod update;
-mod written;
+pub mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

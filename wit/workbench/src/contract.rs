@@ -1,16 +1,15 @@
-//! The WIT contract for the tools of a language.
+//! The WIT contract for componentize-qjs.
 //!
 //! It consists of the project's own contract, the tensor kit if the project uses it, a seed for
-//! JavaScript, and the interfaces that its manifest requests. Rust drops unused imports. Python and
-//! JavaScript components import their whole world, and a host rejects imports that the policy does
-//! not grant.
+//! random numbers, and the interfaces that its manifest requests. The component imports all of it,
+//! and a host rejects imports that the policy does not grant.
 
 use std::path::{Path, PathBuf};
 
 use tensorgate_cli_common::Failure;
 
 use crate::kit;
-use crate::project::{Language, Project};
+use crate::project::Project;
 use crate::tools;
 use crate::wit_version::WitVersion;
 
@@ -37,30 +36,20 @@ pub struct Contract {
 pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
     let (own, world) = (folder.join("wit"), project.world.name());
     let package = WitVersion::of_project(folder)?.package();
-    let with_kit = kit::is_used(project.language, folder);
-    let with_seed = project.language == Language::Js;
-    let granted = granted(project);
-    if !with_kit && !with_seed && granted.is_empty() {
-        return Ok(Contract {
-            folder: own,
-            world: world.to_owned(),
-        });
-    }
+    let with_kit = kit::is_used(folder);
+    let mut imports = granted(project);
+    expect_reach(&imports, folder)?;
     let file = own.join("handler.wit");
     let handler = std::fs::read_to_string(&file)
         .map_err(|cause| Failure::Input(format!("cannot read {}: {cause}", file.display())))?;
-    speaks_of(project, folder, &granted)?;
     let joined = format!("{world}-as-built");
-    let mut imports: Vec<&str> = granted;
     if with_kit {
         imports.extend([
             tensorgate_componentize::KIT,
             tensorgate_componentize::BLOCKS,
         ]);
     }
-    if with_seed {
-        imports.push(SEED);
-    }
+    imports.push(SEED);
     let imports: String = imports
         .iter()
         .map(|import| format!("    import {import};\n"))
@@ -71,12 +60,10 @@ pub fn contract(project: &Project, folder: &Path) -> Result<Contract, Failure> {
     let mut files = vec![
         ("handler.wit".to_owned(), handler),
         ("as-built.wit".to_owned(), worlds),
+        ("deps/random.wit".to_owned(), SEED_WIT.to_owned()),
     ];
     if with_kit {
         files.push(("deps/kit.wit".to_owned(), kit::WIT.to_owned()));
-    }
-    if with_seed {
-        files.push(("deps/random.wit".to_owned(), SEED_WIT.to_owned()));
     }
     let both = folder.join("build/wit");
     // A folder of an earlier build, which may contain other files.
@@ -105,17 +92,12 @@ pub fn granted(project: &Project) -> Vec<&'static str> {
 
 /// Checks that the project's support files know the requested interfaces. They are copies from the
 /// time the project was created.
-fn speaks_of(project: &Project, folder: &Path, granted: &[&str]) -> Result<(), Failure> {
-    let module = match project.language {
-        Language::Rust => return Ok(()),
-        Language::Python => "tensorgate/reach.py",
-        Language::Js => REACH_JS,
-    };
-    if granted.is_empty() || folder.join(module).is_file() {
+fn expect_reach(granted: &[&str], folder: &Path) -> Result<(), Failure> {
+    if granted.is_empty() || folder.join(REACH_JS).is_file() {
         return Ok(());
     }
     Err(Failure::Input(format!(
-        "handler.yaml asks for {}, but this project is older than {module}: copy that file, the files beside it and wit/handler.wit from a project that `tensorgate handler new` creates",
+        "handler.yaml asks for {}, but this project is older than {REACH_JS}: copy that file, the files beside it and wit/handler.wit from a project that `tensorgate handler new` creates",
         granted.join(" and ")
     )))
 }

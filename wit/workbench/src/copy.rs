@@ -23,8 +23,6 @@ pub const MAX_DEPTH: usize = 64;
 pub const LEFT: [&str; 3] = ["build", "target", ".git"];
 /// Python bytecode caches, which are not copied from any folder.
 pub const CACHE: &str = "__pycache__";
-/// A configuration file that would let a project direct componentize-py to other folders.
-const TOOLS_OWN: &str = "componentize-py.toml";
 
 /// The copy; deleted on drop.
 pub struct Copy {
@@ -35,7 +33,7 @@ impl Copy {
     /// Copies a project.
     ///
     /// # Errors
-    /// The project is too large, configures the build tools, or cannot be read.
+    /// The project is too large, or cannot be read.
     pub fn new(project: &Path) -> Result<Self, Failure> {
         let private = PrivateDir::new()
             .map_err(|cause| Failure::Failed(format!("cannot make a folder: {cause}")))?;
@@ -43,8 +41,9 @@ impl Copy {
         let failed = |cause: io::Error| {
             Failure::Failed(format!("cannot copy {}: {cause}", project.display()))
         };
-        std::fs::create_dir_all(copy.packages()).map_err(failed)?;
-        std::fs::create_dir(copy.project()).map_err(failed)?;
+        for folder in [copy.empty(), copy.project()] {
+            std::fs::create_dir(folder).map_err(failed)?;
+        }
         let mut room = (MAX_ENTRIES, MAX_BYTES);
         let mut walk = FolderWalk::new(MAX_DEPTH);
         let root = File::open(project).map_err(failed)?;
@@ -66,12 +65,6 @@ impl Copy {
                 continue;
             }
             let path = below.join(&name);
-            if name == TOOLS_OWN {
-                return Err(Failure::Input(format!(
-                    "{}: a project must not configure the build tools: remove the file",
-                    path.display()
-                )));
-            }
             let found = look(&folder, &name).map_err(io::Error::from);
             let found = found.map_err(failed)?;
             let kind = file_type(&found);
@@ -108,15 +101,9 @@ impl Copy {
         self.private.path().join("made.wasm")
     }
 
-    /// An empty Python environment. Tools look for one and expose its writable packages folder to
-    /// the code they run.
-    pub fn environment(&self) -> PathBuf {
-        self.private.path().join("environment")
-    }
-
-    /// Its packages: an empty folder.
-    pub fn packages(&self) -> PathBuf {
-        self.environment().join("lib/python3/site-packages")
+    /// An empty folder.
+    pub fn empty(&self) -> PathBuf {
+        self.private.path().join("empty")
     }
 }
 

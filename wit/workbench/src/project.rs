@@ -31,7 +31,7 @@ const MAX_NAME_BYTES: usize = 64;
 pub enum Language {
     /// Built by cargo.
     Rust,
-    /// Built by starting `CPython` ([`PythonRuntime`]).
+    /// `CPython` with numpy, pandas, scipy and scikit-learn, whose code all handlers share.
     Python,
     /// Built by componentize-qjs; the component contains `QuickJS`.
     Js,
@@ -49,17 +49,6 @@ impl Language {
             Self::Js => "js",
         }
     }
-}
-
-/// What runs a handler in Python.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PythonRuntime {
-    /// `CPython` with numpy, pandas, scipy and scikit-learn, which handlers share.
-    Python,
-    /// `CPython` and the tensor kit, in the component itself. That of manifests without the field.
-    #[default]
-    Kit,
 }
 
 /// When a handler runs.
@@ -94,7 +83,6 @@ impl World {
 struct Manifest {
     name: String,
     language: Language,
-    runtime: Option<PythonRuntime>,
     world: World,
     #[serde(default)]
     limits: Limits,
@@ -135,8 +123,6 @@ pub struct Project {
     pub name: String,
     /// The handler's language.
     pub language: Language,
-    /// What runs it, if the language is Python.
-    pub runtime: PythonRuntime,
     /// When the handler runs.
     pub world: World,
     /// Configuration entries, unless a case overrides them.
@@ -180,7 +166,6 @@ impl Project {
         let Manifest {
             name,
             language,
-            runtime,
             world,
             limits,
             config,
@@ -188,17 +173,10 @@ impl Project {
             lookups,
         } = manifest;
         fit_name(&name).map_err(|fault| Failure::Input(format!("{}: {fault}", file.display())))?;
-        if runtime.is_some() && language != Language::Python {
-            return Err(Failure::Input(format!(
-                "{}: `runtime` is a setting of handlers in Python: remove it, or write `language: python`",
-                file.display()
-            )));
-        }
         let project = Self {
             folder: folder.to_owned(),
             name,
             language,
-            runtime: runtime.unwrap_or_default(),
             world,
             config,
             limits,
@@ -207,11 +185,6 @@ impl Project {
         // Validates the rule now rather than at the first call.
         project.rule(&project.config, &[0; 32])?;
         Ok(project)
-    }
-
-    /// Whether the handler runs in the runtime that handlers share.
-    pub fn has_shared_runtime(&self) -> bool {
-        self.language == Language::Python && self.runtime == PythonRuntime::Python
     }
 
     /// Whether the manifest requests fetched files.

@@ -6,8 +6,8 @@ use std::path::Path;
 /// The package that every project has.
 const OWN_PACKAGE: &str = "tensorgate";
 
-/// Folders without modules: cases and the contract.
-const LEFT: [&str; 2] = ["cases", "wit"];
+/// Folders without modules of the author's: cases, the contract, and what a build writes.
+const LEFT: [&str; 3] = ["build", "cases", "wit"];
 
 /// The Python files of a copied project, by their paths below it. Links to folders are left out.
 ///
@@ -33,8 +33,8 @@ pub fn python_files(project: &Path) -> std::io::Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
-/// The modules in `more`, and those that the files name, without the files' own modules.
-pub fn modules_of_others(files: &[(&str, &[u8])], more: &[&str]) -> BTreeSet<String> {
+/// The modules that the files name, without the files' own.
+pub fn imported_modules(files: &[(&str, &[u8])]) -> BTreeSet<String> {
     let own: BTreeSet<&str> = files
         .iter()
         .map(|(path, _)| {
@@ -43,7 +43,7 @@ pub fn modules_of_others(files: &[(&str, &[u8])], more: &[&str]) -> BTreeSet<Str
         })
         .chain([OWN_PACKAGE])
         .collect();
-    let mut found: BTreeSet<String> = more.iter().map(|&name| name.to_owned()).collect();
+    let mut found = BTreeSet::new();
     for (path, content) in files {
         if path.ends_with(".py") {
             let text = String::from_utf8_lossy(content);
@@ -87,4 +87,33 @@ fn of_line(line: &str) -> Vec<String> {
 fn is_name(text: &str) -> bool {
     let letters = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.chars().all(letters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn imports_are_found_and_the_projects_own_modules_are_not() {
+        let files: [(&str, &[u8]); 4] = [
+            (
+                "handler.py",
+                b"import colorsys, lib.scale as s  # import no\nimport numpy.linalg as linalg\nfrom concurrent import (futures,\nfrom . import near\nfrom .near import far\nfrom words import LIST\n    import html.parser\nfrom tensorgate import Tensor\nimportant = 1\n",
+            ),
+            ("lib/scale.py", b"import calendar\n"),
+            ("words.py", b""),
+            ("note.txt", b"import sched\n"),
+        ];
+        assert_eq!(
+            Vec::from_iter(imported_modules(&files)),
+            [
+                "calendar",
+                "colorsys",
+                "concurrent",
+                "concurrent.futures",
+                "html.parser",
+                "numpy.linalg"
+            ]
+        );
+    }
 }

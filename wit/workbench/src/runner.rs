@@ -44,8 +44,8 @@ pub struct Runner<'p> {
     rule: Handler,
 }
 
-/// The host's sandbox with one thread. Compiling a component of Python takes half a minute, so its
-/// code is kept in the user's cache for the next verb, and for the host of `up --dev`.
+/// The host's sandbox with one thread. Compiling takes seconds, and minutes for Python's runtime,
+/// so code is kept in the user's cache for the next verb, and for the host of `up --dev`.
 ///
 /// # Errors
 /// There is no compiler process, or the machine cannot provide a sandbox.

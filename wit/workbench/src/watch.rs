@@ -12,7 +12,7 @@ use tensorgate_cli_common::Failure;
 
 use crate::case;
 use crate::copy::{CACHE, LEFT, MAX_DEPTH, MAX_ENTRIES, too_large};
-use crate::project::{Language, MANIFEST, Project, PythonRuntime, World};
+use crate::project::{Language, MANIFEST, Project, World};
 
 /// Interval between two looks at the files.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -138,7 +138,6 @@ pub struct BuildInputs {
     sources: BTreeMap<PathBuf, Stamp>,
     name: String,
     language: Language,
-    runtime: PythonRuntime,
     world: World,
     has_fetch: bool,
     has_lookups: bool,
@@ -154,7 +153,6 @@ impl BuildInputs {
                 .collect(),
             name: project.name.clone(),
             language: project.language,
-            runtime: project.runtime,
             world: project.world,
             has_fetch: project.has_fetch(),
             has_lookups: project.has_lookups(),

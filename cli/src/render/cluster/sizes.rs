@@ -2,7 +2,8 @@
 //! the memory follow from that and from the policy.
 
 use tensorgate_policy::Policy;
-use tensorgate_policy::policy::Handler;
+use tensorgate_policy::policy::BUILTIN;
+use tensorgate_settings::handler_memory::MAX_WASM_STACK_BYTES;
 use tensorgate_settings::handler_threads::{MAX_RESERVED_THREADS, shared_threads};
 
 use crate::render::envoy::bounds::Bounds;
@@ -34,6 +35,14 @@ const HOST_MIB: u64 = 512;
 const SLOT_BYTES: u64 = 1_000;
 /// What of it handlers may have for their code and their idle instances, MiB.
 const HANDLER_CODE_MIB: u64 = 384;
+/// What the runtime that handlers in Python share takes, code and library, MiB. 340 are measured.
+const RUNTIME_MIB: u64 = 352;
+/// What compiling it takes at the start, beside the memory that no call uses yet, MiB. The compiler
+/// needs 2,100 in all.
+const COMPILING_MIB: u64 = 768;
+/// A handler with more memory counts as one in Python, MiB: its component may be elsewhere. It is
+/// the default of `memory_bytes`, and numpy leaves a call little of it.
+const LARGEST_WITHOUT_RUNTIME_MIB: u64 = 64;
 
 /// Processors that the containers ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,25 +113,37 @@ impl Memory {
         let bodies_mib = mib_of(policy.listen().limits().buffered_bytes);
         let handlers = Self::of_handlers(policy);
         let limits_mib = (policy.caller_slots().saturating_mul(SLOT_BYTES)).div_ceil(MIB);
+        let compiling_mib = if has_runtime(policy) {
+            COMPILING_MIB
+        } else {
+            0
+        };
         Self {
             fixed_mib: (handlers.fixed_mib)
                 .saturating_add(HOST_MIB.saturating_sub(HANDLER_CODE_MIB))
                 .saturating_add(bodies_mib.saturating_mul(2))
-                .saturating_add(limits_mib),
+                .saturating_add(limits_mib)
+                .saturating_add(compiling_mib),
             ..handlers
         }
     }
 
     /// Handlers' in the host. Each has a reserved thread, and the other threads may all run the
-    /// handler with the most memory.
+    /// handler with the most memory. Each thread has a stack.
     pub fn of_handlers(policy: &Policy) -> Self {
         let handlers = policy.handlers().values();
-        let mut each: Vec<u64> = handlers.map(Handler::memory_bytes).map(mib_of).collect();
+        let mut each: Vec<u64> = handlers
+            .map(|handler| handler.memory_bytes().saturating_add(MAX_WASM_STACK_BYTES))
+            .map(mib_of)
+            .collect();
         each.sort_unstable();
         let reserved = each.iter().rev().take(MAX_RESERVED_THREADS);
         let reserved_mib = reserved.fold(0, |sum: u64, mib| sum.saturating_add(*mib));
+        let runtime_mib = if has_runtime(policy) { RUNTIME_MIB } else { 0 };
         Self {
-            fixed_mib: HANDLER_CODE_MIB.saturating_add(reserved_mib),
+            fixed_mib: HANDLER_CODE_MIB
+                .saturating_add(runtime_mib)
+                .saturating_add(reserved_mib),
             each_mib: each.last().copied().unwrap_or_default(),
         }
     }
@@ -141,6 +162,14 @@ pub fn resources(cpu: u32, memory_mib: u64) -> Node {
         "requests" => map! {"cpu" => cpu.to_string(), "memory" => memory.as_str()},
         "limits" => map! {"memory" => memory},
     }
+}
+
+/// Whether a handler may be one in Python.
+fn has_runtime(policy: &Policy) -> bool {
+    policy.handlers().values().any(|handler| {
+        let is_large = mib_of(handler.memory_bytes()) > LARGEST_WITHOUT_RUNTIME_MIB;
+        is_large && !handler.component().starts_with(BUILTIN)
+    })
 }
 
 fn mib_of(bytes: usize) -> u64 {
@@ -163,11 +192,13 @@ mod tests {
         let handlers = format!("handlers:\n{one}{two}");
         let plain = loaded(&policy("app")).version.policy;
         let handled = loaded(&(policy("app") + &handlers)).version.policy;
-        for (cpu, workers, envoy_mib, host_mib, handled_mib) in [
-            (1, 2, 744, 1024, 1104),
-            (2, 2, 744, 1024, 1104 + 2 * 64),
-            (8, 8, 704 + 8 * 20, 1024, 1104 + 8 * 64),
-            (64, 64, 704 + 64 * 20, 1024, 1104 + 71 * 64),
+        let python = format!("handlers:\n{}", handler("one", "65MiB"));
+        let python = loaded(&(policy("app") + &python)).version.policy;
+        for (cpu, workers, envoy_mib, host_mib, handled_mib, python_mib) in [
+            (1, 2, 744, 1024, 1112, 2144 + 69),
+            (2, 2, 744, 1024, 1112 + 2 * 68, 2144 + 3 * 69),
+            (8, 8, 704 + 8 * 20, 1024, 1112 + 8 * 68, 2144 + 9 * 69),
+            (64, 64, 704 + 64 * 20, 1024, 1112 + 71 * 68, 2144 + 72 * 69),
         ] {
             let sizes = Sizes {
                 envoy_cpu: cpu,
@@ -180,6 +211,8 @@ mod tests {
             // Without bodies and the host itself.
             let handlers_mib = sizes.handler_mib(&handled);
             assert_eq!(handlers_mib.saturating_add(640), handled_mib, "{cpu}");
+            // A handler that may share a runtime, alone.
+            assert_eq!(sizes.host_mib(&python), python_mib, "{cpu}");
         }
     }
 }

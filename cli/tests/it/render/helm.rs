@@ -213,9 +213,9 @@ fn threads_and_memory_are_computed_from_the_processors_in_the_values() {
         "- \"--handler-threads\"\n            - {{ include \"tensorgate.handlerThreads\" . | quote }}\n",
         "(add 704 (mul 20 (include \"tensorgate.workers\" . | int64)))",
         // 384 MiB for code and idle instances, and the same for instances as in the memory below.
-        "- \"--handler-memory\"\n            - {{ printf \"%dMiB\" (add 400 (mul 16 (include \"tensorgate.sharedThreads\" . | int64))) | quote }}\n",
-        // 512 MiB, bodies twice, and 16 MiB for the handler's own thread.
-        "(add 1040 (mul 16 (include \"tensorgate.sharedThreads\" . | int64)))",
+        "- \"--handler-memory\"\n            - {{ printf \"%dMiB\" (add 404 (mul 20 (include \"tensorgate.sharedThreads\" . | int64))) | quote }}\n",
+        // 512 MiB, bodies twice, and 16 MiB and a stack of 4 for the handler's own thread.
+        "(add 1044 (mul 20 (include \"tensorgate.sharedThreads\" . | int64)))",
     ] {
         assert!(deployment.contains(written), "{written} in:\n{deployment}");
     }

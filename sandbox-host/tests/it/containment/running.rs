@@ -36,6 +36,7 @@ async fn the_built_guests_are_stopped_by_the_bound_that_they_break() {
             },
             FaultCause::Memory,
         ),
+        // It reports that it got no memory.
         (
             "hostile_memory_bomb",
             raw(),
@@ -43,7 +44,7 @@ async fn the_built_guests_are_stopped_by_the_bound_that_they_break() {
                 timeout_ms: 60_000,
                 ..BUDGET
             },
-            FaultCause::Reported,
+            FaultCause::Memory,
         ),
     ] {
         let outcome = call(&built(name), budget, &[], input).await;

@@ -42,7 +42,7 @@ const PRIVATE: [&str; 16] = [
 /// How many identifiers with a private word each top-level folder holds. A number may only fall. A
 /// folder that is missing here holds none.
 const PRIVATE_NAMES: [(&str, usize); 10] = [
-    ("bench", 129),
+    ("bench", 128),
     ("cli", 384),
     ("examples", 187),
     ("filters", 429),

@@ -1,6 +1,6 @@
 //! The parts of the modules that can run: functions that are exported or referred to, and the
-//! functions that they call. Code that ran only when the component was built (dynamic linking,
-//! CPython's largest function) is dropped, and the globals that only it sets are constants.
+//! functions that they call. Code that ran only when the component was built is dropped, and the
+//! globals that only it sets are constants.
 
 use std::collections::HashSet;
 

@@ -40,6 +40,8 @@ pub struct Image<'m> {
     pub fetch: bool,
     /// Whether it may look up features.
     pub lookup: bool,
+    /// Whether it decodes images. The component then imports the tensor kit.
+    pub images: bool,
 }
 
 /// The component of a handler.
@@ -69,6 +71,7 @@ fn filled(text: &str, image: &Image<'_>) -> String {
     let optional = [
         ("(;fetch;)", image.fetch),
         ("(;lookup;)", image.lookup),
+        ("(;images;)", image.images),
         ("(;preprocess;)", image.world == World::Preprocess),
         ("(;postprocess;)", image.world == World::Postprocess),
     ];

@@ -1,5 +1,6 @@
 ;; The component of a Python handler: its memory image and its calls, around the imported runtime.
-;; A line that begins with the name of an interface or a world is left out without it.
+;; A line that begins with the name of an interface or a world is left out without it. `images` is
+;; the tensor kit, which decodes them. `compose` needs all imports before the first module.
 (component
   (import "tensorgate:handler/types@0.2.0" (instance $types
     (type $datatypes (enum "bool" "uint8" "uint16" "uint32" "uint64" "int8" "int16" "int32" "int64"
@@ -14,6 +15,8 @@
   (import "tensor" (type $tensor (eq $types-tensor)))
   (;preprocess;) (alias export $types "raw-body" (type $types-body))
   (;preprocess;) (import "raw-body" (type $raw-body (eq $types-body)))
+  (;preprocess;) (type $cases (variant (case "tensors" (list $tensor)) (case "raw" $raw-body)))
+  (;preprocess;) (import "payload" (type $payload (eq $cases)))
   (import "tensorgate:handler/errors@0.2.0" (instance $errors
     (type $fields (record (field "log" string) (field "caller" (option string))))
     (export "rejection" (type $rejection (eq $fields)))
@@ -61,6 +64,41 @@
   (;lookup;)   (export "failure" (type $failure (eq $failures)))
   (;lookup;)   (export "get" (func (param "lookup" string) (param "features" (list string))
   (;lookup;)     (param "keys" (list string)) (result (result (list $column) (error $failure)))))))
+  (;images;) (import "tensorgate:kit/arrays@0.1.0" (instance $kit
+  (;images;)   (type $types (enum "bool" "uint8" "uint16" "uint32" "uint64" "int8" "int16" "int32"
+  (;images;)     "int64" "fp16" "bf16" "fp32" "fp64"))
+  (;images;)   (export "datatype" (type (eq $types)))
+  (;images;)   (type $kinds (enum "value" "datatype" "overflow" "division" "data" "room"))
+  (;images;)   (export "kind" (type $kind (eq $kinds)))
+  (;images;)   (type $fields (record (field "kind" $kind) (field "message" string)))
+  (;images;)   (export "failure" (type (eq $fields)))
+  (;images;)   (type $colours (enum "gray" "rgb" "rgba"))
+  (;images;)   (export "channels" (type (eq $colours)))
+  (;images;)   (export "array" (type $array (sub resource)))
+  (;images;)   (export "[method]array.shape"
+  (;images;)     (func (param "self" (borrow $array)) (result (list u32))))))
+  (;images;) (alias export $kit "array" (type $kit-array))
+  (;images;) (alias export $kit "channels" (type $kit-channels))
+  (;images;) (alias export $kit "datatype" (type $kit-datatype))
+  (;images;) (alias export $kit "failure" (type $kit-failure))
+  (;images;) (import "tensorgate:kit/blocks@0.1.0" (instance $blocks
+  (;images;)   (export "array" (type $array (eq $kit-array)))
+  (;images;)   (export "channels" (type $channels (eq $kit-channels)))
+  (;images;)   (export "datatype" (type $datatype (eq $kit-datatype)))
+  (;images;)   (export "failure" (type $failure (eq $kit-failure)))
+  (;images;)   (type $words (record
+  (;images;)     (field "a" u64) (field "b" u64) (field "c" u64) (field "d" u64)
+  (;images;)     (field "e" u64) (field "f" u64) (field "g" u64) (field "h" u64)
+  (;images;)     (field "i" u64) (field "j" u64) (field "k" u64) (field "l" u64)
+  (;images;)     (field "m" u64) (field "n" u64) (field "o" u64) (field "p" u64)))
+  (;images;)   (export "block" (type $block (eq $words)))
+  (;images;)   (type $fields (record (field "blocks" (list $block)) (field "bytes" u32)))
+  (;images;)   (export "filled" (type $filled (eq $fields)))
+  (;images;)   (export "to-bytes" (func (param "array" (borrow $array))
+  (;images;)     (param "datatype" $datatype) (result (result $filled (error $failure)))))
+  (;images;)   (export "decode-image" (func (param "head" (list u8)) (param "blocks" (list $block))
+  (;images;)     (param "rest" (list u8)) (param "channels" $channels) (param "max-pixels" u32)
+  (;images;)     (result (result (own $array) (error $failure)))))))
   (import "wasi:io/error@0.2.0" (instance $io-error (export "error" (type (sub resource)))))
   (alias export $io-error "error" (type $io-failure))
   (import "wasi:io/streams@0.2.0" (instance $streams
@@ -86,7 +124,8 @@
   (import "wasi:random/random@0.2.0" (instance $random
     (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
   (import "tensorgate:runtime/library@0.1.0" (instance $library
-    (export "read" (func (param "at" u64) (param "count" u32) (result (list u8))))))
+    (export "read" (func (param "at" u64) (param "count" u32) (result (list u8))))
+    (export "memory" (func (param "start" (list u8)) (param "end" (list u8))))))
   (import "{runtime}" (core module $runtime
     (import "image" "memory" (memory {pages}))
     {functions}
@@ -119,7 +158,15 @@
   (;fetch;)   (canon lower (func $fetch "get") (memory $memory) (realloc $realloc)))
   (;lookup;) (core func $lookup-get
   (;lookup;)   (canon lower (func $lookup "get") (memory $memory) (realloc $realloc)))
+  (;images;) (core func $decode-image
+  (;images;)   (canon lower (func $blocks "decode-image") (memory $memory) (realloc $realloc)))
+  (;images;) (core func $image-shape (canon lower
+  (;images;)   (func $kit "[method]array.shape") (memory $memory) (realloc $realloc)))
+  (;images;) (core func $image-bytes
+  (;images;)   (canon lower (func $blocks "to-bytes") (memory $memory) (realloc $into)))
+  (;images;) (core func $drop-image (canon resource.drop $kit-array))
   (core func $library-read (canon lower (func $library "read") (memory $memory) (realloc $into)))
+  (core func $library-memory (canon lower (func $library "memory") (memory $memory)))
   (core func $get-stdout (canon lower (func $stdout "get-stdout")))
   (core func $get-stderr (canon lower (func $stderr "get-stderr")))
   (core func $write (canon lower
@@ -139,7 +186,12 @@
       (export "carry_set" (func $carry-set)) (export "carry_get" (func $carry-get))
       (;fetch;) (export "fetch_get" (func $fetch-get))
       (;lookup;) (export "lookup_get" (func $lookup-get))
-      (export "library_read" (func $library-read)) (export "random" (func $random))
+      (;images;) (export "decode_image" (func $decode-image))
+      (;images;) (export "image_shape" (func $image-shape))
+      (;images;) (export "image_bytes" (func $image-bytes))
+      (;images;) (export "drop_image" (func $drop-image))
+      (export "library_read" (func $library-read))
+      (export "library_memory" (func $library-memory)) (export "random" (func $random))
       (export "get_stdout" (func $get-stdout)) (export "get_stderr" (func $get-stderr))
       (export "write" (func $write)) (export "exit" (func $exit)) (export "now" (func $now))))))
   (core instance $runtime (instantiate $runtime
@@ -179,8 +231,6 @@
     (with "late" (instance $late))
     (with "runtime" (instance $runtime))))
 
-  (;preprocess;) (type $cases (variant (case "tensors" (list $tensor)) (case "raw" $raw-body)))
-  (;preprocess;) (import "payload" (type $payload (eq $cases)))
   (;preprocess;) (func (export "preprocess")
   (;preprocess;)   (param "input" $payload) (result (result (list $tensor) (error $error)))
   (;preprocess;)   (canon lift (core func $entry "preprocess")

@@ -10,9 +10,9 @@ const PAGE_BYTES: usize = 64 << 10;
 const BLOCK_BYTES: usize = 4 << 10;
 /// The most data segments of an image. Engines accept more, but each costs time.
 const MAX_SEGMENTS: usize = 10_000;
-/// wasmtime maps the image of a larger memory only if more than half of its span is data. Others
-/// are copied at each call.
-const MAX_SPARSE_BLOCKS: usize = (16 << 20) / BLOCK_BYTES;
+/// wasmtime maps a span of this size or more only if more than half of it is data. Otherwise it
+/// copies the data at each call.
+const MIN_DENSE_BLOCKS: usize = (16 << 20) / BLOCK_BYTES;
 
 /// The module with a whole memory.
 pub(super) fn module_of(memory: &[u8]) -> Result<Vec<u8>, String> {
@@ -61,7 +61,7 @@ fn segments(memory: &[u8]) -> Vec<(u32, &[u8])> {
             other => other.len(),
         };
         let data: usize = runs.iter().map(|run| span(run)).sum();
-        let is_sparse = span(&used) > MAX_SPARSE_BLOCKS && data.saturating_mul(2) <= span(&used);
+        let is_sparse = span(&used) >= MIN_DENSE_BLOCKS && data.saturating_mul(2) <= span(&used);
         if runs.len() > MAX_SEGMENTS || is_sparse {
             reach = reach.saturating_mul(2);
             continue;

@@ -22,6 +22,7 @@ fn image(memory: &[u8], world: World, fetch: bool, lookup: bool) -> Image<'_> {
         world,
         fetch,
         lookup,
+        images: false,
     }
 }
 
@@ -63,6 +64,23 @@ fn a_handler_imports_and_exports_exactly_its_interfaces() {
             assert_eq!(found.exports, [export]);
             assert!(found.is_handler());
         }
+    }
+}
+
+#[test]
+fn a_handler_that_decodes_images_imports_the_kit() {
+    let memory = vec![0; PAGES_USIZE * PAGE];
+    for (world, _) in WORLDS {
+        let plain = image(&memory, world, true, true);
+        let images = true;
+        let component = handler(&Image { images, ..plain }).unwrap();
+        Validator::new().validate_all(&component).unwrap();
+        let expected = surface(&handler(&plain).unwrap()).unwrap();
+        let mut found = surface(&component).unwrap();
+        let kit = [crate::KIT, crate::BLOCKS].map(str::to_owned);
+        assert!(kit.iter().all(|import| found.imports.contains(import)));
+        found.imports.retain(|import| !kit.contains(import));
+        assert_eq!(found, expected);
     }
 }
 
@@ -135,6 +153,7 @@ package wasi:random@0.2.0 {
 package tensorgate:runtime@0.1.0 {
     interface library {
         read: func(at: u64, count: u32) -> list<u8>;
+        memory: func(start: list<u8>, end: list<u8>);
     }
 }
 ";
@@ -208,6 +227,10 @@ fn the_memory_of_an_image_comes_back() {
     few[0] = 1;
     few[20_000..30_000].fill(2);
     few[10 << 20] = 3;
+    // From this span on, wasmtime maps only an image that is data for more than half of it.
+    let mut edge = memory();
+    edge[0] = 1;
+    edge[(16 << 20) - 1] = 3;
     let mut dense = memory();
     dense[..30 << 20].fill(1);
     *dense.last_mut().unwrap() = 3;
@@ -217,7 +240,14 @@ fn the_memory_of_an_image_comes_back() {
     // Every second block is in use: more segments than an image may have.
     let mut many = vec![0; 1_300 * PAGE];
     many.iter_mut().step_by(8_192).for_each(|byte| *byte = 4);
-    for (memory, expected) in [(few, 3), (dense, 2), (sparse, 1), (many, 1), (memory(), 0)] {
+    for (memory, expected) in [
+        (few, 3),
+        (edge, 1),
+        (dense, 2),
+        (sparse, 1),
+        (many, 1),
+        (memory(), 0),
+    ] {
         let memory = &memory;
         let component = handler(&image(memory, World::Preprocess, false, false)).unwrap();
         Validator::new().validate_all(&component).unwrap();

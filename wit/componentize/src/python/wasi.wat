@@ -4,7 +4,8 @@
 ;; - at 64 the operation of a host call, and its arguments from 68,
 ;; - at 128 the result of a host call,
 ;; - at 512 the results of WASI,
-;; - at 1024 the positions of the open descriptors, 8 bytes each.
+;; - at 1024 the positions of the open descriptors, 8 bytes each,
+;; - at 4095 whether the component decodes images, as the build has found.
 (module
   (import "image" "memory" (memory {pages}))
   ;; Where the next list is stored that a function with the `into` realloc returns.
@@ -16,7 +17,13 @@
   (import "host" "carry_get" (func $carry_get (param i32)))
   (;fetch;) (import "host" "fetch_get" (func $fetch_get (param i32 i32 i32)))
   (;lookup;) (import "host" "lookup_get" (func $lookup_get (param i32 i32 i32 i32 i32 i32 i32)))
+  (;images;) (import "host" "decode_image" (func $decode_image
+  (;images;)   (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+  (;images;) (import "host" "image_shape" (func $image_shape (param i32 i32)))
+  (;images;) (import "host" "image_bytes" (func $image_bytes (param i32 i32 i32)))
+  (;images;) (import "host" "drop_image" (func $drop_image (param i32)))
   (import "host" "library_read" (func $library_read (param i64 i32 i32)))
+  (import "host" "library_memory" (func $library_memory (param i32 i32 i32 i32)))
   (import "host" "get_stdout" (func $get_stdout (result i32)))
   (import "host" "get_stderr" (func $get_stderr (result i32)))
   (import "host" "write" (func $write (param i32 i32 i32 i32)))
@@ -63,6 +70,24 @@
     (;lookup;)     (call $argument (i32.const 4)) (call $argument (i32.const 5))
     (;lookup;)     (i32.const {returned}))
     (;lookup;)   (return (i32.const 0))))
+    ;; Decodes an image. Its handle is in the result, and 16 bytes further its shape.
+    (;images;) (if (i32.eq (local.get $operation) (i32.const 7)) (then
+    (;images;)   (call $decode_image (i32.const 0) (i32.const 0)
+    (;images;)     (call $argument (i32.const 0)) (call $argument (i32.const 1))
+    (;images;)     (call $argument (i32.const 2)) (call $argument (i32.const 3))
+    (;images;)     (call $argument (i32.const 4)) (call $argument (i32.const 5))
+    (;images;)     (i32.const {returned}))
+    (;images;)   (if (i32.eqz (i32.load8_u (i32.const {returned}))) (then
+    (;images;)     (call $image_shape (i32.load offset=4 (i32.const {returned}))
+    (;images;)       (i32.add (i32.const {returned}) (i32.const 16)))))
+    (;images;)   (return (i32.const 0))))
+    ;; Stores its pixels, `uint8`, at an address, and drops it.
+    (;images;) (if (i32.eq (local.get $operation) (i32.const 8)) (then
+    (;images;)   (global.set $into (call $argument (i32.const 1)))
+    (;images;)   (call $image_bytes (call $argument (i32.const 0)) (i32.const 1)
+    (;images;)     (i32.const {returned}))
+    (;images;)   (call $drop_image (call $argument (i32.const 0)))
+    (;images;)   (return (i32.const 0))))
     unreachable)
   (func $argument (param $index i32) (result i32)
     (i32.load offset=68
@@ -101,6 +126,11 @@
     (i32.store (local.get $written) (local.get $bytes))
     (i32.const 0))
 
+  ;; Tells the host where the memory is, before the arguments are written.
+  (func $begin
+    (call $library_memory (i32.const 0) (i32.const 0)
+      (i32.shl (memory.size) (i32.const 16)) (i32.const 0)))
+  (start $begin)
   ;; Whether this is the library, the only file: `python315.zip` in the folder of descriptor 3.
   (func $is_library (param $folder i32) (param $path i32) (param $bytes i32) (result i32)
     (if (i32.or
@@ -222,12 +252,13 @@
   (func (export "proc_exit") (param $code i32)
     (call $exit (i32.ne (local.get $code) (i32.const 0)))
     unreachable)
-  ;; A wait of no time, with which Python tests `poll`. Nothing else that is waited for ever comes.
+  ;; A wait of no time, with which Python tests `poll`. Nothing else that is waited for ever comes
+  ;; (ENOSYS).
   (func (export "poll_oneoff")
     (param $subscription i32) (param $event i32) (param $count i32) (param $events i32)
     (result i32)
     (loop $next
-      (if (i32.eqz (local.get $count)) (then unreachable))
+      (if (i32.eqz (local.get $count)) (then (return (i32.const 52))))
       (if (i64.ne (i64.const 0) (i64.or (i64.load8_u offset=8 (local.get $subscription))
           (i64.load offset=24 (local.get $subscription)))) (then
         (local.set $subscription (i32.add (local.get $subscription) (i32.const 48)))

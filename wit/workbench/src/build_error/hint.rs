@@ -42,7 +42,7 @@ mod tests {
     use crate::build_error::rust_hints::RUST;
 
     /// What documents the alternatives.
-    const DOCUMENTS: [&str; 12] = [
+    const DOCUMENTS: [&str; 11] = [
         include_str!("../../../../docs/how-to/handler-fetch.md"),
         include_str!("../../../../docs/how-to/handler-javascript.md"),
         include_str!("../../../../docs/how-to/handler-library.md"),
@@ -54,7 +54,6 @@ mod tests {
         include_str!("../../../js/kit.js"),
         include_str!("../../../js/tensorgate.js"),
         include_str!("../../../python/tensorgate/__init__.py"),
-        include_str!("../../../python/tensorgate/array.py"),
     ];
 
     #[test]

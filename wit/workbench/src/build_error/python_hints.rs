@@ -1,38 +1,25 @@
-//! Python modules that a component lacks, and what it offers instead.
+//! Python modules that the runtime lacks, and what it offers instead.
 
 use crate::build_error::hint::{COMPILED, Hint, NO_NETWORK, NO_SYSTEM};
 
 /// The hints, by the top-level module of an import.
 pub const PYTHON: &[Hint] = &[
     Hint {
-        modules: &[
-            "numpy",
-            "torch",
-            "tensorflow",
-            "jax",
-            "jaxlib",
-            "numba",
-            "cupy",
-        ],
+        modules: &["torch", "tensorflow", "jax", "jaxlib", "numba", "cupy"],
         why: COMPILED,
-        instead: "use the tensor kit, which tensorgate/__init__.py of the project describes. `array` and `Array` have numpy's names, and the model itself belongs behind `backend`",
-    },
-    Hint {
-        modules: &["scipy", "skimage", "einops"],
-        why: COMPILED,
-        instead: "`Array` of tensorgate has the operations of the tensor kit, among them `softmax`, `resize` and `topk`",
+        instead: "use numpy, and let the model itself run behind `backend`",
     },
     Hint {
         modules: &[
-            "PIL",
             "cv2",
             "torchvision",
             "imageio",
+            "skimage",
             "pillow_simd",
             "wand",
         ],
         why: COMPILED,
-        instead: "decode a picture with `decode_image` of tensorgate, then use `resize` and `planes` of its array",
+        instead: "decode a picture with `decode_image` of tensorgate, then use PIL, numpy and scipy",
     },
     Hint {
         modules: &[
@@ -44,7 +31,7 @@ pub const PYTHON: &[Hint] = &[
             "soxr",
         ],
         why: COMPILED,
-        instead: "decode a WAV with `decode_wav` of tensorgate, or take the ready handler `audio-features`",
+        instead: "read a WAV with `decode_wav` of tensorgate, and compute with numpy and scipy",
     },
     Hint {
         modules: &[
@@ -71,9 +58,9 @@ pub const PYTHON: &[Hint] = &[
         instead: "a model server runs the model, which the policy names as `backend`, and the handler only prepares its input",
     },
     Hint {
-        modules: &["pandas", "sklearn", "polars", "pyarrow", "joblib"],
+        modules: &["polars", "pyarrow"],
         why: COMPILED,
-        instead: "take the ready handler `tabular` for scaled and coded columns, or compute with `Array` of tensorgate",
+        instead: "use pandas with a table from CSV or JSON, or take the ready handler `tabular`",
     },
     Hint {
         modules: &["pydantic", "pydantic_core", "msgspec", "fastapi", "kserve"],
@@ -81,26 +68,14 @@ pub const PYTHON: &[Hint] = &[
         instead: "the policy's `inputs` check names, shapes and ranges before the handler is called. Raise `BadInput` for what it cannot check",
     },
     Hint {
-        modules: &[
-            "orjson",
-            "ujson",
-            "rapidjson",
-            "simdjson",
-            "_msgpack",
-            "_yaml",
-        ],
+        modules: &["orjson", "ujson", "rapidjson", "simdjson", "_msgpack"],
         why: COMPILED,
         instead: "use `json` of the standard library, or copy a package of pure Python into the project's folder",
     },
     Hint {
-        modules: &["regex", "re2", "hyperscan"],
+        modules: &["re2", "hyperscan"],
         why: COMPILED,
-        instead: "use `re` of the standard library",
-    },
-    Hint {
-        modules: &["lxml", "_elementtree", "pyexpat"],
-        why: COMPILED,
-        instead: "search text with `re`, or copy a parser of pure Python into the project's folder",
+        instead: "use `re` of the standard library, or the package regex",
     },
     Hint {
         modules: &["cryptography", "Crypto", "nacl", "bcrypt"],
@@ -113,23 +88,14 @@ pub const PYTHON: &[Hint] = &[
         instead: "the gate decodes requests and calls the `backend`: a handler gets and returns a list of `Tensor`",
     },
     Hint {
-        modules: &[
-            "lzma",
-            "_lzma",
-            "bz2",
-            "_bz2",
-            "zstandard",
-            "brotli",
-            "lz4",
-            "snappy",
-        ],
+        modules: &["zstandard", "brotli", "lz4", "snappy"],
         why: COMPILED,
-        instead: "`zlib` of the standard library is there",
+        instead: "the standard library has `zlib`, bz2 and lzma",
     },
     Hint {
-        modules: &["ctypes", "_ctypes", "cffi", "_cffi_backend", "cython"],
+        modules: &["cffi", "_cffi_backend", "cython"],
         why: COMPILED,
-        instead: "write it in Python with `Array` of tensorgate, or write the handler in Rust (`tensorgate handler new --lang rust`)",
+        instead: "use numpy, or write the handler in Rust (`tensorgate handler new --lang rust`)",
     },
     Hint {
         modules: &[
@@ -162,9 +128,7 @@ pub const PYTHON: &[Hint] = &[
         instead: "compute in the call itself, because the host runs many calls at once. What is the same for all calls belongs at the top of a module, and numbers in the policy's `config`",
     },
     Hint {
-        modules: &[
-            "fcntl", "mmap", "resource", "termios", "pwd", "grp", "tkinter",
-        ],
+        modules: &["fcntl", "resource", "termios", "pwd", "grp", "tkinter"],
         why: NO_SYSTEM,
         instead: "put data into a module of the project or into the policy's `config`, or request it with `fetch` and `lookup`",
     },

@@ -1,9 +1,45 @@
-//! Tensors of a case as the text that stands in its JSON file.
+//! Tensors as text: as it stands in the JSON file of a case, and short for a person.
 
 use serde_json::json;
 use tensorgate_policy::{Datatype, Tensor};
 
 use crate::compare::{Element, Summary, elements};
+
+/// Elements that a person sees of each end of a tensor.
+const SHOWN_ENDS: usize = 4;
+
+/// Characters that a person sees of an element.
+const SHOWN_CHARS: usize = 80;
+
+/// A tensor for a person: of many elements the first and the last.
+pub fn short(tensor: &Tensor<'_>) -> String {
+    let data = tensor.data.as_deref().unwrap_or_default();
+    let elements = Datatype::from_name(&tensor.datatype)
+        .map(|datatype| ends(datatype, &elements(datatype, data)))
+        .unwrap_or_default();
+    let Tensor {
+        name,
+        datatype,
+        shape,
+        ..
+    } = tensor;
+    format!("{name} {datatype} {shape:?}: [{}]", elements.join(", "))
+}
+
+fn ends(datatype: Datatype, elements: &[Element<'_>]) -> Vec<String> {
+    let short = |element: &Element<'_>| {
+        let text = value(datatype, element).unwrap_or_else(|| element.to_string());
+        match text.char_indices().nth(SHOWN_CHARS) {
+            Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+            None => text,
+        }
+    };
+    let end = (elements.len()).saturating_sub(SHOWN_ENDS).max(SHOWN_ENDS);
+    let gap = (end > SHOWN_ENDS).then(|| "…".to_owned());
+    let first = elements.iter().take(SHOWN_ENDS).map(short);
+    let last = elements.iter().skip(end).map(short);
+    first.chain(gap).chain(last).collect()
+}
 
 /// A tensor with its elements, in the JSON form of OIP. `None` if JSON cannot express an element: a
 /// number that is not finite, or bytes that are no text.
@@ -104,6 +140,33 @@ mod tests {
                 )
             });
             assert_eq!(inline(&tensor(datatype, data)), expected);
+        }
+    }
+
+    #[test]
+    fn a_person_sees_both_ends_of_a_tensor() {
+        let floats = |values: &[f32]| -> Vec<u8> {
+            let bytes = values.iter().map(|value| value.to_le_bytes());
+            bytes.flatten().collect()
+        };
+        let long = format!("\u{50}\0\0\0{}", "a".repeat(80)).into_bytes();
+        let cut = format!("[\"{}…]", "a".repeat(79));
+        for (datatype, data, expected) in [
+            ("UINT8", vec![], "[]"),
+            ("UINT8", vec![7; 8], "[7, 7, 7, 7, 7, 7, 7, 7]"),
+            ("UINT8", (1..10).collect(), "[1, 2, 3, 4, …, 6, 7, 8, 9]"),
+            ("BOOL", vec![0, 1], "[false, true]"),
+            (
+                "FP32",
+                floats(&[0.1, f32::NAN, f32::NEG_INFINITY, 1e-9]),
+                "[0.1, NaN, -inf, 1e-9]",
+            ),
+            ("BYTES", b"\x02\0\0\0\"\n".to_vec(), r#"["\"\n"]"#),
+            ("BYTES", b"\x01\0\0\0\xff".to_vec(), "[\"\u{fffd}\"]"),
+            ("BYTES", long, cut.as_str()),
+        ] {
+            let expected = format!("t {datatype} [1]: {expected}");
+            assert_eq!(short(&tensor(datatype, data)), expected);
         }
     }
 

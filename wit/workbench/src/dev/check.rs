@@ -43,7 +43,7 @@ pub fn check(
     match outcome {
         Ok(_) => Ok(handler),
         Err(HandlerError::Fault { detail, .. }) => {
-            let message = build_error::loading_message(&detail, &project.folder);
+            let message = build_error::loading_message(&detail);
             Err(Failure::Failed(message))
         }
         Err(error) => Err(Failure::Failed(error.to_string())),

@@ -1,20 +1,18 @@
-//! Runtimes of development components: a language's runtime with a general entry, built once for
-//! each list of tools, contract and world, and kept in the user's cache.
+//! Runtimes of development components: `QuickJS` with a general entry, built once for each list of
+//! tools, contract and world, and kept in the user's cache.
 
 use std::path::Path;
 
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
 
-use crate::build::{PYTHON_ENTRY, js_entry, js_tool, python_tool, tool_failure, with_kit};
+use crate::build::{js_entry, js_tool, tool_failure, with_kit};
 use crate::build_cache::{BuildCache, Key};
 use crate::contract::{Contract, contract};
 use crate::copy::Copy;
-use crate::dev::imports::imported;
 use crate::dev::modules::SUPPORT;
-use crate::dev::sources::Sources;
 use crate::kit;
-use crate::project::{Language, Project};
+use crate::project::Project;
 use crate::steps::step;
 use crate::tools::{self, Tool};
 
@@ -24,24 +22,16 @@ const WIT: &str = include_str!("../../../development.wit");
 /// The world of a development component.
 const WORLD: &str = "development";
 
-/// The runtime for these sources.
+/// The runtime for a copied project.
 ///
 /// # Errors
 /// A tool is missing or fails, or the project is older than what its manifest asks for.
-pub fn runtime(
-    project: &Project,
-    copy: &Copy,
-    sources: &Sources,
-    ui: &Ui,
-) -> Result<Vec<u8>, Failure> {
+pub fn runtime(project: &Project, copy: &Copy, ui: &Ui) -> Result<Vec<u8>, Failure> {
     let folder = copy.project();
     let contract = development(contract(project, &folder)?)?;
     // The tool reads this folder and the contract only.
     let parts = copy.root().join("runtime");
-    let tool = match project.language {
-        Language::Js => js(project, copy, &parts, &contract)?,
-        _ => python(project, copy, &parts, &contract, sources)?,
-    };
+    let tool = js(project, copy, &parts, &contract)?;
     let mut key = Key::new(&tools::versions(project.language));
     key.add_arguments(tool.command.get_args(), copy.root());
     key.add_environment(std::env::var_os);
@@ -90,43 +80,6 @@ fn development(base: Contract) -> Result<Contract, Failure> {
         folder: base.folder,
         world: WORLD.to_owned(),
     })
-}
-
-fn python(
-    project: &Project,
-    copy: &Copy,
-    parts: &Path,
-    contract: &Contract,
-    sources: &Sources,
-) -> Result<Tool, Failure> {
-    let names = serde_json::json!(imported(sources));
-    let text = format!(
-        "import tensorgate_development\n\ntensorgate_development.prepare({names}, \"{}\")\n\n{}",
-        project.world.name(),
-        include_str!("../../../python/entry.py"),
-    );
-    let own = |name: &str, text: &str| (format!("{name}.py"), text.to_owned());
-    tools::write(
-        parts,
-        &[
-            own(PYTHON_ENTRY, &text),
-            own(
-                "tensorgate_development",
-                include_str!("../../../python/development.py"),
-            ),
-            own(
-                "tensorgate_world_check",
-                include_str!("../../../python/world_check.py"),
-            ),
-        ],
-    )?;
-    // The project's package, which is part of the runtime.
-    let package = copy.project().join("tensorgate");
-    if package.is_dir() {
-        std::fs::rename(&package, parts.join("tensorgate"))
-            .map_err(|cause| failed(&package, &cause))?;
-    }
-    python_tool(copy, contract, &[parts])
 }
 
 /// The modules of the project's own support files are part of the runtime, where they are connected

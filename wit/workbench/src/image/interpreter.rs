@@ -34,7 +34,7 @@ const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// Memory that a call gets without growth, bytes.
 const CALL_BYTES: i32 = 8 << 20;
 /// Bytes of the block for the exchange with the host.
-const EXCHANGE_BYTES: i32 = 4 << 10;
+pub const EXCHANGE_BYTES: u32 = 4 << 10;
 /// The time of every build: the start of 2026.
 const NOW: Duration = Duration::from_secs(1_767_225_600);
 /// The random numbers of every build.
@@ -254,7 +254,7 @@ impl Interpreter {
         let globals: i32 = self.call("PyModule_GetDict", main)?;
         let mut script = script.to_owned();
         if !is_new {
-            let block: i32 = self.call("malloc", EXCHANGE_BYTES)?;
+            let block: i32 = self.call("malloc", EXCHANGE_BYTES.cast_signed())?;
             self.from.exchange = block.cast_unsigned();
             script.insert_str(0, &format!("_exchange = {}\n", self.from.exchange));
             // No object is at address 0, of which CPython makes no view.

@@ -21,7 +21,7 @@ use crate::watch::Snapshot;
 /// Build a project's component, without a network.
 #[derive(Args)]
 #[command(
-    after_help = "Rust: the same sources and compiler give the same bytes. Python and JavaScript: the same files give the bytes of their last build on this machine, as long as your cache folder has it. Every other build has a different digest, because their runtimes are started during the build. Ship the build that you tested.\n\n--into changes the path and the digest of the handler in a policy, or adds the handler, and nothing else of the file.\n\nWith --dev, Python and JavaScript are built in a second: the component is a runtime that loads your files in each call, at build/NAME.dev.wasm. Only `tensorgate up --dev` loads it, and follows the project by itself. Build without --dev before you ship.\n\nExample: tensorgate handler build scale --into gate.yaml"
+    after_help = "Rust: the same sources and compiler give the same bytes. Python and JavaScript: the same files give the bytes of their last build on this machine, as long as your cache folder has it. Every other build has a different digest, because their runtimes are started during the build. Ship the build that you tested.\n\n--into changes the path and the digest of the handler in a policy, or adds the handler, and nothing else of the file.\n\nWith --dev, the component is at build/NAME.dev.wasm. That of JavaScript takes a second: it is a runtime that loads your files in each call. Only `tensorgate up --dev` loads it, and follows the project by itself. Build without --dev before you ship.\n\nExample: tensorgate handler build scale --into gate.yaml"
 )]
 pub struct Build {
     /// Project folder.

@@ -26,7 +26,12 @@ const LOOKUP: &str = "tensorgate:handler/lookup@";
 
 /// Interfaces by name prefix, longest prefix first, with a description of what they allow a
 /// component to do. The sandbox grants a handler only its own interfaces.
-const KNOWN: [(&str, &str); 23] = [
+const KNOWN: [(&str, &str); 25] = [
+    (
+        "integrity=<",
+        "the code of the runtime for Python with this SHA-256",
+    ),
+    ("tensorgate:runtime/", "the library of that runtime"),
     (
         "tensorgate:handler/types@",
         "type definitions without functions",

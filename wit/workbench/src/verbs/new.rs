@@ -7,7 +7,7 @@ use serde::Serialize;
 use tensorgate_cli_common::Failure;
 use tensorgate_cli_common::ui::Ui;
 
-use crate::project::{Language, PythonRuntime, World, fit_name};
+use crate::project::{Language, World, fit_name};
 use crate::{template, tools};
 
 /// Create a project: a working handler, cases that it passes, and everything it depends on.
@@ -19,9 +19,6 @@ pub struct New {
     /// Programming language.
     #[arg(long, value_enum)]
     lang: Language,
-    /// With --lang python: what runs the handler.
-    #[arg(long, value_enum, default_value = "python", hide = true)]
-    runtime: PythonRuntime,
     /// When the handler runs: before or after the model.
     #[arg(long, value_enum, default_value_t)]
     world: World,
@@ -50,7 +47,7 @@ impl New {
         }
         let folder = self.into.unwrap_or_else(|| PathBuf::from(&self.name));
         tools::expect_new_folder(&folder)?;
-        let files = template::files(&self.name, self.lang, self.runtime, self.world);
+        let files = template::files(&self.name, self.lang, self.world);
         tools::write(&folder, &files)?;
         let shown = folder.display().to_string();
         if ui.json {

@@ -11,7 +11,7 @@ use crate::serve::serve;
 /// Serve a handler on this machine, and build it again whenever a file of its project changes.
 #[derive(Args)]
 #[command(
-    after_help = "Each POST is one call, within the limits of handler.yaml. Open Inference JSON becomes tensors, for a postprocess handler those of the model. Any other body is handed over with its media type. The response has the handler's tensors as Open Inference JSON: 400 if the handler rejects the input, 500 with the cause if it fails, 503 with the error while the project does not build.\n\nThe handler's log lines are printed. Calls of Python and JavaScript load the author's modules each time, so they are slower than those of a build; `tensorgate handler bench` measures a build. There is no policy: contracts, fetches and lookups need `tensorgate up --dev`.\n\nExample: tensorgate handler serve scale --port 9000"
+    after_help = "Each POST is one call, within the limits of handler.yaml. Open Inference JSON becomes tensors, for a postprocess handler those of the model. Any other body is handed over with its media type. The response has the handler's tensors as Open Inference JSON: 400 if the handler rejects the input, 500 with the cause if it fails, 503 with the error while the project does not build.\n\nThe handler's log lines are printed. Calls of JavaScript load the author's modules each time, so they are slower than those of a build; `tensorgate handler bench` measures a build. There is no policy: contracts, fetches and lookups need `tensorgate up --dev`.\n\nExample: tensorgate handler serve scale --port 9000"
 )]
 pub struct Serve {
     /// Project folder.

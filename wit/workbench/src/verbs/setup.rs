@@ -11,7 +11,7 @@ use crate::project::Language;
 /// verb needs a network for building.
 #[derive(Args)]
 #[command(
-    after_help = "Rust: the wasm target and the crates of a new project (rustup, cargo). Python: componentize-py and the runtime with numpy, which takes two minutes to compile (python3 with venv). JavaScript: componentize-qjs (node and npm).\nInstalled tools are kept.\n\nExample: tensorgate handler setup --lang python"
+    after_help = "Rust: the wasm target and the crates of a new project (rustup, cargo). Python: the runtime with numpy, which takes two minutes to compile (python3 with venv). JavaScript: componentize-qjs (node and npm).\nInstalled tools are kept.\n\nExample: tensorgate handler setup --lang python"
 )]
 pub struct Setup {
     /// The language (default: all of them).

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 use tensorgate_cli_common::Failure;
-use tensorgate_cli_common::ui::{Ui, printable_lines};
+use tensorgate_cli_common::ui::{Ui, printable, printable_lines};
 use tensorgate_sandbox::{HandlerError, HandlerOutput};
 
 use crate::build::build;
-use crate::case::{self, Case, Expected, update};
+use crate::case::{self, Case, Expected, update, written};
 use crate::case_log::CaseLog;
 use crate::compare::{carry_difference, differences};
 use crate::log_line::LogLine;
@@ -40,6 +40,9 @@ pub struct Test {
     /// did.
     #[arg(long)]
     watch: bool,
+    /// Also print the tensors that each call returned, or the text of its rejection.
+    #[arg(long)]
+    show: bool,
     /// Rewrite the expected tensors that differ, in the case or in the file that it names. Inputs
     /// are never written.
     #[arg(long, conflicts_with = "watch")]
@@ -67,6 +70,9 @@ struct Line<'a> {
     faults: &'a [String],
     /// Files that --update wrote. The faults are what it changed.
     updated: &'a [PathBuf],
+    /// What --show prints of the result.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    returned: Vec<String>,
     fuel: Option<u64>,
     log: &'a [LogLine],
     log_dropped: u64,
@@ -197,6 +203,13 @@ impl Test {
             let outcome = runner.call(&handler, case);
             let log = CaseLog::take(&handler);
             let mut faults = judge(&case.expected, &outcome);
+            let returned = match &outcome {
+                _ if !self.show => Vec::new(),
+                Ok(called) => called.tensors.iter().map(written::short).collect(),
+                // A fault of the case has the text already.
+                Err(error) if faults.is_empty() => vec![error.to_string()],
+                Err(_) => Vec::new(),
+            };
             let mut updated = Vec::new();
             if let (true, false, Ok(called)) = (self.update, faults.is_empty(), &outcome) {
                 match update::update(case, &called.tensors, &inputs) {
@@ -227,6 +240,7 @@ impl Test {
                 ok,
                 faults: &faults,
                 updated: &updated,
+                returned,
                 fuel: fuel(&outcome),
                 log: &log.lines,
                 log_dropped: log.dropped,
@@ -318,6 +332,9 @@ fn print(ui: &Ui, line: &Line<'_>, log: &CaseLog) {
         for line in printable_lines(fault).lines() {
             ui.line(&format!("     {line}"));
         }
+    }
+    for returned in &line.returned {
+        ui.line(&format!("     {}", printable(returned)));
     }
     for file in line.updated {
         ui.line(&format!("     updated {}", file.display()));

@@ -180,6 +180,22 @@ fn an_update_rewrites_results_and_nothing_else() {
 }
 
 #[test]
+fn what_a_call_returned_is_shown_on_request() {
+    let folder = Folder::new("passthrough.wasm");
+    let tensor =
+        |last: u8| one(json!({"name": "x", "datatype": "UINT8", "shape": [2], "data": [1, last]}));
+    folder.case("same", &tensor(2), &tensor(2));
+    folder.case("wrong", &tensor(2), &tensor(3));
+    let shown = "     x UINT8 [2]: [1, 2]\n";
+    let ran = folder.test(&["--show"]);
+    assert_eq!(ran.stdout.matches(shown).count(), 2, "{}", story(&ran));
+    assert!(!folder.test(&[]).stdout.contains(shown));
+    let ran = folder.test(&["--show", "--json"]);
+    let returned = &lines(&ran).remove(0)["returned"];
+    assert_eq!(*returned, json!(["x UINT8 [2]: [1, 2]"]));
+}
+
+#[test]
 fn log_lines_stand_below_their_case_and_dropped_ones_are_counted() {
     let folder = Folder::new("hostile_behaviours.wasm");
     let case = json!({

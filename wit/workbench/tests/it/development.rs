@@ -153,7 +153,8 @@ fn make(project: &Project, file: &str, server: &mut Server, list: &[Mistake]) {
 #[test]
 fn a_project_in_python_is_followed_and_its_mistakes_are_named() {
     let project = Project::unbuilt("followed", "python", "preprocess");
-    project.write("modules.py", mistakes::MODULES);
+    // Fuel ends a loop, on a busy machine too.
+    project.give_time();
     let mut server = followed(
         &project,
         "handler.py",

@@ -22,7 +22,7 @@ mod js;
 mod kit;
 mod logs;
 mod mistakes;
-mod numpy;
+mod pictures;
 mod ported;
 mod python;
 mod reach;
@@ -123,7 +123,7 @@ fn date_handler_library(folder: &Path) {
     }
 }
 
-/// A new project, built. Its language is `numpy` for Python with the shared runtime.
+/// A new project, built.
 struct Project {
     folder: PathBuf,
     name: &'static str,
@@ -168,21 +168,8 @@ impl Project {
         turn: Option<MutexGuard<'static, ()>>,
     ) -> Self {
         let into = folder.to_str().unwrap();
-        let (lang, runtime) = match lang {
-            "numpy" => ("python", "python"),
-            lang => (lang, "kit"),
-        };
         let ran = handler(&[
-            "new",
-            "--lang",
-            lang,
-            "--runtime",
-            runtime,
-            "--world",
-            world,
-            "--into",
-            into,
-            name,
+            "new", "--lang", lang, "--world", world, "--into", into, name,
         ]);
         assert_eq!(ran.code, 0, "{}", story(&ran));
         if lang == "rust" {

@@ -40,16 +40,12 @@ const fn unbuilt(source: &'static str, text: &'static str) -> Mistake {
     Mistake {
         source,
         outcome: Outcome::Unbuilt,
-        line: "(handler.py:1 in <module>)",
+        line: "\n  handler.py:1\n",
         text,
     }
 }
 
-/// Modules that the sources import and the hints do not name. One file has them all, so that one
-/// runtime serves every source. There is no `polyline`.
-pub(super) const MODULES: &str = "import colorsys, polyline, socket, threading\n";
-
-pub(super) const PYTHON: [Mistake; 15] = [
+pub(super) const PYTHON: [Mistake; 14] = [
     Mistake {
         source: "def preprocess(input):\n    print('seen')\n    return input\n",
         outcome: Outcome::Answered,
@@ -80,50 +76,47 @@ pub(super) const PYTHON: [Mistake; 15] = [
     fault(
         "def preprocess(input):\n    return [[1.0, 2.0]]\n",
         "",
-        "preprocess returned a list whose item 0 is a list: return a list of tensors, as in `return [Tensor.of(\"name\", array(values))]`",
-    ),
-    unbuilt(
-        "import numpy\n\ndef preprocess(input):\n    return input\n",
-        "fix: a component cannot contain numpy: use the tensor kit, which tensorgate/__init__.py of the project describes. `array` and `Array` have numpy's names, and the model itself belongs behind `backend`",
+        "preprocess returned a list whose item 0 is a list: return a list of tensors, as in `return [Tensor.of(\"name\", array)]`",
     ),
     unbuilt(
         "import torch\n\ndef preprocess(input):\n    return input\n",
-        "fix: a component cannot contain torch: use the tensor kit, which tensorgate/__init__.py of the project describes. `array` and `Array` have numpy's names, and the model itself belongs behind `backend`",
+        "fix: a component cannot contain torch: use numpy, and let the model itself run behind `backend`",
     ),
     unbuilt(
         "import pydantic\n\ndef preprocess(input):\n    return input\n",
         "fix: a component cannot contain pydantic: the policy's `inputs` check names, shapes and ranges before the handler is called. Raise `BadInput` for what it cannot check",
     ),
     unbuilt(
-        "import PIL\n\ndef preprocess(input):\n    return input\n",
-        "fix: a component cannot contain PIL: decode a picture with `decode_image` of tensorgate, then use `resize` and `planes` of its array",
-    ),
-    unbuilt(
         "import cv2\n\ndef preprocess(input):\n    return input\n",
-        "fix: a component cannot contain cv2: decode a picture with `decode_image` of tensorgate, then use `resize` and `planes` of its array",
+        "fix: a component cannot contain cv2: decode a picture with `decode_image` of tensorgate, then use PIL, numpy and scipy",
     ),
     unbuilt(
         "import polyline\n\ndef preprocess(input):\n    return input\n",
-        "fix: a component has only modules of pure Python: copy the package into the project's folder",
+        "fix: the runtime has numpy, pandas, scipy and scikit-learn. Another package must be pure Python: install it into the active virtual environment, or copy it into the project's folder",
     ),
     fault(
         "def preprocess(input):\n    open('labels.txt')\n",
         "(handler.py:2 in preprocess)",
-        "a handler has no files: put the data into a module, or into the policy's `config:`",
+        "a handler has no files during a call: read the file at the top of a module",
     ),
     fault(
         "import socket\n\ndef preprocess(input):\n    socket.socket()\n",
-        "(handler.py:4 in preprocess)",
-        "PermissionError: a handler has no sockets, which asyncio needs too: use `fetch` or `lookup` of tensorgate, if the policy grants them",
+        "(handler.py:4 in preprocess",
+        "a handler has no sockets, which asyncio needs too, no processes, and nothing to wait for: use `fetch` or `lookup` of tensorgate, if the policy grants them",
     ),
     fault(
         "import threading\n\ndef preprocess(input):\n    threading.Thread(target=print).start()\n",
-        "(handler.py:4 in preprocess)",
+        "(handler.py:4 in preprocess",
         "a handler has no threads: call the function itself",
+    ),
+    fault(
+        "def preprocess(input):\n    while True: pass\n",
+        "(handler.py:2 in preprocess)",
+        "the call used all its fuel: raise `fuel` of the handler, or look for a loop that does not end",
     ),
 ];
 
-pub(super) const JAVASCRIPT: [Mistake; 4] = [
+pub(super) const JAVASCRIPT: [Mistake; 6] = [
     fault(
         "export function preprocess(input) {}\n",
         "",
@@ -138,6 +131,16 @@ pub(super) const JAVASCRIPT: [Mistake; 4] = [
         "export async function preprocess(input) {\n  return input;\n}\n",
         "",
         "preprocess returned a Promise: write it without `async`, because a handler never waits",
+    ),
+    fault(
+        "import { NdArray } from \"./kit.js\";\nexport function preprocess(input) {\n  return [NdArray.from([1, 2], \"FP32\").tensor(\"x\")];\n}\n",
+        "handler.js:3",
+        "TypeError: a value of Array is not a Tensor. NdArray.of(datatype, shape, values) makes an array of values",
+    ),
+    fault(
+        "export function preprocess(input) {\n  throw { code: 7, table: \"ages\" };\n}\n",
+        "",
+        "{\"code\":7,\"table\":\"ages\"}",
     ),
     fault(
         "export function preprocess(input) {\n  return [[1, 2]];\n}\n",

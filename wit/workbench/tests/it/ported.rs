@@ -43,7 +43,7 @@ fn project(handler: &Path, new: &Project, scratch: &Scratch) -> PathBuf {
 #[test]
 fn public_handlers_give_what_cpython_gives() {
     let (new, scratch) = (
-        Project::unbuilt("new", "numpy", "preprocess"),
+        Project::unbuilt("new", "python", "preprocess"),
         Scratch::new(),
     );
     let mut seen = 0;
@@ -83,7 +83,7 @@ fn outcome(
 
 #[test]
 fn each_mode_of_a_handler_with_numpy_ends_as_expected() {
-    let new = Project::unbuilt("new-modes", "numpy", "preprocess");
+    let new = Project::unbuilt("new-modes", "python", "preprocess");
     let (scratch, source) = (Scratch::new(), handlers().join("python-modes"));
     let folder = project(&source, &new, &scratch);
     let built = handler(&["--json", "build", folder.to_str().unwrap()]);

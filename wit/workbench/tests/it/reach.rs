@@ -1,13 +1,12 @@
 //! Files and features for handlers in Python and JavaScript: requested in one run, present in the
 //! next. Asking in another way gives no more. And tables that are made while a component is built.
-//! One project covers both, because a build of CPython is slow.
 
 use serde_json::{Value, json};
 
 use super::{Project, handler, lines, story};
 
 /// What a policy would grant.
-const GRANTS: &str = "fetch: {hosts: [a.example], content_types: [text/plain], max_bytes: 24, max_requests: 4}\nlookups: {customers: {kind: feast, endpoint: \"https://features.example:6567\", entity: customer, features: [\"stats:age\", \"stats:debt\"], max_requests: 2}}\n";
+pub(super) const GRANTS: &str = "fetch: {hosts: [a.example], content_types: [text/plain], max_bytes: 24, max_requests: 4}\nlookups: {customers: {kind: feast, endpoint: \"https://features.example:6567\", entity: customer, features: [\"stats:age\", \"stats:debt\"], max_requests: 2}}\n";
 
 const PYTHON: &str = r#"from tensorgate import Fault, Missing, Tensor, config, fetch, lookup
 
@@ -214,11 +213,8 @@ fn asks(lang: &str, file: &str, source: &str) {
     project.write(file, &few);
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    // `inspect` compiles the component, which takes a second for QuickJS and ten for CPython.
-    if lang == "js" {
-        let report = lines(&project.verb("inspect", &[])).remove(0);
-        assert_eq!(report["needs"], json!(["fetch", "lookups"]), "{report}");
-    }
+    let report = lines(&project.verb("inspect", &[])).remove(0);
+    assert_eq!(report["needs"], json!(["fetch", "lookups"]), "{report}");
 
     let act = |act: &str| json!({"do": act});
     let urls = |urls: &str| json!({"do": "files", "urls": urls});

@@ -1,15 +1,15 @@
 //! What a language's runtime has of WASI: the time, random numbers of the request, and output. A
 //! component of each language is built and run.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use tensorgate_base::payload::Payload;
 use tensorgate_cli_common::user_folders;
 use tensorgate_sandbox::{CompilerConfig, LoadedHandler, Sandbox, SandboxConfig};
 use tokio::runtime::Runtime;
-use wasmtime::component::{Component, Linker, Resource, ResourceType};
-use wasmtime::{Engine, Store, Trap};
 
-use super::hostile::load;
+use super::hostile::{load_with, try_load_with};
 use super::{Project, limits_of, lines, story};
 
 /// Writes output. Fails if the clock stands at the time of the build or before it, and answers with
@@ -98,7 +98,7 @@ fn answer(runtime: &Runtime, handler: &LoadedHandler, request: &str) -> String {
 }
 
 /// Limits that no call here reaches.
-const LIMITS: &str = "limits: {fuel: 500000000, memory_bytes: 64MiB, timeout_ms: 10000}";
+const LIMITS: &str = "limits: {fuel: 500000000, memory_bytes: 256MiB, timeout_ms: 10000}";
 
 /// Checks the levels and texts of the lines that `test` shows for a case. The case fails, because
 /// the answer is random.
@@ -133,19 +133,62 @@ fn names_the_line_of_its_panic(runtime: &Runtime, handler: &LoadedHandler) {
     assert!(fault.contains(&panic), "{panic} {fault}");
 }
 
-#[test]
-fn a_call_has_output_and_the_time_and_random_numbers_of_its_request() {
+/// A sandbox with the user's code and runtimes.
+fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new(SandboxConfig {
         // `test` below compiles nothing again.
         compiler: CompilerConfig {
             folder: user_folders::compiled_code(),
+            runtimes: user_folders::runtimes().into_iter().collect(),
             ..CompilerConfig::default()
         },
         // A busy machine may have no core for a call at once.
         queue_wait_ms: 60_000,
         ..SandboxConfig::default()
     });
-    let sandbox = sandbox.unwrap();
+    sandbox.unwrap()
+}
+
+fn rule(memory_bytes: usize) -> Value {
+    json!({"fuel": 500_000_000, "memory_bytes": memory_bytes, "timeout_ms": 60_000})
+}
+
+#[test]
+fn handlers_in_python_share_code_and_no_call_sees_another() {
+    let source = |text: &str| {
+        format!(
+            "import numpy as np\nfrom tensorgate import Tensor\nCOUNT = np.zeros(1 << 20, np.int64)\n\ndef preprocess(input):\n    COUNT[:] += 1\n    return [Tensor.of_items(\"{text}\", [str(COUNT.sum())])]\n"
+        )
+    };
+    let [one, two] = ["one", "two"].map(|name| {
+        let project = Project::unbuilt(name, "python", "preprocess");
+        project.write("handler.py", &source(name));
+        project.compiled()
+    });
+    let sandbox = sandbox();
+    let refused = try_load_with(&sandbox, &one, rule(32 << 20)).map(|_| ());
+    let refused = format!("{:?}", refused.unwrap_err());
+    assert!(refused.contains("raise it to more than"), "{refused}");
+    let [one, two] = [one, two].map(|component| load_with(&sandbox, &component, rule(256 << 20)));
+    let [of_one, of_two] =
+        [&one, &two].map(|handler| handler.code_bytes().collect::<BTreeMap<_, _>>());
+    let shared: Vec<_> = of_one
+        .keys()
+        .filter(|code| of_two.contains_key(*code))
+        .collect();
+    assert_eq!((of_one.len(), of_two.len(), shared.len()), (2, 2, 1));
+    assert!(of_one[shared[0]] > 200 << 20, "{of_one:?}");
+    // From the fifth call on, the pages are mapped that all calls write.
+    let runtime = Runtime::new().unwrap();
+    let first = answer(&runtime, &one, "a");
+    for _ in 0..8 {
+        assert_eq!(answer(&runtime, &one, "a"), first);
+    }
+}
+
+#[test]
+fn a_call_has_output_and_the_time_and_random_numbers_of_its_request() {
+    let sandbox = sandbox();
     let runtime = Runtime::new().unwrap();
     let printed = ("info", "printed");
     let error = ("warn", "an error");
@@ -166,7 +209,7 @@ fn a_call_has_output_and_the_time_and_random_numbers_of_its_request() {
         let project = Project::unbuilt(name, lang, "preprocess");
         project.write(file, source);
         let component = project.compiled();
-        let handler = load(&sandbox, &component, "");
+        let handler = load_with(&sandbox, &component, rule(256 << 20));
         let [first, again, other] = ["a", "a", "b"].map(|id| answer(&runtime, &handler, id));
         assert_eq!(first, again, "{lang}");
         assert_ne!(first, other, "{lang}");
@@ -175,87 +218,4 @@ fn a_call_has_output_and_the_time_and_random_numbers_of_its_request() {
             names_the_line_of_its_panic(&runtime, &handler);
         }
     }
-}
-
-/// A component that imports sockets between other interfaces. Its function needs a socket for 1
-/// and 2, and calls an interface that stays.
-const SOCKETS: &str = r#"(component
-  (type $poll (instance (export "pollable" (type (sub resource)))))
-  (import "wasi:io/poll@0.2.9" (instance $poll (type $poll)))
-  (type $network (instance (export "network" (type (sub resource)))))
-  (import "wasi:sockets/network@0.2.9" (instance $network (type $network)))
-  (alias export $network "network" (type $socket))
-  (alias export $poll "pollable" (type $pollable))
-  (type $tcp (instance
-    (alias outer 1 $socket (type $outer))
-    (export "network" (type $named (eq $outer)))
-    (type $borrowed (borrow $named))
-    (export "connect" (func (param "network" $borrowed) (result u32)))))
-  (import "wasi:sockets/tcp@0.2.9" (instance $tcp (type $tcp)))
-  (type $clock (instance
-    (alias outer 1 $pollable (type $outer))
-    (export "pollable" (type $named (eq $outer)))
-    (type $owned (own $named))
-    (export "subscribe" (func (result $owned)))
-    (export "double" (func (param "value" u32) (result u32)))))
-  (import "wasi:clocks/monotonic-clock@0.2.9" (instance $clock (type $clock)))
-  (alias export $tcp "connect" (func $connect))
-  (core func $connect (canon lower (func $connect)))
-  (alias export $clock "double" (func $double))
-  (core func $double (canon lower (func $double)))
-  (core func $drop_socket (canon resource.drop $socket))
-  (core func $drop_pollable (canon resource.drop $pollable))
-  (core module $main
-    (import "host" "connect" (func $connect (param i32) (result i32)))
-    (import "host" "double" (func $double (param i32) (result i32)))
-    (import "host" "drop-socket" (func $drop_socket (param i32)))
-    (import "host" "drop-pollable" (func $drop_pollable (param i32)))
-    (func (export "run") (param i32) (result i32)
-      (if (i32.eq (local.get 0) (i32.const 1)) (then (drop (call $connect (i32.const 0)))))
-      (if (i32.eq (local.get 0) (i32.const 2)) (then (call $drop_socket (i32.const 0))))
-      (call $double (local.get 0))))
-  (core instance $main (instantiate $main (with "host" (instance
-    (export "connect" (func $connect)) (export "double" (func $double))
-    (export "drop-socket" (func $drop_socket)) (export "drop-pollable" (func $drop_pollable))))))
-  (func $run (param "value" u32) (result u32) (canon lift (core func $main "run")))
-  (export "run" (func $run)))"#;
-
-/// CPython's C library imports sockets, and a host refuses them.
-#[test]
-fn imports_of_sockets_become_functions_that_trap() {
-    let component = wat::parse_str(SOCKETS).unwrap();
-    let made = tensorgate_componentize::without(&component, "wasi:sockets/").unwrap();
-    let surface = tensorgate_componentize::surface(&made).unwrap();
-    let left = ["wasi:io/poll@0.2.9", "wasi:clocks/monotonic-clock@0.2.9"];
-    assert_eq!(surface.imports, left);
-    assert_eq!(surface.exports, ["run"]);
-    // What has none is unchanged.
-    let again = tensorgate_componentize::without(&made, "wasi:sockets/").unwrap();
-    assert_eq!(again, made);
-
-    let engine = Engine::default();
-    let mut linker = Linker::<()>::new(&engine);
-    let pollable = ResourceType::host::<()>();
-    let mut poll = linker.instance(left[0]).unwrap();
-    poll.resource("pollable", pollable, |_, _| Ok(())).unwrap();
-    let mut clock = linker.instance(left[1]).unwrap();
-    clock.resource("pollable", pollable, |_, _| Ok(())).unwrap();
-    clock
-        .func_wrap("subscribe", |_, ()| Ok((Resource::<()>::new_own(0),)))
-        .unwrap();
-    clock
-        .func_wrap("double", |_, (value,): (u32,)| Ok((value.wrapping_mul(2),)))
-        .unwrap();
-    let component = Component::new(&engine, &made).unwrap();
-    let outcomes = [1, 2, 3].map(|value: u32| {
-        let mut store = Store::new(&engine, ());
-        let instance = linker.instantiate(&mut store, &component).unwrap();
-        let run = instance.get_typed_func::<(u32,), (u32,)>(&mut store, "run");
-        let outcome = run.unwrap().call(&mut store, (value,));
-        outcome.map_err(|error| *error.downcast_ref::<Trap>().unwrap())
-    });
-    let [connect, drop_socket, double] = outcomes;
-    assert_eq!(connect.unwrap_err(), Trap::UnreachableCodeReached);
-    assert_eq!(drop_socket.unwrap_err(), Trap::UnreachableCodeReached);
-    assert_eq!(double.unwrap(), (6,));
 }

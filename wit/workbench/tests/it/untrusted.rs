@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use tensorgate_cli_common::user_folders;
+
 use super::{Project, story};
 
 /// Every file below a folder that a build must not change, by its path, with its size.
@@ -29,27 +31,11 @@ fn files(folder: &Path, apart: &[&str]) -> BTreeMap<PathBuf, u64> {
     found
 }
 
-/// Where componentize-py is installed.
-fn tools() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(
-        || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"),
-        PathBuf::from,
-    );
-    let mut folders = std::fs::read_dir(cache.join("tensorgate"))
-        .unwrap()
-        .flatten();
-    let python = folders.find(|entry| {
-        let name = entry.file_name();
-        name.to_string_lossy().starts_with("componentize-py-")
-    });
-    python.unwrap().path()
-}
-
 /// Writes into every folder that a handler sees during its build, and plants a file that any Python
 /// would run at its start.
 const WRITES: &str = r#"
 import os
-for folder in ["/", "/python", "/bundled", *("/" + str(number) for number in range(9))]:
+for folder in ["/", "/usr/local/lib", "/project", "/project/build", "/packages"]:
     for name in ["tensorgate_was_here.pth", "handler.yaml", "handler.py"]:
         try:
             with open(folder + "/" + name, "w") as file:
@@ -66,17 +52,14 @@ fn files_that_a_python_handler_writes_during_its_build_do_not_persist() {
     let own = project.beside("own");
     let packages = own.join("lib/python3/site-packages");
     std::fs::create_dir_all(&packages).unwrap();
-    let before = (files(&tools(), &[]), files(project.folder(), &["build"]));
+    let runtimes = user_folders::runtimes().unwrap();
+    let before = (files(&runtimes, &[]), files(project.folder(), &["build"]));
     // An author works in a virtual environment of their own.
     let environment = [("VIRTUAL_ENV", own.to_str().unwrap())];
     let ran = project.verb_with("build", &["--no-cache"], &environment);
     assert_eq!(ran.code, 0, "{}", story(&ran));
-    let after = (files(&tools(), &[]), files(project.folder(), &["build"]));
-    for planted in after.0.keys().filter(|file| !before.0.contains_key(*file)) {
-        // It must not affect the next build on this machine.
-        std::fs::remove_file(planted).unwrap();
-    }
-    assert_eq!(before.0, after.0, "the tools that all projects share");
+    let after = (files(&runtimes, &[]), files(project.folder(), &["build"]));
+    assert_eq!(before.0, after.0, "the runtime that all projects share");
     assert_eq!(before.1, after.1, "the project's own files");
     assert_eq!(
         files(&own, &[]),
@@ -135,21 +118,4 @@ fn linked_files_outside_a_project_are_not_in_its_component() {
     let ran = project.verb("build", &[]);
     assert_eq!(ran.code, 1, "{}", story(&ran));
     assert!(ran.stderr.contains("secret.js"), "{}", ran.stderr);
-}
-
-#[test]
-fn a_project_cannot_configure_the_build_tools() {
-    let project = Project::unbuilt("stranger", "python", "preprocess");
-    std::fs::create_dir(project.folder().join("package")).unwrap();
-    project.write(
-        "package/componentize-py.toml",
-        "wit_directory = \"wit\"\nbindings = \"../../elsewhere\"\n",
-    );
-    let ran = project.verb("build", &[]);
-    assert_eq!(ran.code, 2, "{}", story(&ran));
-    assert!(
-        ran.stderr.contains("componentize-py.toml"),
-        "{}",
-        ran.stderr
-    );
 }

@@ -1,17 +1,16 @@
 """The host's interfaces of wit/handler.wit for CPython as a core module: the canonical ABI of
 components over the runtime's memory.
 
-Parameters and results lie in a block of memory whose address the build knows. The modules
-`wit_world.imports.*` and `componentize_py_types` are made here as componentize-py would make them.
+Parameters and results lie in a block of memory whose address the build knows. The package for
+authors calls the functions here.
 """
 
 import struct
-import sys
 from collections import namedtuple
-from enum import Enum
-from types import ModuleType
+from math import prod
 
 import _host
+import numpy as np
 
 DATATYPES = "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 BF16 FP32 FP64 BYTES".split()
 
@@ -28,6 +27,7 @@ _shapes = [struct.Struct(f"<{rank}Q") for rank in range(65)]  # numpy has 64 dim
 
 # The operations of `_host.call`, by the functions that they call.
 CONFIG_GET, LOG_WRITE, CONTEXT_GET, CARRY_SET, CARRY_GET, FETCH_GET, LOOKUP_GET = range(7)
+IMAGE_DECODE, IMAGE_TAKE = 7, 8
 
 # The address of the first byte of the view of the address space.
 BASE = 1
@@ -36,16 +36,29 @@ BASE = 1
 _HEADER = bytes.__basicsize__ - 1
 
 AT_BUILD = "{} belongs to a request: use it in the function, not at the top of a module"
+NO_DECODER = (
+    "the build has put no decoder for pictures into the component, because it found neither"
+    " `decode_image` nor Pillow in the project: import one of them at the top of a module"
+)
 
 # Whether a call runs. Until then, the image is being built.
 running = False
+
+# Whether the component has the interfaces that a policy grants.
+has_fetch = has_lookups = False
 
 # What the host reads after the call has returned. CPython must not reuse the memory before.
 _kept = []
 
 
-# The size of the block.
+# The size of the block. Its last byte tells the build that the component decodes images.
 BLOCK_BYTES = 4096
+DECODES = BLOCK_BYTES - 1
+
+# The bytes of a block of the tensor kit, which gets images in blocks, and the kind of a failure
+# that the data is invalid. The other that can occur is exhausted memory.
+KIT_BLOCK, KIT_DATA = 128, 4
+CHANNELS = {"GRAY": 0, "RGB": 1, "RGBA": 2}
 
 
 def bind(memory, exchange):
@@ -69,6 +82,11 @@ def pass_back(world):
     """Makes the tensors that a call has returned the parameters of the next one."""
     words = unpack("<II", _block + RESULT + 4)
     struct.pack_into("<3I", _memory, _place, *([0, *words] if world == "preprocess" else [*words, 0]))
+
+
+def need_decoder():
+    """Makes the build put the decoder of images into the component."""
+    _memory[_place + DECODES] = 1
 
 
 def reset():
@@ -138,9 +156,11 @@ def _return(layout, *fields):
 
 
 def _bytes(data):
-    """Address and size of a bytes object, which stays alive until the end of the call."""
+    """Address and size of a bytes object, which stays alive until the end of the call. A list of
+    records must be aligned even if it is empty, and objects that CPython has from the start are not.
+    """
     _kept.append(data)
-    return address(data), len(data)
+    return address(data) if data else 0, len(data)
 
 
 def _text(value):
@@ -174,23 +194,23 @@ def _optional_text(start):
     return text(*place) if there else None
 
 
-def _config_get(key):
+def config_get(key):
     return _optional_text(_ask("config", CONFIG_GET, *_text(key)))
 
 
-def _log_write(level, message):
-    _ask("log", LOG_WRITE, level.value, *_text(message))
+def log_write(level, message):
+    _ask("log", LOG_WRITE, LEVELS.index(level), *_text(message))
 
 
-def _carry_set(data):
+def carry_set(data):
     _ask("carry", CARRY_SET, *_bytes(data))
 
 
-def _carry_get():
+def carry_get():
     return bytes(view(*unpack("<II", _ask("carry", CARRY_GET))))
 
 
-def _context_get():
+def context_get():
     start = _ask("context", CONTEXT_GET)
     *places, time, listed, count, tensors, rank = unpack("<10IQ4I", start)
     texts = [text(*places[at : at + 2]) for at in range(0, 10, 2)]
@@ -212,64 +232,55 @@ def _parameter(kind, value):
     return struct.unpack_from(("<?", "<q", "<Q", "<d")[kind], value)[0]
 
 
-def _fetch_get(urls):
+def fetch_get(urls):
     start, count = unpack("<II", _ask("fetch", FETCH_GET, *_texts(urls)))
     return [
-        Err(Failure(kind & 255)) if failed else Ok(File(text(kind, length), bytes(view(data, size))))
+        FAILURES[kind & 255] if failed else File(text(kind, length), bytes(view(data, size)))
         for failed, kind, length, data, size in records("<B3x4I", start, count)
     ]
 
 
-def _lookup_get(name, features, keys):
+def lookup_get(name, features, keys):
     start = _ask("lookup", LOOKUP_GET, *_text(name), *_texts(features), *_texts(keys))
     failed, listed, count = unpack("<B3xII", start)
     if failed:
-        raise Err(Failure(listed & 255))
-    return [
-        Column(text(name, length), [value if there else None for there, value in records("<B7xd", values, rows)])
+        return FAILURES[listed & 255]
+    return {
+        text(name, length): [value if there else None for there, value in records("<B7xd", values, rows)]
         for name, length, values, rows in records("<4I", listed, count)
-    ]
+    }
 
 
-class Err(Exception):
-    """The error of a `result`."""
+def decoded(data, channels, max_pixels):
+    """The pixels of an image in GRAY, RGB or RGBA, by the decoder in the component. Raises
+    ValueError for data that is no image, damaged or too large.
+    """
+    if running and not _memory[_place + DECODES]:
+        raise RuntimeError(NO_DECODER)
+    data, kind = bytes(data), CHANNELS[channels]
+    blocks, last = divmod(len(data), KIT_BLOCK)
+    start = address(data)
+    parts = start if blocks else 0, blocks, start + blocks * KIT_BLOCK, last
+    handle, dims = _image(IMAGE_DECODE, *parts, kind, min(max_pixels, 0xFFFFFFFF))
+    shape = unpack("<3I", dims)
+    size = prod(shape)
+    pixels = np.empty(size + -size % KIT_BLOCK, np.uint8)
+    _image(IMAGE_TAKE, handle, array_address(pixels))
+    return pixels[:size].reshape(shape)
 
-    def __init__(self, value):
-        super().__init__(value)
-        self.value = value
+
+def _image(operation, *words):
+    failed, found, *message, dims = unpack("<B3x4I", _ask("decoding a picture", operation, *words))
+    if failed:
+        raise (ValueError if found & 255 == KIT_DATA else MemoryError)(text(*message))
+    return found, dims
 
 
-Ok = namedtuple("Ok", "value")
 Parameter = namedtuple("Parameter", "value")
 Shape = namedtuple("Shape", "name shape")
 Body = namedtuple("Body", "tensors media_type media_bytes")
 Request = namedtuple("Request", "request_id client model version operation time parameters input")
 File = namedtuple("File", "content_type data")
-Column = namedtuple("Column", "feature values")
-Level = Enum("Level", "DEBUG INFO WARN ERROR", start=0)
-Failure = Enum("Failure", "REFUSED UNAVAILABLE TIMEOUT TOO_LARGE WRONG_TYPE NOT_FOUND", start=0)
 
-
-def install(fetch, lookup):
-    """Puts the modules in place. Those of `fetch` and `lookup` exist if the component has them."""
-    modules = {
-        "config": {"get": _config_get},
-        "log": {"write": _log_write, "Level": Level},
-        "context": {"get": _context_get},
-        "carry": {"set": _carry_set, "get": _carry_get},
-    }
-    if fetch:
-        modules["fetch"] = {"get": _fetch_get}
-    if lookup:
-        modules["lookup"] = {"get": _lookup_get}
-    imports = _module("wit_world.imports", {})
-    for name, functions in modules.items():
-        setattr(imports, name, _module(f"wit_world.imports.{name}", functions))
-    _module("wit_world", {"imports": imports})
-    _module("componentize_py_types", {"Err": Err, "Ok": Ok})
-
-
-def _module(name, values):
-    sys.modules[name] = module = ModuleType(name)
-    vars(module).update(values)
-    return module
+LEVELS = "DEBUG INFO WARN ERROR".split()
+FAILURES = "refused unavailable timeout too-large wrong-type not-found".split()

@@ -7,6 +7,7 @@ The program that builds sets `_memory` and `_exchange` (see abi.py), `_world`, a
 
 import ast
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -28,8 +29,18 @@ NO_PICKLE = (
     " or use skops.io.dump and skops.io.load"
 )
 
+# The count that CPython 3.15 gives immortal objects where addresses have 32 bits, and the smallest
+# that it takes for one. A count that is one off after its object was made immortal is still one.
+IMMORTAL, IMMORTAL_MINIMUM = 5 << 28, 1 << 30
+
 # What `except:` without a type catches.
 ALL = ast.Name("BaseException")
+
+# Exceptions that a failed import is, if code goes on without the module.
+GUARDS = ("ImportError", "ModuleNotFoundError", "Exception", ALL.id)
+
+# What a condition on the system or for type checkers is about, as in `sys.platform == "win32"`.
+CONDITIONS = ("os", "platform", "sys", "typing", "typing.TYPE_CHECKING")
 
 LATE = "; or put the import into `try: … except ImportError:`"
 
@@ -40,10 +51,11 @@ def _build():
     import tensorgate_abi as abi
 
     abi.bind(_memory, int(_exchange))
-    abi.install(globals().get("_fetch"), globals().get("_lookup"))
+    abi.has_fetch, abi.has_lookups = _fetch, _lookup
     import tensorgate_entry
     from tensorgate_world_check import WorldMismatch, check
 
+    _complete_pillow()
     restore = _refuse_pickles()
     try:
         handler = importlib.import_module("handler")
@@ -55,7 +67,30 @@ def _build():
     finally:
         restore()
     tensorgate_entry.connect(_world, getattr(handler, _world))
+    _make_immortal()
     return tensorgate_entry.entry
+
+
+def _make_immortal():
+    """Gives the image's objects the reference count of an immortal object, which CPython never
+    changes. Otherwise a call writes to each object that it uses, and each page with one is copied.
+    None of them is ever freed: the instance ends with its call.
+    """
+    gc.collect()
+    containers = gc.get_objects()
+    # The first word of an object is its count. Word 0 of this view is at address 4.
+    counts = _memory[3:].cast("i")
+    while containers:
+        pending = [containers.pop()]
+        while pending:
+            each = pending.pop()
+            at = (id(each) >> 2) - 1
+            if 0 < counts[at] < IMMORTAL_MINIMUM:
+                counts[at] = IMMORTAL
+                # Tracked objects are among the containers.
+                pending += [part for part in gc.get_referents(each) if not gc.is_tracked(part)]
+    # A collection in a call would visit each object of the image, and write to its memory.
+    gc.freeze()
 
 
 def _show(_kind, error, _traceback):
@@ -118,17 +153,28 @@ def _look_through():
             if _is_authors(file) and file.endswith(".py"):
                 with open(file, "rb") as opened:
                     source = opened.read()
-                _Look(file.removeprefix(f"{PROJECT}/"), module, failed).visit(ast.parse(source))
+                _Look(file.removeprefix(f"{PROJECT}/"), module, failed).visit(ast.parse(source, file))
                 if b"decode_image" in source:
-                    importlib.import_module("PIL.Image")
-    # Pillow imports its formats with the first picture.
-    if "PIL.Image" in sys.modules:
-        sys.modules["PIL.Image"].init()
+                    sys.modules["tensorgate_abi"].need_decoder()
+    _complete_pillow()
     if failed:
         error, place = failed[0]
         others = "".join(f"\n{place}: {error}" for error, place in failed[1:])
         text = f"{error} ({place}){LATE}{others}"
         raise (type(error) if isinstance(error, ImportError) else ImportError)(text)
+
+
+def _complete_pillow():
+    """Gives Pillow, if it is imported, its missing decoders, and the formats that it would import
+    with the first picture.
+    """
+    if "PIL.Image" in sys.modules:
+        importlib.import_module("tensorgate_pillow")
+        sys.modules["PIL.Image"].init()
+
+
+def _names(nodes):
+    return {each.id for node in nodes for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
 class _Look(ast.NodeVisitor):
@@ -147,14 +193,33 @@ class _Look(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
 
     def visit_Try(self, node):
-        caught = [each for handler in node.handlers for each in ast.walk(handler.type or ALL)]
-        caught = {each.id for each in caught if isinstance(each, ast.Name)}
-        guards = not caught.isdisjoint(("ImportError", "ModuleNotFoundError", "Exception", ALL.id))
+        self._guarded([handler.type or ALL for handler in node.handlers], node.body)
+        for each in node.handlers + node.orelse + node.finalbody:
+            self.visit(each)
+
+    visit_TryStar = visit_Try
+
+    def visit_With(self, node):
+        contexts = [item.context_expr for item in node.items]
+        for each in contexts:
+            self.visit(each)
+        self._guarded([each for each in contexts if "suppress(" in ast.unparse(each)], node.body)
+
+    def _guarded(self, caught, body):
+        guards = not _names(caught).isdisjoint(GUARDS)
         self.guards += guards
-        for each in node.body:
+        for each in body:
             self.visit(each)
         self.guards -= guards
-        for each in node.handlers + node.orelse + node.finalbody:
+
+    def visit_If(self, node):
+        holds, origins = None, {name: self.names.get(name) for name in _names([node.test])}
+        if set(origins.values()) <= set(CONDITIONS):
+            known = {name: sys.modules.get(origin) for name, origin in origins.items()}
+            with contextlib.suppress(BaseException):
+                holds = bool(eval(ast.unparse(node.test), known))
+        self.visit(node.test)
+        for each in node.body * (holds is not False) + node.orelse * (holds is not True):
             self.visit(each)
 
     def visit_Import(self, node):
@@ -194,9 +259,16 @@ class _Look(ast.NodeVisitor):
                 found = getattr(found, part)
         for cure, lacking in LACKING.items():
             if any(f"{name}.".startswith(f"{each}.") for each in lacking):
-                cure = getattr(sys.modules["tensorgate_entry"], cure)
-                print(f"warning: {self.place}:{node.lineno}: {name}{cure}", file=sys.stderr)
+                self._warn(node, name, cure)
+        types = [each.value for each in node.keywords if each.arg == "dtype"]
+        types += node.args[:1] if rest[-1:] == ["astype"] else []
+        if any(ast.unparse(each) in ("int", "'int'", "np.int_") for each in types):
+            self._warn(node, ast.unparse(node), "SHORT_NUMBERS")
         self.generic_visit(node)
+
+    def _warn(self, node, what, cure):
+        cure = getattr(sys.modules["tensorgate_entry"], cure)
+        print(f"warning: {self.place}:{node.lineno}: {what}{cure}", file=sys.stderr)
 
 
 # An exception ends this script, and is shown in the form that the program reads.
