@@ -1,5 +1,6 @@
 //! The sandbox host as a process.
 
+use std::ffi::OsStr;
 use std::net::TcpListener;
 use std::process::Command;
 
@@ -21,6 +22,27 @@ pub struct Host {
 impl Host {
     /// Starts the host with a rendered policy and waits until its backend is ready.
     pub async fn start(lab: &Lab, rendered: &Rendered, name: &str) -> Outcome<Self> {
+        Self::start_with(lab, rendered, name, &[]).await
+    }
+
+    /// The same with the runtime of Python, whose code a build has compiled.
+    pub async fn with_runtimes(lab: &Lab, rendered: &Rendered, name: &str) -> Outcome<Self> {
+        let (runtimes, code) = (lab.runtimes(), lab.compiled_code());
+        let more = [
+            "--runtimes".as_ref(),
+            runtimes.as_ref(),
+            "--cache-folder".as_ref(),
+            code.as_ref(),
+        ];
+        Self::start_with(lab, rendered, name, &more).await
+    }
+
+    async fn start_with(
+        lab: &Lab,
+        rendered: &Rendered,
+        name: &str,
+        more: &[&OsStr],
+    ) -> Outcome<Self> {
         let admin = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new(lab.bin.join("tensorgate-host"));
         command
@@ -38,7 +60,8 @@ impl Host {
             .arg(lab.key_file()?)
             .arg("--admin")
             .arg(admin.to_string())
-            .args(["--log", "json"]);
+            .args(["--log", "json"])
+            .args(more);
         let log = lab.path(&format!("host-{name}.log"));
         let mut process = Process::start(name, &lab.cores, CoreSet::Subject, &command, &log)?;
         let admin = Address::Tcp(admin);

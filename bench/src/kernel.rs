@@ -1,4 +1,4 @@
-//! Statistics of processes: CPU time, descendants and resident memory.
+//! Statistics of processes: CPU time, descendants and memory.
 
 use nix::time::{clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
@@ -46,6 +46,11 @@ pub fn family(pid: u32) -> Vec<u32> {
 /// A field of `/proc/PID/status` in MiB.
 fn status_mib(pid: u32, field: &str) -> Outcome<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    field_mib(&text, field)
+}
+
+/// A field in KiB of a file of the kernel, in MiB.
+fn field_mib(text: &str, field: &str) -> Outcome<f64> {
     let kib: f64 = text
         .lines()
         .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
@@ -63,4 +68,28 @@ pub fn rss_mib(pid: u32) -> Outcome<f64> {
 /// Peak resident memory, MiB.
 pub fn peak_rss_mib(pid: u32) -> Outcome<f64> {
     status_mib(pid, "VmHWM")
+}
+
+/// What the mappings of this process hold, MiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Mapped {
+    /// Pages that are present. One that is mapped in several places counts in each.
+    pub rss: f64,
+    /// The same, but such a page counts once.
+    pub pss: f64,
+    /// Pages that are no file's: memory that was written.
+    pub written: f64,
+}
+
+impl Mapped {
+    /// Of this process now.
+    pub fn of_this_process() -> Outcome<Self> {
+        let text = std::fs::read_to_string("/proc/self/smaps_rollup")?;
+        let mib = |field| field_mib(&text, field);
+        Ok(Self {
+            rss: mib("Rss")?,
+            pss: mib("Pss")?,
+            written: mib("Anonymous")?,
+        })
+    }
 }

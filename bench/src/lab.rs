@@ -113,6 +113,16 @@ impl Lab {
         ))
     }
 
+    /// The folder of runtimes, which handlers in Python import.
+    pub fn runtimes(&self) -> PathBuf {
+        self.cache.join("runtimes")
+    }
+
+    /// The folder of compiled handlers, which builds fill.
+    pub fn compiled_code(&self) -> PathBuf {
+        self.cache.join("compiled")
+    }
+
     /// Writes the context key to a file that only this user can read.
     pub fn key_file(&self) -> Outcome<PathBuf> {
         let path = self.path("context.key");

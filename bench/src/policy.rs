@@ -139,10 +139,10 @@ impl Component {
         Self::write(&bytes, folder, format!("normalise-{number}.wasm"))
     }
 
-    /// Writes a component in Python, whose interpreter needs more memory.
+    /// Writes a component in Python, which brings the memory of its interpreter.
     pub fn in_python(bytes: &[u8], folder: &Path) -> Outcome<Self> {
         Ok(Self {
-            memory_bytes: "64MiB",
+            memory_bytes: "256MiB",
             ..Self::write(bytes, folder, "python.wasm".to_owned())?
         })
     }

@@ -18,7 +18,7 @@ pub struct Language {
     source: &'static str,
 }
 
-/// CPython.
+/// CPython with numpy, the shared runtime.
 pub const PYTHON: Language = Language {
     name: "python",
     title: "Python",

@@ -12,6 +12,7 @@ mod languages;
 mod metering;
 mod modes;
 mod path;
+mod python;
 mod reload;
 mod sandbox;
 mod scale;
@@ -51,6 +52,9 @@ pub const SCENARIOS: &[(&str, Scenario)] = &[
     ("sandbox", |lab, report| Box::pin(sandbox::run(lab, report))),
     ("languages", |lab, report| {
         Box::pin(languages::run(lab, report))
+    }),
+    ("python-handlers", |lab, report| {
+        Box::pin(python::run(lab, report))
     }),
     ("edit", |lab, report| Box::pin(edit::run(lab, report))),
     ("metering", |lab, report| {

@@ -352,10 +352,10 @@ pub const TARGETS: &[Target] = &[
     now(
         "kserve-python",
         "a request with a handler in Python, gRPC to gRPC, CPU of the host",
-        "CPU of a KServe transformer",
-        AtMost(0.6, "×"),
+        "CPU of a KServe transformer with the same lines of numpy",
+        AtMost(0.8, "×"),
     )
-    .because(why::KIT_JOB),
+    .because(why::PYTHON_TASK),
     now(
         "triton",
         "a request with that handler, gRPC to gRPC, CPU of the host",
@@ -443,7 +443,7 @@ pub const TARGETS: &[Target] = &[
     .because(why::OVERLOAD),
     now(
         "python-start",
-        "a Python handler's start and first call",
+        "an empty handler in Python, a whole call on a fresh instance, p50",
         ALONE,
         AtMost(0.8, " ms"),
     )
@@ -457,11 +457,38 @@ pub const TARGETS: &[Target] = &[
     .because(why::JS_START),
     now(
         "python-nchw",
-        "the NCHW task in Python with the tensor kit",
+        "the NCHW task in Python with numpy, a whole call on a fresh instance, p50",
         ALONE,
-        AtMost(1.3, " ms"),
+        AtMost(1.5, " ms"),
     )
-    .because(why::KIT_JOB),
+    .because(why::PYTHON_TASK),
+    now(
+        "python-scaler",
+        "256 rows with pandas and a scaler of scikit-learn, a whole call on a fresh instance",
+        "the same file in CPython, again and again",
+        AtMost(5.0, "×"),
+    )
+    .because(why::PYTHON_TASK),
+    now(
+        "python-table",
+        "256 rows with pandas and a pipeline of scikit-learn, a whole call on a fresh instance",
+        "the same file in CPython, again and again",
+        AtMost(5.0, "×"),
+    )
+    .because(why::PYTHON_TASK),
+    now(
+        "python-mel",
+        "a mel spectrogram with numpy, a whole call on a fresh instance",
+        "the same file in CPython, again and again",
+        AtMost(5.0, "×"),
+    )
+    .because(why::PYTHON_TASK),
+    now(
+        "python-memory",
+        "memory that a call touches, the most of three handlers with numpy alone",
+        ALONE,
+        AtMost(24.0, " MiB"),
+    ),
     now(
         "js-nchw",
         "the NCHW task in JavaScript with the tensor kit",
@@ -472,6 +499,12 @@ pub const TARGETS: &[Target] = &[
     now(
         "edit-python",
         "an edit of a handler in Python, until it answers at `up --dev`",
+        ALONE,
+        AtMost(2.0, " s"),
+    ),
+    now(
+        "edit-pandas",
+        "the same with pandas and scikit-learn",
         ALONE,
         AtMost(2.0, " s"),
     ),

@@ -20,6 +20,10 @@ use crate::report::Report;
 /// An edit of the template's handler.
 struct Edit {
     language: Language,
+    /// What it is in tables.
+    title: &'static str,
+    /// Lines that are put before the template's.
+    imports: &'static str,
     /// The text that accepts one tensor.
     before: &'static str,
     /// The text that rejects it.
@@ -28,21 +32,35 @@ struct Edit {
     target: &'static str,
 }
 
-const EDITS: [Edit; 3] = [
+const EDITS: [Edit; 4] = [
     Edit {
         language: PYTHON,
+        title: "Python, numpy",
+        imports: "",
         before: "len(input) != 1",
         after: "len(input) == 1",
         target: "edit-python",
     },
     Edit {
+        language: PYTHON,
+        title: "Python, pandas and scikit-learn",
+        imports: "import pandas\nimport sklearn.preprocessing\n",
+        before: "len(input) != 1",
+        after: "len(input) == 1",
+        target: "edit-pandas",
+    },
+    Edit {
         language: JS,
+        title: JS.title,
+        imports: "",
         before: "input.length !== 1",
         after: "input.length === 1",
         target: "edit-js",
     },
     Edit {
         language: RUST,
+        title: RUST.title,
+        imports: "",
         before: "let [image] =",
         after: "let [image, _] =",
         target: "edit-rust",
@@ -75,8 +93,10 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
     for edit in &EDITS {
         let folder = lab.folder(edit.language.name)?;
         let project = Project::new(lab, edit.language, folder.join(FOLDER))?;
+        let template = std::fs::read_to_string(project.source())?;
+        std::fs::write(project.source(), format!("{}{template}", edit.imports))?;
         if let Err(why) = project.build(lab)? {
-            report.line(&format!("{}: {why}.", edit.language.title));
+            report.line(&format!("{}: {why}.", edit.title));
             report.absent(edit.target, &why);
             report.absent(TEST, &why);
             continue;
@@ -85,7 +105,7 @@ async fn measure(lab: &Lab, report: &mut Report) -> Outcome<()> {
         let live = edited(lab, edit, &project, &folder, upstream.tcp()?, edits).await?;
         let seconds = |times: &[f64], share| format!("{:.2}", quantile(times, share));
         rows.push(vec![
-            edit.language.title.to_owned(),
+            edit.title.to_owned(),
             seconds(&live, 0.5),
             seconds(&live, 1.0),
             seconds(&tested, 0.5),
@@ -169,7 +189,7 @@ fn policy(upstream: SocketAddr, component: &str) -> Value {
     let mut policy = shape.to_json();
     let handler = json!({
         "component": component, "sha256": "0".repeat(64),
-        "fuel": 200_000_000, "memory_bytes": "64MiB", "timeout_ms": 1_000,
+        "fuel": 200_000_000, "memory_bytes": "256MiB", "timeout_ms": 1_000,
     });
     insert(&mut policy, "handlers", json!({HANDLER: handler}));
     if let Some(model) = policy.pointer_mut(&format!("/models/{SMALL}")) {

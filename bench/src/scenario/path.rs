@@ -17,7 +17,7 @@ use crate::proxy::{self, Filters, Rendered, Upstream};
 use crate::race::{Contender, Result, race};
 use crate::report::Report;
 
-use super::{client, course, languages};
+use super::{client, course, python};
 
 /// A gate with its host.
 pub struct GateWithHost {
@@ -63,7 +63,10 @@ impl GateWithHost {
         let folder = lab.folder("whole")?;
         let mut shape = Shape::plain(upstream);
         shape.handler = Some(Component::in_python(component, &folder)?);
-        Self::launch(lab, folder, &shape.to_json()).await
+        let rendered = Rendered::with_host(lab, folder, &shape.to_json())?;
+        let host = Host::with_runtimes(lab, &rendered, "host").await?;
+        let envoy = rendered.start(lab, "gate", 1).await?;
+        Ok(Self { envoy, host })
     }
 
     /// Starts both with a policy, whose components are in the folder.
@@ -217,9 +220,9 @@ async fn in_python(
 ) -> Outcome<()> {
     report.section(
         "The same photograph with a handler in Python",
-        "The same task in Python with the tensor kit, as `tensorgate handler build` makes it, and the same KServe transformer, which uses numpy.",
+        "The same task with numpy in Python (`handlers/python/nchw.py`), as `tensorgate handler build` makes it, and the same KServe transformer, which computes it by the same lines.",
     );
-    let component = match languages::python_component(lab)? {
+    let component = match python::nchw_component(lab)? {
         Ok(component) => component,
         Err(why) => {
             report.line(&format!("Python: {why}."));

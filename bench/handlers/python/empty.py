@@ -1,0 +1,5 @@
+"""Nothing: the answer is the input."""
+
+
+def run(values):
+    return values
