@@ -1,8 +1,8 @@
 """Builds the image of a handler in the runtime's `__main__`: imports the author's modules, and
 makes `entry`, the function that a call runs.
 
-The program that builds sets `_memory` and `_exchange` (see abi.py), `_world`, and `_fetch` and
-`_lookup` if the component imports these interfaces. The project is at `/project`, read-only.
+The program that builds sets `_memory` and `_exchange` (see abi.py), `_world`, and whether the
+component imports the interfaces, `_fetch` and `_lookup`. The project is at `/project`, read-only.
 """
 
 import ast

@@ -21,9 +21,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use wasm_encoder::MemoryType;
 
-use crate::parts::{note, sections};
+use crate::parts::note;
 
 pub use handler::{Image, World, handler};
+pub use memory::{BLOCK_BYTES, used_blocks};
 pub use runtime::runtime;
 
 /// The custom section at the end of a runtime file, which is the library's zip.
@@ -36,34 +37,18 @@ pub const CODE_EXPORT: &str = "code";
 /// The size of the runtime's first memory, in pages.
 const PAGES: u64 = 640;
 
-/// The parts of a runtime file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Library<'f> {
-    /// The segments of the first memory, by their addresses.
-    pub base: Vec<(u32, &'f [u8])>,
-    /// The zip with Python's modules.
-    pub zip: &'f [u8],
-    /// The component that exports the core module.
-    pub component: &'f [u8],
-}
-
-/// The parts of a runtime file; `None` if it is none.
-pub fn parts(file: &[u8]) -> Option<Library<'_>> {
-    let (_, memory, _) = sections(file).ok()?.into_iter().rev().nth(1)?;
-    let (zip, mut rest) = (note(file, LIBRARY_SECTION)?, note(file, MEMORY_SECTION)?);
-    let mut base = Vec::new();
+/// The segments of the first memory in a runtime file, by their addresses; `None` if it is none.
+pub fn first_memory(file: &[u8]) -> Option<Vec<(u32, &[u8])>> {
+    let mut rest = note(file, MEMORY_SECTION)?;
+    let mut segments = Vec::new();
     for _ in 0..number(&mut rest)? {
         let address = number(&mut rest)?;
         let length = usize::try_from(number(&mut rest)?).ok()?;
         let (bytes, after) = rest.split_at_checked(length)?;
-        base.push((address, bytes));
+        segments.push((address, bytes));
         rest = after;
     }
-    Some(Library {
-        base,
-        zip,
-        component: file.get(..memory.start)?,
-    })
+    Some(segments)
 }
 
 fn number(rest: &mut &[u8]) -> Option<u32> {

@@ -205,11 +205,11 @@ impl Build<'_> {
             step(self.ui, what, "some seconds, and once", || {
                 let file = &self.runtime.file;
                 let bytes = std::fs::read(file).map_err(|cause| unreadable(file, &cause))?;
-                let new = python::parts(&bytes).and_then(|library| {
+                let new = python::first_memory(&bytes).and_then(|segments| {
                     let mut imports = code.1.imports();
                     let pages = imports
                         .find_map(|import| import.ty().memory().map(|memory| memory.minimum()));
-                    Snapshot::of_library(&library, pages?)
+                    Snapshot::new(&segments, pages?)
                 });
                 let new = new.ok_or_else(|| {
                     Failure::Failed(format!("{} is damaged: remove it", file.display()))

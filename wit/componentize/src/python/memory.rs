@@ -7,7 +7,7 @@ use super::{PAGES, memory_type};
 /// The size of a page of WebAssembly.
 const PAGE_BYTES: usize = 64 << 10;
 /// Memory is stored in blocks of this size, as an operating system maps it.
-const BLOCK_BYTES: usize = 4 << 10;
+pub const BLOCK_BYTES: usize = 4 << 10;
 /// The most data segments of an image. Engines accept more, but each costs time.
 const MAX_SEGMENTS: usize = 10_000;
 /// wasmtime maps a span of this size or more only if more than half of it is data. Otherwise it
@@ -41,16 +41,17 @@ fn module(pages: u64, segments: &[(u32, &[u8])]) -> Vec<u8> {
     module.finish()
 }
 
+/// The blocks of a memory that are not zero, by their numbers.
+pub fn used_blocks(memory: &[u8]) -> impl Iterator<Item = (usize, &[u8; BLOCK_BYTES])> {
+    let (blocks, _) = memory.as_chunks();
+    let blocks = blocks.iter().enumerate();
+    blocks.filter(|(_, block)| **block != [0; BLOCK_BYTES])
+}
+
 /// The parts of a memory that are not zero. Parts that are near each other become one where there
 /// would be too many.
 fn segments(memory: &[u8]) -> Vec<(u32, &[u8])> {
-    let (blocks, _) = memory.as_chunks::<BLOCK_BYTES>();
-    let used: Vec<usize> = blocks
-        .iter()
-        .enumerate()
-        .filter(|(_, block)| **block != [0; BLOCK_BYTES])
-        .map(|(index, _)| index)
-        .collect();
+    let used: Vec<usize> = used_blocks(memory).map(|(index, _)| index).collect();
     let mut reach = 1;
     loop {
         let runs: Vec<&[usize]> = used

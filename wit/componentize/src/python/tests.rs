@@ -6,7 +6,7 @@ use wit_parser::Resolve;
 
 use super::handler::text;
 use super::*;
-use crate::parts::part;
+use crate::parts::{part, sections};
 use crate::surface;
 
 const PAGE: usize = 64 << 10;
@@ -310,25 +310,26 @@ fn a_runtime_file_has_its_parts() {
     );
     let file = runtime(&module, b"a zip").unwrap();
     Validator::new().validate_all(&file).unwrap();
-    let library = parts(&file).unwrap();
-    assert_eq!(library.zip, b"a zip");
+    assert_eq!(note(&file, LIBRARY_SECTION).unwrap(), b"a zip");
     let base: [(u32, &[u8]); 2] = [(32, b"ab"), (70_000, b"cde")];
-    assert_eq!(library.base, base);
-    let surface = surface(library.component).unwrap();
+    assert_eq!(first_memory(&file).unwrap(), base);
+    let (_, memory, _) = sections(&file).unwrap().into_iter().rev().nth(1).unwrap();
+    let component = &file[..memory.start];
+    let surface = surface(component).unwrap();
     assert!(surface.imports.is_empty());
     assert_eq!(surface.exports, [CODE_EXPORT]);
-    let code = part(library.component, "memory").unwrap().unwrap();
-    let code = code.module(library.component);
+    let code = part(component, "memory").unwrap().unwrap();
+    let code = code.module(component);
     let imports = crate::surface(code).unwrap().imports;
     assert_eq!(imports, ["host#call", "image#memory"]);
-    assert!(part(library.component, "run").unwrap().is_none());
+    assert!(part(component, "run").unwrap().is_none());
     for name in ["malloc", "PyDict_GetItemString", "wizer.initialize"] {
-        assert!(part(library.component, name).unwrap().is_some(), "{name}");
+        assert!(part(component, name).unwrap().is_some(), "{name}");
     }
-    // What is not a runtime file has no parts.
-    assert_eq!(parts(&module), None);
-    assert_eq!(parts(library.component), None);
-    assert_eq!(parts(&file[..file.len() - 1]), None);
+    // What is not a runtime file has no such memory.
+    assert_eq!(first_memory(&module), None);
+    assert_eq!(first_memory(component), None);
+    assert_eq!(first_memory(&file[..file.len() - 1]), None);
 }
 
 #[test]

@@ -1,13 +1,10 @@
 //! The memory of an interpreter between two calls, which is its whole state: its only variable
 //! global, the stack pointer, then has its first value.
 
-use tensorgate_componentize::python::Library;
+use tensorgate_componentize::python::{BLOCK_BYTES, used_blocks};
 
 /// Bytes of a page of WebAssembly.
 const PAGE_BYTES: usize = 64 << 10;
-
-/// Bytes that are stored together, or left out if all are zero.
-const BLOCK_BYTES: usize = 4 << 10;
 
 /// A state of the interpreter.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,12 +18,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The state before the interpreter has run. `pages`: what its memory starts with. `None` if
-    /// the content is outside of it.
-    pub fn of_library(library: &Library<'_>, pages: u64) -> Option<Self> {
+    /// The state before the interpreter has run, whose memory has so many pages and these segments
+    /// by their addresses. `None` if one is outside of it.
+    pub fn new(segments: &[(u32, &[u8])], pages: u64) -> Option<Self> {
         let bytes = usize::try_from(pages).ok()?.checked_mul(PAGE_BYTES)?;
         let mut memory = vec![0; bytes];
-        for (at, content) in &library.base {
+        for (at, content) in segments {
             let start = usize::try_from(*at).ok()?;
             let target = memory.get_mut(start..)?.get_mut(..content.len())?;
             target.copy_from_slice(content);
@@ -44,11 +41,10 @@ impl Snapshot {
         let blocks = u32::try_from(blocks).unwrap_or(u32::MAX);
         let numbers = [self.exchange, self.entry, blocks];
         let mut bytes: Vec<u8> = numbers.into_iter().flat_map(u32::to_le_bytes).collect();
-        for (index, block) in (0_u32..).zip(self.memory.chunks(BLOCK_BYTES)) {
-            if block != [0; BLOCK_BYTES].get(..block.len()).unwrap_or_default() {
-                bytes.extend_from_slice(&index.to_le_bytes());
-                bytes.extend_from_slice(block);
-            }
+        for (index, block) in used_blocks(&self.memory) {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            bytes.extend_from_slice(&index.to_le_bytes());
+            bytes.extend_from_slice(block);
         }
         bytes
     }
@@ -88,13 +84,9 @@ mod tests {
 
     #[test]
     fn a_state_is_read_back() {
-        let library = Library {
-            base: vec![(70_000, &b"data"[..]), (65_536, &b"more"[..])],
-            zip: b"",
-            component: b"",
-        };
-        assert!(Snapshot::of_library(&library, 1).is_none());
-        let mut state = Snapshot::of_library(&library, 2).unwrap();
+        let segments = [(70_000, &b"data"[..]), (65_536, &b"more"[..])];
+        assert!(Snapshot::new(&segments, 1).is_none());
+        let mut state = Snapshot::new(&segments, 2).unwrap();
         assert_eq!(state.memory.len(), 131_072);
         state.entry = 7;
         let bytes = state.to_bytes();
